@@ -1,0 +1,88 @@
+"""Ptychography with physics-informed networks: stores, streams, training and stitching.
+
+Importing the package is quiet and quick: every public name below is imported from its
+module when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "Scan": "scan",
+    "ModelConfig": "config",
+    "TrainingConfig": "config",
+    "InferenceConfig": "config",
+    "PyTorchExecutionConfig": "config",
+    "read_scan": "datasets.sources",
+    "simulate_scan": "simulation",
+    "build_group_store": "datasets.store",
+    "open_group_store": "datasets.store",
+    "GroupStore": "datasets.store",
+    "make_loader": "datasets.loader",
+    "to_spec_dict": "datasets.spec",
+    "from_spec_dict": "datasets.spec",
+    "PtychoPINN": "models.pinn",
+    "train": "training",
+    "reconstruct": "inference",
+    "stitch_patches": "stitching",
+    "ModelBundle": "persistence",
+    "save_bundle": "persistence",
+    "load_bundle": "persistence",
+}
+
+__all__ = [
+    "GroupStore",
+    "InferenceConfig",
+    "ModelBundle",
+    "ModelConfig",
+    "PtychoPINN",
+    "PyTorchExecutionConfig",
+    "Scan",
+    "TrainingConfig",
+    "__version__",
+    "build_group_store",
+    "from_spec_dict",
+    "load_bundle",
+    "make_loader",
+    "open_group_store",
+    "read_scan",
+    "reconstruct",
+    "save_bundle",
+    "simulate_scan",
+    "stitch_patches",
+    "to_spec_dict",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from ptychostream.config import (
+        InferenceConfig,
+        ModelConfig,
+        PyTorchExecutionConfig,
+        TrainingConfig,
+    )
+    from ptychostream.datasets.loader import make_loader
+    from ptychostream.datasets.sources import read_scan
+    from ptychostream.datasets.spec import from_spec_dict, to_spec_dict
+    from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
+    from ptychostream.inference import reconstruct
+    from ptychostream.models.pinn import PtychoPINN
+    from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
+    from ptychostream.scan import Scan
+    from ptychostream.simulation import simulate_scan
+    from ptychostream.stitching import stitch_patches
+    from ptychostream.training import train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ptychostream' has no attribute {name!r}")
+    value = getattr(import_module(f"ptychostream.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

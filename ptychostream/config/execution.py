@@ -1,0 +1,127 @@
+"""Where and how fast a PyTorch run executes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ptychostream.config.checks import check_at_least, check_choices
+from ptychostream.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyTorchExecutionConfig:
+    """Where and how fast a PyTorch run executes; never mirrored into the legacy dictionary.
+
+    Attributes
+    ----------
+    accelerator : str
+        Kind of device.
+    devices : int
+        Number of devices.
+    strategy : str
+        Lightning's strategy, for example `ddp`.
+    deterministic : bool or 'warn'
+        Whether only deterministic algorithms are used.
+    precision : str
+        Precision of the network.
+    gradient_clip_val : float, optional
+        Takes the place of the training configuration's value when given.
+    gradient_clip_algorithm : str, optional
+        Likewise.
+    accum_steps : int
+        Batches whose gradients are added before an optimiser step.
+    num_workers : int
+        Threads that decode windows of the store; 0 chooses a number.
+    pin_memory : bool
+        Whether host memory is page-locked for transfers to a GPU.
+    persistent_workers : bool
+        Accepted for existing callers: decoding threads always live as long as their loader.
+    prefetch_factor : int, optional
+        Windows decoded ahead; None chooses a number within the memory budget.
+    learning_rate : float
+        First learning rate.
+    scheduler : str, optional
+        Takes the place of the training configuration's value when given.
+    enable_progress_bar : bool
+        Whether a bar shows progress.
+    enable_checkpointing : bool
+        Whether checkpoints are written into the output folder.
+    checkpoint_save_top_k : int
+        Best checkpoints that are kept; -1 keeps all.
+    checkpoint_monitor_metric : str
+        Quantity that decides which is best; the training loss where there is no validation.
+    checkpoint_mode : str
+        Whether a low or a high value is best.
+    early_stop_patience : int
+        Epochs without progress that end a run.
+    logger_backend : str, optional
+        Where losses are logged, besides the result itself.
+    recon_log_every_n_epochs : int, optional
+        Epochs between logged reconstructions.
+    recon_log_num_patches : int
+        Patches in each.
+    recon_log_fixed_indices : list of int, optional
+        Which patches.
+    recon_log_stitch : bool
+        Whether the stitched object is logged too.
+    recon_log_max_stitch_samples : int, optional
+        Most patches that are stitched for it.
+    inference_batch_size : int, optional
+        Groups per batch at inference; None chooses a number.
+    middle_trim : int
+        Edge of the central window of a patch that is stitched, in pixels; 0 is the whole patch.
+    pad_eval : bool
+        Whether the canvas is padded at evaluation.
+    memory_budget : str
+        Memory that the loader's windows may take.
+    """
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    deterministic: Literal[True, False, "warn"] = True
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: Literal["norm", "value", "agc"] | None = None
+    accum_steps: int = 1
+    num_workers: int = 0
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_factor: int | None = None
+    learning_rate: float = 1e-3
+    scheduler: (
+        Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"] | None
+    ) = None
+    enable_progress_bar: bool = False
+    enable_checkpointing: bool = True
+    checkpoint_save_top_k: int = 1
+    checkpoint_monitor_metric: str = "val_loss"
+    checkpoint_mode: Literal["min", "max"] = "min"
+    early_stop_patience: int = 100
+    logger_backend: Literal["csv", "tensorboard", "mlflow"] | None = "csv"
+    recon_log_every_n_epochs: int | None = None
+    recon_log_num_patches: int = 4
+    recon_log_fixed_indices: list[int] | None = None
+    recon_log_stitch: bool = False
+    recon_log_max_stitch_samples: int | None = None
+    inference_batch_size: int | None = None
+    middle_trim: int = 0
+    pad_eval: bool = False
+    memory_budget: str = "1 GiB"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can execute.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is out of range, or is not one of its choices.
+        """
+        check_choices(self)
+        check_at_least(self, 1, "devices", "accum_steps", "inference_batch_size")
+        check_at_least(self, 1, "early_stop_patience", "recon_log_every_n_epochs")
+        check_at_least(self, 0, "num_workers", "middle_trim", "recon_log_num_patches")
+        check_at_least(self, 0, "learning_rate", "gradient_clip_val", exclusive=True)
+        if self.checkpoint_save_top_k < -1:
+            raise ConfigurationError(
+                f"checkpoint_save_top_k={self.checkpoint_save_top_k} must be -1 (all) or more"
+            )

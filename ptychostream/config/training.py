@@ -1,0 +1,222 @@
+"""Everything that decides the result of a training run."""
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ptychostream.config.checks import check_at_least, check_choices
+from ptychostream.config.model import ModelConfig
+from ptychostream.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides the result of a training run.
+
+    How the run executes (device, precision, learning rate) is `PyTorchExecutionConfig`.
+
+    Attributes
+    ----------
+    model : ModelConfig
+        The network.
+    train_data_file : Path, optional
+        Scan or store to train on; used by workflows that load the data themselves.
+    test_data_file : Path, optional
+        Scan or store to validate on.
+    batch_size : int
+        Groups per optimiser step and device.
+    nepochs : int
+        Passes over the groups.
+    mae_weight : float
+        Weight of the mean absolute error of amplitudes.
+    nll_weight : float
+        Weight of the Poisson negative log-likelihood.
+    realspace_mae_weight : float
+        Weight of the mean absolute error against labelled patches.
+    realspace_weight : float
+        Weight of the total variation of the object patches.
+    nphotons : float
+        Mean photons per pattern, for data that carry no photon counts themselves.
+    n_groups : int, optional
+        Positions that seed a group; None uses every position of a store (and stands as 512 in
+        the legacy dictionary).
+    n_images : int, optional
+        Deprecated alias of `n_groups`.
+    n_subsample : int, optional
+        Patterns drawn from the scan before grouping.
+    subsample_seed : int, optional
+        Seed of that draw, of the grouping and of the initial weights.
+    neighbor_count : int
+        Nearest neighbours K that a group is drawn from.
+    enable_oversampling : bool
+        Whether more groups than positions may be drawn (K choose C).
+    neighbor_pool_size : int, optional
+        Neighbours that oversampling combines; None is `neighbor_count`.
+    positions_provided : bool
+        Whether the scan positions are known. They must be.
+    probe_trainable : bool
+        Whether the probe is corrected during training.
+    intensity_scale_trainable : bool
+        Whether the scale between prediction and measurement is learned.
+    output_dir : Path
+        Folder for results.
+    sequential_sampling : bool
+        Whether the first positions in acquisition order seed the groups, instead of a draw.
+    backend : str
+        Backend that a workflow dispatches to; `ptychostream.train` itself is PyTorch.
+    torch_loss_mode : str
+        `poisson` uses the weights above; `mae` trains on amplitudes alone.
+    torch_mae_pred_l2_match_target : bool
+        Whether each predicted pattern is scaled to the measured energy before the amplitude error.
+    gradient_clip_val : float, optional
+        Limit for gradients; None is off.
+    gradient_clip_algorithm : str
+        What the limit applies to: the norm of all, each value, or the ratio to the weights (agc).
+    optimizer : str
+        The optimiser.
+    momentum : float
+        Momentum of `sgd`.
+    weight_decay : float
+        Weight decay of the optimiser.
+    adam_beta1 : float
+        Decay of the first moment.
+    adam_beta2 : float
+        Decay of the second moment.
+    scheduler : str
+        Learning rate schedule; `Default` keeps it constant for the CNN and uses one warm-up and
+        cosine decay for `unrolled`.
+    lr_warmup_epochs : int
+        Epochs of linear warm-up (`WarmupCosine`).
+    lr_min_ratio : float
+        Last over first learning rate (`WarmupCosine`, `Exponential`).
+    plateau_factor : float
+        Factor at a plateau (`ReduceLROnPlateau`).
+    plateau_patience : int
+        Epochs without progress that make a plateau.
+    plateau_min_lr : float
+        Least learning rate.
+    plateau_threshold : float
+        Progress that counts.
+    stage_1_epochs : int
+        Epochs on the data loss only (0 is off).
+    stage_2_epochs : int
+        Epochs of weighted transition to the physics loss.
+    stage_3_epochs : int
+        Epochs on the physics loss only.
+    physics_weight_schedule : str
+        Shape of that transition.
+    stage_3_lr_factor : float
+        Factor on the learning rate in stage 3.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train_data_file: Path | None = None
+    test_data_file: Path | None = None
+    batch_size: int = 16
+    nepochs: int = 50
+    mae_weight: float = 0.0
+    nll_weight: float = 1.0
+    realspace_mae_weight: float = 0.0
+    realspace_weight: float = 0.0
+    nphotons: float = 1e9
+    n_groups: int | None = None
+    n_images: int | None = None
+    n_subsample: int | None = None
+    subsample_seed: int | None = None
+    neighbor_count: int = 4
+    enable_oversampling: bool = False
+    neighbor_pool_size: int | None = None
+    positions_provided: bool = True
+    probe_trainable: bool = False
+    intensity_scale_trainable: bool = True
+    output_dir: Path = Path("training_outputs")
+    sequential_sampling: bool = False
+    backend: Literal["tensorflow", "pytorch"] = "tensorflow"
+    torch_loss_mode: Literal["poisson", "mae"] = "poisson"
+    torch_mae_pred_l2_match_target: bool = False
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: Literal["norm", "value", "agc"] = "norm"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    scheduler: Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"] = "Default"
+    lr_warmup_epochs: int = 0
+    lr_min_ratio: float = 0.1
+    plateau_factor: float = 0.5
+    plateau_patience: int = 2
+    plateau_min_lr: float = 5e-5
+    plateau_threshold: float = 0.0
+    stage_1_epochs: int = 0
+    stage_2_epochs: int = 0
+    stage_3_epochs: int = 0
+    physics_weight_schedule: Literal["linear", "cosine", "exponential"] = "cosine"
+    stage_3_lr_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse choices that contradict each other.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is out of range, or K neighbours cannot fill a group.
+        """
+        take_deprecated_n_images(self)
+        check_choices(self)
+        check_at_least(self, 1, "batch_size", "nepochs", "n_groups", "n_subsample")
+        check_at_least(
+            self, 0, "mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"
+        )
+        check_at_least(self, 0, "weight_decay", "momentum", "lr_warmup_epochs", "lr_min_ratio")
+        check_at_least(self, 0, "stage_1_epochs", "stage_2_epochs", "stage_3_epochs")
+        check_at_least(self, 0, "plateau_patience", "plateau_min_lr", "plateau_threshold")
+        check_at_least(self, 0, "nphotons", "gradient_clip_val", "plateau_factor", exclusive=True)
+        check_at_least(self, 0, "stage_3_lr_factor", exclusive=True)
+        check_neighbor_count(self)
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigurationError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+        if not (self.mae_weight or self.nll_weight or self.realspace_mae_weight):
+            raise ConfigurationError(
+                "mae_weight, nll_weight and realspace_mae_weight are all 0: nothing to learn from"
+            )
+
+
+def take_deprecated_n_images(config: object) -> None:
+    """Move the deprecated `n_images` into `n_groups`, with a warning.
+
+    Parameters
+    ----------
+    config : TrainingConfig or InferenceConfig
+        The configuration under construction.
+    """
+    n_images = getattr(config, "n_images", None)
+    if n_images is None:
+        return
+    warnings.warn("n_images is deprecated; use n_groups", DeprecationWarning, stacklevel=4)
+    if getattr(config, "n_groups", None) is None:
+        object.__setattr__(config, "n_groups", n_images)
+
+
+def check_neighbor_count(config: object) -> None:
+    """Check that K neighbours and the seed position fill a group.
+
+    Parameters
+    ----------
+    config : TrainingConfig or InferenceConfig
+        The configuration under construction.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are too few neighbours to draw from.
+    """
+    model: ModelConfig = getattr(config, "model")  # noqa: B009
+    count: int = getattr(config, "neighbor_count")  # noqa: B009
+    if model.group_size > 1 and count < model.group_size - 1:
+        raise ConfigurationError(
+            f"neighbor_count={count} is too few for gridsize={model.gridsize}: a group of "
+            f"{model.group_size} needs at least {model.group_size - 1} neighbours of its seed"
+        )

@@ -1,0 +1,230 @@
+"""Read and write the NPZ contract shared with PtychoPINN and ptychodus.
+
+Keys: `xcoords`, `ycoords` (M,) in object pixels; `diff3d` (M, N, N), also accepted as
+`diffraction`; `probeGuess` (N, N), (P, N, N) or (N, N, 1); optional `objectGuess` (H, W),
+`scan_index` (M,), `xcoords_start`, `ycoords_start` (M,), `bad_pixels` (N, N) and
+`measurement_domain`, which says whether `diff3d` holds counts or amplitude.
+"""
+
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.sources.npz_members import NpzMembers
+from ptychostream.errors import DataContractError
+from ptychostream.scan import MeasurementDomain, Scan
+
+logger = logging.getLogger(__name__)
+
+_PATTERN_KEYS = ("diff3d", "diffraction")
+
+
+def is_npz(path: Path) -> bool:
+    """Say whether a file is a zip archive of arrays.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        True for an NPZ file, also a damaged one that still has its suffix.
+    """
+    if not path.is_file():
+        return False
+    if path.suffix == ".npz":
+        return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(".npy") for name in archive.namelist())
+
+
+def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) -> Scan:
+    """Read a scan from an NPZ file; the patterns stay on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    measurement_domain : str, optional
+        Whether the patterns are `counts` or `amplitude`; None believes the file's own key, else
+        judges by looks (integers, and floats that are whole numbers, are counts) and says so.
+
+    Returns
+    -------
+    Scan
+        The scan, checked.
+
+    Raises
+    ------
+    DataContractError
+        If a key is missing or damaged, or the arrays do not fit together.
+    """
+    members = NpzMembers(path)
+    pattern_key = next((key for key in _PATTERN_KEYS if key in members), None)
+    missing = [key for key in ("xcoords", "ycoords", "probeGuess") if key not in members]
+    if pattern_key is None:
+        missing.insert(0, "diff3d")
+    if missing or pattern_key is None:
+        raise DataContractError(
+            f"'{path}' lacks {', '.join(map(repr, missing))}; it holds "
+            f"{', '.join(map(repr, members.keys())) or 'no arrays'}"
+        )
+    positions = _read_positions(members, "xcoords", "ycoords")
+    start = None
+    if "xcoords_start" in members and "ycoords_start" in members:
+        start = _read_positions(members, "xcoords_start", "ycoords_start")
+    if len(members.shape(pattern_key)) != 3:
+        raise DataContractError(
+            f"'{path}': '{pattern_key}' is {members.shape(pattern_key)}, expected (M, N, N)"
+        )
+    scan_index = _optional(members, "scan_index")
+    bad_pixels = _optional(members, "bad_pixels")
+    guess = _optional(members, "objectGuess")
+    return Scan(
+        name=f"'{path}'",
+        patterns=members.patterns(pattern_key),  # type: ignore[arg-type]
+        measurement_domain=_domain(members, pattern_key, measurement_domain),
+        positions=positions,
+        probe=_as_mode_stack(members.read("probeGuess"), path),
+        object_guess=None if guess is None else np.squeeze(guess).astype(np.complex64),
+        positions_start=start,
+        scan_index=None if scan_index is None else scan_index.astype(np.int64),
+        bad_pixels=None if bad_pixels is None else bad_pixels.astype(bool),
+        provenance={
+            "format": "npz",
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "patterns": pattern_key,
+        },
+    )
+
+
+def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
+    """Write a scan as an NPZ file, pattern block by pattern block.
+
+    The file appears under its name only when it is complete. Patterns keep their domain and
+    data type; the key `measurement_domain` names the domain.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    path : Path
+        The file to make.
+    compress : bool
+        Whether the members are compressed.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "xcoords": scan.positions[:, 0],
+        "ycoords": scan.positions[:, 1],
+        "probeGuess": scan.probe[0] if len(scan.probe) == 1 else scan.probe,
+        "measurement_domain": np.array(scan.measurement_domain),
+    }
+    if scan.positions_start is not None:
+        arrays["xcoords_start"] = scan.positions_start[:, 0]
+        arrays["ycoords_start"] = scan.positions_start[:, 1]
+    for key, array in (
+        ("objectGuess", scan.object_guess),
+        ("scan_index", scan.scan_index),
+        ("bad_pixels", scan.bad_pixels),
+    ):
+        if array is not None:
+            arrays[key] = array
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    try:
+        with zipfile.ZipFile(partial, "w", method, compresslevel=1) as archive:
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+            with archive.open("diff3d.npy", "w", force_zip64=True) as member:
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(scan.patterns.dtype),
+                    "fortran_order": False,
+                    "shape": scan.patterns.shape,
+                }
+                np.lib.format.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
+                for block in scan.patterns.blocks(256):
+                    member.write(np.ascontiguousarray(block).tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_positions(members: NpzMembers, x_key: str, y_key: str) -> NDArray[np.float64]:
+    x, y = (members.read(key) for key in (x_key, y_key))
+    for key, values in ((x_key, x), (y_key, y)):
+        if values.dtype.kind not in "iuf" or values.size != max(values.shape, default=0):
+            raise DataContractError(
+                f"'{members.path}': '{key}' is {values.shape} {values.dtype}, "
+                "expected (M,) real numbers"
+            )
+    x, y = x.ravel().astype(np.float64), y.ravel().astype(np.float64)
+    if len(x) != len(y):
+        raise DataContractError(
+            f"'{members.path}': '{x_key}' has {len(x)} values but '{y_key}' has {len(y)}"
+        )
+    return np.stack([x, y], axis=1)
+
+
+def _optional(members: NpzMembers, key: str) -> NDArray[Any] | None:
+    if key not in members or members.shape(key) == () or 0 in members.shape(key):
+        return None
+    return members.read(key)
+
+
+def _as_mode_stack(probe: NDArray[Any], path: Path) -> NDArray[np.complex64]:
+    if probe.ndim == 2:
+        probe = probe[None]
+    elif probe.ndim == 3 and probe.shape[-1] == 1 and probe.shape[0] == probe.shape[1] > 1:
+        probe = np.moveaxis(probe, -1, 0)
+    if probe.ndim != 3:
+        raise DataContractError(
+            f"'{path}': 'probeGuess' is {probe.shape}, expected (N, N), (P, N, N) or (N, N, 1)"
+        )
+    return probe.astype(np.complex64)
+
+
+def _domain(
+    members: NpzMembers, pattern_key: str, asked: MeasurementDomain | None
+) -> MeasurementDomain:
+    if asked is not None:
+        return asked
+    if "measurement_domain" in members:
+        declared = str(members.read("measurement_domain"))
+        if declared in ("counts", "amplitude"):
+            return declared  # type: ignore[return-value]
+        # The scale contract's own words for the same two domains.
+        words: dict[str, MeasurementDomain] = {
+            "count_intensity": "counts",
+            "normalized_amplitude": "amplitude",
+        }
+        if declared in words:
+            return words[declared]
+        raise DataContractError(
+            f"'{members.path}': measurement_domain is {declared!r}, expected 'counts' or "
+            "'amplitude'"
+        )
+    looks: MeasurementDomain = "amplitude"
+    if members.dtype(pattern_key).kind in "iu":
+        looks = "counts"
+    else:
+        sample = next(members.patterns(pattern_key).blocks(16))
+        if np.all(sample == np.round(sample)) and sample.max(initial=0) > 1:
+            looks = "counts"
+    logger.info(
+        "'%s' does not declare its measurement_domain; '%s' looks like %s",
+        members.path,
+        pattern_key,
+        looks,
+    )
+    return looks

@@ -1,0 +1,357 @@
+"""Arrays inside an NPZ file, read without unpickling and without loading the whole member."""
+
+import logging
+import mmap
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of the fixed part of a zip entry's local header, before its name and extra field.
+_LOCAL_HEADER = 30
+
+
+class NpzMembers:
+    """The members of an NPZ file: name, shape and dtype known, data read when asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    DataContractError
+        If the file is not a zip archive, or a member's header is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._headers: dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]] = {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    if entry.filename.endswith(".npy"):
+                        self._read_header(archive, entry)
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+            if isinstance(error, DataContractError):
+                raise
+            raise DataContractError(f"'{path}' is not a readable NPZ file: {error}") from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._headers
+
+    def keys(self) -> list[str]:
+        """List the readable members."""
+        return list(self._headers)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a member's shape without reading it."""
+        return self._headers[name][0]
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return a member's dtype without reading it."""
+        return self._headers[name][2]
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Read a whole member.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        array
+            Its values.
+
+        Raises
+        ------
+        DataContractError
+            If the member is truncated or fails its checksum.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+                # Zip checks the checksum at the end of the member only.
+                stream.read(1)
+                return np.asarray(array)
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+            raise self._damaged(name, error) from error
+
+    def is_mappable(self, name: str) -> bool:
+        """Say whether a member is stored uncompressed, in C order."""
+        with zipfile.ZipFile(self.path) as archive:
+            stored = archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED
+        return stored and not self._headers[name][1]
+
+    def patterns(self, name: str) -> "MappedFile | StreamedPatterns":
+        """Open a stack of patterns.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        PatternSource
+            Mapped in place where the member is uncompressed, else streamed.
+
+        Raises
+        ------
+        DataContractError
+            If the member is compressed and in Fortran order, which can't be streamed by pattern.
+        """
+        if self.is_mappable(name):
+            shape, _, dtype = self._headers[name]
+            return MappedFile(self.path, shape, dtype, self.data_offset(name))
+        if self._headers[name][1]:
+            raise DataContractError(
+                f"'{self.path}': '{name}' is in Fortran order, which can't be read pattern by "
+                "pattern; save it again with np.ascontiguousarray"
+            )
+        return StreamedPatterns(self, name)
+
+    def data_offset(self, name: str) -> int:
+        """Find where an uncompressed member's values begin in the file.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        int
+            Byte offset.
+
+        Raises
+        ------
+        DataContractError
+            If the file ends before the member does.
+        """
+        shape, _, dtype = self._headers[name]
+        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+            _skip_header(stream)
+            header = stream.tell()
+            start = archive.getinfo(f"{name}.npy").header_offset
+        with self.path.open("rb") as file:
+            file.seek(start)
+            local = file.read(_LOCAL_HEADER)
+            names = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+        offset = start + _LOCAL_HEADER + names + header
+        if offset + int(np.prod(shape)) * dtype.itemsize > self.path.stat().st_size:
+            raise self._damaged(name, "the file is truncated")
+        return offset
+
+    def _read_header(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+        name = entry.filename.removesuffix(".npy")
+        if name in self._headers:
+            raise DataContractError(f"'{self.path}' holds '{name}' twice")
+        with archive.open(entry) as stream:
+            shape, fortran, dtype = _skip_header(stream)
+        if dtype.hasobject:
+            logger.warning(
+                "'%s': member '%s' is pickled and was left unread; nothing is unpickled",
+                self.path,
+                name,
+            )
+            return
+        self._headers[name] = (shape, fortran, dtype)
+
+    def _damaged(self, name: str, reason: object) -> DataContractError:
+        return DataContractError(
+            f"'{self.path}': member '{name}' can't be read ({reason}); copy the file again"
+        )
+
+    def stream(self, name: str, length: int) -> Iterator[NDArray[Any]]:
+        """Stream a compressed member in blocks.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+        length : int
+            Entries of the first axis per block.
+
+        Yields
+        ------
+        (B, ...)
+            A block; the last may be shorter.
+
+        Raises
+        ------
+        DataContractError
+            If the member is truncated or fails its checksum.
+        """
+        shape, _, dtype = self._headers[name]
+        one = int(np.prod(shape[1:])) * dtype.itemsize
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+                _skip_header(stream)
+                for start in range(0, shape[0], length):
+                    count = min(length, shape[0] - start)
+                    data = stream.read(count * one)
+                    if len(data) != count * one:
+                        raise EOFError(f"it ends in row {start + len(data) // one}")
+                    yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+                stream.read(1)
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise self._damaged(name, error) from error
+
+
+class StreamedPatterns:
+    """Patterns of a compressed member: read from the first to the last.
+
+    Parameters
+    ----------
+    members : NpzMembers
+        The file.
+    name : str
+        The member.
+    """
+
+    random_access = False
+
+    def __init__(self, members: NpzMembers, name: str) -> None:
+        self._members, self._name = members, name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """M, N, N."""
+        return self._members.shape(self._name)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._members.dtype(self._name)
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Returns
+        -------
+        iterator of (B, N, N)
+            The blocks; the last may be shorter.
+        """
+        return self._members.stream(self._name, length)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return some patterns, by streaming up to the last of them.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            The patterns, in this order.
+        """
+        rows = np.asarray(rows)
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        start = 0
+        for block in self.blocks(256):
+            here = (rows >= start) & (rows < start + len(block))
+            out[here] = block[rows[here] - start]
+            start += len(block)
+            if start > rows.max(initial=-1):
+                break
+        return out
+
+
+class MappedFile:
+    """Patterns that lie uncompressed in a file, memory-mapped in place.
+
+    The pages of each read are given back to the system, so that reading a large file does
+    not count as this process's memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    shape : (int, int, int)
+        M, N, N.
+    dtype : numpy.dtype
+        Of the values.
+    offset : int
+        Byte at which the values begin.
+    """
+
+    random_access = True
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int = 0
+    ) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._array: np.memmap[Any, Any] = np.memmap(path, dtype, "r", offset, shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """M, N, N."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._dtype
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            A copy.
+        """
+        out = np.array(self._array[np.asarray(rows)])
+        base = getattr(self._array, "_mmap", None)
+        if base is not None and hasattr(base, "madvise"):
+            base.madvise(mmap.MADV_DONTNEED)
+        return out
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+        """
+        for start in range(0, self._shape[0], length):
+            yield self.read(np.arange(start, min(start + length, self._shape[0])))
+
+
+def _skip_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    return read(stream)  # type: ignore[no-untyped-call, no-any-return]

@@ -1,0 +1,136 @@
+"""What a build will write, decided before anything is written."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store.layout import (
+    CHUNKS_PER_SHARD,
+    FORMAT_VERSION,
+    default_patterns_per_chunk,
+)
+from ptychostream.datasets.store.ordering import hilbert_order
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.scan import Scan
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BuildPlan:
+    """Everything that decides a store's bytes.
+
+    Attributes
+    ----------
+    scans : tuple of Scan
+        One per experiment.
+    starts : (E + 1,) int64
+        Storage and acquisition rows at which each experiment begins, and the end.
+    storage_order : (M,) int64
+        Acquisition row that lies in each storage row.
+    dtype : numpy.dtype
+        Of the stored patterns.
+    patterns_per_chunk : int
+        Patterns that are compressed together.
+    patterns_per_shard : int
+        Patterns in one file, a multiple of the above.
+    """
+
+    scans: tuple[Scan, ...]
+    starts: NDArray[np.int64]
+    storage_order: NDArray[np.int64]
+    dtype: np.dtype[Any]
+    patterns_per_chunk: int
+    patterns_per_shard: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        edge = self.scans[0].N
+        return len(self.storage_order), edge, edge
+
+    @property
+    def num_shards(self) -> int:
+        """Files that hold the patterns."""
+        return -(-len(self.storage_order) // self.patterns_per_shard)
+
+    def shard_rows(self, shard: int) -> tuple[int, int]:
+        """First and last-but-one storage row of a shard."""
+        start = shard * self.patterns_per_shard
+        return start, min(start + self.patterns_per_shard, len(self.storage_order))
+
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the store's bytes, the patterns' values excepted."""
+        digest = hashlib.sha256()
+        head = {
+            "format": FORMAT_VERSION,
+            "dtype": self.dtype.str,
+            "chunk": self.patterns_per_chunk,
+            "shard": self.patterns_per_shard,
+            "domain": self.scans[0].measurement_domain,
+            "provenance": [scan.provenance for scan in self.scans],
+        }
+        digest.update(json.dumps(head, sort_keys=True, default=str).encode())
+        for scan in self.scans:
+            digest.update(np.ascontiguousarray(scan.positions).tobytes())
+            digest.update(np.ascontiguousarray(scan.probe).tobytes())
+        return digest.hexdigest()
+
+
+def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> BuildPlan:
+    """Decide how scans are laid out in a store.
+
+    Parameters
+    ----------
+    scans : tuple of Scan
+        One per experiment.
+    patterns_per_chunk : int, optional
+        Patterns that are compressed together; None makes chunks of about 2 MiB.
+
+    Returns
+    -------
+    BuildPlan
+        The plan.
+
+    Raises
+    ------
+    DataContractError
+        If there is no scan, or two scans differ in N or in their measurement domain.
+    ConfigurationError
+        If `patterns_per_chunk` is below one.
+    """
+    if not scans:
+        raise DataContractError("no scan was given to build a store from")
+    first = scans[0]
+    for scan in scans[1:]:
+        if first.N != scan.N:
+            raise DataContractError(
+                f"{first.name} has patterns of {first.N} px but {scan.name} of {scan.N} px; "
+                "a store holds one size: build two stores, or crop"
+            )
+        if first.measurement_domain != scan.measurement_domain:
+            raise DataContractError(
+                f"{first.name} holds {first.measurement_domain} but {scan.name} holds "
+                f"{scan.measurement_domain}; convert one, or build two stores"
+            )
+    dtype = np.result_type(*(scan.patterns.dtype for scan in scans)).newbyteorder("=")
+    chunk = patterns_per_chunk or default_patterns_per_chunk(first.N, dtype.itemsize)
+    if chunk < 1:
+        raise ConfigurationError(f"patterns_per_chunk={patterns_per_chunk} must be at least 1")
+    starts = np.cumsum([0, *(scan.num_patterns for scan in scans)])
+    total = int(starts[-1])
+    # A small scan is one shard with no more chunks than it needs.
+    chunks = min(CHUNKS_PER_SHARD, -(-total // chunk))
+    order = [
+        start + hilbert_order(scan.positions) for start, scan in zip(starts, scans, strict=False)
+    ]
+    return BuildPlan(
+        scans=scans,
+        starts=starts.astype(np.int64),
+        storage_order=np.concatenate(order),
+        dtype=dtype,
+        patterns_per_chunk=chunk,
+        patterns_per_shard=chunk * chunks,
+    )

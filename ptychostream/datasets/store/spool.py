@@ -1,0 +1,33 @@
+"""Uncompressed scratch copies of patterns that can only be read from first to last."""
+
+from pathlib import Path
+
+from ptychostream.datasets.sources.npz_members import MappedFile
+from ptychostream.scan import PatternSource
+
+
+def random_access(source: PatternSource, scratch: Path) -> PatternSource:
+    """Make patterns readable in any order.
+
+    Parameters
+    ----------
+    source : PatternSource
+        The patterns.
+    scratch : Path
+        File for a copy; used only where the source streams, and kept if complete, so that
+        a resumed build need not copy again.
+
+    Returns
+    -------
+    PatternSource
+        The source itself, or its copy.
+    """
+    if source.random_access:
+        return source
+    if not scratch.exists():
+        partial = scratch.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            for block in source.blocks(256):
+                stream.write(block.tobytes())
+        partial.replace(scratch)
+    return MappedFile(scratch, source.shape, source.dtype)

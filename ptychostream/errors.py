@@ -1,0 +1,25 @@
+"""Errors a caller may want to catch, one base class for all."""
+
+
+class PtychoStreamError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class DataContractError(PtychoStreamError, ValueError):
+    """A file or array breaks the data contract; the message names file, key and values."""
+
+
+class ConfigurationError(PtychoStreamError, ValueError):
+    """A configuration value is out of range, or contradicts another."""
+
+
+class StoreExistsError(PtychoStreamError, FileExistsError):
+    """A target exists and `overwrite` was not asked for."""
+
+
+class MissingFileError(PtychoStreamError, FileNotFoundError):
+    """A file that was asked for is not there."""
+
+
+class BackendUnavailableError(PtychoStreamError, RuntimeError):
+    """The chosen backend cannot be imported; the message says what to install."""

@@ -1,0 +1,158 @@
+"""Scan positions: groups, patch corners and the object's grid. Order is (x, y), unit pixels.
+
+A position is the object pixel (column x, row y) that lies under patch pixel (N/2, N/2). This is
+the only file that turns (x, y) into (row, column), and that knows a sign.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+
+
+@dataclass(frozen=True)
+class ObjectGrid:
+    """The pixel grid of an object, in the coordinates of the scan positions.
+
+    Attributes
+    ----------
+    height : int
+        Rows H.
+    width : int
+        Columns W.
+    origin : (int, int)
+        Position (x, y) of the pixel in row 0 and column 0; (0, 0) unless patches reach
+        beyond the top or the left of the scan's own grid.
+    """
+
+    height: int
+    width: int
+    origin: tuple[int, int] = (0, 0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+
+def split_coordinates(
+    positions: NDArray[np.float64], nn_indices: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Split the positions of each group into a centre and offsets from it.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y) on the object grid, in pixels.
+    nn_indices : (G, C) int64
+        Rows of `positions` that form each group.
+
+    Returns
+    -------
+    offsets : (G, 2) float64
+        Mean position of each group, in pixels.
+    relative : (G, C, 2) float64
+        Centre minus member position, in pixels: the specification's sign.
+    """
+    members = positions[nn_indices]
+    offsets = members.mean(axis=1)
+    return offsets, offsets[:, None, :] - members
+
+
+def patch_corners(
+    positions: NDArray[np.float64], patch_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find the pixel in which each patch begins, and the sub-pixel rest.
+
+    Parameters
+    ----------
+    positions : (..., 2) float64
+        Patch centres (x, y), in pixels.
+    patch_size : int
+        Edge N.
+
+    Returns
+    -------
+    corners : (..., 2) int64
+        Row and column of the object pixel at or before the patch's first pixel.
+    fractions : (..., 2) float64
+        How far the patch begins behind that pixel, (x, y), in [0, 1).
+
+    Examples
+    --------
+    >>> patch_corners(np.array([[10.25, 20.0]]), 8)
+    (array([[16,  6]]), array([[0.25, 0.  ]]))
+    """
+    first = np.asarray(positions, dtype=np.float64) - patch_size // 2
+    whole = np.floor(first)
+    return whole[..., ::-1].astype(np.int64), first - whole
+
+
+def object_grid(
+    positions: NDArray[np.float64],
+    patch_size: int,
+    object_shape: tuple[int, int] | None = None,
+) -> ObjectGrid:
+    """Choose the grid on which a scan is reconstructed.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    patch_size : int
+        Edge N of a patch.
+    object_shape : (int, int), optional
+        Shape of the scan's object guess, whose grid is then used.
+
+    Returns
+    -------
+    ObjectGrid
+        The object guess's grid, or the smallest one from pixel (0, 0) that holds every patch.
+        Where patches reach to negative coordinates, the grid begins there.
+    """
+    if object_shape is not None:
+        return ObjectGrid(*object_shape)
+    corners, fractions = patch_corners(positions, patch_size)
+    # A patch that begins between two pixels reaches one pixel further.
+    ends = corners + patch_size + (fractions[..., ::-1] > 0)
+    top, left = np.minimum(corners.min(axis=0), 0)
+    bottom, right = ends.max(axis=0)
+    return ObjectGrid(int(bottom - top), int(right - left), (int(left), int(top)))
+
+
+def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) -> None:
+    """Refuse positions whose object would be far larger than the patterns can cover.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    patch_size : int
+        Edge N of a patch.
+    name : str
+        The scan, for the message.
+
+    Raises
+    ------
+    DataContractError
+        If the canvas has over four times the pixels of all patches laid side by side; the
+        position farthest from the median is named, and what may be wrong with it.
+    """
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    width, height = high - low + patch_size
+    # A scan that overlaps covers less than its patches side by side; the second limit leaves
+    # very small scans alone.
+    limit = max(4 * len(positions) * patch_size**2, (8 * patch_size) ** 2)
+    if width * height <= limit:
+        return
+    distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
+    row = int(distance.argmax())
+    x, y = positions[row]
+    raise DataContractError(
+        f"{name}: the positions span {width:.0f} x {height:.0f} px, far more than "
+        f"{len(positions)} patterns of {patch_size} px can cover; position {row} at "
+        f"(x={x:g}, y={y:g}) lies {distance[row]:.0f} px from the median. "
+        "Positions must be in object pixels: correct or remove the outlier, or convert the unit"
+    )

@@ -1,0 +1,253 @@
+"""One ptychographic scan, lazily read and checked once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+from ptychostream.geometry import check_extent
+
+MeasurementDomain = Literal["counts", "amplitude"]
+
+
+class PatternSource(Protocol):
+    """Patterns that are read in blocks, from wherever they lie.
+
+    Attributes
+    ----------
+    shape : (int, int, int)
+        M, N, N.
+    dtype : numpy.dtype
+        As measured.
+    random_access : bool
+        Whether `read` costs no more for scattered rows than for consecutive ones.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+
+    @property
+    def random_access(self) -> bool:
+        """Whether any rows can be read without reading those before them."""
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order."""
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order, `length` at a time."""
+
+
+class ArrayPatterns:
+    """Patterns that are an array, in memory or memory-mapped.
+
+    Parameters
+    ----------
+    array : (M, N, N)
+        The patterns.
+    """
+
+    random_access = True
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        m, height, width = self._array.shape
+        return m, height, width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._array.dtype
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            A copy.
+        """
+        return np.asarray(self._array[rows])
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+        """
+        for start in range(0, len(self._array), length):
+            yield np.asarray(self._array[start : start + length])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanMetadata:
+    """What is known about the experiment; None where it is not.
+
+    Attributes
+    ----------
+    energy_eV : float, optional
+        Photon energy.
+    detector_distance_m : float, optional
+        Sample to detector.
+    detector_pixel_size_m : float, optional
+        Edge of a detector pixel.
+    object_pixel_size_m : float, optional
+        Edge of an object pixel.
+    nphotons : float, optional
+        Mean photons per pattern that a simulation was asked for.
+    """
+
+    energy_eV: float | None = None  # noqa: N815
+    detector_distance_m: float | None = None
+    detector_pixel_size_m: float | None = None
+    object_pixel_size_m: float | None = None
+    nphotons: float | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scan:
+    """Patterns, scan positions, probe and, if known, the object.
+
+    Checked on construction, so that the code downstream need not check again. M is the number
+    of scan positions, P of probe modes, and N the edge of a pattern.
+
+    Attributes
+    ----------
+    name : str
+        Says in messages which scan it is.
+    patterns : PatternSource
+        (M, N, N) measured patterns, zero frequency centred; read in blocks.
+    measurement_domain : str
+        Whether the patterns are `counts` or `amplitude` (√counts).
+    positions : (M, 2) float64
+        Scan positions (x, y) on the object grid, in pixels.
+    probe : (P, N, N) complex64
+        Illumination, one entry per incoherent mode.
+    object_guess : (H, W) complex64, optional
+        Known or estimated object.
+    positions_start : (M, 2) float64, optional
+        Nominal positions, before any correction; `positions` where None.
+    scan_index : (M,) int64, optional
+        The pattern's number within its own scan; zeros where None.
+    bad_pixels : (N, N) bool, optional
+        True where the detector can't be trusted.
+    metadata : ScanMetadata
+        What is known about the experiment.
+    provenance : dict
+        Where the scan comes from: JSON values.
+    """
+
+    name: str
+    patterns: PatternSource
+    measurement_domain: MeasurementDomain
+    positions: NDArray[np.float64]
+    probe: NDArray[np.complex64]
+    object_guess: NDArray[np.complex64] | None = None
+    positions_start: NDArray[np.float64] | None = None
+    scan_index: NDArray[np.int64] | None = None
+    bad_pixels: NDArray[np.bool_] | None = None
+    metadata: ScanMetadata = field(default_factory=ScanMetadata)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the arrays belong together.
+
+        Raises
+        ------
+        DataContractError
+            If patterns, positions and probe disagree in M or N, a pattern is not square, or a
+            position is not a finite number or lies absurdly far from the others.
+        """
+        shape = self.patterns.shape
+        if len(shape) != 3 or shape[1] != shape[2]:
+            advice = "crop or pad the patterns to squares"
+            if len(shape) == 3 and shape[0] == shape[1] and shape[2] == len(self.positions):
+                advice = "move the last axis to the front: np.moveaxis(diff3d, -1, 0)"
+            self._refuse(f"the patterns are {tuple(shape)}, expected (M, N, N); {advice}")
+        count, edge = shape[0], shape[1]
+        if count == 0:
+            self._refuse("there are no patterns")
+        if edge % 2:
+            self._refuse(f"patterns are {edge} px wide; an even number is needed: crop by one pixel")
+        if self.patterns.dtype.kind not in "uif":
+            self._refuse(f"the patterns are {self.patterns.dtype}, expected real numbers")
+        if self.measurement_domain not in ("counts", "amplitude"):
+            self._refuse(
+                f"measurement_domain={self.measurement_domain!r} must be 'counts' or 'amplitude'"
+            )
+        for label, array in (
+            ("positions", self.positions),
+            ("positions_start", self.positions_start),
+        ):
+            self._check_positions(label, array, count)
+        self._check_probe(edge)
+        if self.object_guess is not None and (
+            self.object_guess.ndim != 2 or not np.isfinite(self.object_guess).all()
+        ):
+            self._refuse(
+                f"the object guess is {self.object_guess.shape}, expected (H, W) finite numbers"
+            )
+        if self.scan_index is not None and self.scan_index.shape != (count,):
+            self._refuse(f"scan_index is {self.scan_index.shape}, expected ({count},)")
+        if self.bad_pixels is not None and self.bad_pixels.shape != (edge, edge):
+            self._refuse(f"bad_pixels is {self.bad_pixels.shape}, expected ({edge}, {edge})")
+        check_extent(self.positions, edge, name=self.name)
+
+    @property
+    def num_patterns(self) -> int:
+        """Number of scan positions, M."""
+        return self.patterns.shape[0]
+
+    @property
+    def N(self) -> int:  # noqa: N802
+        """Edge of a pattern, in pixels."""
+        return self.patterns.shape[1]
+
+    def _check_positions(self, label: str, array: NDArray[np.float64] | None, count: int) -> None:
+        if array is None:
+            return
+        if array.ndim != 2 or array.shape[1] != 2:
+            self._refuse(f"{label} is {array.shape}, expected (M, 2)")
+        if len(array) != count:
+            self._refuse(f"{count} diffraction patterns but {len(array)} scan positions ({label})")
+        wrong = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if len(wrong):
+            self._refuse(
+                f"{len(wrong)} of {label} are not finite, the first in row {wrong[0]}: "
+                f"{array[wrong[0]].tolist()}; remove these positions and their patterns"
+            )
+
+    def _check_probe(self, edge: int) -> None:
+        if self.probe.ndim != 3 or self.probe.shape[-2:] != (edge, edge):
+            self._refuse(
+                f"the probe is {self.probe.shape} but patterns are {edge} x {edge} px; "
+                f"expected (P, {edge}, {edge})"
+            )
+        if not np.isfinite(self.probe).all() or not np.abs(self.probe).any():
+            self._refuse("the probe has NaN or infinite values, or is zero everywhere")
+
+    def _refuse(self, message: str) -> None:
+        raise DataContractError(f"{self.name}: {message}")
