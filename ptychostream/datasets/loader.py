@@ -1,0 +1,247 @@
+"""Stream a store's groups as TensorDict batches, with bounded memory."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+
+from ptychostream.datasets.sampler import Order, SamplerPlan, Window, plan_epoch
+from ptychostream.datasets.scaling import Scales, scales_of
+from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.datasets.store.groups import Groups
+from ptychostream.datasets.store.layout import parse_bytes
+from ptychostream.datasets.window_reader import AHEAD, DecodedWindow, decoded_windows
+from ptychostream.errors import ConfigurationError
+
+
+class GroupLoader:
+    """Batches of one rank's share of the groups; made by `make_loader`.
+
+    A loader is an iterable with a length. Each epoch is a pure function of (seed, epoch, rank,
+    world size); `state_dict` in mid-epoch resumes at the very next batch.
+    """
+
+    def __init__(
+        self,
+        store: GroupStore,
+        groups: Groups,
+        scales: Scales,
+        *,
+        batch_size: int,
+        order: Order,
+        seed: int,
+        device: str,
+        memory_budget: int,
+        rank: int,
+        world_size: int,
+        drop_last: bool,
+        num_threads: int,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
+        self._store, self._groups, self._scales = store, groups, scales
+        self._batch_size, self._order, self._seed = batch_size, order, seed
+        self._device = torch.device(device)
+        self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
+        self._num_threads = num_threads
+        chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
+        # In flight: the window being served and those decoded ahead.
+        self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + AHEAD)))
+        self._epoch = 0
+        self._served = 0
+        self._offsets, self._relative = groups.coordinates(store.positions)
+
+    @property
+    def sampler(self) -> "GroupLoader":
+        """Itself: Lightning sets the epoch through this attribute."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self._plan.batch_sizes(self._rank, self._world_size))
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        plan, skip = self._plan, self._served
+        sizes = plan.batch_sizes(self._rank, self._world_size)
+        windows = plan.share(self._rank, self._world_size)
+        if skip:
+            windows = _drop_groups(windows, sum(sizes[:skip]))
+        decoded = decoded_windows(self._store, windows, num_threads=self._num_threads)
+        for batch in self._batches(decoded, sizes[skip:]):
+            self._served += 1
+            yield batch
+        self._served = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass, and with it the order.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the pass.
+        """
+        if epoch != self._epoch:
+            self._epoch, self._served = epoch, 0
+            self.__dict__.pop("_plan", None)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the loader stands: the epoch and the batches already served."""
+        return {"epoch": self._epoch, "served": self._served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where another loader of the same arguments stood.
+
+        Parameters
+        ----------
+        state : dict
+            From `state_dict`.
+        """
+        self.set_epoch(state["epoch"])
+        self._served = state["served"]
+
+    @cached_property
+    def _plan(self) -> SamplerPlan:
+        chunks = self._store.storage_rows[self._groups.nn_indices] // self._store.patterns_per_chunk
+        return plan_epoch(
+            chunks,
+            self._store.num_chunks,
+            batch_size=self._batch_size,
+            order=self._order,
+            window_chunks=self._window_chunks,
+            seed=self._seed,
+            epoch=self._epoch,
+            drop_last=self._drop_last,
+        )
+
+    def _batches(
+        self, windows: Iterator[DecodedWindow], sizes: list[int]
+    ) -> Iterator[TensorDict]:
+        """Fill batches from windows; a batch may end in the window after the one it began in."""
+        store, members = self._store, self._groups.group_size
+        window: DecodedWindow | None = None
+        at = 0
+        for size in sizes:
+            rows = np.empty(size, dtype=np.int64)
+            raw = np.empty((size, members, store.N, store.N), store.dtype)
+            filled = 0
+            while filled < size:
+                if window is None or at == len(window.groups):
+                    # Freed before the next is taken, so that no third window is in memory.
+                    window = None
+                    window, at = next(windows), 0
+                take = min(size - filled, len(window.groups) - at)
+                part = window.groups[at : at + take]
+                rows[filled : filled + take] = part
+                chunk, inside = np.divmod(
+                    store.storage_rows[self._groups.nn_indices[part]].ravel(),
+                    store.patterns_per_chunk,
+                )
+                target = raw[filled : filled + take].reshape(-1, store.N, store.N)
+                window.gather(chunk, inside, target)
+                filled, at = filled + take, at + take
+            yield self._to_batch(rows, raw)
+
+    def _to_batch(self, rows: NDArray[np.int64], raw: NDArray[Any]) -> TensorDict:
+        members = self._groups.nn_indices[rows]
+        experiment = self._store.experiment_id[members[:, 0]]
+        if self._store.measurement_domain == "counts":
+            amplitude = np.sqrt(raw, dtype=np.float32)
+        else:
+            amplitude = raw.astype(np.float32, copy=False)
+        entries = {
+            "diffraction": amplitude,
+            "coords_offsets": self._offsets[rows, None, None].astype(np.float32),
+            "coords_relative": self._relative[rows, :, None].astype(np.float32),
+            "nn_indices": members,
+            "experiment_id": experiment,
+            "rms_scale": self._scales.rms[experiment, None, None, None].astype(np.float32),
+            "physics_scale": self._scales.physics[experiment, None, None, None].astype(np.float32),
+        }
+        tensors = {name: torch.from_numpy(value) for name, value in entries.items()}
+        return TensorDict(tensors, batch_size=[len(rows)]).to(self._device)
+
+
+def make_loader(
+    store: GroupStore,
+    groups: Groups,
+    *,
+    batch_size: int = 16,
+    shuffle: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    memory_budget: str | int = "1 GiB",
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool = False,
+    order: Order | None = None,
+    scales: Scales | None = None,
+    num_threads: int = 0,
+) -> GroupLoader:
+    """Make a loader of batches; see `datasets.batch.ENTRIES` for what a batch holds.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The patterns.
+    groups : Groups
+        Which patterns are seen together.
+    batch_size : int
+        Groups per batch B.
+    shuffle : bool
+        Whether the order is random, a new one each epoch; else it is that of the group table.
+    seed : int
+        Decides the shuffle.
+    device : str
+        Where batches go.
+    memory_budget : str or int
+        Memory for decoded windows; batches come on top.
+    rank, world_size : int
+        This process and the number of processes: over all ranks each group once per epoch, and
+        equal numbers of batches.
+    drop_last : bool
+        Whether batches that are not full are left out.
+    order : str, optional
+        `storage` serves groups in the order that reads least; takes the place of `shuffle`.
+    scales : Scales, optional
+        Factors put into the batches; None derives them from this store.
+    num_threads : int
+        Threads that decode; 0 is one per core.
+
+    Returns
+    -------
+    GroupLoader
+        An iterable of TensorDict, with a length.
+
+    Raises
+    ------
+    ConfigurationError
+        If a number is out of range.
+    """
+    return GroupLoader(
+        store,
+        groups,
+        scales or scales_of(store),
+        batch_size=batch_size,
+        order=order or ("shuffled" if shuffle else "table"),
+        seed=seed,
+        device=device,
+        memory_budget=parse_bytes(memory_budget),
+        rank=rank,
+        world_size=world_size,
+        drop_last=drop_last,
+        num_threads=num_threads,
+    )
+
+
+def _drop_groups(windows: list[Window], number: int) -> list[Window]:
+    """Leave out the first `number` groups, and the windows that then serve none."""
+    kept = []
+    for window in windows:
+        drop = min(number, len(window.groups))
+        number -= drop
+        if drop < len(window.groups):
+            kept.append(Window(window.chunks, window.groups[drop:]))
+    return kept

@@ -1,0 +1,208 @@
+"""Decide which groups are read, in which order, and for which rank. Reads nothing itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ConfigurationError
+
+#: Neighbouring chunks that are drawn together when shuffling: groups reach into the chunks
+#: beside their own, and a run of chunks is its own neighbourhood but for its ends.
+RUN_LENGTH = 16
+
+Order = Literal["shuffled", "table", "storage"]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Groups that are served from one set of decoded chunks.
+
+    Attributes
+    ----------
+    chunks : (K,) int64
+        Chunks to decode, ascending.
+    groups : (W,) int64
+        Rows of the group table, in the order in which they are served.
+    """
+
+    chunks: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SamplerPlan:
+    """The order of one epoch, the same on every rank; each rank serves its share of it.
+
+    Attributes
+    ----------
+    windows : tuple of Window
+        In the order in which they are served.
+    batch_size : int
+        Groups per batch.
+    drop_last : bool
+        Whether batches that are not full are left out.
+    """
+
+    windows: tuple[Window, ...]
+    batch_size: int
+    drop_last: bool = False
+
+    def share(self, rank: int, world_size: int) -> list[Window]:
+        """Cut a rank's share out of the windows.
+
+        Parameters
+        ----------
+        rank, world_size : int
+            This process and the number of processes.
+
+        Returns
+        -------
+        list of Window
+            A consecutive part of the epoch, so that few chunks are decoded by two ranks.
+        """
+        total = sum(len(window.groups) for window in self.windows)
+        first, last = rank * total // world_size, (rank + 1) * total // world_size
+        shares, at = [], 0
+        for window in self.windows:
+            low, high = max(first - at, 0), min(last - at, len(window.groups))
+            if low < high:
+                shares.append(Window(window.chunks, window.groups[low:high]))
+            at += len(window.groups)
+        return shares
+
+    def batch_sizes(self, rank: int, world_size: int) -> list[int]:
+        """Length of each batch of a rank; every rank has the same number of batches.
+
+        Parameters
+        ----------
+        rank, world_size : int
+            This process and the number of processes.
+
+        Returns
+        -------
+        list of int
+            All but the last one or two are full.
+
+        Raises
+        ------
+        ConfigurationError
+            If there are fewer groups than ranks.
+        """
+        total = sum(len(window.groups) for window in self.windows)
+        if total < world_size:
+            raise ConfigurationError(f"{total} groups cannot be shared by {world_size} ranks")
+        size = self.batch_size
+        mine = (rank + 1) * total // world_size - rank * total // world_size
+        smallest, largest = total // world_size, -(-total // world_size)
+        if self.drop_last:
+            return [size] * (smallest // size)
+        number = -(-largest // size)
+        full, rest = divmod(mine, size)
+        sizes = [size] * full + [rest] * (rest > 0)
+        if len(sizes) < number:
+            # One group short of the longest rank: split the last batch instead of missing one.
+            sizes = [*sizes[:-1], sizes[-1] - 1, 1] if sizes[-1] > 1 else _split_any(sizes)
+        return sizes
+
+
+def plan_epoch(
+    chunk_of_member: NDArray[np.int64],
+    num_chunks: int,
+    *,
+    batch_size: int,
+    order: Order,
+    window_chunks: int,
+    seed: int = 0,
+    epoch: int = 0,
+    drop_last: bool = False,
+) -> SamplerPlan:
+    """Plan one epoch.
+
+    Parameters
+    ----------
+    chunk_of_member : (G, C) int64
+        Chunk in which each member of each group lies; the first column is the seed's.
+    num_chunks : int
+        Chunks in the store.
+    batch_size : int
+        Groups per batch.
+    order : str
+        `shuffled` draws runs of chunks at random and mixes the groups of a window; `table` keeps
+        the order of the group table; `storage` follows the chunks, which reads least.
+    window_chunks : int
+        Most chunks of a window, unless one chunk's groups alone need more.
+    seed, epoch : int
+        Decide the shuffle; a new epoch gives a new order.
+    drop_last : bool
+        Whether batches that are not full are left out.
+
+    Returns
+    -------
+    SamplerPlan
+        The plan: a pure function of the arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        If the batch size is below one, or there are no groups.
+    """
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size={batch_size} must be at least 1")
+    if not len(chunk_of_member):
+        raise ConfigurationError("there are no groups to serve")
+    rng = np.random.default_rng((seed, epoch))
+    windows = []
+    for groups in _pack(_blocks(chunk_of_member, num_chunks, order, rng), chunk_of_member, window_chunks):
+        if order == "shuffled":
+            groups = rng.permutation(groups)
+        windows.append(Window(np.unique(chunk_of_member[groups]), groups))
+    return SamplerPlan(windows=tuple(windows), batch_size=batch_size, drop_last=drop_last)
+
+
+def _blocks(
+    chunk_of_member: NDArray[np.int64], num_chunks: int, order: Order, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the groups in small blocks that stay together."""
+    number = len(chunk_of_member)
+    if order == "table":
+        yield from np.array_split(np.arange(number), -(-number // 64))
+        return
+    seeds = chunk_of_member[:, 0]
+    by_chunk = np.argsort(seeds, kind="stable")
+    bounds = np.searchsorted(seeds[by_chunk], np.arange(num_chunks + 1))
+    chunks = np.arange(num_chunks)
+    if order == "shuffled":
+        # The first run starts anywhere, so that windows differ from epoch to epoch.
+        shifted = np.roll(chunks, int(rng.integers(num_chunks)))
+        runs = [shifted[at : at + RUN_LENGTH] for at in range(0, num_chunks, RUN_LENGTH)]
+        chunks = np.concatenate([runs[at] for at in rng.permutation(len(runs))])
+    for chunk in chunks:
+        block = by_chunk[bounds[chunk] : bounds[chunk + 1]]
+        if len(block):
+            yield block
+
+
+def _pack(
+    blocks: Iterator[NDArray[np.int64]], chunk_of_member: NDArray[np.int64], window_chunks: int
+) -> Iterator[NDArray[np.int64]]:
+    """Join blocks while the chunks that they need fit into a window."""
+    held: list[NDArray[np.int64]] = []
+    needed: set[int] = set()
+    for block in blocks:
+        more = set(np.unique(chunk_of_member[block]).tolist())
+        if held and len(needed | more) > window_chunks:
+            yield np.concatenate(held)
+            held, needed = [], set()
+        held.append(block)
+        needed |= more
+    if held:
+        yield np.concatenate(held)
+
+
+def _split_any(sizes: list[int]) -> list[int]:
+    """Split the largest batch in two, where the last has one group only."""
+    at = int(np.argmax(sizes))
+    return [*sizes[:at], sizes[at] - 1, 1, *sizes[at + 1 :]]

@@ -1,0 +1,104 @@
+"""Execute a plan: decode windows ahead in threads, and gather batches from them."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.sampler import Window
+from ptychostream.datasets.store.group_store import GroupStore
+
+#: Windows decoded ahead of the one that is served.
+AHEAD = 1
+
+
+class DecodedWindow:
+    """The patterns of a window's chunks, in memory.
+
+    Parameters
+    ----------
+    window : Window
+        Which chunks and groups.
+    patterns : (rows, N, N)
+        The chunks' patterns, one after the other.
+    slots : (num_chunks,) int64
+        First row of each chunk in `patterns`.
+    """
+
+    def __init__(
+        self, window: Window, patterns: NDArray[Any], slots: NDArray[np.int64]
+    ) -> None:
+        self.groups = window.groups
+        self._patterns, self._slots = patterns, slots
+
+    def gather(
+        self, chunk: NDArray[np.int64], inside: NDArray[np.int64], out: NDArray[Any]
+    ) -> None:
+        """Copy patterns out of the window.
+
+        Parameters
+        ----------
+        chunk, inside : (R,) int64
+            Chunk of each wanted pattern, and its row in that chunk.
+        out : (R, N, N)
+            Receives them, in the stored data type.
+        """
+        np.take(self._patterns, self._slots[chunk] + inside, axis=0, out=out, mode="clip")
+
+
+def decoded_windows(
+    store: GroupStore, windows: list[Window], *, num_threads: int = 0
+) -> Iterator[DecodedWindow]:
+    """Decode windows, the next one while the present one is served.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data.
+    windows : list of Window
+        In the order in which they are served.
+    num_threads : int
+        Threads that decode; 0 is one per core.
+
+    Yields
+    ------
+    DecodedWindow
+        One per window.
+    """
+    threads = num_threads or os.cpu_count() or 1
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-decode") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="ptychostream-window") as conductor,
+    ):
+        pending: deque[Future[DecodedWindow]] = deque()
+        upcoming = iter(windows)
+        try:
+            for window in upcoming:
+                pending.append(conductor.submit(_decode, store, window, pool))
+                if len(pending) > AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _decode(store: GroupStore, window: Window, pool: ThreadPoolExecutor) -> DecodedWindow:
+    per_chunk = store.patterns_per_chunk
+    slots = np.full(store.num_chunks, -1, dtype=np.int64)
+    slots[window.chunks] = np.arange(len(window.chunks)) * per_chunk
+    patterns = np.empty((len(window.chunks) * per_chunk, store.N, store.N), store.dtype)
+
+    def fill(chunk: int) -> None:
+        block = store.read_chunks(chunk, chunk + 1)
+        at = slots[chunk]
+        patterns[at : at + len(block)] = block
+
+    for _ in pool.map(fill, window.chunks.tolist()):
+        pass
+    return DecodedWindow(window, patterns, slots)

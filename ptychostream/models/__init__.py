@@ -1,0 +1,1 @@
+"""Networks, forward physics and losses of the PyTorch backend."""

@@ -1,0 +1,185 @@
+"""The contract's convolutional network: an encoder, and two decoders for amplitude and phase."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ptychostream.config import ModelConfig
+from ptychostream.config.model import PATCH_SIZES
+from ptychostream.errors import ConfigurationError
+from ptychostream.models.activations import AMPLITUDE_ACTIVATIONS, phase_activation
+from ptychostream.models.generators.base import Generator
+from ptychostream.models.layers import ConvPair, border_mask, conv3x3, upsample
+from ptychostream.patches import extract_patches
+
+#: Channels of the encoder's levels in units of n_filters_scale, by patch edge.
+ENCODER_CHANNELS = {
+    64: (32, 64, 128),
+    128: (16, 32, 64, 128),
+    256: (8, 16, 32, 64, 128),
+}
+#: Likewise of the decoders' levels.
+DECODER_CHANNELS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
+
+#: Channels that the decoder sets aside for the outer half of the patch.
+OUTER_CHANNELS = 4
+
+
+class Autoencoder(Generator):
+    """Map diffraction patterns straight to amplitude and phase.
+
+    The physics is in the loss only. Probe and positions are not looked at.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        `N`, `gridsize`, `n_filters_scale`, `amp_activation`, `object_big`, `probe_big` and
+        `pad_object` decide the layers.
+
+    Raises
+    ------
+    ConfigurationError
+        If the contract defines no network for this N.
+
+    References
+    ----------
+    Hoidn, Mishra & Mehta, Sci. Rep. 13 (2023) 22789.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if config.N not in PATCH_SIZES:
+            raise ConfigurationError(
+                f"the CNN is defined for N = 64, 128 and 256, not {config.N}; crop or pad the "
+                "patterns, or use architecture 'unrolled'"
+            )
+        scale = config.n_filters_scale
+        channels = [config.group_size, *(scale * c for c in ENCODER_CHANNELS[config.N])]
+        self.encoder = nn.ModuleList(
+            ConvPair(before, after) for before, after in zip(channels, channels[1:], strict=False)
+        )
+        outputs = config.group_size if config.object_big else 1
+        self.object_big = config.object_big
+        activation = AMPLITUDE_ACTIVATIONS[config.amp_activation]
+        self.amplitude = Decoder(config, channels[-1], outputs, activation)
+        self.phase = Decoder(config, channels[-1], outputs, phase_activation)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "Autoencoder":
+        """Build the network that a configuration describes."""
+        return cls(config)
+
+    def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:
+        """Reconstruct object patches; see `Generator.forward`.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Measured amplitude, mean energy (N/2)².
+        probe : (B, P, N, N) complex64
+            Not used.
+        coords_relative : (B, C, 1, 2) float32
+            Used where `object_big` is off: members are cut out of the group's one patch.
+
+        Returns
+        -------
+        (B, C, N, N) complex64
+            Object patches.
+        """
+        patches = self.decode(diffraction)
+        if self.object_big:
+            return patches
+        edge = patches.shape[-1]
+        return extract_patches(patches[:, 0], edge // 2 - coords_relative[:, :, 0], edge)
+
+    def decode(self, diffraction: Tensor) -> Tensor:
+        """Run encoder and decoders.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Measured amplitude, mean energy (N/2)².
+
+        Returns
+        -------
+        (B, C or 1, N, N) complex64
+            One patch per channel of the decoders.
+        """
+        x = diffraction
+        for block in self.encoder:
+            x = functional.max_pool2d(block(x), 2)
+        return torch.polar(self.amplitude(x).float(), self.phase(x).float())
+
+
+class Decoder(nn.Module):
+    """From features at 1/8 of the patch's edge, or less, to one real image per pattern.
+
+    The central half of the patch comes from most channels; its border, which the probe hardly
+    lights, from a few.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        See `Autoencoder`.
+    channels_in : int
+        Channels of the encoder's last level.
+    channels_out : int
+        Images per group.
+    activation : callable
+        Last activation.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        channels_in: int,
+        channels_out: int,
+        activation: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        scale, edge = config.n_filters_scale, config.N
+        channels = [channels_in, *(scale * c for c in DECODER_CHANNELS[edge])]
+        self.levels = nn.ModuleList(
+            ConvPair(before, after) for before, after in zip(channels, channels[1:], strict=False)
+        )
+        self.activation = activation
+        self.pad_object, self.probe_big, self.edge = config.pad_object, config.probe_big, edge
+        last = channels[-1]
+        if self.pad_object:
+            self.inner = conv3x3(last - OUTER_CHANNELS, channels_out)
+            if self.probe_big:
+                filters = scale * 2048 // edge
+                self.outer = ConvPair(OUTER_CHANNELS, filters)
+                self.outer_last = conv3x3(filters, channels_out)
+                self.register_buffer("border", border_mask(edge), persistent=False)
+        else:
+            self.full = ConvPair(last, last)
+            self.full_last = conv3x3(last, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decode features.
+
+        Parameters
+        ----------
+        x : (B, channels_in, h, h) float32
+            The encoder's last level.
+
+        Returns
+        -------
+        (B, channels_out, N, N) float32
+            Amplitude or phase.
+        """
+        for level in self.levels:
+            x = upsample(level(x))
+        if not self.pad_object:
+            full: Tensor = self.activation(self.full_last(upsample(self.full(x))))
+            return full
+        quarter = self.edge // 4
+        centre = self.activation(self.inner(x[:, :-OUTER_CHANNELS]))
+        image = functional.pad(centre, (quarter,) * 4)
+        if self.probe_big:
+            outer = self.outer_last(upsample(self.outer(x[:, -OUTER_CHANNELS:])))
+            image = image + functional.silu(outer) * self.border
+        return image

@@ -1,0 +1,41 @@
+"""What a generator is: the one thing to write for a new network."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Generator(nn.Module, ABC):
+    """Turn the diffraction patterns of groups into object patches.
+
+    The amplitudes are scaled such that a pattern has a mean energy of (N/2)², and the probe
+    such that Σ|probe · object|² is in the same unit: a generator sees no photon counts, and
+    its result does not depend on the dose. Letters: B groups, C patterns per group, P modes.
+
+    Attributes
+    ----------
+    merges_groups : bool
+        Whether the patches of a group already agree where they overlap, so that nobody needs to
+        merge them again.
+    """
+
+    merges_groups: bool = False
+
+    @abstractmethod
+    def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:
+        """Reconstruct object patches.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Measured amplitude, zero frequency centred.
+        probe : (B, P, N, N) complex64
+            Illumination of each group.
+        coords_relative : (B, C, 1, 2) float32
+            Centre of the group minus position of the member (x, y), in pixels.
+
+        Returns
+        -------
+        (B, C, N, N) complex64
+            Transmission under each pattern, patch pixel (N/2, N/2) at the member's position.
+        """

@@ -1,0 +1,90 @@
+"""One small canvas per group, on which its members' patches overlap at whole pixels."""
+
+import torch
+from torch import Tensor
+
+
+class GroupCanvas:
+    """The geometry of a group: where each member's patch lies on the group's own canvas.
+
+    Members are rounded to whole pixels; what is left is a fraction of a pixel, by which the
+    probe is shifted instead. Cutting and adding are then plain indexing, and nothing is blurred.
+
+    Parameters
+    ----------
+    coords_relative : (B, C, 1, 2) float32
+        Centre minus member (x, y), in pixels.
+    patch_size : int
+        Edge N.
+
+    Attributes
+    ----------
+    size : int
+        Edge S of the canvas.
+    fractions : (B, C, 2) float32
+        What rounding left of the members' displacement (x, y), in [-0.5, 0.5].
+    """
+
+    def __init__(self, coords_relative: Tensor, patch_size: int) -> None:
+        displacement = -coords_relative[:, :, 0]
+        whole = displacement.round()
+        self.fractions = displacement - whole
+        self._groups, self._members = displacement.shape[:2]
+        self._patch_size = patch_size
+        if self._members == 1:
+            # A lone member lies on its group's centre: canvas and patch are the same.
+            self.size, self._index = patch_size, None
+            return
+        reach = int(whole.abs().amax().item())
+        reach += reach % 2
+        self.size = patch_size + 2 * reach
+        corner = whole.to(torch.int64) + reach
+        span = torch.arange(patch_size, device=whole.device)
+        rows = corner[..., 1, None] + span
+        columns = corner[..., 0, None] + span
+        first = torch.arange(self._groups, device=whole.device)[:, None, None, None] * self.size
+        index = (first + rows[..., :, None]) * self.size + columns[..., None, :]
+        self._index: Tensor | None = index.reshape(-1)
+
+    def cut(self, canvas: Tensor) -> Tensor:
+        """Cut each member's patch out of its group's canvas.
+
+        Parameters
+        ----------
+        canvas : (B, S, S) complex64
+            One canvas per group.
+
+        Returns
+        -------
+        (B, C, N, N) complex64
+            Patches at whole pixels.
+        """
+        shape = (self._groups, self._members, self._patch_size, self._patch_size)
+        if self._index is None:
+            return canvas.reshape(shape)
+        parts = torch.view_as_real(canvas).reshape(-1, 2).index_select(0, self._index)
+        return torch.view_as_complex(parts).reshape(shape)
+
+    def add(self, patches: Tensor) -> Tensor:
+        """Add each member's patch into its group's canvas; the adjoint of `cut`.
+
+        Parameters
+        ----------
+        patches : (B, C, N, N) complex64 or float32
+            Patches at whole pixels.
+
+        Returns
+        -------
+        (B, S, S) complex64 or float32
+            Their sum.
+        """
+        shape = (self._groups, self.size, self.size)
+        if self._index is None:
+            return patches.reshape(shape)
+        pixels = self._groups * self.size**2
+        if not patches.is_complex():
+            flat = patches.new_zeros(pixels)
+            return flat.index_add(0, self._index, patches.reshape(-1)).reshape(shape)
+        parts = torch.view_as_real(patches).reshape(-1, 2)
+        total = parts.new_zeros(pixels, 2).index_add(0, self._index, parts)
+        return torch.view_as_complex(total).reshape(shape)

@@ -1,0 +1,167 @@
+"""Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
+
+from typing import Any
+
+import lightning
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.models.losses import amplitude_mae, poisson_nll, total_variation
+from ptychostream.models.pinn import Prediction, PtychoPINN
+from ptychostream.models.schedule import make_optimizer, make_scheduler
+
+#: The probe's parameters are far larger than weights: they need larger steps.
+PROBE_LEARNING_RATE_FACTOR = 10.0
+
+
+class PinnModule(lightning.LightningModule):
+    """Train a `PtychoPINN` on batches of a store.
+
+    Parameters
+    ----------
+    model : PtychoPINN
+        What is trained.
+    config : TrainingConfig
+        Loss weights, optimiser, schedule.
+    execution : PyTorchExecutionConfig
+        Learning rate, schedule override, clipping.
+    monitor : str
+        The logged loss that schedules and checkpoints look at.
+    """
+
+    def __init__(
+        self,
+        model: PtychoPINN,
+        config: TrainingConfig,
+        execution: PyTorchExecutionConfig,
+        *,
+        monitor: str,
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
+
+    def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log it.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            As `datasets.batch.ENTRIES` has it.
+        batch_idx : int
+            Number of the batch.
+
+        Returns
+        -------
+        () float
+            The loss.
+        """
+        loss = self.loss(self.model(batch), batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """Log the loss of a batch that is not trained on.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            As `datasets.batch.ENTRIES` has it.
+        batch_idx : int
+            Number of the batch.
+        """
+        loss = self.loss(self.model(batch), batch)
+        self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
+
+    def loss(self, prediction: Prediction, batch: TensorDict) -> Tensor:
+        """Weigh the losses as configured.
+
+        The Poisson term is divided by the mean counts per pixel, so that its size does not
+        depend on the dose.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            What the model says.
+        batch : TensorDict
+            What was measured.
+
+        Returns
+        -------
+        () float
+            The weighted sum.
+        """
+        config, edge = self.config, self.model.config.N
+        mask = self.model.good_pixels[batch["experiment_id"]][:, None]
+        to_photons = (batch["physics_scale"] / batch["rms_scale"]).square()
+        counts = (batch["diffraction"] * batch["physics_scale"]).square()
+        mean_counts = to_photons.mean() * (edge / 2) ** 2 / edge**2
+        total = torch.zeros((), device=counts.device)
+        if config.torch_loss_mode == "poisson" and config.nll_weight:
+            nll = poisson_nll(prediction.intensity * to_photons, counts, mask)
+            total = total + config.nll_weight * nll / mean_counts
+        if config.torch_loss_mode == "mae" or config.mae_weight:
+            # √ has an infinite slope at zero.
+            amplitude = (prediction.intensity + 1e-12).sqrt()
+            measured = PtychoPINN.network_input(batch)
+            weight = config.mae_weight or 1.0
+            if config.torch_mae_pred_l2_match_target:
+                energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
+                predicted = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
+                amplitude = amplitude * (energies / predicted).sqrt()
+            total = total + weight * amplitude_mae(amplitude, measured, mask)
+        if config.realspace_weight:
+            total = total + config.realspace_weight * total_variation(prediction.object_patches)
+        return total
+
+    def configure_optimizers(self) -> Any:
+        """Make optimiser and schedule for Lightning.
+
+        Returns
+        -------
+        optimizer, or dict with optimizer and lr_scheduler
+            As Lightning takes them.
+        """
+        rate = self.execution.learning_rate
+        network = [p for p in self.model.generator.parameters() if p.requires_grad]
+        groups = [{"params": network}]
+        if self.model.log_scale.requires_grad:
+            groups.append({"params": [self.model.log_scale]})
+        if self.model.probe.parts.requires_grad:
+            groups.append(
+                {"params": [self.model.probe.parts], "lr": rate * PROBE_LEARNING_RATE_FACTOR}  # type: ignore[dict-item]
+            )
+        optimizer = make_optimizer(self.config, groups, rate)
+        steps = self.trainer.estimated_stepping_batches // max(self.config.nepochs, 1)
+        scheduler = make_scheduler(
+            self.config,
+            self.execution.scheduler or self.config.scheduler,
+            optimizer,
+            steps_per_epoch=int(steps),
+            monitor=self.monitor,
+        )
+        if scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch; Lightning itself does not know TensorDicts.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            The batch.
+        device : torch.device
+            Where to.
+        dataloader_idx : int
+            Not used.
+
+        Returns
+        -------
+        TensorDict
+            The batch on the device.
+        """
+        return batch.to(device, non_blocking=True)

@@ -1,0 +1,47 @@
+"""Merge the patches of a group where they overlap, and cut them out again."""
+
+import torch
+from torch import Tensor
+
+from ptychostream.patches import extract_patches, place_patches
+
+#: Weight of unlit pixels relative to the brightest: they are merged too, but count for little.
+_FLOOR = 1e-3
+
+
+def merge_group(patches: Tensor, coords_relative: Tensor, weight: Tensor) -> Tensor:
+    """Make the patches of each group consistent with one object.
+
+    Patches are placed at their positions, averaged with weights, and cut out again. The average
+    is normalised by the weights that really lie on a pixel, so that nothing is amplified.
+
+    Parameters
+    ----------
+    patches : (B, C, N, N) complex64
+        One patch per member.
+    coords_relative : (B, C, 1, 2) float32
+        Centre minus member (x, y), in pixels.
+    weight : (B, N, N) or (B, C, N, N) float32
+        Trust in each patch pixel; the probe's intensity is the usual choice.
+
+    Returns
+    -------
+    (B, C, N, N) complex64
+        The patches of the merged object, at the same positions.
+    """
+    if patches.shape[1] == 1:
+        return patches
+    edge = patches.shape[-1]
+    displacement = -coords_relative[:, :, 0]
+    reach = int(displacement.abs().amax().ceil().item()) + 1
+    size = edge + 2 * reach
+    centres = displacement + size // 2
+    if weight.ndim == 3:
+        peak = weight.amax(dim=(-2, -1), keepdim=True)
+        weight = (weight / peak + _FLOOR)[:, None]
+    trust = weight.expand(patches.shape)
+    total = place_patches(patches * trust, centres, (size, size))
+    cover = place_patches(trust.contiguous(), centres, (size, size))
+    merged = total / cover.clamp_min(torch.finfo(cover.dtype).tiny)
+    # Outside the union the average is 0 / tiny = 0.
+    return extract_patches(merged, centres, edge)

@@ -1,0 +1,175 @@
+"""The physics-informed network: a generator between measured and predicted diffraction."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from ptychostream.config import ModelConfig
+from ptychostream.models.generators import build_generator
+from ptychostream.models.merge import merge_group
+from ptychostream.models.probe import ProbeModel
+from ptychostream.models.smoothing import gaussian_smooth
+from ptychostream.physics import exit_wave, intensity, propagate_far_field
+
+
+class Prediction(NamedTuple):
+    """What the model says of a batch.
+
+    Attributes
+    ----------
+    object_patches : (B, C, N, N) complex64
+        Transmission under each pattern.
+    intensity : (B, C, N, N) float32
+        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared.
+    """
+
+    object_patches: Tensor
+    intensity: Tensor
+
+
+class PtychoPINN(nn.Module):
+    """Reconstruct object patches from diffraction, and predict the diffraction from them.
+
+    Inside, amplitudes are scaled to a mean energy of (N/2)² per pattern and probes to match
+    (`models.probe`), so that neither network nor loss depend on the dose.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The network.
+    probe : (E, P, N, N) complex64
+        Illumination of each experiment, at any scale.
+    bad_pixels : (E, N, N) bool, optional
+        True where the detector can't be trusted; such pixels do not count.
+    probe_trainable : bool
+        Whether the probe is a parameter.
+    intensity_scale_trainable : bool
+        Whether the scale of the prediction is a parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> probe = np.ones((1, 1, 16, 16), dtype=np.complex64)
+    >>> model = PtychoPINN(ModelConfig(N=16, architecture="unrolled"), probe)
+    >>> model.reconstruct(torch.rand(3, 1, 16, 16), torch.zeros(3, 1, 1, 2)).shape
+    torch.Size([3, 1, 16, 16])
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        probe: NDArray[np.complex64],
+        *,
+        bad_pixels: NDArray[np.bool_] | None = None,
+        probe_trainable: bool = False,
+        intensity_scale_trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = build_generator(config)
+        self.probe = ProbeModel(config, probe, trainable=probe_trainable)
+        self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=intensity_scale_trainable)
+        good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
+        if bad_pixels is not None:
+            good &= ~torch.as_tensor(bad_pixels)
+        self.register_buffer("good_pixels", good, persistent=False)
+        self.good_pixels: Tensor
+
+    def forward(self, batch: TensorDict) -> Prediction:
+        """Reconstruct a batch, and predict its diffraction.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            As `datasets.batch.ENTRIES` has it.
+
+        Returns
+        -------
+        Prediction
+            Object patches, merged over each group, and predicted diffraction.
+        """
+        probe = self.scaled_probe(batch["experiment_id"])
+        relative = batch["coords_relative"]
+        patches = self.generator(self.network_input(batch), probe, relative)
+        if not self.generator.merges_groups:
+            patches = merge_group(patches, relative, intensity(probe))
+        waves = exit_wave(patches, probe[:, None])
+        waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
+        return Prediction(patches, intensity(propagate_far_field(waves)))
+
+    def reconstruct(
+        self, diffraction: Tensor, coords_relative: Tensor, experiment_id: Tensor | None = None
+    ) -> Tensor:
+        """Reconstruct object patches, and predict nothing.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Amplitude, scaled to a mean energy of (N/2)².
+        coords_relative : (B, C, 1, 2) float32
+            Centre minus member (x, y), in pixels.
+        experiment_id : (B,) int64, optional
+            Which probe; None is the first.
+
+        Returns
+        -------
+        (B, C, N, N) complex64
+            Transmission under each pattern.
+        """
+        if experiment_id is None:
+            experiment_id = torch.zeros(
+                len(diffraction), dtype=torch.int64, device=diffraction.device
+            )
+        probe = self.scaled_probe(experiment_id)
+        patches: Tensor = self.generator(diffraction, probe, coords_relative)
+        return patches
+
+    def scaled_probe(self, experiment_id: Tensor) -> Tensor:
+        """Return the probe of each group (B, P, N, N), times the learned scale."""
+        probe: Tensor = self.probe(experiment_id)
+        return probe * self.log_scale.exp()
+
+    @staticmethod
+    def network_input(batch: TensorDict) -> Tensor:
+        """Scale the measured amplitudes (B, C, N, N) to a mean energy of (N/2)²."""
+        diffraction: Tensor = batch["diffraction"]
+        scaled: Tensor = diffraction * batch["rms_scale"]
+        return scaled
+
+    def for_data(
+        self, probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None = None
+    ) -> "PtychoPINN":
+        """Return the network for other data, with the same generator (shared weights).
+
+        Where the data come with the very probe that training began with, what training made of
+        it stays; else the data's own probe is used.
+
+        Parameters
+        ----------
+        probe : (E, P, N, N) complex64
+            Illumination of the data's experiments, at any scale.
+        bad_pixels : (E, N, N) bool, optional
+            True where their detector can't be trusted.
+
+        Returns
+        -------
+        PtychoPINN
+            In evaluation mode.
+        """
+        if self.probe.began_as(probe):
+            return self.eval()
+        other = PtychoPINN(self.config, probe, bad_pixels=bad_pixels)
+        other.generator = self.generator
+        return other.to(self.log_scale.device).eval()
+
+
+def model_settings(model: PtychoPINN) -> dict[str, Any]:
+    """Return the constructor's flags, for archives."""
+    return {
+        "probe_trainable": model.probe.parts.requires_grad,
+        "intensity_scale_trainable": model.log_scale.requires_grad,
+    }

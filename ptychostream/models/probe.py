@@ -1,0 +1,122 @@
+"""The probe inside the model: its scale, its mask, and whether it learns."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ptychostream.config import ModelConfig
+
+
+def probe_power(patch_size: int, probe_scale: float) -> float:
+    """Energy Σ|probe|² that the model gives every probe.
+
+    Parameters
+    ----------
+    patch_size : int
+        Edge N.
+    probe_scale : float
+        Head-room: an object of amplitude 2 / probe_scale explains the mean measured energy,
+        which is (N/2)² in the model's unit.
+
+    Returns
+    -------
+    float
+        In the model's unit.
+    """
+    return (patch_size / 2 * probe_scale / 2) ** 2
+
+
+def mask_of(config: ModelConfig) -> Tensor:
+    """Make the disk that the illumination is limited to.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        `probe_mask_diameter` (None is N/2) and `probe_mask_sigma`, in pixels.
+
+    Returns
+    -------
+    (N, N) float32
+        One inside, zero outside; between them a soft edge, if sigma is above zero.
+    """
+    along = torch.arange(config.N, dtype=torch.float64) - config.N / 2 + 0.5
+    radius = torch.hypot(along[:, None], along[None, :])
+    reach = (config.probe_mask_diameter or config.N / 2) / 2
+    if config.probe_mask_sigma == 0:
+        return (radius < reach).float()
+    return torch.special.ndtr((reach - radius) / config.probe_mask_sigma).float()
+
+
+class ProbeModel(nn.Module):
+    """The probes of all experiments, at the model's scale.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        `probe_scale` and the mask.
+    probe : (E, P, N, N) complex64
+        Illumination of each experiment, at any scale.
+    trainable : bool
+        Whether the probes are parameters.
+    """
+
+    def __init__(
+        self, config: ModelConfig, probe: NDArray[np.complex64], *, trainable: bool
+    ) -> None:
+        super().__init__()
+        values = _at_model_scale(config, probe)
+        self._config = config
+        self.parts = nn.Parameter(values, requires_grad=trainable)
+        self.register_buffer("guess", values.clone())
+        self.guess: Tensor
+        if config.probe_mask:
+            self.register_buffer("mask", mask_of(config), persistent=False)
+        else:
+            self.mask = None
+
+    def began_as(self, probe: NDArray[np.complex64]) -> bool:
+        """Say whether these are the probes that training began with, but for their scale.
+
+        Parameters
+        ----------
+        probe : (E, P, N, N) complex64
+            Illumination of each experiment, at any scale.
+
+        Returns
+        -------
+        bool
+            True where they agree to rounding.
+        """
+        values = _at_model_scale(self._config, probe)
+        if values.shape != self.guess.shape:
+            return False
+        return torch.allclose(values, self.guess.cpu(), rtol=1e-4, atol=1e-4)
+
+    def forward(self, experiment_id: Tensor) -> Tensor:
+        """Return the probe of each group.
+
+        Parameters
+        ----------
+        experiment_id : (B,) int64
+            Experiment of each group.
+
+        Returns
+        -------
+        (B, P, N, N) complex64
+            Illumination, masked if so configured.
+        """
+        probe = torch.view_as_complex(self.parts)
+        if self.mask is not None:
+            probe = probe * self.mask
+        if len(probe) == 1:
+            return probe.expand(len(experiment_id), -1, -1, -1)
+        return probe[experiment_id]
+
+
+def _at_model_scale(config: ModelConfig, probe: NDArray[np.complex64]) -> Tensor:
+    """Scale probes; real and imaginary parts, which optimisers and archives know best."""
+    beams = torch.as_tensor(np.asarray(probe, dtype=np.complex64))
+    power = beams.abs().square().sum(dim=(-3, -2, -1), keepdim=True)
+    scaled = beams * (probe_power(config.N, config.probe_scale) / power).sqrt()
+    return torch.view_as_real(scaled).contiguous()
