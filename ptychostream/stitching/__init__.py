@@ -2,5 +2,13 @@
 
 from ptychostream.stitching.accumulator import PatchAccumulator, stitch_patches
 from ptychostream.stitching.phase_alignment import PhaseAlignment
+from ptychostream.stitching.refinement import ObjectRefinement
+from ptychostream.stitching.spool import PatchSpool
 
-__all__ = ["PatchAccumulator", "PhaseAlignment", "stitch_patches"]
+__all__ = [
+    "ObjectRefinement",
+    "PatchAccumulator",
+    "PatchSpool",
+    "PhaseAlignment",
+    "stitch_patches",
+]

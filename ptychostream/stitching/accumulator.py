@@ -34,6 +34,8 @@ class PatchAccumulator:
 
     Attributes
     ----------
+    weight : (N, N) float32
+        Trust in each patch pixel, at most one.
     num_patches : int
         Patches added so far.
     num_clipped : int
@@ -48,12 +50,12 @@ class PatchAccumulator:
         self._margin = edge + 1
         self._grid = grid
         self._shape = (grid.height + 2 * self._margin, grid.width + 2 * self._margin)
-        self._weight = (weight / weight.max()).to(device=device, dtype=torch.float32)
+        self.weight = (weight / weight.max()).to(device=device, dtype=torch.float32)
         pixels = self._shape[0] * self._shape[1]
         self._total = torch.zeros(pixels, 2, device=device)
         self._cover = torch.zeros(pixels, device=device)
         self._count = torch.zeros(pixels, device=device)
-        self._covering = covering_area(self._weight)
+        self._covering = covering_area(self.weight)
         self.num_patches = 0
         self.num_clipped = 0
 
@@ -77,9 +79,9 @@ class PatchAccumulator:
         limit = np.array(self._shape) - edge
         corners = np.clip(corners + self._margin, 0, limit)
         index = self._index(corners, edge)
-        shifts = torch.as_tensor(fractions, dtype=torch.float32, device=self._weight.device)
-        weighted = fourier_shift(patches * self._weight, shifts)
-        weight = fourier_shift(self._weight.to(torch.complex64), shifts).real
+        shifts = torch.as_tensor(fractions, dtype=torch.float32, device=self.weight.device)
+        weighted = fourier_shift(patches * self.weight, shifts)
+        weight = fourier_shift(self.weight.to(torch.complex64), shifts).real
         self._total.index_add_(0, index, torch.view_as_real(weighted).reshape(-1, 2))
         self._cover.index_add_(0, index, weight.reshape(-1))
         nearest = self._covering.expand(len(patches), -1, -1)
@@ -106,7 +108,7 @@ class PatchAccumulator:
         return mean.cpu().numpy(), count.cpu().numpy()
 
     def _index(self, corners: NDArray[np.int64], edge: int) -> Tensor:
-        first = torch.as_tensor(corners, device=self._weight.device)
+        first = torch.as_tensor(corners, device=self.weight.device)
         span = torch.arange(edge, device=first.device)
         rows = first[:, 0, None] + span
         columns = first[:, 1, None] + span

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ptychostream.datasets.sources.npz import is_npz, read_npz
+from ptychostream.datasets.sources.ptychodus_training import (
+    is_ptychodus_training,
+    read_ptychodus_training,
+)
 from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.scan import MeasurementDomain, Scan
 
@@ -26,7 +30,10 @@ class SourceReader(NamedTuple):
     read: Callable[[Path, MeasurementDomain | None], Scan]
 
 
-READERS: dict[str, SourceReader] = {"npz": SourceReader(is_npz, read_npz)}
+READERS: dict[str, SourceReader] = {
+    "npz": SourceReader(is_npz, read_npz),
+    "ptychodus_training": SourceReader(is_ptychodus_training, read_ptychodus_training),
+}
 
 
 def read_scan(

@@ -1,0 +1,138 @@
+"""What all commands share: the parser, logging, and errors that are messages."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from ptychostream.errors import PtychoStreamError
+
+#: Our logger, above all modules.
+logger = logging.getLogger("ptychostream")
+
+
+def make_parser(command: str, description: str) -> ArgumentParser:
+    """Make a command's parser, with the options that every command has.
+
+    Parameters
+    ----------
+    command : str
+        Its name.
+    description : str
+        What it does, with an example.
+
+    Returns
+    -------
+    jsonargparse.ArgumentParser
+        The parser.
+    """
+    parser = ArgumentParser(prog=f"ptychostream {command}", description=description)
+    parser.add_argument("--config", action="config", help="YAML file with options")
+    parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
+    parser.add_argument("--verbose", action="store_true", help="say everything")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
+    """Parse a command line, and set up logging as it asks.
+
+    Parameters
+    ----------
+    parser : jsonargparse.ArgumentParser
+        From `make_parser`.
+    words : sequence of str
+        The command's arguments.
+
+    Returns
+    -------
+    jsonargparse.Namespace
+        The options.
+    """
+    options = parser.parse_args(list(words))
+    level = logging.INFO
+    if options.quiet:
+        level = logging.WARNING
+    if options.verbose or options.debug:
+        level = logging.DEBUG
+    logger.setLevel(level)
+    return options
+
+
+def log_to(folder: Path, name: str) -> None:
+    """Write the log into a file too.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    name : str
+        The file's name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / name, mode="w")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+
+
+def say(text: str) -> None:
+    """Print a result, unless the user asked for quiet.
+
+    Parameters
+    ----------
+    text : str
+        One or more lines.
+    """
+    if logger.level <= logging.INFO:
+        print(text, flush=True)
+
+
+def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> int:
+    """Run a command, and turn what goes wrong into one message.
+
+    Parameters
+    ----------
+    command : callable
+        Takes the arguments.
+    words : sequence of str
+        The arguments.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    _hush_lightning()
+    try:
+        command(words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except PtychoStreamError as error:
+        if "--debug" in words:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else 2
+    finally:
+        for attached in list(logger.handlers):
+            logger.removeHandler(attached)
+            attached.close()
+    return 0
+
+
+def _hush_lightning() -> None:
+    """Keep Lightning's notes on itself out of the user's log."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", module="torch")

@@ -1,0 +1,103 @@
+"""`ptychostream doctor`."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata, util
+from pathlib import Path
+
+from ptychostream import __version__
+from ptychostream.cli.common import make_parser, parse
+
+_REQUIRED = ("torch", "lightning", "tensordict", "zarr", "numcodecs", "h5py", "hdf5plugin", "scipy")
+
+#: Optional modules: what they are for, and the extra that installs them.
+_OPTIONAL = {
+    "zarrs": ("faster decoding of stores", "pip install zarrs"),
+    "ptychodus": ("desktop and batch application", "pip install 'ptychostream[ptychodus]'"),
+    "tensorflow": ("TensorFlow backend", "pip install 'ptychostream[tensorflow]'"),
+    "tensorboard": ("logging", "pip install 'ptychostream[tensorboard]'"),
+    "mlflow": ("logging", "pip install 'ptychostream[mlflow]'"),
+    "distributed": ("building on a cluster", "pip install 'ptychostream[dask]'"),
+    "s3fs": ("stores in object storage", "pip install 'ptychostream[s3]'"),
+}
+
+
+def run(words: Sequence[str]) -> None:
+    """Say what works on this machine.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+    """
+    parser = make_parser(
+        "doctor", "Say what works on this machine, and what to install for what does not."
+    )
+    parse(parser, words)
+    for name, value in report():
+        print(f"{name:14} {value}")
+
+
+def report() -> list[tuple[str, str]]:
+    """Examine the environment.
+
+    Returns
+    -------
+    list of (str, str)
+        What was looked at, and what was found.
+    """
+    found = [
+        ("ptychostream", __version__),
+        ("python", f"{sys.version.split()[0]} on {platform.platform()}"),
+        ("processors", f"{os.cpu_count()}"),
+        ("disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB free"),
+    ]
+    for module in _REQUIRED:
+        present = util.find_spec(module) is not None
+        version = metadata.version(module) if present else "MISSING: pip install ptychostream"
+        found.append((module, version))
+    found.append(("devices", _devices()))
+    found.append(("codecs", _codecs()))
+    for module, (purpose, remedy) in _OPTIONAL.items():
+        if util.find_spec(module) is None:
+            found.append((module, f"not installed ({purpose}): {remedy}"))
+        else:
+            found.append((module, f"{metadata.version(module)} ({purpose})"))
+    return found
+
+
+def _devices() -> str:
+    import torch
+
+    devices = ["cpu"]
+    devices += [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return ", ".join(devices)
+
+
+def _codecs() -> str:
+    """Encode and decode a few numbers the way a store does."""
+    import tempfile
+
+    import numpy as np
+    import zarr
+
+    from ptychostream.datasets.store.layout import pattern_codecs
+
+    values = np.arange(4096, dtype=np.uint16).reshape(4, 32, 32)
+    with tempfile.TemporaryDirectory() as folder:
+        array = zarr.create_array(
+            Path(folder) / "a.zarr",
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=(2, 32, 32),
+            shards=(4, 32, 32),
+            compressors=pattern_codecs(),
+        )
+        array[:] = values
+        works = bool((np.asarray(array[:]) == values).all())
+    return "zstd with bitshuffle and CRC32C work" if works else "BROKEN: reinstall zarr, numcodecs"

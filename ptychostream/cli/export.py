@@ -1,0 +1,54 @@
+"""`ptychostream export STORE OUT.npz`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.errors import ConfigurationError, StoreExistsError
+
+
+def run(words: Sequence[str]) -> None:
+    """Write one experiment of a store back as a scan file.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        If the output's ending is unknown, or there is no such experiment.
+    StoreExistsError
+        If the output exists and may not be replaced.
+    """
+    from ptychostream.datasets.sources.npz import write_npz
+    from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
+    from ptychostream.datasets.store import open_group_store
+
+    parser = make_parser(
+        "export",
+        "Write a store back as a scan file, in acquisition order: .npz, or .h5 for ptychodus "
+        "training data.",
+    )
+    parser.add_argument("store", type=Path, help="the store")
+    parser.add_argument("out", type=Path, help="the file to make")
+    parser.add_argument("--experiment", type=int, default=0, help="which experiment")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    options = parse(parser, words)
+    out: Path = options.out
+    writers = {".npz": write_npz, ".h5": write_ptychodus_training}
+    if out.suffix not in writers:
+        raise ConfigurationError(f"'{out}' must end in .npz or .h5")
+    store = open_group_store(options.store)
+    if not 0 <= options.experiment < store.num_experiments:
+        raise ConfigurationError(
+            f"'{options.store}' has no experiment {options.experiment}; it holds "
+            f"{store.num_experiments}"
+        )
+    if out.exists() and not options.overwrite:
+        raise StoreExistsError(f"'{out}' exists; choose another name, or add --overwrite")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scan = store.scan(options.experiment)
+    writers[out.suffix](scan, out)
+    say(f"wrote {out}: {scan.num_patterns} patterns ({scan.measurement_domain})")

@@ -1,0 +1,134 @@
+"""`ptychostream info PATH`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ptychostream.cli.common import make_parser, parse
+from ptychostream.errors import MissingFileError
+
+
+def run(words: Sequence[str]) -> None:
+    """Say what a scan file, a store or a model archive is.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such path.
+    """
+    parser = make_parser("info", "Say what a scan file, a store or a model archive is.")
+    parser.add_argument("path", type=Path, help="what to look at")
+    options = parse(parser, words)
+    path: Path = options.path
+    if not path.exists():
+        raise MissingFileError(f"no file or folder '{path}'")
+    if path.name.endswith(".zip") or (path.is_dir() and (path / "wts.h5.zip").is_file()):
+        lines = describe_archive(path)
+    elif path.is_dir():
+        lines = describe_store(path)
+    else:
+        lines = describe_scan(path)
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name:{width}}  {value}" for name, value in lines))
+
+
+def describe_scan(path: Path) -> list[tuple[str, str]]:
+    """Describe a scan file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of (str, str)
+        Names and values.
+    """
+    from ptychostream.datasets.sources import read_scan
+
+    scan = read_scan(path)
+    low, high = scan.positions.min(axis=0), scan.positions.max(axis=0)
+    first = next(scan.patterns.blocks(16)).astype(float)
+    energy = first if scan.measurement_domain == "counts" else first**2
+    guess = scan.object_guess
+    return [
+        ("scan", str(path)),
+        ("format", str(scan.provenance.get("format"))),
+        ("patterns", f"{scan.num_patterns} of {scan.N} x {scan.N} px, {scan.patterns.dtype}"),
+        ("domain", scan.measurement_domain),
+        ("counts", f"{energy.sum(axis=(1, 2)).mean():.4g} a pattern (first {len(first)})"),
+        ("positions", f"x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} px"),
+        ("probe", f"{len(scan.probe)} mode(s), power {(np.abs(scan.probe) ** 2).sum():.4g}"),
+        ("object guess", "none" if guess is None else f"{guess.shape[0]} x {guess.shape[1]} px"),
+    ]
+
+
+def describe_store(path: Path) -> list[tuple[str, str]]:
+    """Describe a store.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+
+    Returns
+    -------
+    list of (str, str)
+        Names and values.
+    """
+    from ptychostream.datasets.store import open_group_store
+    from ptychostream.datasets.store.layout import GROUPINGS
+
+    store = open_group_store(path)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    raw = store.num_patterns * store.N**2 * store.dtype.itemsize
+    kept = sorted((path / GROUPINGS).glob("[!.]*")) if (path / GROUPINGS).is_dir() else []
+    version = ".".join(map(str, store.attributes["version"]))
+    return [
+        ("group store", f"{path}, format {version}"),
+        ("patterns", f"{store.num_patterns} of {store.N} x {store.N} px, {store.dtype}"),
+        ("experiments", str(store.num_experiments)),
+        ("domain", store.measurement_domain),
+        ("counts", f"{store.energy.mean():.4g} a pattern (mean of all)"),
+        ("chunks", f"{store.num_chunks} of {store.patterns_per_chunk} patterns"),
+        ("size", f"{size / 2**20:.1f} MiB, {size / raw:.2f} of the patterns alone"),
+        ("groupings", str(len(kept))),
+        ("sources", ", ".join(str(p.get("file", p)) for p in store.attributes["provenance"])),
+    ]
+
+
+def describe_archive(path: Path) -> list[tuple[str, str]]:
+    """Describe a model archive, without loading its weights.
+
+    Parameters
+    ----------
+    path : Path
+        The archive, or its folder.
+
+    Returns
+    -------
+    list of (str, str)
+        Names and values.
+    """
+    from ptychostream.persistence.archive import find_archive, read_index
+
+    archive = find_archive(path)
+    index = read_index(archive)
+    config, losses = index["config"], index["history"].get("train_loss", [])
+    model = config["model"]
+    return [
+        ("model archive", str(archive)),
+        ("written by", str(index.get("written_by"))),
+        ("backend", index["backend"]),
+        ("architecture", f"{model['architecture']}, {index.get('parameters')} parameters"),
+        ("patches", f"N {model['N']}, gridsize {model['gridsize']}"),
+        ("epochs", f"{len(losses)}, last loss {losses[-1]:.5g}" if losses else "0"),
+        ("intensity scale", f"{index['intensity_scale']:.5g}"),
+    ]

@@ -1,0 +1,75 @@
+"""`ptychostream COMMAND ...`: find the command, run it, turn errors into messages."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ptychostream import __version__
+
+#: Each command is a module of this package with a function `run(arguments)`.
+COMMANDS = {
+    "simulate": "make a synthetic scan: NPZ, store or ptychodus training data",
+    "build": "turn scan files into a group store",
+    "info": "say what a scan file, a store or a model archive is",
+    "verify": "check every byte of a store",
+    "export": "write a store back as an NPZ scan",
+    "train": "train a network on a store",
+    "reconstruct": "reconstruct a store with a trained network",
+    "evaluate": "compare an object with a reference",
+    "doctor": "say what works on this machine, and what to install for what does not",
+}
+
+_EXAMPLE = """\
+a first run:
+  ptychostream simulate scan.npz --num_positions 900
+  ptychostream build scan.npz scan.zarr
+  ptychostream train scan.zarr -o run --model.architecture unrolled --nepochs 2
+  ptychostream reconstruct scan.zarr --model_path run -o result
+  ptychostream evaluate result/object.npz --reference scan.npz
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line; None takes the process's own.
+
+    Returns
+    -------
+    int
+        0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"ptychostream {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"no command {words[0]!r}; see ptychostream --help", file=sys.stderr)
+        return 2
+    from ptychostream.cli.common import run_guarded
+
+    module = importlib.import_module(f"ptychostream.cli.{words[0]}")
+    return run_guarded(module.run, words[1:])
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: ptychostream COMMAND [options]\n\n"
+        "Ptychography with physics-informed networks.\n\n"
+        f"commands:\n{listed}\n\n"
+        f"{_EXAMPLE}\n"
+        "`ptychostream COMMAND --help` lists a command's options; every command takes\n"
+        "--config FILE.yaml, and --debug to see where an error comes from."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

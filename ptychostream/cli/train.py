@@ -1,0 +1,85 @@
+"""`ptychostream train STORE -o RUN`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ptychostream.cli.common import log_to, make_parser, parse, say
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+
+
+def run(words: Sequence[str]) -> None:
+    """Train a network on a store.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+    """
+    from ptychostream.datasets.store import open_group_store
+
+    parser = make_parser(
+        "train",
+        "Train a network on a store. N is the store's own unless given. Example: "
+        "ptychostream train scan.zarr -o run --model.architecture unrolled --model.gridsize 2 "
+        "--nepochs 3",
+    )
+    parser.add_argument("store", type=Path, help="the store")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--validation", type=Path, help="store that the loss is watched on")
+    # Where the data lie and where results go are said above.
+    given = {"train_data_file", "test_data_file", "output_dir", "backend", "n_images"}
+    parser.add_class_arguments(TrainingConfig, None, skip=given, fail_untyped=True)
+    parser.add_class_arguments(PyTorchExecutionConfig, "execution")
+    options = parse(parser, words)
+    store = open_group_store(options.store)
+    if not any(word.startswith("--model.N") for word in words) and not options.config:
+        options.model.N = store.N
+    ready = parser.instantiate_classes(options)
+    from dataclasses import fields
+
+    chosen = {f.name: getattr(ready, f.name) for f in fields(TrainingConfig) if f.name not in given}
+    out: Path = options.out
+    config = TrainingConfig(
+        **chosen,
+        train_data_file=options.store,
+        test_data_file=options.validation,
+        output_dir=out,
+        backend="pytorch",
+    )
+    train_into(config, ready.execution, out)
+
+
+def train_into(config: TrainingConfig, execution: PyTorchExecutionConfig, out: Path) -> None:
+    """Train, and write archive, configuration, losses, picture and log into a folder.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        `train_data_file` and `test_data_file` are stores.
+    execution : PyTorchExecutionConfig
+        Where and how fast.
+    out : Path
+        The folder.
+    """
+    from ptychostream.config import write_yaml
+    from ptychostream.datasets.store import open_group_store
+    from ptychostream.evaluation.figures import draw_losses
+    from ptychostream.persistence import save_bundle
+    from ptychostream.training import check_supported, train
+
+    check_supported(config, execution)
+    assert config.train_data_file is not None
+    store = open_group_store(config.train_data_file)
+    held_out = config.test_data_file
+    validation = None if held_out is None else open_group_store(held_out)
+    log_to(out, "train.log")
+    write_yaml(config, out / "config.yaml")
+    write_yaml(replace(execution), out / "execution.yaml")
+    bundle = train(config, store, validation=validation, execution=execution)
+    archive = save_bundle(bundle, out)
+    draw_losses(bundle.history, out / "losses.png")
+    say(
+        f"wrote {archive}, config.yaml, execution.yaml, losses.png and train.log\n"
+        f"next: ptychostream reconstruct {config.train_data_file} --model_path {out} -o result"
+    )

@@ -1,0 +1,23 @@
+"""`ptychostream verify STORE`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptychostream.cli.common import make_parser, parse, say
+
+
+def run(words: Sequence[str]) -> None:
+    """Check every byte of a store.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+    """
+    from ptychostream.datasets.store import open_group_store
+
+    parser = make_parser("verify", "Read a whole store and compare it with its manifest.")
+    parser.add_argument("store", type=Path, help="the store")
+    options = parse(parser, words)
+    open_group_store(options.store).verify()
+    say(f"{options.store} is complete and unchanged")

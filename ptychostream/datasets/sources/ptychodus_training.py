@@ -1,0 +1,246 @@
+"""Read and write ptychodus's HDF5 training data.
+
+Datasets: `patterns` (M, N, N) counts, `bad_pixels` (N, N), `probe` (P, N, N), `object` (H, W),
+`probe_position_x_px`, `probe_position_y_px` (M,), `object_pixel_width_m`,
+`object_pixel_height_m`, `detector_object_distance_m` and `photon_energy_eV`. ptychodus puts a
+position between the two middle pixels of its patch, half a pixel before ours.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+
+_HALF_PIXEL = 0.5
+_KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+class Hdf5Patterns:
+    """Patterns in an HDF5 dataset, read in blocks; the file is open only while it is read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        The dataset.
+    shape : (int, int, int)
+        M, N, N.
+    dtype : numpy.dtype
+        Of the values.
+    """
+
+    def __init__(
+        self, path: Path, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]
+    ) -> None:
+        self._path, self._name, self._shape, self._dtype = path, name, shape, dtype
+
+    #: Rows that are compressed together would be decoded again for each scattered read.
+    random_access = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._dtype
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            The patterns.
+        """
+        unique, inverse = np.unique(np.asarray(rows), return_inverse=True)
+        with h5py.File(self._path, "r") as file:
+            return np.asarray(file[self._name][unique])[inverse]
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+
+        Raises
+        ------
+        DataContractError
+            If the file is damaged.
+        """
+        for start in range(0, self._shape[0], length):
+            try:
+                with h5py.File(self._path, "r") as file:
+                    block = np.asarray(file[self._name][start : start + length])
+            except OSError as error:
+                raise DataContractError(
+                    f"'{self._path}': '{self._name}' can't be read from row {start} ({error}); "
+                    "copy the file again"
+                ) from error
+            yield block
+
+
+def is_ptychodus_training(path: Path) -> bool:
+    """Say whether a file is HDF5 training data of ptychodus.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        True where it is HDF5 and holds patterns beside positions in pixels.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+            return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "patterns" in file and "probe_position_x_px" in file
+    except OSError as error:
+        raise DataContractError(f"'{path}' is damaged HDF5: {error}") from error
+
+
+def read_ptychodus_training(
+    path: Path, measurement_domain: MeasurementDomain | None = None
+) -> Scan:
+    """Read ptychodus's training data; the patterns stay on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    measurement_domain : str, optional
+        ptychodus writes counts; `amplitude` overrides that.
+
+    Returns
+    -------
+    Scan
+        The scan, checked.
+
+    Raises
+    ------
+    DataContractError
+        If a dataset is missing or damaged, or the arrays do not fit together.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [key for key in _KEYS if key not in file]
+            if missing:
+                raise DataContractError(
+                    f"'{path}' lacks {', '.join(map(repr, missing))}; it holds "
+                    f"{', '.join(map(repr, file))}"
+                )
+            columns = [np.asarray(file[key][:], dtype=np.float64) for key in _KEYS[2:]]
+            if len(columns[0]) != len(columns[1]):
+                raise DataContractError(
+                    f"'{path}' has {len(columns[0])} x but {len(columns[1])} y positions"
+                )
+            probe = np.asarray(file["probe"][:], dtype=np.complex64)
+            patterns = file["patterns"]
+            source = Hdf5Patterns(path, "patterns", patterns.shape, patterns.dtype)
+            guess = np.asarray(file["object"][:], np.complex64) if "object" in file else None
+            bad = np.asarray(file["bad_pixels"][:], bool) if "bad_pixels" in file else None
+            metadata = ScanMetadata(
+                energy_eV=_scalar(file, "photon_energy_eV"),
+                detector_distance_m=_scalar(file, "detector_object_distance_m"),
+                object_pixel_size_m=_scalar(file, "object_pixel_width_m"),
+            )
+    except (OSError, TypeError) as error:
+        raise DataContractError(f"'{path}' can't be read: {error}; copy it again") from error
+    return Scan(
+        name=f"'{path}'",
+        patterns=source,
+        measurement_domain=measurement_domain or "counts",
+        positions=np.stack(columns, axis=1) + _HALF_PIXEL,
+        probe=probe[None] if probe.ndim == 2 else probe,
+        object_guess=guess,
+        bad_pixels=bad,
+        metadata=metadata,
+        provenance={"format": "ptychodus training", "file": path.name},
+    )
+
+
+def write_ptychodus_training(scan: Scan, path: Path) -> None:
+    """Write a scan as ptychodus's training data, pattern block by pattern block.
+
+    The file appears under its name only when it is complete. Amplitudes are written as counts.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan; an object of ones is written where it has none.
+    path : Path
+        The file to make.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    edge, number = scan.N, scan.num_patterns
+    is_amplitude = scan.measurement_domain == "amplitude"
+    dtype = np.dtype(np.float32) if is_amplitude else scan.patterns.dtype
+    try:
+        with h5py.File(partial, "w") as file:
+            patterns = file.create_dataset(
+                "patterns",
+                (number, edge, edge),
+                dtype,
+                chunks=(min(number, 64), edge, edge),
+                compression="lzf",
+            )
+            at = 0
+            for block in scan.patterns.blocks(64):
+                values = np.square(block, dtype=np.float32) if is_amplitude else block
+                patterns[at : at + len(block)] = values
+                at += len(block)
+            bad = scan.bad_pixels
+            file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
+            file["probe"] = scan.probe
+            guess = scan.object_guess
+            if guess is None:
+                height, width = np.ceil(scan.positions.max(axis=0)[::-1]).astype(int) + edge // 2
+                guess = np.ones((height, width), np.complex64)
+            file["object"] = guess
+            file["probe_position_x_px"] = scan.positions[:, 0] - _HALF_PIXEL
+            file["probe_position_y_px"] = scan.positions[:, 1] - _HALF_PIXEL
+            known = scan.metadata
+            for key, value in (
+                ("object_pixel_width_m", known.object_pixel_size_m),
+                ("object_pixel_height_m", known.object_pixel_size_m),
+                ("detector_object_distance_m", known.detector_distance_m),
+                ("photon_energy_eV", known.energy_eV),
+            ):
+                file[key] = np.nan if value is None else value
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _scalar(file: Any, key: str) -> float | None:
+    value = float(file[key][()]) if key in file else np.nan
+    return value if np.isfinite(value) else None

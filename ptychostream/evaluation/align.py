@@ -1,0 +1,139 @@
+"""Remove what ptychography can't know: global phase and scale, phase ramp, and a shift."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Parts of a pixel to which shifts are found.
+_SUBPIXEL = 100
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Alignment:
+    """An object brought onto a reference, and what that took.
+
+    Attributes
+    ----------
+    object : (H, W) complex128
+        The aligned object.
+    shift : (float, float)
+        How far the object was moved (x, y), in pixels.
+    ramp : (float, float)
+        Phase ramp that was removed (x, y), in radians per pixel.
+    scale : complex
+        Factor that it was multiplied by.
+    """
+
+    object: NDArray[np.complex128]
+    shift: tuple[float, float]
+    ramp: tuple[float, float]
+    scale: complex
+
+
+def align_object(
+    obj: NDArray[np.complex64],
+    reference: NDArray[np.complex64],
+    region: NDArray[np.bool_],
+    *,
+    register: bool = True,
+) -> Alignment:
+    """Bring an object onto a reference.
+
+    Parameters
+    ----------
+    obj, reference : (H, W) complex64
+        Two objects on the same grid.
+    region : (H, W) bool
+        Where they are compared.
+    register : bool
+        Whether a shift is looked for and removed too.
+
+    Returns
+    -------
+    Alignment
+        The aligned object; least squares over the region.
+    """
+    from skimage.registration import phase_cross_correlation
+
+    truth = reference.astype(np.complex128)
+    moved = obj.astype(np.complex128)
+    total = np.zeros(2)
+    box = bounding_box(region)
+    flat, _, _ = _remove_ramp(moved, truth, region)
+    for _ in range(_ROUNDS if register else 0):
+        # Where both have no contrast but the mean, the mean would pin the shift at zero.
+        window = np.hanning(truth[box].shape[0])[:, None] * np.hanning(truth[box].shape[1])
+        a = (truth[box] - truth[region].mean()) * window
+        b = (flat[box] - flat[region].mean()) * window
+        # The object's shift spoils `flat`'s ramp a little: the rounds settle both.
+        step, _, _ = phase_cross_correlation(
+            a, b, upsample_factor=_SUBPIXEL, normalization=None
+        )
+        if np.abs(step).max() < 1 / _SUBPIXEL:
+            break
+        if np.abs(total + step).max() > min(truth[box].shape) / 4:
+            # A shift this large is a failure to find one: leave the object where it was.
+            total[:] = 0
+            break
+        total += step
+        moved = _shift(obj.astype(np.complex128), total)
+        flat, _, _ = _remove_ramp(moved, truth, region)
+    if not total.any():
+        moved = obj.astype(np.complex128)
+    aligned, ramp, scale = _remove_ramp(moved, truth, region)
+    return Alignment(
+        object=aligned,
+        shift=(float(total[1]), float(total[0])),
+        ramp=ramp,
+        scale=scale,
+    )
+
+
+def bounding_box(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Find the smallest rectangle that holds a region.
+
+    Parameters
+    ----------
+    region : (H, W) bool
+        At least one pixel is True.
+
+    Returns
+    -------
+    (slice, slice)
+        Rows and columns.
+    """
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _remove_ramp(
+    obj: NDArray[np.complex128], truth: NDArray[np.complex128], region: NDArray[np.bool_]
+) -> tuple[NDArray[np.complex128], tuple[float, float], complex]:
+    product = np.where(region, obj * truth.conj(), 0)
+    # The mean phase step between neighbours has no wraps to fall over.
+    ramp_x = float(np.angle((product[:, 1:] * product[:, :-1].conj()).sum()))
+    ramp_y = float(np.angle((product[1:] * product[:-1].conj()).sum()))
+    rows, columns = np.ogrid[: obj.shape[0], : obj.shape[1]]
+    for _ in range(_ROUNDS):
+        flat = obj * np.exp(-1j * (ramp_x * columns + ramp_y * rows))
+        rest = flat[region] * truth[region].conj()
+        rest = rest * np.exp(-1j * np.angle(rest.sum()))
+        y, x = np.nonzero(region)
+        design = np.stack([x, y, np.ones_like(x)], axis=1).astype(float)
+        weight = np.sqrt(np.abs(rest))
+        fit, *_ = np.linalg.lstsq(design * weight[:, None], np.angle(rest) * weight, rcond=None)
+        ramp_x, ramp_y = ramp_x + float(fit[0]), ramp_y + float(fit[1])
+    flat = obj * np.exp(-1j * (ramp_x * columns + ramp_y * rows))
+    inside = flat[region]
+    phase = np.angle((truth[region] * inside.conj()).sum())
+    size = (np.abs(truth[region]) * np.abs(inside)).sum() / (np.abs(inside) ** 2).sum()
+    scale = complex(size * np.exp(1j * phase))
+    return flat * scale, (ramp_x, ramp_y), scale
+
+
+def _shift(obj: NDArray[np.complex128], shift: NDArray[np.float64]) -> NDArray[np.complex128]:
+    from scipy.ndimage import shift as spline_shift
+
+    return np.asarray(spline_shift(obj, shift, order=3, mode="nearest"))

@@ -1,0 +1,197 @@
+"""Pictures of objects, coverage and losses, with colour bars and a scale."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.evaluation.evaluate import Evaluation
+
+
+def draw_object(
+    obj: NDArray[np.complex64],
+    coverage: NDArray[np.float32],
+    folder: Path,
+    *,
+    pixel_size_m: float | None = None,
+    min_coverage: float = 3,
+) -> list[Path]:
+    """Draw amplitude, phase and coverage, one PNG each.
+
+    Parameters
+    ----------
+    obj : (H, W) complex64
+        The object.
+    coverage : (H, W) float32
+        Patches that cover each pixel.
+    folder : Path
+        Where the pictures go.
+    pixel_size_m : float, optional
+        Edge of an object pixel; the scale bar is in pixels without.
+    min_coverage : float
+        Patches that must cover a pixel for it to be drawn.
+
+    Returns
+    -------
+    list of Path
+        `amplitude.png`, `phase.png` and `coverage.png`.
+    """
+    known = coverage >= min(min_coverage, float(coverage.max()))
+    turn = np.exp(-1j * np.angle(obj[known].sum()))
+    amplitude = np.where(known, np.abs(obj), np.nan)
+    phase = np.where(known, np.angle(obj * turn), np.nan)
+    drawn = []
+    for name, image, label, colours in (
+        ("amplitude", amplitude, "amplitude", "gray"),
+        ("phase", phase, "phase (rad)", "gray"),
+        ("coverage", coverage, "patches per pixel", "viridis"),
+    ):
+        figure, axes = _new_figure(1, 1, (6.4, 5.2))
+        _show(figure, axes[0], image, label, colours)
+        _scale_bar(axes[0], image.shape[1], pixel_size_m)
+        axes[0].set_title(name)
+        drawn.append(_save(figure, folder / f"{name}.png"))
+    return drawn
+
+
+def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
+    """Draw the loss of each epoch.
+
+    Parameters
+    ----------
+    history : mapping
+        Name and values of each loss.
+    path : Path
+        The PNG.
+
+    Returns
+    -------
+    Path
+        The PNG.
+    """
+    figure, axes = _new_figure(1, 1, (6.4, 4.2))
+    for name, values in history.items():
+        axes[0].plot(range(1, len(values) + 1), values, marker="o", label=name)
+    axes[0].set_xlabel("epoch")
+    axes[0].set_ylabel("loss")
+    axes[0].legend()
+    axes[0].grid(alpha=0.3)
+    return _save(figure, path)
+
+
+def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
+    """Draw object, reference and difference, and the Fourier ring correlation.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What was measured.
+    path : Path
+        The PNG.
+
+    Returns
+    -------
+    Path
+        The PNG.
+    """
+    from ptychostream.evaluation.align import bounding_box
+
+    box = bounding_box(evaluation.region)
+    outside = ~evaluation.region[box]
+    obj, truth = evaluation.alignment.object[box], evaluation.reference[box]
+    turn = np.exp(-1j * np.angle(evaluation.reference[evaluation.region].sum()))
+    figure, axes = _new_figure(2, 4, (17, 8))
+    rows = (
+        ("amplitude", np.abs(obj), np.abs(truth)),
+        ("phase (rad)", np.angle(obj * turn), np.angle(truth * turn)),
+    )
+    for row, (label, image, wanted) in enumerate(rows):
+        image, wanted = (np.where(outside, np.nan, part) for part in (image, wanted))
+        low, high = np.nanpercentile(wanted, [0.5, 99.5])
+        for column, (title, part) in enumerate((("reconstruction", image), ("reference", wanted))):
+            axis = axes[4 * row + column]
+            _show(figure, axis, part, label, "gray", limits=(low, high))
+            axis.set_title(f"{title}: {label}")
+        spread = float(np.nanstd(wanted)) or 1.0
+        axis = axes[4 * row + 2]
+        limits = (-2 * spread, 2 * spread)
+        _show(figure, axis, image - wanted, label, "RdBu", limits=limits)
+        axis.set_title(f"difference: {label}")
+    axis = axes[3]
+    axis.plot(evaluation.frc.frequency, evaluation.frc.correlation, label="FRC")
+    axis.plot(evaluation.frc.frequency, evaluation.frc.half_bit, "--", label="half bit")
+    axis.axhline(1 / 7, color="gray", linestyle=":", label="1/7")
+    axis.set_xlabel("spatial frequency (cycles/px)")
+    axis.set_ylim(-0.1, 1.05)
+    axis.legend()
+    axes[7].axis("off")
+    lines = [
+        f"{name}: {value:.4g}"
+        for name, value in evaluation.metrics.items()
+        if isinstance(value, float)
+    ]
+    axes[7].text(0, 1, "\n".join(lines), va="top", family="monospace", fontsize=9)
+    return _save(figure, path)
+
+
+def _new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    # The object interface leaves the caller's pyplot state and backend alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.ravel())
+
+
+def _show(
+    figure: Any,
+    axis: Any,
+    image: NDArray[Any],
+    label: str,
+    colours: str,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    if limits is None:
+        low, high = np.nanpercentile(image, [0.5, 99.5])
+        limits = (float(low), float(high if high > low else low + 1))
+    shown = axis.imshow(
+        image, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest"
+    )
+    axis.set_xticks([])
+    axis.set_yticks([])
+    figure.colorbar(shown, ax=axis, label=label, shrink=0.85)
+
+
+def _scale_bar(axis: Any, width: int, pixel_size_m: float | None) -> None:
+    """Draw a bar of a round length, about a fifth of the picture."""
+    unit, per_pixel = ("px", 1.0) if pixel_size_m is None else ("nm", pixel_size_m * 1e9)
+    aim = width * per_pixel / 5
+    power = 10 ** np.floor(np.log10(aim))
+    length = power * max(step for step in (1, 2, 5) if step * power <= aim)
+    label = f"{length / 1000:g} µm" if unit == "nm" and length >= 1000 else f"{length:g} {unit}"
+    pixels = length / per_pixel
+    start, end = 0.05, 0.05 + pixels / width
+    axis.plot(
+        [start, end], [0.05, 0.05], transform=axis.transAxes, color="white", linewidth=5
+    )
+    axis.plot(
+        [start, end], [0.05, 0.05], transform=axis.transAxes, color="black", linewidth=2.5
+    )
+    axis.text(
+        (start + end) / 2,
+        0.075,
+        label,
+        transform=axis.transAxes,
+        ha="center",
+        color="black",
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def _save(figure: Any, path: Path) -> Path:
+    figure.savefig(path, dpi=110)
+    return path
