@@ -1,6 +1,6 @@
 """The physics-informed network: a generator between measured and predicted diffraction."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -165,11 +165,3 @@ class PtychoPINN(nn.Module):
         other = PtychoPINN(self.config, probe, bad_pixels=bad_pixels)
         other.generator = self.generator
         return other.to(self.log_scale.device).eval()
-
-
-def model_settings(model: PtychoPINN) -> dict[str, Any]:
-    """Return the constructor's flags, for archives."""
-    return {
-        "probe_trainable": model.probe.parts.requires_grad,
-        "intensity_scale_trainable": model.log_scale.requires_grad,
-    }

@@ -12,6 +12,9 @@ from ptychostream.physics import exit_wave, fourier_shift, intensity
 #: Length of a step, and how much weakly lit pixels are held back.
 _STEP, _REGULARISATION = 0.7, 0.1
 
+#: Part of the measured intensity that the model must send to a pixel to be trusted there.
+_DISTRUST = 0.2
+
 
 class ObjectRefinement:
     """Data-consistency updates of a whole object, from any batches of patterns.
@@ -73,7 +76,10 @@ class ObjectRefinement:
         beam = fourier_shift(self._probe, fractions[:, None])
         spectrum = torch.fft.fft2(exit_wave(self._canvas[index], beam), norm="ortho")
         measured = torch.fft.ifftshift(amplitude, dim=(-2, -1))
-        excess = (measured * torch.rsqrt(intensity(spectrum) + 1e-12) - 1) * self._good
+        rate = intensity(spectrum) + 1e-12
+        # Where the model sends no light yet, its phase is rounding noise and is not amplified.
+        trust = self._good * rate / (rate + _DISTRUST * measured.square())
+        excess = (measured * torch.rsqrt(rate) - 1) * trust
         difference = torch.fft.ifft2(excess[:, None] * spectrum, norm="ortho")
         pull = torch.zeros_like(self._canvas)
         pull.index_add_(0, index.flatten(), (beam.conj() * difference).sum(dim=1).flatten())

@@ -16,31 +16,39 @@ from ptychostream.models.generators.base import Generator
 from ptychostream.models.generators.group_canvas import GroupCanvas
 from ptychostream.physics import fourier_shift, intensity
 
-#: Data-consistency updates in front of each learned correction.
-UPDATES_PER_STEP = 3
+#: Data-consistency updates in front of each learned correction: for lone patterns, for groups.
+UPDATES_ALONE, UPDATES_IN_GROUPS = 2, 3
 
-#: First values of the learned numbers: step length, regularisation, momentum.
-_STEP_LENGTH, _REGULARISATION, _MOMENTUM = 1.0, 0.1, 0.7
+#: First values of the learned numbers.
+_STEP_LENGTH, _REGULARISATION, _MOMENTUM, _DISTRUST = 1.0, 0.1, 0.7, 0.2
 
-#: Illumination, relative to the brightest pixel, below which corrections fade out.
-_DARK = 0.01
+#: Illumination, relative to the brightest pixel, below which corrections fade out, and that
+#: below which they are not computed.
+_DARK, _UNLIT = 1e-2, 1e-3
 
 #: Brings the object's deviations from one to the order of one.
 _CONTRAST = 4.0
 
+#: Keeps divisions finite where there is nothing: far below any photon, in the working unit.
+_TINY = 1e-12
+
 
 class Unrolled(Generator):
-    """Data-consistency steps, each followed by a small learned correction.
+    """Data-consistency updates, with a small learned correction after every few.
 
-    One update of the canvas o, for members with probe P and measured amplitude a:
-    ψ = P·o, Ψ = F ψ, o ← o + β · Σ P*·F⁻¹(a Ψ/|Ψ| - Ψ) / ((1 - α) Σ|P|² + α max Σ|P|²),
-    with momentum. The sums run over members and incoherent modes; β, α and the momentum are
-    learned.
+    One update of a group's canvas O, for members with probe P and measured amplitude a:
+    Ψ = F(P·O); v ← μ v + β Σ P*·F⁻¹(t·(a/|Ψ| - 1)·Ψ) / (α max Σ|P|² + (1 - α) Σ|P|²);
+    O ← O + v. The sums run over members and incoherent modes. The trust
+    t = |Ψ|² / (|Ψ|² + τ a²) holds back pixels that the model does not light yet: their phase
+    is rounding noise, which the measured amplitude would blow up. α, β, μ and τ are learned,
+    for each update.
 
     Parameters
     ----------
+    group_size : int
+        Patterns per group, C.
     steps : int
-        Steps, each of `UPDATES_PER_STEP` updates and a correction.
+        Corrections.
     width : int
         Channels of the corrections.
     memory : int
@@ -53,19 +61,26 @@ class Unrolled(Generator):
 
     merges_groups = True
 
-    def __init__(self, *, steps: int = 5, width: int = 32, memory: int = 8) -> None:
+    def __init__(
+        self, *, group_size: int = 1, steps: int = 5, width: int = 32, memory: int = 8
+    ) -> None:
         super().__init__()
-        numbers = (steps, UPDATES_PER_STEP)
+        self.updates = UPDATES_ALONE if group_size == 1 else UPDATES_IN_GROUPS
+        numbers = (steps, self.updates)
         self.log_step_length = nn.Parameter(torch.full(numbers, math.log(_STEP_LENGTH)))
-        logit = math.log(_REGULARISATION / (1 - _REGULARISATION))
-        self.regularisation = nn.Parameter(torch.full(numbers, logit))
-        self.momentum = nn.Parameter(torch.full(numbers, _MOMENTUM))
+        self.logit_regularisation = nn.Parameter(torch.full(numbers, _logit(_REGULARISATION)))
+        self.logit_momentum = nn.Parameter(torch.full(numbers, _logit(_MOMENTUM)))
+        self.log_distrust = nn.Parameter(torch.full(numbers, math.log(_DISTRUST)))
         self.corrections = nn.ModuleList(Correction(width, memory) for _ in range(steps))
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "Unrolled":
         """Build the network that a configuration describes."""
-        return cls(steps=config.unrolled_steps, width=config.unrolled_width)
+        return cls(
+            group_size=config.group_size,
+            steps=config.unrolled_steps,
+            width=config.unrolled_width,
+        )
 
     def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:
         """Reconstruct object patches; see `Generator.forward`.
@@ -84,51 +99,73 @@ class Unrolled(Generator):
         (B, C, N, N) complex64
             Object patches.
         """
-        group = GroupCanvas(coords_relative, diffraction.shape[-1])
+        edge = diffraction.shape[-1]
+        group = GroupCanvas(coords_relative, edge)
         # Work with a probe of peak one and an object of mean amplitude one.
         peak = intensity(probe).amax(dim=(-2, -1)).sqrt()[:, None, None, None]
         beam = (probe / peak)[:, None]
         if diffraction.shape[1] > 1:
             beam = fourier_shift(beam, group.fractions[:, :, None])
-        measured = torch.fft.ifftshift(diffraction, dim=(-2, -1))[:, :, None] / peak[:, None]
         light = intensity(beam).expand(diffraction.shape)
-        energies = measured.square().sum(dim=(1, 2, 3, 4)) / light.sum(dim=(1, 2, 3))
-        level = energies.sqrt()[:, None, None]
-        measured = measured / level[..., None, None]
+        measured = torch.fft.ifftshift(diffraction, dim=(-2, -1)) / peak
+        energies = measured.square().sum(dim=(1, 2, 3)) / light.sum(dim=(1, 2, 3))
+        level = energies.sqrt().clamp_min(_TINY)[:, None, None]
+        measured = (measured / level[..., None])[:, :, None]
 
         illumination = group.add(light.contiguous())
         brightest = illumination.amax(dim=(-2, -1), keepdim=True)
         # A hint for the corrections only: its square root has no slope in the dark.
-        relative_light = (illumination / brightest).detach()
+        hint = (illumination / brightest).detach()
+        lit = _lit_window(hint)
         canvas = torch.ones_like(illumination).to(beam.dtype)
         velocity = torch.zeros_like(canvas)
         memory: Tensor | None = None
         for step, correction in enumerate(self.corrections):
-            gradient = velocity
-            for update in range(UPDATES_PER_STEP):
-                alpha = torch.sigmoid(self.regularisation[step, update])
-                beta = self.log_step_length[step, update].exp()
-                gradient = _data_gradient(canvas, measured, beam, group)
-                gradient = gradient * (
-                    beta / (alpha * brightest + (1 - alpha) * illumination)
+            pull = velocity
+            for update in range(self.updates):
+                alpha = torch.sigmoid(self.logit_regularisation[step, update])
+                pull = _pull(canvas, measured, beam, group, self.log_distrust[step, update].exp())
+                pull = pull * (
+                    self.log_step_length[step, update].exp()
+                    / (alpha * brightest + (1 - alpha) * illumination)
                 )
-                velocity = gradient + self.momentum[step, update] * velocity
+                velocity = pull + torch.sigmoid(self.logit_momentum[step, update]) * velocity
                 canvas = canvas + velocity
-            change, memory = correction(canvas, gradient, relative_light, memory)
-            canvas = canvas + change
+            seen = (part[:, lit, lit] for part in (canvas, pull, hint))
+            change, memory = correction(*seen, memory)
+            canvas = canvas + functional.pad(change, (lit.start, group.size - lit.stop) * 2)
         patches = group.cut(canvas * level)
         if diffraction.shape[1] > 1:
             patches = fourier_shift(patches, -group.fractions)
         return patches
 
 
-def _data_gradient(canvas: Tensor, measured: Tensor, beam: Tensor, group: GroupCanvas) -> Tensor:
-    """Difference that the measured amplitudes (B, C, 1, N, N) make to the canvas (B, S, S)."""
+def _pull(
+    canvas: Tensor, measured: Tensor, beam: Tensor, group: GroupCanvas, distrust: Tensor
+) -> Tensor:
+    """Change that the measured amplitudes (B, C, 1, N, N) ask of the canvas (B, S, S)."""
     spectrum = torch.fft.fft2(beam * group.cut(canvas)[:, :, None], norm="ortho")
-    modulus2 = intensity(spectrum)[:, :, None]
-    excess = measured * torch.rsqrt(modulus2 + 1e-12) - 1
+    rate = intensity(spectrum)[:, :, None] + _TINY
+    trust = rate / (rate + distrust * measured.square())
+    excess = (measured * torch.rsqrt(rate) - 1) * trust
     difference = torch.fft.ifft2(excess * spectrum, norm="ortho")
     return group.add((beam.conj() * difference).sum(dim=2))
+
+
+def _lit_window(light: Tensor) -> slice:
+    """Find the central window, of a multiple of four pixels, that holds all lit pixels."""
+    size = light.shape[-1]
+    lit = (light > _UNLIT).any(dim=0)
+    reach = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
+    middle = size // 2
+    first, last = int(reach[0]), int(reach[-1]) + 1
+    half = 2 * math.ceil(max(middle - first, last - middle) / 2)
+    half = min(half, middle)
+    return slice(middle - half, middle + half)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 class Correction(nn.Module):
@@ -160,6 +197,7 @@ class Correction(nn.Module):
             self.last.weight[: self._OUTPUTS].zero_()
             assert self.last.bias is not None
             self.last.bias.zero_()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
         self, canvas: Tensor, gradient: Tensor, light: Tensor, memory: Tensor | None
@@ -195,7 +233,8 @@ class Correction(nn.Module):
         x = functional.pixel_unshuffle(images, 2)
         if memory is None:
             memory = x.new_zeros(len(x), self.memory, *x.shape[-2:])
-        x = torch.cat((x, memory), dim=1)
+        # Channels last: convolutions of few channels are about twice as fast so.
+        x = torch.cat((x, memory), dim=1).contiguous(memory_format=torch.channels_last)
         for layer in self.hidden:
             y = functional.silu(layer(x))
             x = x + y if x.shape == y.shape else y
