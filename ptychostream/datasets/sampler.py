@@ -76,6 +76,9 @@ class SamplerPlan:
     def batch_sizes(self, rank: int, world_size: int) -> list[int]:
         """Length of each batch of a rank; every rank has the same number of batches.
 
+        Ranks differ by one group at most. Where that group would need a batch of its own, it
+        joins the last one, which is then one longer than asked for.
+
         Parameters
         ----------
         rank, world_size : int
@@ -84,7 +87,7 @@ class SamplerPlan:
         Returns
         -------
         list of int
-            All but the last one or two are full.
+            All but the last are full.
 
         Raises
         ------
@@ -94,18 +97,12 @@ class SamplerPlan:
         total = sum(len(window.groups) for window in self.windows)
         if total < world_size:
             raise ConfigurationError(f"{total} groups cannot be shared by {world_size} ranks")
-        size = self.batch_size
-        mine = (rank + 1) * total // world_size - rank * total // world_size
-        smallest, largest = total // world_size, -(-total // world_size)
+        size, smallest = self.batch_size, total // world_size
         if self.drop_last:
             return [size] * (smallest // size)
-        number = -(-largest // size)
-        full, rest = divmod(mine, size)
-        sizes = [size] * full + [rest] * (rest > 0)
-        if len(sizes) < number:
-            # One group short of the longest rank: split the last batch instead of missing one.
-            sizes = [*sizes[:-1], sizes[-1] - 1, 1] if sizes[-1] > 1 else _split_any(sizes)
-        return sizes
+        mine = (rank + 1) * total // world_size - rank * total // world_size
+        number = -(-smallest // size)
+        return [size] * (number - 1) + [mine - size * (number - 1)]
 
 
 def plan_epoch(
@@ -201,8 +198,3 @@ def _pack(
     if held:
         yield np.concatenate(held)
 
-
-def _split_any(sizes: list[int]) -> list[int]:
-    """Split the largest batch in two, where the last has one group only."""
-    at = int(np.argmax(sizes))
-    return [*sizes[:at], sizes[at] - 1, 1, *sizes[at + 1 :]]

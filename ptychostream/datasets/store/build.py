@@ -125,18 +125,18 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _sole_builder(partial: Path) -> Iterator[None]:
     """Hold the lock of an unfinished store; the system frees it even when we are killed."""
-    lock = partial.with_name(partial.name + ".lock")
-    with lock.open("w") as handle:
+    partial.mkdir(exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreExistsError(
                 f"another process is building '{partial}'; wait for it, or stop it"
             ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _prepare(partial: Path, plan: BuildPlan, *, resume: bool) -> None:
@@ -150,8 +150,10 @@ def _prepare(partial: Path, plan: BuildPlan, *, resume: bool) -> None:
             f"'{partial}' was begun from other sources or options; resume with the same, or "
             "build without resume"
         )
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / _WORK).mkdir(parents=True)
+    # The folder itself stays: it carries the lock.
+    for entry in partial.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    (partial / _WORK).mkdir()
     root = zarr.create_group(partial)
     root.create_array(
         DIFFRACTION,

@@ -109,7 +109,7 @@ class Unrolled(Generator):
         light = intensity(beam).expand(diffraction.shape)
         measured = torch.fft.ifftshift(diffraction, dim=(-2, -1)) / peak
         energies = measured.square().sum(dim=(1, 2, 3)) / light.sum(dim=(1, 2, 3))
-        level = energies.sqrt().clamp_min(_TINY)[:, None, None]
+        level = energies.clamp_min(_TINY).sqrt()[:, None, None]
         measured = (measured / level[..., None])[:, :, None]
 
         illumination = group.add(light.contiguous())

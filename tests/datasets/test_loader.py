@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+
+import ptychostream as ps
+from ptychostream.datasets.batch import ENTRIES, check_batch
+from ptychostream.errors import ConfigurationError, DataContractError
+
+
+@pytest.mark.parametrize("budget", ["1 GiB", "6 KiB"])
+@pytest.mark.parametrize("gridsize", [1, 2, 3])
+def test_batches_hold_the_documented_entries_and_the_right_patterns(
+    tiny_scan, tiny_store, gridsize, budget
+):
+    groups = tiny_store.groups(gridsize, 10)
+    counts = tiny_scan.patterns.read(np.arange(64)).astype(np.float64)
+    loader = ps.make_loader(tiny_store, groups, batch_size=7, memory_budget=budget)
+    seeds = []
+    for batch in loader:
+        sizes = check_batch(batch)
+        assert set(batch.keys()) == set(ENTRIES)
+        assert sizes["C"] == gridsize**2
+        rows = batch["nn_indices"].numpy()
+        np.testing.assert_allclose(batch["diffraction"], np.sqrt(counts[rows]), rtol=1e-6)
+        offsets, relative = batch["coords_offsets"], batch["coords_relative"]
+        np.testing.assert_allclose(
+            (offsets - relative)[:, :, 0], tiny_store.positions[rows], rtol=1e-5
+        )
+        seeds += rows[:, 0].tolist()
+    assert sorted(seeds) == list(range(64))
+    assert len(loader) == 10
+
+
+def test_order_of_the_table_without_shuffle(tiny_store):
+    groups = tiny_store.groups(2, 6)
+    loader = ps.make_loader(tiny_store, groups, shuffle=False, memory_budget="6 KiB")
+    rows = torch.cat([batch["nn_indices"] for batch in loader])
+    np.testing.assert_array_equal(rows, groups.nn_indices)
+
+
+def test_scales_bring_energy_to_a_quarter_of_the_pixels_and_counts_to_themselves(tiny_store):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=64)
+    batch = next(iter(loader))
+    energy = (batch["diffraction"] * batch["rms_scale"]).double().square().sum((1, 2, 3)).mean()
+    assert energy.item() == pytest.approx(8**2, rel=1e-5)
+    assert (batch["physics_scale"] == 1).all()
+
+
+def test_ranks_share_the_epoch_with_equal_numbers_of_batches(tiny_store):
+    groups = tiny_store.groups(2, 6)
+    seeds, numbers = [], set()
+    for rank in range(3):
+        loader = ps.make_loader(
+            tiny_store, groups, batch_size=7, rank=rank, world_size=3, memory_budget="6 KiB"
+        )
+        batches = list(loader)
+        numbers.add(len(batches))
+        seeds += [row for batch in batches for row in batch["nn_indices"][:, 0].tolist()]
+    assert sorted(seeds) == list(range(64))
+    assert numbers == {3}
+
+
+def test_state_resumes_at_the_very_next_batch(tiny_store):
+    groups = tiny_store.groups(2, 6)
+
+    def loader():
+        return ps.make_loader(tiny_store, groups, batch_size=5, seed=8, memory_budget="6 KiB")
+
+    first = loader()
+    first.set_epoch(2)
+    stream = iter(first)
+    for _ in range(4):
+        next(stream)
+    state = first.state_dict()
+    rest = list(stream)
+    second = loader()
+    second.load_state_dict(state)
+    resumed = list(second)
+    assert len(rest) == len(resumed) == len(second) - 4
+    for mine, theirs in zip(rest, resumed, strict=True):
+        assert (mine == theirs).all()
+    # The epoch after a resumed one is a whole one.
+    assert len(list(second)) == len(second)
+
+
+def test_each_epoch_has_its_own_order(tiny_store):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=64)
+    orders = []
+    for epoch in (0, 1, 0):
+        loader.set_epoch(epoch)
+        orders.append(next(iter(loader))["nn_indices"].flatten().tolist())
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_leaving_an_epoch_early_starts_over(tiny_store):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=8)
+    for batch in loader:
+        assert len(batch) == 8
+        break
+    loader.load_state_dict({"epoch": 0, "served": 0})
+    assert len(list(loader)) == 8
+
+
+def test_a_rank_outside_the_world_is_refused(tiny_store):
+    with pytest.raises(ConfigurationError, match="rank=2"):
+        ps.make_loader(tiny_store, tiny_store.groups(1), rank=2, world_size=2)
+
+
+def test_amounts_of_memory_are_read_or_refused(tiny_store):
+    with pytest.raises(ConfigurationError, match="'lots' is no amount of memory"):
+        ps.make_loader(tiny_store, tiny_store.groups(1), memory_budget="lots")
+
+
+def test_a_wrong_batch_is_named(tiny_store):
+    batch = next(iter(ps.make_loader(tiny_store, tiny_store.groups(1))))
+    with pytest.raises(DataContractError, match="'diffraction' is .* expected"):
+        check_batch(batch.clone().set("diffraction", batch["diffraction"].double()))
+    with pytest.raises(DataContractError, match="lacks 'rms_scale'"):
+        check_batch(batch.exclude("rms_scale"))

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+import ptychostream as ps
+from ptychostream.models.probe import mask_of, probe_power
+
+
+@pytest.fixture
+def batch(tiny_store):
+    return next(iter(ps.make_loader(tiny_store, tiny_store.groups(2, 6), batch_size=5)))
+
+
+def _model(store, **changes):
+    options = {"probe_trainable": False, "intensity_scale_trainable": False}
+    config = {"N": 16, "gridsize": 2, "architecture": "unrolled", "unrolled_steps": 2}
+    for name in list(changes):
+        if name in options:
+            options[name] = changes.pop(name)
+    torch.manual_seed(0)
+    return ps.PtychoPINN(ps.ModelConfig(**(config | changes)), store.probe, **options)
+
+
+def test_prediction_has_the_batchs_shape_and_about_the_measured_energy(tiny_store, batch):
+    prediction = _model(tiny_store)(batch)
+    assert prediction.object_patches.shape == (5, 4, 16, 16)
+    measured = (batch["diffraction"] * batch["rms_scale"]).square().sum((-2, -1))
+    predicted = prediction.intensity.sum((-2, -1))
+    torch.testing.assert_close(predicted, measured, rtol=0.2, atol=0)
+
+
+def test_the_probes_own_scale_does_not_matter(tiny_store, batch):
+    model = _model(tiny_store)
+    louder = ps.PtychoPINN(model.config, 50 * tiny_store.probe)
+    louder.generator = model.generator
+    torch.testing.assert_close(model(batch).intensity, louder(batch).intensity)
+    assert model.probe.began_as(50 * tiny_store.probe)
+    assert not model.probe.began_as(np.roll(tiny_store.probe, 1, axis=-1))
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_probe_and_scale_learn_only_when_asked(tiny_store, batch, trainable):
+    model = _model(tiny_store, probe_trainable=trainable, intensity_scale_trainable=trainable)
+    model(batch).intensity.sum().backward()
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert ("probe.parts" in names) is trainable
+    assert ("log_scale" in names) is trainable
+    assert (model.probe.parts.grad is not None) is trainable
+    assert (model.log_scale.grad is not None) is trainable
+
+
+def test_probe_scale_sets_the_amplitude_of_the_object(tiny_store, batch):
+    means = [
+        _model(tiny_store, probe_scale=scale)(batch).object_patches.abs().mean().item()
+        for scale in (4.0, 8.0)
+    ]
+    assert means[0] / means[1] == pytest.approx(2, rel=1e-3)
+    power = _model(tiny_store).scaled_probe(torch.tensor([0])).abs().square().sum()
+    assert power.item() == pytest.approx(probe_power(16, 4.0), rel=1e-4)
+
+
+def test_smoothing_and_mask_change_the_prediction(tiny_store, batch):
+    plain = _model(tiny_store)(batch).intensity
+    smooth = _model(tiny_store, gaussian_smoothing_sigma=1.0)(batch).intensity
+    masked = _model(tiny_store, probe_mask=True)(batch).intensity
+    assert (plain - smooth).abs().max() > 1e-3
+    assert (plain - masked).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_the_mask_has_the_area_of_its_disk(sigma):
+    config = ps.ModelConfig(N=64, probe_mask_diameter=24, probe_mask_sigma=sigma)
+    mask = mask_of(config)
+    assert mask.sum().item() == pytest.approx(np.pi * 12**2, rel=0.02)
+    assert ((mask == 0) | (mask == 1)).all().item() is (sigma == 0)
+
+
+def test_bad_pixels_of_the_data_are_taken_over(tiny_store):
+    bad = np.zeros((1, 16, 16), bool)
+    bad[0, 2, 3] = True
+    model = ps.PtychoPINN(
+        ps.ModelConfig(N=16, architecture="unrolled"), tiny_store.probe, bad_pixels=bad
+    )
+    assert not model.good_pixels[0, 2, 3]
+    assert model.good_pixels.sum() == 255

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.errors import ConfigurationError
+from ptychostream.simulation.objects import OBJECTS, make_object
+from ptychostream.simulation.probes import PROBES
+from ptychostream.simulation.scan_patterns import SCAN_PATTERNS
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("nphotons", [1e3, 1e7])
+def test_mean_counts_equal_the_asked_dose(probe, nphotons):
+    options = {"num_positions": 100, "N": 32, "probe": probe, "nphotons": nphotons}
+    exact = ps.simulate_scan(**options, noise=False)
+    mean = exact.patterns.read(np.arange(100)).sum(axis=(1, 2)).mean()
+    assert mean == pytest.approx(nphotons, rel=1e-3)
+    noisy = ps.simulate_scan(**options)
+    counts = noisy.patterns.read(np.arange(100)).sum(axis=(1, 2))
+    assert abs(counts.mean() - nphotons) < 3 * np.sqrt(nphotons / 100)
+
+
+def test_patterns_are_the_fourier_sum_of_probe_times_object():
+    scan = ps.simulate_scan(num_positions=9, N=16, noise=False, seed=2)
+    row = 4
+    x, y = scan.positions[row]
+    left, top = int(np.floor(x)) - 8, int(np.floor(y)) - 8
+    k = np.fft.fftfreq(16)
+    ramp = np.exp(-2j * np.pi * (k[:, None] * (y % 1) + k * (x % 1)))
+    probe = np.fft.ifft2(np.fft.fft2(scan.probe[0].astype(complex)) * ramp)
+    wave = probe * scan.object_guess[top : top + 16, left : left + 16]
+    expected = np.abs(np.fft.fftshift(np.fft.fft2(wave, norm="ortho"))) ** 2
+    pattern = scan.patterns.read(np.array([row]))[0]
+    np.testing.assert_allclose(pattern, expected, rtol=1e-3, atol=1e-3 * expected.max())
+
+
+def test_each_pattern_has_its_own_noise_whatever_is_read_with_it():
+    patterns = ps.simulate_scan(num_positions=100, N=16, seed=5).patterns
+    every = np.concatenate(list(patterns.blocks(17)))
+    rows = np.array([99, 3, 3, 50])
+    np.testing.assert_array_equal(patterns.read(rows), every[rows])
+    assert every.dtype == np.uint32
+
+
+def test_the_seed_decides_everything():
+    first, again, other = (ps.simulate_scan(num_positions=16, N=16, seed=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.positions, again.positions)
+    np.testing.assert_array_equal(
+        first.patterns.read(np.arange(16)), again.patterns.read(np.arange(16))
+    )
+    assert (first.positions != other.positions).any()
+    assert first.object_guess.shape != other.object_guess.shape or (
+        (first.object_guess != other.object_guess).any()
+    )
+
+
+def test_mode_powers_add_up():
+    probe = ps.simulate_scan(num_positions=9, N=16, probe="gaussian").probe[0]
+    modes = np.stack([probe, 0.5j * np.roll(probe, 2, axis=0)])
+    options = {"num_positions": 9, "N": 16, "noise": False}
+    both = ps.simulate_scan(probe=modes, **options)
+    alone = []
+    for mode in both.probe:
+        single = ps.simulate_scan(probe=mode, **options)
+        factor = np.sum(np.abs(mode) ** 2) / np.sum(np.abs(single.probe) ** 2)
+        alone.append(factor * single.patterns.read(np.arange(9)))
+    np.testing.assert_allclose(
+        both.patterns.read(np.arange(9)), sum(alone), rtol=2e-3, atol=1e-3 * alone[0].max()
+    )
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_transmit_at_most_everything(name):
+    obj = make_object(name, (90, 70), np.random.default_rng(0))
+    assert obj.shape == (90, 70)
+    assert obj.dtype == np.complex64
+    assert np.abs(obj).max() <= 1 + 1e-5
+    assert np.abs(obj).std() > 0.01
+    assert np.angle(obj).std() > 0.05
+    again = make_object(name, (90, 70), np.random.default_rng(0))
+    np.testing.assert_array_equal(obj, again)
+
+
+@pytest.mark.parametrize("name", SCAN_PATTERNS)
+def test_scan_patterns_have_the_asked_distance(name):
+    positions = SCAN_PATTERNS[name](400, 5.0, np.random.default_rng(0))
+    assert positions.shape == (400, 2)
+    assert positions.min() >= 0
+    area = np.ptp(positions, axis=0).prod()
+    assert area / 400 == pytest.approx(25, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"object": "cat"}, "no object 'cat'; there are bars"),
+        ({"probe": "laser"}, "no probe 'laser'"),
+        ({"scan_pattern": "zigzag"}, "no scan pattern 'zigzag'"),
+        ({"nphotons": 0}, "nphotons=0"),
+        ({"N": 17}, "N=17"),
+        ({"object": np.ones((20, 20), np.complex64)}, r"\(20, 20\) px but the scan needs"),
+        ({"probe": np.ones((8, 8), np.complex64)}, r"\(8, 8\) px but N=16"),
+    ],
+)
+def test_impossible_scans_are_refused(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        ps.simulate_scan(**({"num_positions": 9, "N": 16} | options))

@@ -1,0 +1,32 @@
+import numpy as np
+import torch
+from test_accumulator import _object, _true_patches, _weight
+
+from ptychostream.stitching import PhaseAlignment
+
+
+def test_phases_between_patches_are_found():
+    obj = _object()
+    x, y = np.meshgrid(np.arange(18, 58, 5.0), np.arange(18, 70, 5.0))
+    positions = np.stack([x.ravel(), y.ravel()], axis=1)
+    positions += np.random.default_rng(0).uniform(-1, 1, positions.shape)
+    patches = _true_patches(obj, positions, 32)
+    turned = np.random.default_rng(1).uniform(-1, 1, len(positions))
+    # A slow drift, too, which no pair of neighbours shows.
+    turned += 0.05 * positions[:, 0]
+    factors = torch.as_tensor(np.exp(1j * turned), dtype=torch.complex64)
+    alignment = PhaseAlignment(_weight(32))
+    for part in np.array_split(np.arange(len(positions)), 5):
+        alignment.add((patches * factors[:, None, None])[part], positions[part])
+    rest = alignment.solve() + turned
+    assert np.std(rest) < 0.01
+
+
+def test_a_lone_patch_and_patches_without_overlap_stay():
+    patch = torch.ones(1, 16, 16, dtype=torch.complex64)
+    alone = PhaseAlignment(_weight(16))
+    alone.add(patch, np.array([[8.0, 8.0]]))
+    assert alone.solve().tolist() == [0.0]
+    apart = PhaseAlignment(_weight(16))
+    apart.add(patch.repeat(2, 1, 1) * torch.tensor([1, 1j])[:, None, None], np.array([[8.0, 8], [200, 8]]))
+    np.testing.assert_allclose(apart.solve(), 0, atol=1e-6)
