@@ -1,12 +1,8 @@
 """Train a network on a store."""
 
-import logging
-import warnings
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
@@ -14,10 +10,9 @@ from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.scaling import Scales, scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.models.generators import GENERATORS
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence import ModelBundle
-
-logger = logging.getLogger(__name__)
 
 #: Fields whose other values this version can't honour yet: asking for them is refused.
 _NOT_YET: dict[str, dict[str, Any]] = {
@@ -89,6 +84,8 @@ def train(
     scales = scales_of(store, config.nphotons)
     loader = _loader(config, execution, store, scales, shuffle=True)
     # Validation patterns are scaled as the training patterns are only if they are as bright.
+    from ptychostream.models.fit import fit
+
     held_out = (
         None
         if validation is None
@@ -101,7 +98,7 @@ def train(
             f"'{validation.path}' has another probe than '{store.path}'; validate on data that "
             "were measured with the same probe"
         )
-    history = _fit(config, execution, model, loader, held_out)
+    history = fit(config, execution, model, loader, held_out)
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,
@@ -161,6 +158,11 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 raise ConfigurationError(
                     f"{name}={asked!r} is not available in this version; leave it at {value!r}"
                 )
+    if config.model.architecture not in GENERATORS:
+        raise ConfigurationError(
+            f"no architecture {config.model.architecture!r}; there are "
+            f"{', '.join(sorted(GENERATORS))}"
+        )
     fourier = [f.name for f in fields(config.model) if f.name.startswith(("fno_", "learned_"))]
     default = type(config.model)()
     for name in (*fourier, "max_hidden_channels", "resnet_width", "generator_output_mode"):
@@ -200,98 +202,3 @@ def _loader(
         scales=scales,
         num_threads=execution.num_workers,
     )
-
-
-def _fit(
-    config: TrainingConfig,
-    execution: PyTorchExecutionConfig,
-    model: PtychoPINN,
-    loader: GroupLoader,
-    held_out: GroupLoader | None,
-) -> dict[str, list[float]]:
-    """Run Lightning's trainer, and return the losses of each epoch."""
-    import lightning
-    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-
-    from ptychostream.models.lightning_module import PinnModule
-    from ptychostream.models.training_callbacks import LossHistory
-
-    monitor = execution.checkpoint_monitor_metric
-    if held_out is None and monitor == "val_loss":
-        monitor = "train_loss"
-    module = PinnModule(model, config, execution, monitor=monitor)
-    history = LossHistory(config.nepochs)
-    early = EarlyStopping(
-        monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
-    )
-    callbacks: list[Callback] = [history, early]
-    if execution.enable_checkpointing:
-        callbacks.append(
-            ModelCheckpoint(
-                Path(config.output_dir) / "checkpoints",
-                filename="best-{epoch}",
-                monitor=monitor,
-                mode=execution.checkpoint_mode,
-                save_top_k=execution.checkpoint_save_top_k,
-                save_last=True,
-            )
-        )
-    with warnings.catch_warnings():
-        # Lightning advises on loaders of its own kind; ours decodes in threads.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        trainer = lightning.Trainer(
-            accelerator=execution.accelerator,
-            devices=execution.devices,
-            strategy=execution.strategy,
-            precision=execution.precision,
-            max_epochs=config.nepochs,
-            accumulate_grad_batches=execution.accum_steps,
-            gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
-            gradient_clip_algorithm=execution.gradient_clip_algorithm
-            or config.gradient_clip_algorithm,
-            deterministic=execution.deterministic,
-            enable_progress_bar=execution.enable_progress_bar,
-            enable_model_summary=False,
-            enable_checkpointing=execution.enable_checkpointing,
-            default_root_dir=config.output_dir,
-            callbacks=callbacks,
-            logger=_logger(config, execution),
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=max(1, min(50, len(loader))),
-        )
-        logger.info(
-            "training %s on %s: %d parameters, %d batches an epoch",
-            config.model.architecture,
-            trainer.strategy.root_device,
-            sum(p.numel() for p in model.parameters() if p.requires_grad),
-            len(loader),
-        )
-        trainer.fit(module, loader, held_out)
-    losses = history.losses
-    if not losses["train_loss"] or not np.isfinite(losses["train_loss"][-1]):
-        raise ConfigurationError(
-            "the training loss is not a finite number; lower the learning rate, or check the "
-            "data with `ptychostream info`"
-        )
-    return losses
-
-
-def _logger(config: TrainingConfig, execution: PyTorchExecutionConfig) -> Any:
-    if execution.logger_backend is None:
-        return False
-    from lightning.pytorch import loggers
-
-    if execution.logger_backend == "csv":
-        return loggers.CSVLogger(config.output_dir, name="log", version="")
-    try:
-        if execution.logger_backend == "tensorboard":
-            return loggers.TensorBoardLogger(config.output_dir, name="log", version="")
-        return loggers.MLFlowLogger(experiment_name="ptychostream")
-    except (ImportError, ModuleNotFoundError) as error:
-        raise ConfigurationError(
-            f"logger_backend={execution.logger_backend!r} needs an extra: "
-            f"pip install 'ptychostream[{execution.logger_backend}]'"
-        ) from error

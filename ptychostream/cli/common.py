@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,6 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False
-    _hush_lightning()
     try:
         command(words)
     except KeyboardInterrupt:
@@ -129,10 +127,3 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
             attached.close()
     return 0
 
-
-def _hush_lightning() -> None:
-    """Keep Lightning's notes on itself out of the user's log."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", module="torch")

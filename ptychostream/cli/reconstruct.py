@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
     options = parse(parser, words)
-    execution = parser.instantiate_classes(options).execution
+    execution = parser.instantiate(options).execution
     bundle, store = load_bundle(options.model_path), open_group_store(options.store)
     out: Path = options.out
     log_to(out, "reconstruct.log")

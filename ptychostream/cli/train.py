@@ -1,7 +1,7 @@
 """`ptychostream train STORE -o RUN`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 
 from ptychostream.cli.common import log_to, make_parser, parse, say
@@ -35,10 +35,9 @@ def run(words: Sequence[str]) -> None:
     store = open_group_store(options.store)
     if not any(word.startswith("--model.N") for word in words) and not options.config:
         options.model.N = store.N
-    ready = parser.instantiate_classes(options)
-    from dataclasses import fields
-
-    chosen = {f.name: getattr(ready, f.name) for f in fields(TrainingConfig) if f.name not in given}
+    ready = parser.instantiate(options)
+    names = [item.name for item in fields(TrainingConfig) if item.name not in given]
+    chosen = {name: getattr(ready, name) for name in names}
     out: Path = options.out
     config = TrainingConfig(
         **chosen,
@@ -75,7 +74,7 @@ def train_into(config: TrainingConfig, execution: PyTorchExecutionConfig, out: P
     validation = None if held_out is None else open_group_store(held_out)
     log_to(out, "train.log")
     write_yaml(config, out / "config.yaml")
-    write_yaml(replace(execution), out / "execution.yaml")
+    write_yaml(execution, out / "execution.yaml")
     bundle = train(config, store, validation=validation, execution=execution)
     archive = save_bundle(bundle, out)
     draw_losses(bundle.history, out / "losses.png")

@@ -25,6 +25,9 @@ class GroupLoader:
     world size); `state_dict` in mid-epoch resumes at the very next batch.
     """
 
+    #: Lightning looks for one beside `sampler`.
+    batch_sampler = None
+
     def __init__(
         self,
         store: GroupStore,

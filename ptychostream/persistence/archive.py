@@ -18,7 +18,7 @@ import torch
 
 from ptychostream import __version__
 from ptychostream.config import TrainingConfig, from_mapping, to_mapping
-from ptychostream.errors import DataContractError, MissingFileError
+from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence.bundle import ModelBundle
 
@@ -125,7 +125,10 @@ def load_bundle(directory: str | Path) -> ModelBundle:
     if hashlib.sha256(data).hexdigest() != index["sha256"].get(_WEIGHTS):
         raise DataContractError(f"'{path}': member '{_WEIGHTS}' fails its checksum")
     tensors = load(data)
-    config = from_mapping(TrainingConfig, index["config"], origin=f"'{path}'")
+    try:
+        config = from_mapping(TrainingConfig, index["config"], origin=f"'{path}'")
+    except ConfigurationError as error:
+        raise DataContractError(f"{error}; is the archive from a newer version?") from error
     guess = torch.view_as_complex(tensors.pop("probe_guess")).numpy()
     model = PtychoPINN(
         config.model,

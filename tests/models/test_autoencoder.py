@@ -21,6 +21,8 @@ from ptychostream.patches import extract_patches
 DATA = Path(__file__).parents[1] / "data"
 MODELS = json.loads((DATA / "cnn_models.json").read_text())
 INTENSITY_SCALE = 31.25
+with np.load(DATA / "cnn_forward.npz") as numbers:
+    WITH_OUTPUTS = sorted(key.removesuffix("_X") for key in numbers if key.endswith("_X"))
 
 
 def _config(tag: str) -> ModelConfig:
@@ -61,11 +63,9 @@ def test_parameter_counts_are_the_contracts(tag):
     assert sum(p.numel() for p in network.parameters()) == MODELS[tag]["parameters"]
 
 
-@pytest.mark.parametrize("tag", [t for t in MODELS if MODELS[t]["order"]])
+@pytest.mark.parametrize("tag", WITH_OUTPUTS)
 def test_outputs_are_the_contracts(tag):
     with np.load(DATA / "cnn_forward.npz") as numbers:
-        if f"{tag}_X" not in numbers:
-            pytest.skip("the existing backend left no outputs for this configuration")
         amplitude, expected = numbers[f"{tag}_X"], numbers[f"{tag}_obj"]
     network = build_generator(_config(tag))
     layers = [layer for pair in network.encoder for layer in (pair.first, pair.second)]

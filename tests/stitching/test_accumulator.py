@@ -42,7 +42,8 @@ def test_stitching_exact_patches_returns_the_object(gridsize, tmp_path):
     )
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     groups = store.groups(gridsize, 10)
-    accumulator = PatchAccumulator(ObjectGrid(*obj.shape), _weight(32))
+    weight = torch.tensor(np.abs(scan.probe[0]) ** 2)
+    accumulator = PatchAccumulator(ObjectGrid(*obj.shape), weight)
     # By way of group centres and relative offsets, as a model's patches come.
     offsets, relative = split_coordinates(store.positions, groups.nn_indices)
     for start in range(0, len(groups), 16):

@@ -158,6 +158,9 @@ def _lit_window(light: Tensor) -> slice:
     lit = (light > _UNLIT).any(dim=0)
     reach = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
     middle = size // 2
+    if not len(reach):
+        # Not a number anywhere: nothing to find, and not for this function to report.
+        return slice(0, size)
     first, last = int(reach[0]), int(reach[-1]) + 1
     half = 2 * math.ceil(max(middle - first, last - middle) / 2)
     half = min(half, middle)

@@ -1,0 +1,196 @@
+"""The command line, called as users call it."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.cli.main import COMMANDS, main
+
+SMALL = ["--model.unrolled_steps", "2", "--model.unrolled_width", "8", "--nepochs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_whole_path_from_simulation_to_evaluation(tmp_path, capsys):
+    run = [
+        "simulate scan.npz --num_positions 100 --N 16 --step 2 --probe gaussian",
+        "build scan.npz scan.zarr",
+        "verify scan.zarr",
+        "train scan.zarr -o run --model.architecture unrolled --model.gridsize 2 "
+        "--neighbor_count 6 " + " ".join(SMALL),
+        "reconstruct scan.zarr --model_path run -o result --refine_passes 5",
+        "evaluate result/object.npz --reference scan.npz",
+    ]
+    for line in run:
+        assert main(line.split()) == 0, line
+    said = capsys.readouterr().out
+    assert "next: ptychostream train scan.zarr" in said
+    made = {p.name for p in (tmp_path / "result").iterdir()}
+    assert made >= {
+        "object.npz",
+        "object.h5",
+        "amplitude.png",
+        "phase.png",
+        "coverage.png",
+        "losses.png",
+        "config.yaml",
+        "reconstruct.log",
+        "evaluation.json",
+        "evaluation.png",
+    }
+    made = {p.name for p in (tmp_path / "run").iterdir()}
+    assert made >= {"wts.h5.zip", "config.yaml", "execution.yaml", "losses.png", "train.log"}
+    assert "epoch 1 of 1" in (tmp_path / "run" / "train.log").read_text()
+    metrics = json.loads((tmp_path / "result" / "evaluation.json").read_text())
+    assert metrics["phase_correlation"] > 0.8
+    with h5py.File(tmp_path / "result" / "object.h5") as product:
+        assert product["object"].shape[1:] == ps.read_scan("scan.npz").object_guess.shape
+    for path in ("scan.npz", "scan.zarr", "run", "run/wts.h5.zip"):
+        assert main(["info", path]) == 0
+    assert "unrolled" in capsys.readouterr().out
+    assert main(["evaluate", "result/object.npz", "--reference", "scan.zarr", "-o", "b"]) == 0
+    assert main(["evaluate", "result/object.npz", "--reference", "result/object.h5"]) == 0
+
+
+def test_the_configuration_that_was_used_trains_again(tmp_path):
+    assert main("simulate s.zarr --num_positions 36 --N 16 --step 2".split()) == 0
+    first = ["train", "s.zarr", "-o", "a", "--model.architecture", "unrolled", *SMALL]
+    assert main([*first, "--subsample_seed", "4", "--execution.learning_rate", "2e-3"]) == 0
+    used = ps.config.read_yaml(ps.TrainingConfig, tmp_path / "a" / "config.yaml")
+    assert used.model.unrolled_width == 8
+    assert used.model.N == 16
+    assert used.subsample_seed == 4
+    execution = ps.config.read_yaml(ps.PyTorchExecutionConfig, tmp_path / "a" / "execution.yaml")
+    assert execution.learning_rate == 2e-3
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_a_store_exports_what_it_was_built_from(ending):
+    assert main(["simulate", f"a.{ending}", "--num_positions", "30", "--N", "16"]) == 0
+    assert main(["build", f"a.{ending}", "s.zarr"]) == 0
+    assert main(["export", "s.zarr", f"b.{ending}"]) == 0
+    first, second = ps.read_scan(f"a.{ending}"), ps.read_scan(f"b.{ending}")
+    every = np.arange(30)
+    np.testing.assert_array_equal(first.patterns.read(every), second.patterns.read(every))
+    np.testing.assert_allclose(first.positions, second.positions)
+    np.testing.assert_array_equal(first.probe, second.probe)
+    np.testing.assert_array_equal(first.object_guess, second.object_guess)
+
+
+def _broken(name, change):
+    scan = ps.simulate_scan(num_positions=30, N=16)
+    arrays = {
+        "xcoords": scan.positions[:, 0],
+        "ycoords": scan.positions[:, 1],
+        "diff3d": np.sqrt(scan.patterns.read(np.arange(30))).astype(np.float32),
+        "probeGuess": scan.probe[0],
+    }
+    change(arrays)
+    np.savez(name, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a.pop("diff3d"), ["'bad.npz'", "'diff3d'"]),
+        (lambda a: a.update(diff3d=a["diff3d"][:, :14]), ["(30, 14, 16)"]),
+        (lambda a: a.update(diff3d=a["diff3d"][:29]), ["29 diffraction patterns", "30"]),
+        (lambda a: a["xcoords"].__setitem__(3, np.nan), ["row 3", "nan"]),
+        (lambda a: a["ycoords"].__setitem__(3, -np.inf), ["row 3", "inf"]),
+        (lambda a: a["diff3d"].__setitem__((5, 1, 1), np.nan), ["pattern 5", "nan"]),
+        (lambda a: a["diff3d"].__setitem__((7, 1, 1), np.inf), ["pattern 7", "inf"]),
+        (lambda a: a["xcoords"].__setitem__(9, 1e7), ["position 9", "1e+07", "outlier"]),
+    ],
+)
+def test_bad_input_ends_in_one_message_and_leaves_nothing(tmp_path, capsys, change, words):
+    _broken("bad.npz", change)
+    assert main(["build", "bad.npz", "s.zarr"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("error:") == 1
+    assert "Traceback" not in error
+    for word in ["bad.npz", *words]:
+        assert word in error
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.npz"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "word"),
+    [
+        ("build none.npz s.zarr", 1, "no scan file 'none.npz'"),
+        ("train none.zarr -o run", 1, "no group store 'none.zarr'"),
+        ("verify none.zarr", 1, "no group store"),
+        ("info none", 1, "no file or folder 'none'"),
+        ("reconstruct none.zarr --model_path none -o out", 1, "no model archive"),
+        ("evaluate none.npz --reference none.npz", 1, "no file 'none.npz'"),
+        ("simulate scan.tiff", 1, "must end in .npz, .zarr or .h5"),
+        ("simulate s.npz --object cat", 1, "no object 'cat'"),
+        ("simulate s.npz --nphotons many", 2, "nphotons"),
+        ("train s.zarr", 2, "out"),
+        ("paint s.zarr", 2, "no command 'paint'"),
+    ],
+)
+def test_exit_codes_say_who_is_at_fault(tmp_path, capsys, line, code, word):
+    assert main(line.split()) == code
+    captured = capsys.readouterr()
+    assert word in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_impossible_configurations_are_refused_before_anything_is_written(tmp_path, capsys):
+    assert main("simulate s.zarr --num_positions 36 --N 16".split()) == 0
+    line = "train s.zarr -o run --model.architecture resnet"
+    assert main(line.split()) == 1
+    assert "there are cnn, unrolled" in capsys.readouterr().err
+    assert main("train s.zarr -o run --nepochs 0".split()) in (1, 2)
+    assert "nepochs=0" in capsys.readouterr().err
+    assert main("train s.zarr -o run --stage_1_epochs 3".split()) == 1
+    assert "stage_1_epochs=3" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
+
+
+def test_debug_shows_where_an_error_comes_from():
+    with pytest.raises(FileNotFoundError):
+        main(["verify", "none.zarr", "--debug"])
+
+
+def test_nothing_is_overwritten_unless_asked(capsys):
+    assert main("simulate s.npz --num_positions 4 --N 16".split()) == 0
+    assert main("simulate s.npz --num_positions 4 --N 16".split()) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main("simulate s.npz --num_positions 4 --N 16 --overwrite".split()) == 0
+
+
+def test_options_come_from_yaml(tmp_path):
+    (tmp_path / "s.yaml").write_text("num_positions: 12\nN: 16\nprobe: disk\n")
+    assert main(["simulate", "s.npz", "--config", "s.yaml", "--num_positions", "14"]) == 0
+    assert ps.read_scan("s.npz").num_patterns == 14
+
+
+def test_every_command_has_help(capsys):
+    for command in COMMANDS:
+        assert main([command, "--help"]) == 0
+        assert command in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert all(command in (out := capsys.readouterr().out) or out == "" for command in COMMANDS)
+    assert main(["--version"]) == 0
+    assert main([]) == 2
+
+
+def test_doctor_reports_the_environment(capsys):
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    for word in ("torch", "zarr", "devices", "cpu", "zstd with bitshuffle and CRC32C work"):
+        assert word in report
+    assert main(["info", "."]) == 1
+
+
+def test_quiet_says_nothing(capsys):
+    assert main("simulate s.npz --num_positions 4 --N 16 --quiet".split()) == 0
+    assert capsys.readouterr().out == ""

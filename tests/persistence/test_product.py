@@ -1,0 +1,60 @@
+import h5py
+import numpy as np
+import pytest
+
+from ptychostream.persistence.product import object_pixel_size_m, write_product
+from ptychostream.scan import ScanMetadata
+
+
+@pytest.fixture
+def product(tmp_path):
+    rng = np.random.default_rng(0)
+    positions = rng.uniform(10, 30, (7, 2))
+    metadata = ScanMetadata(
+        energy_eV=10000.0, detector_distance_m=2.0, detector_pixel_size_m=75e-6
+    )
+    write_product(
+        tmp_path / "object.h5",
+        obj=np.ones((40, 44), np.complex64),
+        probe=np.full((2, 16, 16), 2, np.complex64),
+        positions=positions,
+        metadata=metadata,
+        losses=[3.0, 2.0],
+    )
+    return tmp_path / "object.h5", positions
+
+
+def test_product_has_the_contracts_parts(product):
+    with h5py.File(product[0]) as file:
+        for name in ("name", "comments", "detector_object_distance_m", "probe_energy_eV"):
+            assert name in file.attrs
+        assert file.attrs["exposure_time_s"] == 0
+        assert file.attrs["probe_photon_count"] == 2 * 256 * 4
+        assert file["probe"].shape == (1, 2, 16, 16)
+        assert file["object"].shape == (1, 40, 44)
+        assert file["object_layer_spacing_m"].shape == (0,)
+        assert file["loss_values"][:].tolist() == [3.0, 2.0]
+        assert file["probe_position_indexes"][:].tolist() == list(range(7))
+
+
+def test_positions_return_to_our_pixels_by_ptychodus_rule(product):
+    path, positions = product
+    with h5py.File(path) as file:
+        pixel = file["object"].attrs["pixel_width_m"]
+        for axis, size, label in ((0, 44, "x"), (1, 40, "y")):
+            metres = file[f"probe_position_{label}_m"][:]
+            centre = file["object"].attrs[f"center_{label}_m"]
+            theirs = (metres - centre) / pixel + (size - 1) / 2
+            # Their patch begins at position - (N - 1) / 2, ours at position - N / 2.
+            np.testing.assert_allclose(theirs - 7.5, positions[:, axis] - 8)
+
+
+def test_pixel_size_is_wavelength_times_distance_over_the_detector():
+    metadata = ScanMetadata(
+        energy_eV=12398.41984, detector_distance_m=1.5, detector_pixel_size_m=50e-6
+    )
+    size, is_assumed = object_pixel_size_m(metadata, 64)
+    assert size == pytest.approx(1e-10 * 1.5 / (64 * 50e-6))
+    assert not is_assumed
+    assert object_pixel_size_m(ScanMetadata(), 64)[1]
+    assert object_pixel_size_m(ScanMetadata(object_pixel_size_m=1e-8), 64) == (1e-8, False)

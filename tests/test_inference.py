@@ -1,0 +1,136 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.evaluation import evaluate_object
+from ptychostream.training import initial_model
+
+
+def _untrained(store, gridsize=2, steps=5):
+    """The physics alone: no training is needed to test what surrounds the network."""
+    config = ps.TrainingConfig(
+        model=ps.ModelConfig(
+            N=store.N, gridsize=gridsize, architecture="unrolled", unrolled_steps=steps
+        ),
+        neighbor_count=6,
+    )
+    return ps.ModelBundle(
+        model=initial_model(config, store, seed=0).eval(),
+        config=config,
+        intensity_scale=1.0,
+        probe_guess=store.probe,
+    )
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory):
+    """An asymmetric object, off-centre in a larger array."""
+    folder = tmp_path_factory.mktemp("star")
+    obj = ps.simulate_scan(
+        object="siemens_star", num_positions=1, N=32, object_shape=(100, 120), seed=3
+    ).object_guess
+    scan = ps.simulate_scan(
+        object=obj, probe="gaussian", num_positions=400, N=32, step=2.5, nphotons=1e6, seed=3
+    )
+    return ps.build_group_store(scan, folder / "star.zarr", patterns_per_chunk=32)
+
+
+@pytest.mark.parametrize("gridsize", [1, 2])
+@pytest.mark.parametrize("refine_passes", [0, 3])
+def test_the_object_is_upright_and_in_its_place(star, gridsize, refine_passes):
+    result = ps.reconstruct(_untrained(star, gridsize), star, refine_passes=refine_passes)
+    assert result.object.shape == star.object_guess.shape
+    assert result.num_patches == 400 * gridsize**2
+    assert result.num_clipped == 0
+    metrics = evaluate_object(
+        result.object, star.object_guess, result.coverage, register=False
+    ).metrics
+    assert metrics["phase_correlation"] > (0.96 if refine_passes else 0.85)
+    turned = evaluate_object(
+        result.object[:, ::-1], star.object_guess, result.coverage[:, ::-1], register=False
+    ).metrics
+    assert turned["phase_correlation"] < 0.5
+    assert metrics["scale_amplitude"] == pytest.approx(1, abs=0.05)
+
+
+def test_aligned_phases_and_refinement_each_improve_the_object(tmp_path):
+    # Smooth phases wider than the beam show only between patches.
+    scan = ps.simulate_scan(
+        object="bars_and_ellipses", probe="gaussian", num_positions=400, N=32, step=2.5, seed=3
+    )
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+
+    def error(**options):
+        result = ps.reconstruct(_untrained(store, 1), store, **options)
+        metrics = evaluate_object(result.object, store.object_guess, result.coverage).metrics
+        return metrics["phase_rmse"]
+
+    loose = error(align_phases=False, refine_passes=0)
+    aligned = error(refine_passes=0)
+    refined = error(refine_passes=2)
+    assert aligned < 0.8 * loose
+    assert refined < 0.8 * aligned
+
+
+def test_small_windows_and_batches_give_the_same_object(star):
+    bundle = _untrained(star, 2, steps=2)
+    whole = ps.reconstruct(bundle, star, refine_passes=0)
+    parts = ps.reconstruct(
+        bundle,
+        star,
+        refine_passes=0,
+        execution=ps.PyTorchExecutionConfig(memory_budget="400 KiB", inference_batch_size=7),
+    )
+    np.testing.assert_allclose(parts.object, whole.object, atol=2e-3)
+    np.testing.assert_array_equal(parts.coverage, whole.coverage)
+
+
+def test_without_an_object_guess_the_grid_is_the_smallest(tmp_path):
+    scan = ps.simulate_scan(num_positions=49, N=16, step=2.5)
+    scan = replace(scan, object_guess=None, positions=scan.positions - 20)
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+    result = ps.reconstruct(_untrained(store), store)
+    assert result.num_clipped == 0
+    assert result.origin[0] < 0
+    assert min(result.origin) == np.floor(scan.positions.min() - 8)
+
+
+def test_a_probe_of_implausible_power_gives_a_mean_amplitude_of_one(star, tmp_path, caplog):
+    scan = star.scan()
+    quiet = ps.build_group_store(replace(scan, probe=1e-3 * scan.probe), tmp_path / "s.zarr")
+    result = ps.reconstruct(_untrained(quiet), quiet)
+    assert np.abs(result.object[result.coverage > 3]).mean() == pytest.approx(1, abs=0.05)
+    power = np.sum(np.abs(result.probe) ** 2)
+    assert power == pytest.approx(quiet.energy.mean(), rel=1e-3)
+
+
+def test_amplitude_data_give_the_same_object_as_counts(star, tmp_path):
+    scan = star.scan()
+    counts = scan.patterns.read(np.arange(400))
+    from ptychostream.scan import ArrayPatterns
+
+    amplitude = replace(
+        scan,
+        patterns=ArrayPatterns(np.sqrt(counts, dtype=np.float32)),
+        measurement_domain="amplitude",
+    )
+    store = ps.build_group_store(amplitude, tmp_path / "s.zarr")
+    assert store.has_photon_counts
+    first = ps.reconstruct(_untrained(star, 2, 2), star, refine_passes=0)
+    second = ps.reconstruct(_untrained(store, 2, 2), store, refine_passes=0)
+    np.testing.assert_allclose(first.object, second.object, atol=2e-3)
+
+
+def test_what_cannot_be_reconstructed_is_refused(star, tiny_store):
+    bundle = _untrained(star)
+    with pytest.raises(DataContractError, match="16 px but the model was made for 32 px"):
+        ps.reconstruct(bundle, tiny_store)
+    with pytest.raises(DataContractError, match="no experiment 3"):
+        ps.reconstruct(bundle, star, experiment=3)
+    with pytest.raises(ConfigurationError, match="refine_passes=-1"):
+        ps.reconstruct(bundle, star, refine_passes=-1)
+    with pytest.raises(ConfigurationError, match="this machine has none"):
+        ps.reconstruct(bundle, star, execution=ps.PyTorchExecutionConfig(accelerator="mps"))
