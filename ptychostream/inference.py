@@ -16,9 +16,9 @@ from ptychostream.datasets.store.groups import Groups
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.geometry import object_grid
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.physics import intensity
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.result import ReconstructionResult
+from ptychostream.physics import intensity
 from ptychostream.stitching import ObjectRefinement, PatchAccumulator, PatchSpool, PhaseAlignment
 
 logger = logging.getLogger(__name__)

@@ -95,8 +95,8 @@ def _window_index(corners: Tensor, edge: int, height: int, width: int) -> tuple[
     span = torch.arange(edge, device=corners.device)
     rows = corners[..., 0, None] + span
     columns = corners[..., 1, None] + span
-    inside = ((rows >= 0) & (rows < height))[..., :, None] & (
-        (columns >= 0) & (columns < width)
-    )[..., None, :]
+    inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[
+        ..., None, :
+    ]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     return rows[..., :, None] * width + columns[..., None, :], inside

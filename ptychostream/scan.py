@@ -120,7 +120,7 @@ class ScanMetadata:
         Mean photons per pattern that a simulation was asked for.
     """
 
-    energy_eV: float | None = None  # noqa: N815
+    energy_eV: float | None = None
     detector_distance_m: float | None = None
     detector_pixel_size_m: float | None = None
     object_pixel_size_m: float | None = None
@@ -191,7 +191,9 @@ class Scan:
         if count == 0:
             self._refuse("there are no patterns")
         if edge % 2:
-            self._refuse(f"patterns are {edge} px wide; an even number is needed: crop by one pixel")
+            self._refuse(
+                f"patterns are {edge} px wide; an even number is needed: crop by one pixel"
+            )
         if self.patterns.dtype.kind not in "uif":
             self._refuse(f"the patterns are {self.patterns.dtype}, expected real numbers")
         if self.measurement_domain not in ("counts", "amplitude"):
@@ -222,7 +224,7 @@ class Scan:
         return self.patterns.shape[0]
 
     @property
-    def N(self) -> int:  # noqa: N802
+    def N(self) -> int:
         """Edge of a pattern, in pixels."""
         return self.patterns.shape[1]
 

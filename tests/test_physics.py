@@ -19,9 +19,7 @@ def waves():
 
 
 def test_propagation_keeps_energy(waves):
-    torch.testing.assert_close(
-        intensity(propagate_far_field(waves)).sum(), intensity(waves).sum()
-    )
+    torch.testing.assert_close(intensity(propagate_far_field(waves)).sum(), intensity(waves).sum())
 
 
 def test_propagation_is_the_fourier_sum(waves):

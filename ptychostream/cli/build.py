@@ -36,9 +36,7 @@ def run(words: Sequence[str]) -> None:
     *sources, target = options.paths
     if not sources:
         parser.error("name at least one scan file and the store to make")
-    scans = [
-        read_scan(source, measurement_domain=options.measurement_domain) for source in sources
-    ]
+    scans = [read_scan(source, measurement_domain=options.measurement_domain) for source in sources]
     store = build_group_store(
         scans,
         target,

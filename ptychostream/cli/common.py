@@ -126,4 +126,3 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
             logger.removeHandler(attached)
             attached.close()
     return 0
-

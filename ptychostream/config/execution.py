@@ -88,9 +88,7 @@ class PyTorchExecutionConfig:
     persistent_workers: bool = False
     prefetch_factor: int | None = None
     learning_rate: float = 1e-3
-    scheduler: (
-        Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"] | None
-    ) = None
+    scheduler: Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"] | None = None
     enable_progress_bar: bool = False
     enable_checkpointing: bool = True
     checkpoint_save_top_k: int = 1

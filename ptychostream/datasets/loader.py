@@ -119,9 +119,7 @@ class GroupLoader:
             drop_last=self._drop_last,
         )
 
-    def _batches(
-        self, windows: Iterator[DecodedWindow], sizes: list[int]
-    ) -> Iterator[TensorDict]:
+    def _batches(self, windows: Iterator[DecodedWindow], sizes: list[int]) -> Iterator[TensorDict]:
         """Fill batches from windows; a batch may end in the window after the one it began in."""
         store, members = self._store, self._groups.group_size
         window: DecodedWindow | None = None

@@ -152,7 +152,9 @@ def plan_epoch(
         raise ConfigurationError("there are no groups to serve")
     rng = np.random.default_rng((seed, epoch))
     windows = []
-    for groups in _pack(_blocks(chunk_of_member, num_chunks, order, rng), chunk_of_member, window_chunks):
+    for groups in _pack(
+        _blocks(chunk_of_member, num_chunks, order, rng), chunk_of_member, window_chunks
+    ):
         if order == "shuffled":
             groups = rng.permutation(groups)
         windows.append(Window(np.unique(chunk_of_member[groups]), groups))
@@ -197,4 +199,3 @@ def _pack(
         needed |= more
     if held:
         yield np.concatenate(held)
-

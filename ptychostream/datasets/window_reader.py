@@ -29,9 +29,7 @@ class DecodedWindow:
         First row of each chunk in `patterns`.
     """
 
-    def __init__(
-        self, window: Window, patterns: NDArray[Any], slots: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, window: Window, patterns: NDArray[Any], slots: NDArray[np.int64]) -> None:
         self.groups = window.groups
         self._patterns, self._slots = patterns, slots
 

@@ -68,9 +68,7 @@ def align_object(
         a = (truth[box] - truth[region].mean()) * window
         b = (flat[box] - flat[region].mean()) * window
         # The object's shift spoils `flat`'s ramp a little: the rounds settle both.
-        step, _, _ = phase_cross_correlation(
-            a, b, upsample_factor=_SUBPIXEL, normalization=None
-        )
+        step, _, _ = phase_cross_correlation(a, b, upsample_factor=_SUBPIXEL, normalization=None)
         if np.abs(step).max() < 1 / _SUBPIXEL:
             break
         if np.abs(total + step).max() > min(truth[box].shape) / 4:

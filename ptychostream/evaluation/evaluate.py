@@ -137,9 +137,7 @@ def _compare(
     }
     if span > 0:
         box = bounding_box(region)
-        _, similarity = structural_similarity(
-            wanted[box], image[box], data_range=span, full=True
-        )
+        _, similarity = structural_similarity(wanted[box], image[box], data_range=span, full=True)
         metrics[f"{name}_ssim"] = float(similarity[region[box]].mean())
         metrics[f"{name}_psnr"] = float(20 * np.log10(span / rmse)) if rmse else float("inf")
     return metrics

@@ -175,12 +175,8 @@ def _scale_bar(axis: Any, width: int, pixel_size_m: float | None) -> None:
     label = f"{length / 1000:g} µm" if unit == "nm" and length >= 1000 else f"{length:g} {unit}"
     pixels = length / per_pixel
     start, end = 0.05, 0.05 + pixels / width
-    axis.plot(
-        [start, end], [0.05, 0.05], transform=axis.transAxes, color="white", linewidth=5
-    )
-    axis.plot(
-        [start, end], [0.05, 0.05], transform=axis.transAxes, color="black", linewidth=2.5
-    )
+    axis.plot([start, end], [0.05, 0.05], transform=axis.transAxes, color="white", linewidth=5)
+    axis.plot([start, end], [0.05, 0.05], transform=axis.transAxes, color="black", linewidth=2.5)
     axis.text(
         (start + end) / 2,
         0.075,

@@ -71,9 +71,11 @@ class ProbeModel(nn.Module):
         self.register_buffer("guess", values.clone())
         self.guess: Tensor
         if config.probe_mask:
-            self.register_buffer("mask", mask_of(config), persistent=False)
+            mask: Tensor | None = mask_of(config)
         else:
-            self.mask = None
+            mask = None
+        self.mask: Tensor | None
+        self.register_buffer("mask", mask, persistent=False)
 
     def began_as(self, probe: NDArray[np.complex64]) -> bool:
         """Say whether these are the probes that training began with, but for their scale.

@@ -58,7 +58,9 @@ class ModelBundle:
         DataContractError
             If the shapes do not fit the model.
         """
-        scaled, offsets = (torch.as_tensor(np.asarray(part), dtype=torch.float32) for part in inputs)
+        scaled, offsets = (
+            torch.as_tensor(np.asarray(part), dtype=torch.float32) for part in inputs
+        )
         edge, members = self.config.model.N, self.config.model.group_size
         fits = scaled.shape[1:] == (edge, edge, members) and offsets.shape[1:] == (1, 2, members)
         if not fits or len(scaled) != len(offsets):

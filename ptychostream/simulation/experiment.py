@@ -137,7 +137,7 @@ def simulate_scan(
     object: str | NDArray[np.complex64] = "dead_leaves",
     probe: str | NDArray[np.complex64] = "fresnel_zone_plate",
     num_positions: int = 2000,
-    N: int = 64,  # noqa: N803
+    N: int = 64,
     scan_pattern: str = "jittered_raster",
     step: float | None = None,
     object_shape: tuple[int, int] | None = None,

@@ -6,7 +6,6 @@ as the least-squares solution of all phase differences between neighbours.
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, identity
 from scipy.sparse.linalg import spsolve

@@ -59,7 +59,7 @@ def test_the_whole_path_from_simulation_to_evaluation(tmp_path, capsys):
 
 
 def test_the_configuration_that_was_used_trains_again(tmp_path):
-    assert main("simulate s.zarr --num_positions 36 --N 16 --step 2".split()) == 0
+    assert main(["simulate", "s.zarr", "--num_positions", "36", "--N", "16", "--step", "2"]) == 0
     first = ["train", "s.zarr", "-o", "a", "--model.architecture", "unrolled", *SMALL]
     assert main([*first, "--subsample_seed", "4", "--execution.learning_rate", "2e-3"]) == 0
     used = ps.config.read_yaml(ps.TrainingConfig, tmp_path / "a" / "config.yaml")
@@ -144,13 +144,13 @@ def test_exit_codes_say_who_is_at_fault(tmp_path, capsys, line, code, word):
 
 
 def test_impossible_configurations_are_refused_before_anything_is_written(tmp_path, capsys):
-    assert main("simulate s.zarr --num_positions 36 --N 16".split()) == 0
+    assert main(["simulate", "s.zarr", "--num_positions", "36", "--N", "16"]) == 0
     line = "train s.zarr -o run --model.architecture resnet"
     assert main(line.split()) == 1
     assert "there are cnn, unrolled" in capsys.readouterr().err
-    assert main("train s.zarr -o run --nepochs 0".split()) in (1, 2)
+    assert main(["train", "s.zarr", "-o", "run", "--nepochs", "0"]) in (1, 2)
     assert "nepochs=0" in capsys.readouterr().err
-    assert main("train s.zarr -o run --stage_1_epochs 3".split()) == 1
+    assert main(["train", "s.zarr", "-o", "run", "--stage_1_epochs", "3"]) == 1
     assert "stage_1_epochs=3" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
 
@@ -161,10 +161,10 @@ def test_debug_shows_where_an_error_comes_from():
 
 
 def test_nothing_is_overwritten_unless_asked(capsys):
-    assert main("simulate s.npz --num_positions 4 --N 16".split()) == 0
-    assert main("simulate s.npz --num_positions 4 --N 16".split()) == 1
+    assert main(["simulate", "s.npz", "--num_positions", "4", "--N", "16"]) == 0
+    assert main(["simulate", "s.npz", "--num_positions", "4", "--N", "16"]) == 1
     assert "--overwrite" in capsys.readouterr().err
-    assert main("simulate s.npz --num_positions 4 --N 16 --overwrite".split()) == 0
+    assert main(["simulate", "s.npz", "--num_positions", "4", "--N", "16", "--overwrite"]) == 0
 
 
 def test_options_come_from_yaml(tmp_path):
@@ -192,5 +192,5 @@ def test_doctor_reports_the_environment(capsys):
 
 
 def test_quiet_says_nothing(capsys):
-    assert main("simulate s.npz --num_positions 4 --N 16 --quiet".split()) == 0
+    assert main(["simulate", "s.npz", "--num_positions", "4", "--N", "16", "--quiet"]) == 0
     assert capsys.readouterr().out == ""

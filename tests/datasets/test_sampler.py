@@ -58,9 +58,7 @@ def test_each_group_is_served_once_per_epoch_in_equal_numbers_of_batches(
 
 
 def test_the_table_order_is_the_tables():
-    plan = plan_epoch(
-        _chunks(0, 300, 20), 20, batch_size=7, order="table", window_chunks=4
-    )
+    plan = plan_epoch(_chunks(0, 300, 20), 20, batch_size=7, order="table", window_chunks=4)
     order = np.concatenate([window.groups for window in plan.windows])
     assert order.tolist() == list(range(300))
 
@@ -83,9 +81,7 @@ def test_an_epoch_is_a_pure_function_and_epochs_differ():
 
 
 def test_windows_keep_to_their_size():
-    plan = plan_epoch(
-        _chunks(0, 2000, 200), 200, batch_size=8, order="shuffled", window_chunks=24
-    )
+    plan = plan_epoch(_chunks(0, 2000, 200), 200, batch_size=8, order="shuffled", window_chunks=24)
     assert max(len(window.chunks) for window in plan.windows) <= 24
     read = sum(len(window.chunks) for window in plan.windows)
     # Runs of chunks share their neighbours: far fewer reads than one chunk at a time.

@@ -15,7 +15,9 @@ def test_spec_dictionary_round_trips(tiny_store, gridsize, rows):
     batch = ps.from_spec_dict(spec, tiny_store.probe[0])
     members = gridsize**2
     assert spec["diffraction"].shape == (len(rows), 16, 16, members)
-    np.testing.assert_array_equal(np.moveaxis(batch["diffraction"].numpy(), 1, -1), spec["diffraction"])
+    np.testing.assert_array_equal(
+        np.moveaxis(batch["diffraction"].numpy(), 1, -1), spec["diffraction"]
+    )
     np.testing.assert_array_equal(batch["nn_indices"], groups.nn_indices[rows])
     np.testing.assert_allclose(
         spec["coords_offsets"] - spec["coords_relative"], spec["coords_nn"], atol=1e-9

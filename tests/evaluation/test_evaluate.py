@@ -66,7 +66,9 @@ def test_a_shift_counts_when_it_is_not_removed(truth, coverage):
 
 def test_known_noise_gives_the_known_error(truth, coverage):
     rng = np.random.default_rng(1)
-    noisy = truth + 0.02 * (rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape))
+    noisy = truth + 0.02 * (
+        rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape)
+    )
     metrics = evaluate_object(noisy, truth, coverage, register=False).metrics
     assert metrics["amplitude_rmse"] == pytest.approx(0.02, rel=0.03)
     inside = np.abs(truth)[coverage > 0]
@@ -77,7 +79,9 @@ def test_known_noise_gives_the_known_error(truth, coverage):
 
 def test_the_larger_array_is_cropped_at_its_far_edges(truth, coverage):
     larger = np.pad(truth, ((0, 7), (0, 3)))
-    assert evaluate_object(larger, truth, np.pad(coverage, ((0, 7), (0, 3)))).metrics["nrmse"] < 1e-6
+    assert (
+        evaluate_object(larger, truth, np.pad(coverage, ((0, 7), (0, 3)))).metrics["nrmse"] < 1e-6
+    )
 
 
 def test_too_little_coverage_and_values_that_are_not_numbers_are_refused(truth, coverage):
@@ -110,8 +114,16 @@ def test_the_largest_square_lies_inside():
 
 def test_pictures_are_drawn(truth, coverage, tmp_path):
     drawn = draw_object(truth, coverage, tmp_path, pixel_size_m=6e-9)
-    drawn.append(draw_losses({"train_loss": [3.0, 2.0], "val_loss": [3.5, 2.5]}, tmp_path / "l.png"))
+    drawn.append(
+        draw_losses({"train_loss": [3.0, 2.0], "val_loss": [3.5, 2.5]}, tmp_path / "l.png")
+    )
     drawn.append(draw_evaluation(evaluate_object(truth, truth, coverage), tmp_path / "e.png"))
-    assert [p.name for p in drawn] == ["amplitude.png", "phase.png", "coverage.png", "l.png", "e.png"]
+    assert [p.name for p in drawn] == [
+        "amplitude.png",
+        "phase.png",
+        "coverage.png",
+        "l.png",
+        "e.png",
+    ]
     for path in drawn:
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -11,7 +11,7 @@ from ptychostream.physics import fourier_shift, intensity, propagate_far_field
 @pytest.fixture(scope="module")
 def weak_object():
     """Groups of four patterns of a weak object, noise-free, with true patches."""
-    scan = ps.simulate_scan(
+    return ps.simulate_scan(
         object="bars_and_ellipses",
         probe="gaussian",
         num_positions=100,
@@ -20,7 +20,6 @@ def weak_object():
         noise=False,
         seed=1,
     )
-    return scan
 
 
 def _group(scan, rows):

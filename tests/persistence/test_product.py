@@ -10,9 +10,7 @@ from ptychostream.scan import ScanMetadata
 def product(tmp_path):
     rng = np.random.default_rng(0)
     positions = rng.uniform(10, 30, (7, 2))
-    metadata = ScanMetadata(
-        energy_eV=10000.0, detector_distance_m=2.0, detector_pixel_size_m=75e-6
-    )
+    metadata = ScanMetadata(energy_eV=10000.0, detector_distance_m=2.0, detector_pixel_size_m=75e-6)
     write_product(
         tmp_path / "object.h5",
         obj=np.ones((40, 44), np.complex64),

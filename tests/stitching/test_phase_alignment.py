@@ -28,5 +28,7 @@ def test_a_lone_patch_and_patches_without_overlap_stay():
     alone.add(patch, np.array([[8.0, 8.0]]))
     assert alone.solve().tolist() == [0.0]
     apart = PhaseAlignment(_weight(16))
-    apart.add(patch.repeat(2, 1, 1) * torch.tensor([1, 1j])[:, None, None], np.array([[8.0, 8], [200, 8]]))
+    apart.add(
+        patch.repeat(2, 1, 1) * torch.tensor([1, 1j])[:, None, None], np.array([[8.0, 8], [200, 8]])
+    )
     np.testing.assert_allclose(apart.solve(), 0, atol=1e-6)

@@ -91,7 +91,7 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
     guess = _optional(members, "objectGuess")
     return Scan(
         name=f"'{path}'",
-        patterns=members.patterns(pattern_key),  # type: ignore[arg-type]
+        patterns=members.patterns(pattern_key),
         measurement_domain=_domain(members, pattern_key, measurement_domain),
         positions=positions,
         probe=_as_mode_stack(members.read("probeGuess"), path),
@@ -152,7 +152,7 @@ def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
                     "fortran_order": False,
                     "shape": scan.patterns.shape,
                 }
-                np.lib.format.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
+                np.lib.format.write_array_header_1_0(member, header)
                 for block in scan.patterns.blocks(256):
                     member.write(np.ascontiguousarray(block).tobytes())
         partial.replace(path)

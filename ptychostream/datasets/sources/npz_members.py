@@ -1,8 +1,8 @@
 """Arrays inside an NPZ file, read without unpickling and without loading the whole member."""
 
 import logging
-import mmap
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -10,9 +10,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.mapped_patterns import MappedPatterns
 from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
+
+Shape = tuple[int, ...]
+
+#: What reading a damaged archive raises.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError)
 
 #: Bytes of the fixed part of a zip entry's local header, before its name and extra field.
 _LOCAL_HEADER = 30
@@ -34,13 +40,13 @@ class NpzMembers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._headers: dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]] = {}
+        self._headers: dict[str, tuple[Shape, bool, np.dtype[Any]]] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 for entry in archive.infolist():
                     if entry.filename.endswith(".npy"):
                         self._read_header(archive, entry)
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        except _DAMAGE as error:
             if isinstance(error, DataContractError):
                 raise
             raise DataContractError(f"'{path}' is not a readable NPZ file: {error}") from error
@@ -52,9 +58,14 @@ class NpzMembers:
         """List the readable members."""
         return list(self._headers)
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def shape(self, name: str) -> Shape:
         """Return a member's shape without reading it."""
         return self._headers[name][0]
+
+    def stack_shape(self, name: str) -> tuple[int, int, int]:
+        """Return the shape of a stack of patterns, (M, N, N), without reading it."""
+        number, height, width = self.shape(name)
+        return number, height, width
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return a member's dtype without reading it."""
@@ -84,7 +95,7 @@ class NpzMembers:
                 # Zip checks the checksum at the end of the member only.
                 stream.read(1)
                 return np.asarray(array)
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        except _DAMAGE as error:
             raise self._damaged(name, error) from error
 
     def is_mappable(self, name: str) -> bool:
@@ -93,7 +104,7 @@ class NpzMembers:
             stored = archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED
         return stored and not self._headers[name][1]
 
-    def patterns(self, name: str) -> "MappedFile | StreamedPatterns":
+    def patterns(self, name: str) -> "MappedPatterns | StreamedPatterns":
         """Open a stack of patterns.
 
         Parameters
@@ -112,8 +123,8 @@ class NpzMembers:
             If the member is compressed and in Fortran order, which can't be streamed by pattern.
         """
         if self.is_mappable(name):
-            shape, _, dtype = self._headers[name]
-            return MappedFile(self.path, shape, dtype, self.data_offset(name))
+            shape, offset = self.stack_shape(name), self.data_offset(name)
+            return MappedPatterns(self.path, shape, self.dtype(name), offset)
         if self._headers[name][1]:
             raise DataContractError(
                 f"'{self.path}': '{name}' is in Fortran order, which can't be read pattern by "
@@ -205,7 +216,7 @@ class NpzMembers:
                         raise EOFError(f"it ends in row {start + len(data) // one}")
                     yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
                 stream.read(1)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except _DAMAGE as error:
             raise self._damaged(name, error) from error
 
 
@@ -226,9 +237,9 @@ class StreamedPatterns:
         self._members, self._name = members, name
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         """M, N, N."""
-        return self._members.shape(self._name)
+        return self._members.stack_shape(self._name)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -275,83 +286,11 @@ class StreamedPatterns:
         return out
 
 
-class MappedFile:
-    """Patterns that lie uncompressed in a file, memory-mapped in place.
-
-    The pages of each read are given back to the system, so that reading a large file does
-    not count as this process's memory.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    shape : (int, int, int)
-        M, N, N.
-    dtype : numpy.dtype
-        Of the values.
-    offset : int
-        Byte at which the values begin.
-    """
-
-    random_access = True
-
-    def __init__(
-        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int = 0
-    ) -> None:
-        self._shape, self._dtype = shape, dtype
-        self._array: np.memmap[Any, Any] = np.memmap(path, dtype, "r", offset, shape)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """M, N, N."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
-        return self._dtype
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            A copy.
-        """
-        out = np.array(self._array[np.asarray(rows)])
-        base = getattr(self._array, "_mmap", None)
-        if base is not None and hasattr(base, "madvise"):
-            base.madvise(mmap.MADV_DONTNEED)
-        return out
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
-        for start in range(0, self._shape[0], length):
-            yield self.read(np.arange(start, min(start + length, self._shape[0])))
-
-
-def _skip_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+def _skip_header(stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
     read = (
         np.lib.format.read_array_header_1_0
         if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
-    return read(stream)  # type: ignore[no-untyped-call, no-any-return]
+    return read(stream)

@@ -218,8 +218,9 @@ def _write_shard(
     size, digest = file_digest(file)
     work = partial / _WORK
     np.save(work / f"energy-{shard}.npy", energy)
+    name = file.relative_to(partial).as_posix()
     record = {
-        "name": file.relative_to(partial).as_posix(),
+        "name": name,
         "size": size,
         "sha256": digest,
         "whole_counts": whole,
@@ -228,7 +229,7 @@ def _write_shard(
     unfinished = work / f"shard-{shard}.partial"
     unfinished.write_text(json.dumps(record))
     unfinished.replace(work / f"shard-{shard}.json")
-    return {record["name"]: (size, digest)}
+    return {name: (size, digest)}
 
 
 def _finished(work: Path, shard: int, partial: Path) -> Files:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ class GroupStore:
         return len(self.probe)
 
     @property
-    def N(self) -> int:  # noqa: N802
+    def N(self) -> int:
         """Edge of a pattern, in pixels."""
         return int(self.probe.shape[-1])
 
@@ -372,7 +372,7 @@ def open_group_store(path: str | Path) -> GroupStore:
     check_sizes(path, files)
     try:
         root = zarr.open_group(path, mode="r")
-        attributes: dict[str, Any] = root.attrs.asdict()[ATTRIBUTES]
+        attributes = cast("dict[str, Any]", root.attrs.asdict()[ATTRIBUTES])
         _check_version(path, attributes)
         tables: dict[str, Any] = {
             name: np.asarray(root[name][:])  # type: ignore[index]
@@ -387,7 +387,7 @@ def open_group_store(path: str | Path) -> GroupStore:
             )
         }
         order = np.asarray(root["storage_order"][:])  # type: ignore[index]
-        objects = root["object_guess"] if "object_guess" in root else None
+        objects = root.get("object_guess", None)
         patterns = root[DIFFRACTION]
     except (KeyError, ValueError, OSError, RuntimeError) as error:
         if isinstance(error, DataContractError):

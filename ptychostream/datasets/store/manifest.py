@@ -45,9 +45,7 @@ def list_files(root: Path) -> list[str]:
         Relative names, sorted; groupings and the manifest itself are not among them.
     """
     names = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return sorted(
-        name.as_posix() for name in names if name.parts[0] not in (GROUPINGS, MANIFEST)
-    )
+    return sorted(name.as_posix() for name in names if name.parts[0] not in (GROUPINGS, MANIFEST))
 
 
 def write_manifest(root: Path, files: Files) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ptychostream.datasets.sources.npz_members import MappedFile
+from ptychostream.datasets.sources.mapped_patterns import MappedPatterns
 from ptychostream.scan import PatternSource
 
 
@@ -30,4 +30,4 @@ def random_access(source: PatternSource, scratch: Path) -> PatternSource:
             for block in source.blocks(256):
                 stream.write(block.tobytes())
         partial.replace(scratch)
-    return MappedFile(scratch, source.shape, source.dtype)
+    return MappedPatterns(scratch, source.shape, source.dtype)

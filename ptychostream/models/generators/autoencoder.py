@@ -1,5 +1,6 @@
 """The contract's convolutional network: an encoder, and two decoders for amplitude and phase."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -58,7 +59,7 @@ class Autoencoder(Generator):
         scale = config.n_filters_scale
         channels = [config.group_size, *(scale * c for c in ENCODER_CHANNELS[config.N])]
         self.encoder = nn.ModuleList(
-            ConvPair(before, after) for before, after in zip(channels, channels[1:], strict=False)
+            ConvPair(before, after) for before, after in itertools.pairwise(channels)
         )
         outputs = config.group_size if config.object_big else 1
         self.object_big = config.object_big
@@ -142,7 +143,7 @@ class Decoder(nn.Module):
         scale, edge = config.n_filters_scale, config.N
         channels = [channels_in, *(scale * c for c in DECODER_CHANNELS[edge])]
         self.levels = nn.ModuleList(
-            ConvPair(before, after) for before, after in zip(channels, channels[1:], strict=False)
+            ConvPair(before, after) for before, after in itertools.pairwise(channels)
         )
         self.activation = activation
         self.pad_object, self.probe_big, self.edge = config.pad_object, config.probe_big, edge
@@ -153,6 +154,7 @@ class Decoder(nn.Module):
                 filters = scale * 2048 // edge
                 self.outer = ConvPair(OUTER_CHANNELS, filters)
                 self.outer_last = conv3x3(filters, channels_out)
+                self.border: Tensor
                 self.register_buffer("border", border_mask(edge), persistent=False)
         else:
             self.full = ConvPair(last, last)

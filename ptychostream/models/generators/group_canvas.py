@@ -33,7 +33,8 @@ class GroupCanvas:
         self._patch_size = patch_size
         if self._members == 1:
             # A lone member lies on its group's centre: canvas and patch are the same.
-            self.size, self._index = patch_size, None
+            self.size = patch_size
+            self._index: Tensor | None = None
             return
         reach = int(whole.abs().amax().item())
         reach += reach % 2
@@ -44,7 +45,7 @@ class GroupCanvas:
         columns = corner[..., 0, None] + span
         first = torch.arange(self._groups, device=whole.device)[:, None, None, None] * self.size
         index = (first + rows[..., :, None]) * self.size + columns[..., None, :]
-        self._index: Tensor | None = index.reshape(-1)
+        self._index = index.reshape(-1)
 
     def cut(self, canvas: Tensor) -> Tensor:
         """Cut each member's patch out of its group's canvas.

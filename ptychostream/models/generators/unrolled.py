@@ -5,6 +5,7 @@ zero. It knows the probe, and for groups it solves for all members on one canvas
 overlap enters the network itself and not only the loss.
 """
 
+import itertools
 import math
 
 import torch
@@ -192,8 +193,7 @@ class Correction(nn.Module):
         self.memory = memory
         channels = (self._INPUTS + memory, width, width, width)
         self.hidden = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1)
-            for before, after in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(before, after, 3, padding=1) for before, after in itertools.pairwise(channels)
         )
         self.last = nn.Conv2d(width, self._OUTPUTS + memory, 3, padding=1)
         with torch.no_grad():

@@ -41,7 +41,9 @@ def bars_and_ellipses(
     return (np.clip(amplitude, 0.2, 1) * np.exp(1j * phase)).astype(np.complex64)
 
 
-def _structure(shape: tuple[int, int], number: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _structure(
+    shape: tuple[int, int], number: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     image = 1.5 * _standardised(gaussian_filter(rng.standard_normal(shape), 10))
     image += 0.4 * _standardised(gaussian_filter(rng.standard_normal(shape), 2))
     for _ in range(number):

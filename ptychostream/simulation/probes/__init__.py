@@ -42,4 +42,3 @@ def make_probe(name: str, patch_size: int) -> NDArray[np.complex128]:
     if name not in PROBES:
         raise ConfigurationError(f"no probe {name!r}; there are {', '.join(sorted(PROBES))}")
     return PROBES[name](patch_size)[None]
-

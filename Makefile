@@ -1,0 +1,45 @@
+# make demo   simulate, build, train, reconstruct, evaluate: a picture in a few minutes
+# make test   the whole test suite
+# make check  linters, types, import contracts, docstrings
+#
+# Each works alone after a clone: it makes .venv and installs what it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+OUT := demo
+
+.PHONY: demo test check install clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	rm -rf $(OUT)
+	$(BIN)/ptychostream simulate $(OUT)/scan.npz --num_positions 900 --nphotons 1e5
+	$(BIN)/ptychostream build $(OUT)/scan.npz $(OUT)/scan.zarr
+	$(BIN)/ptychostream train $(OUT)/scan.zarr -o $(OUT)/run --model.architecture unrolled \
+		--model.gridsize 2 --nepochs 1 --batch_size 4 --execution.learning_rate 2e-3
+	$(BIN)/ptychostream reconstruct $(OUT)/scan.zarr --model_path $(OUT)/run -o $(OUT)/result
+	$(BIN)/ptychostream evaluate $(OUT)/result/object.npz --reference $(OUT)/scan.npz
+	@echo "open $(OUT)/result/evaluation.png"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'ptychostream/*.py' 'ptychodus_ext/*.py')
+
+clean:
+	rm -rf $(VENV) $(OUT)

@@ -1,0 +1,1 @@
+"""ptychostream inside ptychodus. So far: which versions of ptychodus it is made for."""

@@ -1,0 +1,60 @@
+"""Which ptychodus is installed, and whether the extension is made for it."""
+
+import re
+from importlib import metadata
+
+from ptychostream.errors import BackendUnavailableError
+
+#: First version that is supported, and first that is not.
+SUPPORTED = ((1, 6), (1, 8))
+
+
+def is_supported(version: str) -> bool:
+    """Say whether the extension is made for a version of ptychodus.
+
+    Parameters
+    ----------
+    version : str
+        As in `1.7.0`.
+
+    Returns
+    -------
+    bool
+        True from 1.6 up to, and without, 1.8.
+
+    Examples
+    --------
+    >>> is_supported("1.6.0"), is_supported("1.5.1"), is_supported("1.8.0rc1")
+    (True, False, False)
+    """
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None:
+        return False
+    return SUPPORTED[0] <= (int(match[1]), int(match[2])) < SUPPORTED[1]
+
+
+def installed_version() -> str:
+    """Find the installed ptychodus.
+
+    Returns
+    -------
+    str
+        Its version.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If it is not installed, or in a version that is not supported.
+    """
+    try:
+        version = metadata.version("ptychodus")
+    except metadata.PackageNotFoundError as error:
+        raise BackendUnavailableError(
+            "ptychodus is not installed; pip install 'ptychostream[ptychodus]'"
+        ) from error
+    if not is_supported(version):
+        raise BackendUnavailableError(
+            f"ptychodus {version} is installed but 1.6 or 1.7 is needed; "
+            "pip install 'ptychostream[ptychodus]'"
+        )
+    return version

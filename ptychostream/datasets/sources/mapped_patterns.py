@@ -1,0 +1,81 @@
+"""Patterns that lie uncompressed in a file, memory-mapped in place."""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MappedPatterns:
+    """Patterns that lie uncompressed in a file, memory-mapped in place.
+
+    The pages of each read are given back to the system, so that reading a large file does
+    not count as this process's memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    shape : (int, int, int)
+        M, N, N.
+    dtype : numpy.dtype
+        Of the values.
+    offset : int
+        Byte at which the values begin.
+    """
+
+    random_access = True
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int = 0
+    ) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._array: np.memmap[Any, Any] = np.memmap(path, dtype, "r", offset, shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._dtype
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            A copy.
+        """
+        out = np.array(self._array[np.asarray(rows)])
+        base = getattr(self._array, "_mmap", None)
+        if base is not None and hasattr(base, "madvise"):
+            base.madvise(mmap.MADV_DONTNEED)
+        return out
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+        """
+        for start in range(0, self._shape[0], length):
+            yield self.read(np.arange(start, min(start + length, self._shape[0])))
