@@ -13,6 +13,7 @@ from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators import GENERATORS
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence import ModelBundle
+from ptychostream.refinement import refine_probes
 
 #: Fields whose other values this version can't honour yet: asking for them is refused.
 _NOT_YET: dict[str, dict[str, Any]] = {
@@ -85,6 +86,9 @@ def train(
     loader = _loader(config, execution, store, scales, shuffle=True)
     # Validation patterns are scaled as the training patterns are only if they are as bright.
     from ptychostream.models.fit import fit
+
+    if config.probe_trainable:
+        refine_probes(model, store, config, execution)
 
     held_out = (
         None
@@ -187,10 +191,11 @@ def _loader(
 ) -> GroupLoader:
     groups = store.groups(
         config.model.gridsize,
-        config.neighbor_count,
+        max(config.neighbor_count, config.model.group_size),
         num_groups=config.n_groups,
         sequential=config.sequential_sampling,
         seed=config.subsample_seed or 0,
+        witnesses=int(config.overlap_share > 0),
     )
     return make_loader(
         store,

@@ -12,9 +12,6 @@ from ptychostream.models.losses import amplitude_mae, poisson_nll, total_variati
 from ptychostream.models.pinn import Prediction, PtychoPINN
 from ptychostream.models.schedule import make_optimizer, make_scheduler
 
-#: The probe's parameters are far larger than weights: they need larger steps.
-PROBE_LEARNING_RATE_FACTOR = 10.0
-
 
 class PinnModule(lightning.LightningModule):
     """Train a `PtychoPINN` on batches of a store.
@@ -92,27 +89,41 @@ class PinnModule(lightning.LightningModule):
         () float
             The weighted sum.
         """
+        share = self.config.overlap_share
+        size = self.model.config.group_size
+        total = torch.zeros((), device=prediction.intensity.device)
+        if share < 1:
+            total = total + (1 - share) * self._data_loss(prediction, batch, slice(0, size))
+        if share > 0:
+            total = total + share * self._data_loss(prediction, batch, slice(size, None))
+        if self.config.realspace_weight:
+            tv = total_variation(prediction.object_patches)
+            total = total + self.config.realspace_weight * tv
+        return total
+
+    def _data_loss(self, prediction: Prediction, batch: TensorDict, members: slice) -> Tensor:
+        """Compare predicted and measured diffraction of some members of each group."""
         config, edge = self.config, self.model.config.N
         mask = self.model.good_pixels[batch["experiment_id"]][:, None]
+        predicted = prediction.intensity[:, members]
+        diffraction = batch["diffraction"][:, members]
         to_photons = (batch["physics_scale"] / batch["rms_scale"]).square()
-        counts = (batch["diffraction"] * batch["physics_scale"]).square()
-        mean_counts = to_photons.mean() * (edge / 2) ** 2 / edge**2
-        total = torch.zeros((), device=counts.device)
+        total = torch.zeros((), device=predicted.device)
         if config.torch_loss_mode == "poisson" and config.nll_weight:
-            nll = poisson_nll(prediction.intensity * to_photons, counts, mask)
+            counts = (diffraction * batch["physics_scale"]).square()
+            mean_counts = to_photons.mean() * (edge / 2) ** 2 / edge**2
+            nll = poisson_nll(predicted * to_photons, counts, mask)
             total = total + config.nll_weight * nll / mean_counts
         if config.torch_loss_mode == "mae" or config.mae_weight:
             # √ has an infinite slope at zero.
-            amplitude = (prediction.intensity + 1e-12).sqrt()
-            measured = PtychoPINN.network_input(batch)
-            weight = config.mae_weight or 1.0
+            amplitude = (predicted + 1e-12).sqrt()
+            measured = diffraction * batch["rms_scale"]
             if config.torch_mae_pred_l2_match_target:
                 energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
-                predicted = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
-                amplitude = amplitude * (energies / predicted).sqrt()
+                sums = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
+                amplitude = amplitude * (energies / sums).sqrt()
+            weight = config.mae_weight or 1.0
             total = total + weight * amplitude_mae(amplitude, measured, mask)
-        if config.realspace_weight:
-            total = total + config.realspace_weight * total_variation(prediction.object_patches)
         return total
 
     def configure_optimizers(self) -> Any:
@@ -129,9 +140,7 @@ class PinnModule(lightning.LightningModule):
         if self.model.log_scale.requires_grad:
             groups.append({"params": [self.model.log_scale]})
         if self.model.probe.parts.requires_grad:
-            groups.append(
-                {"params": [self.model.probe.parts], "lr": rate * PROBE_LEARNING_RATE_FACTOR}  # type: ignore[dict-item]
-            )
+            groups.append({"params": [self.model.probe.parts]})
         optimizer = make_optimizer(self.config, groups, rate)
         steps = self.trainer.estimated_stepping_batches // max(self.config.nepochs, 1)
         scheduler = make_scheduler(

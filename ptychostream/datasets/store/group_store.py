@@ -228,6 +228,7 @@ class GroupStore:
         neighbor_function: NeighborFunction = "nearest",
         sequential: bool = False,
         seed: int = 0,
+        witnesses: int = 0,
     ) -> Groups:
         """Find groups of neighbouring patterns: kept ones by their parameters, else computed.
 
@@ -247,6 +248,8 @@ class GroupStore:
             Whether the first positions are the seeds, instead of a draw.
         seed : int
             Seed of the draws.
+        witnesses : int
+            Members drawn beyond C, the last columns of the table.
 
         Returns
         -------
@@ -266,6 +269,7 @@ class GroupStore:
             neighbor_function=neighbor_function,
             sequential=sequential,
             seed=seed,
+            witnesses=witnesses,
         )
         kept = load_grouping(self.path, parameters)
         if kept is not None:
