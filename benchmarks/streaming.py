@@ -19,7 +19,7 @@ from ptychostream.scan import ArrayPatterns, Scan
 
 
 def poisson_scan(number: int, edge: int = 64) -> Scan:
-    """A scan whose patterns are Poisson noise of a few smooth shapes: quick to make."""
+    """Make a scan whose patterns are Poisson noise of a few smooth shapes: quick to make."""
     base = next(
         ps.simulate_scan(num_positions=64, N=edge, nphotons=1e5, noise=False).patterns.blocks(64)
     )
@@ -86,7 +86,7 @@ def main() -> None:
             windows = loader._plan.windows
             decoded = sum(len(window.chunks) for window in windows) / store.num_chunks
             print(
-                f"{turns} group(s) a position, {budget}: {served / seconds:,.0f} groups/s streamed, "
+                f"{turns} group(s) a position, {budget}: {served / seconds:,.0f} groups/s, "
                 f"{served / ram:,.0f} from RAM, ratio {np.median(ratios):.2f} "
                 f"(of {min(ratios):.2f} to {max(ratios):.2f}); decoded {decoded:.2f} x the store "
                 f"in {len(windows)} windows; correlation of neighbours "
