@@ -1,5 +1,7 @@
-"""Read ptychodus's own files: a folder of `diffraction.h5` and `product.h5`, or a product
-that carries its patterns in `/raw_data`.
+"""Read ptychodus's own files.
+
+That is a folder of `diffraction.h5` and `product.h5`, or a product that carries its patterns in
+`/raw_data`.
 """
 
 import logging

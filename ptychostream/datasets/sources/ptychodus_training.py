@@ -12,7 +12,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
 from ptychostream.errors import DataContractError
