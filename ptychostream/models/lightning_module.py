@@ -1,5 +1,6 @@
 """Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
@@ -11,6 +12,9 @@ from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.models.losses import amplitude_mae, poisson_nll, total_variation
 from ptychostream.models.pinn import Prediction, PtychoPINN
 from ptychostream.models.schedule import make_optimizer, make_scheduler
+
+#: Makes the loader of one process, given its rank and the number of processes.
+LoaderFactory = Callable[[int, int], Any]
 
 
 class PinnModule(lightning.LightningModule):
@@ -26,6 +30,9 @@ class PinnModule(lightning.LightningModule):
         Learning rate, schedule override, clipping.
     monitor : str
         The logged loss that schedules and checkpoints look at.
+    loaders : mapping
+        `train` and perhaps `validation`: functions of rank and world size that make the batches
+        of one process.
     """
 
     def __init__(
@@ -35,9 +42,21 @@ class PinnModule(lightning.LightningModule):
         execution: PyTorchExecutionConfig,
         *,
         monitor: str,
+        loaders: Mapping[str, LoaderFactory],
     ) -> None:
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
+        self._loaders = loaders
+
+    def train_dataloader(self) -> Any:
+        """Return this process's share of the training groups."""
+        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
+
+    def val_dataloader(self) -> Any:
+        """Return this process's share of the validation groups, if there are any."""
+        if "validation" not in self._loaders:
+            return []
+        return self._loaders["validation"](self.trainer.global_rank, self.trainer.world_size)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it.
