@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ptychostream.datasets.sources.cxi import is_cxi, read_cxi
 from ptychostream.datasets.sources.npz import is_npz, read_npz
 from ptychostream.datasets.sources.ptychodus_product import (
     is_ptychodus_product,
@@ -37,6 +38,7 @@ class SourceReader(NamedTuple):
 READERS: dict[str, SourceReader] = {
     "npz": SourceReader(is_npz, read_npz),
     "ptychodus_product": SourceReader(is_ptychodus_product, read_ptychodus_product),
+    "cxi": SourceReader(is_cxi, read_cxi),
     "ptychodus_training": SourceReader(is_ptychodus_training, read_ptychodus_training),
 }
 
