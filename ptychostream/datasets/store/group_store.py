@@ -375,6 +375,14 @@ def open_group_store(path: str | Path) -> GroupStore:
         raise MissingFileError(f"no group store '{path}'")
     files = read_manifest(path)
     check_sizes(path, files)
+    # Tables are read whole now, so they can be checked whole; patterns when they are read.
+    tables_only = {n: f for n, f in files.items() if not n.startswith(f"{DIFFRACTION}/c/")}
+    changed = check_digests(path, tables_only)
+    if changed:
+        raise DataContractError(
+            f"store '{path}' is damaged: {', '.join(map(repr, changed))} changed; copy or build "
+            "the store again"
+        )
     try:
         root = zarr.open_group(path, mode="r")
         attributes = cast("dict[str, Any]", root.attrs.asdict()[ATTRIBUTES])
@@ -394,7 +402,7 @@ def open_group_store(path: str | Path) -> GroupStore:
         order = np.asarray(root["storage_order"][:])  # type: ignore[index]
         objects = root.get("object_guess", None)
         patterns = root[DIFFRACTION]
-    except (KeyError, ValueError, OSError, RuntimeError) as error:
+    except Exception as error:  # zarr raises many kinds on damaged metadata
         if isinstance(error, DataContractError):
             raise
         raise DataContractError(
