@@ -34,9 +34,6 @@ from ptychostream.scan import PatternSource, Scan
 
 logger = logging.getLogger(__name__)
 
-#: Scratch folder inside an unfinished store; removed before publication.
-_WORK = ".build"
-
 Source = Scan | str | Path
 
 
@@ -100,6 +97,7 @@ def build_group_store(
                 files = _write_shards(partial, plan, parse_bytes(memory_budget), progress=progress)
             except DataContractError:
                 shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(_work(partial), ignore_errors=True)
                 raise
             _write_tables(partial, plan)
             _publish(partial, target, files)
@@ -139,12 +137,18 @@ def _sole_builder(partial: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _work(partial: Path) -> Path:
+    """Folder for the records of an unfinished store, beside it; removed after publication."""
+    return partial.with_name(f"{partial.name}.work")
+
+
 def _prepare(partial: Path, plan: BuildPlan, *, resume: bool) -> None:
     import zarr
 
-    record = partial / _WORK / "fingerprint"
+    record = _work(partial) / "fingerprint"
     if resume and record.is_file():
         if record.read_text() == plan.fingerprint():
+            _remove_strays(partial)
             return
         raise DataContractError(
             f"'{partial}' was begun from other sources or options; resume with the same, or "
@@ -153,7 +157,8 @@ def _prepare(partial: Path, plan: BuildPlan, *, resume: bool) -> None:
     # The folder itself stays: it carries the lock.
     for entry in partial.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    (partial / _WORK).mkdir()
+    shutil.rmtree(_work(partial), ignore_errors=True)
+    _work(partial).mkdir()
     root = zarr.create_group(partial)
     root.create_array(
         DIFFRACTION,
@@ -170,10 +175,19 @@ def _prepare(partial: Path, plan: BuildPlan, *, resume: bool) -> None:
     record.write_text(plan.fingerprint())
 
 
+def _remove_strays(partial: Path) -> None:
+    """Delete what a killed build left half-written: all but recorded shards and metadata."""
+    recorded = (json.loads(p.read_text())["name"] for p in _work(partial).glob("shard-*.json"))
+    keep = {"zarr.json", f"{DIFFRACTION}/zarr.json", *recorded}
+    for path in list(partial.rglob("*")):
+        if path.is_file() and path.relative_to(partial).as_posix() not in keep:
+            path.unlink()
+
+
 def _write_shards(partial: Path, plan: BuildPlan, budget: int, *, progress: bool) -> Files:
     import zarr
 
-    work = partial / _WORK
+    work = _work(partial)
     sources = [
         random_access(scan.patterns, work / f"patterns-{number}.raw")
         for number, scan in enumerate(plan.scans)
@@ -216,7 +230,7 @@ def _write_shard(
     file = partial / DIFFRACTION / "c" / str(shard) / "0" / "0"
     _sync(file)
     size, digest = file_digest(file)
-    work = partial / _WORK
+    work = _work(partial)
     np.save(work / f"energy-{shard}.npy", energy)
     name = file.relative_to(partial).as_posix()
     record = {
@@ -239,7 +253,8 @@ def _finished(work: Path, shard: int, partial: Path) -> Files:
     record = json.loads(path.read_text())
     file = partial / record["name"]
     expected = (record["size"], record["sha256"])
-    if not file.is_file() or file_digest(file) != expected:
+    energy = work / f"energy-{shard}.npy"
+    if not energy.is_file() or not file.is_file() or file_digest(file) != expected:
         return {}
     return {record["name"]: expected}
 
@@ -281,7 +296,7 @@ def _write_tables(partial: Path, plan: BuildPlan) -> None:
     import zarr
 
     root = zarr.open_group(partial, mode="r+")
-    scans, work = plan.scans, partial / _WORK
+    scans, work = plan.scans, _work(partial)
     energy = np.empty(plan.shape[0])
     stored = [np.load(work / f"energy-{shard}.npy") for shard in range(plan.num_shards)]
     energy[plan.storage_order] = np.concatenate(stored)
@@ -331,7 +346,6 @@ def _joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _publish(partial: Path, target: Path, files: Files) -> None:
-    shutil.rmtree(partial / _WORK)
     for name in list_files(partial):
         if name not in files:
             _sync(partial / name)
@@ -344,6 +358,7 @@ def _publish(partial: Path, target: Path, files: Files) -> None:
         target.replace(old)
     partial.replace(target)
     _sync(target.parent)
+    shutil.rmtree(_work(partial), ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -117,7 +117,7 @@ def test_a_killed_build_is_resumed_to_the_same_bytes(tmp_path):
     run = [sys.executable, "-c", SLOW_BUILD]
     subprocess.run([*run, str(tmp_path / "whole.zarr")], check=True)
     target = tmp_path / "killed.zarr"
-    work = tmp_path / ".killed.zarr.partial" / ".build"
+    work = tmp_path / ".killed.zarr.partial.work"
     build = subprocess.Popen([*run, str(target)])
     deadline = time.monotonic() + 60
     while not list(work.glob("shard-*.json")) and time.monotonic() < deadline:
@@ -127,13 +127,15 @@ def test_a_killed_build_is_resumed_to_the_same_bytes(tmp_path):
     assert not target.exists()
     done = len(list(work.glob("shard-*.json")))
     assert 0 < done < 5
+    # What zarr leaves when it is killed in the middle of a file.
+    (tmp_path / ".killed.zarr.partial" / "diffraction" / "c" / "0.partial").write_bytes(b"half")
     subprocess.run([*run, str(target), "resume"], check=True)
     assert _bytes_of(target) == _bytes_of(tmp_path / "whole.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.zarr", "whole.zarr"]
 
 
 def test_resume_refuses_other_sources(tiny_scan, tmp_path):
-    work = tmp_path / ".s.zarr.partial" / ".build"
+    work = tmp_path / ".s.zarr.partial.work"
     work.mkdir(parents=True)
     (work / "fingerprint").write_text("another build's")
     with pytest.raises(DataContractError, match="other sources"):
