@@ -158,6 +158,13 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 raise ConfigurationError(
                     f"{name}={asked!r} is not available in this version; leave it at {value!r}"
                 )
+    # Not refused at construction: existing callers describe such data, and never group them.
+    if config.neighbor_count < config.model.group_size - 1:
+        raise ConfigurationError(
+            f"neighbor_count={config.neighbor_count} is too few for gridsize="
+            f"{config.model.gridsize}: a group of {config.model.group_size} needs at least "
+            f"{config.model.group_size - 1} neighbours of its seed"
+        )
     if config.model.architecture not in GENERATORS:
         raise ConfigurationError(
             f"no architecture {config.model.architecture!r}; there are "
