@@ -14,7 +14,7 @@ def test_the_canvas_is_that_of_the_existing_backend(M):
     expected = FIXTURE[f"reasm_M{M}"]
     obj = reassemble_position(FIXTURE["reasm_in"], FIXTURE["reasm_off"], M)
     assert obj.dtype == np.complex64
-    np.testing.assert_allclose(obj, expected, atol=2e-5)
+    np.testing.assert_allclose(obj, expected, atol=1e-6)
 
 
 def test_true_patches_give_the_object_back():

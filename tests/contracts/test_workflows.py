@@ -128,7 +128,7 @@ def test_patterns_are_drawn_before_training(tiny_scan, make_config):
 
 def test_stitching_returns_the_object_around_the_mean_position(tiny_store, make_config):
     config = make_config(backend="pytorch", nepochs=3)
-    amplitude, phase, results = run_cdi_example(
+    amplitude, phase, _ = run_cdi_example(
         tiny_store, tiny_store, config, M=8, do_stitching=True, execution_config=QUIET
     )
     size = len(amplitude)
@@ -140,9 +140,15 @@ def test_stitching_returns_the_object_around_the_mean_position(tiny_store, make_
     ]
     inner = slice(size // 4, 3 * size // 4)
     obj = (amplitude * np.exp(1j * phase))[inner, inner]
+
+    def likeness(other):
+        # Without their means: a flat object is like any other.
+        left, right = obj - obj.mean(), other - other.mean()
+        return abs(np.vdot(left, right)) / np.linalg.norm(left) / np.linalg.norm(right)
+
     true = truth[inner, inner]
-    likeness = abs(np.vdot(obj, true)) / np.linalg.norm(obj) / np.linalg.norm(true)
-    assert likeness > 0.9
+    assert likeness(true) > 0.6
+    assert max(likeness(true.T), likeness(true[::-1]), likeness(true[:, ::-1])) < 0.4
     turned, _, _ = run_cdi_example(
         tiny_store,
         tiny_store,
