@@ -26,15 +26,19 @@ _NOT_YET: dict[str, dict[str, Any]] = {
         "stage_1_epochs": 0,
         "stage_2_epochs": 0,
         "stage_3_epochs": 0,
+        "physics_weight_schedule": "cosine",
+        "stage_3_lr_factor": 0.1,
     },
     "PyTorchExecutionConfig": {
         "recon_log_every_n_epochs": None,
+        "recon_log_num_patches": 4,
         "recon_log_fixed_indices": None,
         "recon_log_stitch": False,
         "recon_log_max_stitch_samples": None,
         "middle_trim": 0,
         "pad_eval": False,
         "prefetch_factor": None,
+        "pin_memory": False,
     },
 }
 
