@@ -25,7 +25,7 @@ class TrainingConfig:
     test_data_file : Path, optional
         Scan or store to validate on.
     batch_size : int
-        Groups per optimiser step and device.
+        Groups per optimiser step and device; a power of two for the tensorflow backend.
     nepochs : int
         Passes over the groups.
     mae_weight : float
