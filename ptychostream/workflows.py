@@ -34,7 +34,7 @@ def run_cdi_example(
 
     Parameters
     ----------
-    train_data, test_data : RawDataTorch, GroupStore, Scan or path
+    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
         The scans; `test_data` may be None without stitching.
     config : TrainingConfig
         What is trained, and on which backend.
@@ -89,7 +89,7 @@ def train_cdi_model(
 
     Parameters
     ----------
-    train_data, test_data : RawDataTorch, GroupStore, Scan or path
+    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
         The scans; `test_data` may be None.
     config : TrainingConfig
         What is trained, and on which backend.

@@ -1,6 +1,7 @@
 """Our own training and inference, behind the calls that workflows make."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tensordict import TensorDict
 
+from ptychostream.backends.container_training import train_container
 from ptychostream.backends.training_data import as_store
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.datasets.container import PtychoDataContainerTorch
 from ptychostream.datasets.loader import make_loader
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
@@ -32,7 +36,7 @@ def train_cdi_model(
 
     Parameters
     ----------
-    train_data, test_data : RawDataTorch, GroupStore, Scan or path
+    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
         The scans; the test data, if any, are what the loss is watched on.
     config : TrainingConfig
         What is trained.
@@ -44,14 +48,7 @@ def train_cdi_model(
     dict
         `backend`, `history`, `bundle`, `models` and `archive`.
     """
-    # Drawn before the store is made, not once more by training.
-    asked = replace(config, n_subsample=None, n_images=None)
-    with as_store(train_data, config) as store:
-        if test_data is None:
-            bundle = train(asked, store, execution=execution_config)
-        else:
-            with as_store(test_data, config) as held_out:
-                bundle = train(asked, store, validation=held_out, execution=execution_config)
+    bundle = _train(train_data, test_data, config, execution_config)
     archive = save_bundle(bundle, config.output_dir)
     # Always of this run: what an earlier one left there says nothing about these data.
     params.set("intensity_scale", bundle.intensity_scale)
@@ -80,7 +77,7 @@ def run_cdi_example(
 
     Parameters
     ----------
-    train_data, test_data : RawDataTorch, GroupStore, Scan or path
+    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
         The scans.
     config : TrainingConfig
         What is trained.
@@ -113,8 +110,16 @@ def run_cdi_example(
     results = train_cdi_model(train_data, test_data, config, execution_config)
     if not do_stitching:
         return None, None, results
-    with as_store(test_data, config) as store:
-        patches, offsets = _predict(results["bundle"], store, config, execution_config)
+    size = (execution_config and execution_config.inference_batch_size) or config.batch_size
+    if isinstance(test_data, PtychoDataContainerTorch):
+        patches, offsets = _predict(
+            results["bundle"], test_data.as_batches(size), test_data.probe_modes[None]
+        )
+    else:
+        with as_store(test_data, config) as store:
+            patches, offsets = _predict(
+                results["bundle"], _batches(store, config, size), store.probe
+            )
     moved = _in_callers_axes(offsets, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
     obj = reassemble_position(patches, moved, M)[..., 0]
     amplitude, phase = np.abs(obj), np.angle(obj)
@@ -148,19 +153,29 @@ def load_inference_bundle(directory: str | Path) -> tuple[ModelBundle, dict[str,
     return bundle, params.params()
 
 
-def _predict(
-    bundle: ModelBundle,
-    store: GroupStore,
+def _train(
+    train_data: Any,
+    test_data: Any,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig | None,
-) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-    """Predict the object around each group's centre, with the phases between them found."""
+) -> ModelBundle:
+    if isinstance(train_data, PtychoDataContainerTorch):
+        return train_container(config, train_data, test_data, execution)
+    # Drawn before the store is made, not once more by training.
+    asked = replace(config, n_subsample=None, n_images=None)
+    with as_store(train_data, config) as store:
+        if test_data is None:
+            return train(asked, store, execution=execution)
+        with as_store(test_data, config) as held_out:
+            return train(asked, store, validation=held_out, execution=execution)
+
+
+def _batches(store: GroupStore, config: TrainingConfig, batch_size: int) -> Iterable[TensorDict]:
     if store.num_experiments > 1:
         raise DataContractError(
             f"'{store.path}' holds {store.num_experiments} experiments: one is stitched; pass "
             "RawDataTorch.from_store(store, experiment)"
         )
-    bundle = replace(bundle, model=bundle.model.for_data(store.probe, store.bad_pixels))
     groups = store.groups(
         config.model.gridsize,
         config.neighbor_count,
@@ -168,20 +183,26 @@ def _predict(
         sequential=config.sequential_sampling,
         seed=config.subsample_seed or 0,
     )
-    size = (execution and execution.inference_batch_size) or config.batch_size
-    loader = make_loader(store, groups, batch_size=size, order="table")
-    logger.info("predicting %d groups on the CPU", len(groups))
-    centres, _ = groups.coordinates(store.positions)
-    found = []
-    for batch in loader:
+    return make_loader(store, groups, batch_size=batch_size, order="table")
+
+
+def _predict(
+    bundle: ModelBundle, batches: Iterable[TensorDict], probe: NDArray[np.complex64]
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """Predict the object around each group's centre, with the phases between them found."""
+    bundle = replace(bundle, model=bundle.model.for_data(probe))
+    logger.info("predicting on the CPU")
+    patches, centres = [], []
+    for batch in batches:
         amplitude = bundle.model.network_input(batch).movedim(1, -1) * bundle.intensity_scale
-        found.append(bundle.predict([amplitude, batch["coords_relative"].movedim(1, -1)]))
-    patches = np.concatenate(found)
-    probe = bundle.model.scaled_probe(torch.zeros(1, dtype=torch.int64))[0].detach()
-    alignment = PhaseAlignment(probe.abs().square().sum(dim=0))
-    alignment.add(torch.as_tensor(patches[..., 0]), centres)
+        patches.append(bundle.predict([amplitude, batch["coords_relative"].movedim(1, -1)]))
+        centres.append(batch["coords_offsets"][:, 0, 0].numpy().astype(np.float64))
+    objects, positions = np.concatenate(patches), np.concatenate(centres)
+    light = bundle.model.scaled_probe(torch.zeros(1, dtype=torch.int64))[0].detach()
+    alignment = PhaseAlignment(light.abs().square().sum(dim=0))
+    alignment.add(torch.as_tensor(objects[..., 0]), positions)
     turns = np.exp(1j * alignment.solve()).astype(np.complex64)
-    return patches * turns[:, None, None, None], centres[:, None, :, None]
+    return objects * turns[:, None, None, None], positions[:, None, :, None]
 
 
 def _in_callers_axes(

@@ -61,6 +61,17 @@ class PtychoDataContainerTorch:
         return len(self._array("X_full"))
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(B, N, N, C)."""
+        return tuple(self._array("X_full").shape)
+
+    @property
+    def probe_modes(self) -> NDArray[np.complex64]:
+        """(P, N, N) complex64: the probe as modes, however it was given."""
+        probe = self._probe[..., 0] if self._probe.shape[-1] == 1 else self._probe
+        return probe[None] if probe.ndim == 2 else probe
+
+    @property
     def has_labels(self) -> bool:
         """Whether true patches are known."""
         return self._arrays["Y"] is not None
@@ -154,29 +165,33 @@ class PtychoDataContainerTorch:
             )
         return self.Y
 
-    def part(self, start: int, stop: int) -> "PtychoDataContainerTorch":
-        """Take consecutive groups, of every member alike; nothing is copied.
+    def part(self, rows: slice | NDArray[np.int64]) -> "PtychoDataContainerTorch":
+        """Take some groups, of every member alike.
 
         Parameters
         ----------
-        start, stop : int
-            Groups `start` to `stop - 1`.
+        rows : slice or (B,) int64
+            Which groups; a slice copies nothing.
 
         Returns
         -------
         PtychoDataContainerTorch
-            A view.
+            Those groups.
         """
-        rows = {n: None if a is None else a[start:stop] for n, a in self._arrays.items()}
-        return PtychoDataContainerTorch(rows, self._probe, nphotons=self._nphotons)
+        taken = {n: None if a is None else a[rows] for n, a in self._arrays.items()}
+        return PtychoDataContainerTorch(taken, self._probe, nphotons=self._nphotons)
 
-    def as_batches(self, batch_size: int) -> Iterator[TensorDict]:
-        """Stream the groups in order, as batches that a model takes.
+    def as_batches(
+        self, batch_size: int, order: NDArray[np.int64] | None = None
+    ) -> Iterator[TensorDict]:
+        """Stream the groups as batches that a model takes.
 
         Parameters
         ----------
         batch_size : int
             Groups per batch; the last may have fewer.
+        order : (B,) int64, optional
+            Which groups, in which order; None is all, as they are.
 
         Yields
         ------
@@ -187,8 +202,9 @@ class PtychoDataContainerTorch:
         if batch_size < 1:
             raise ConfigurationError(f"batch_size={batch_size} must be at least 1")
         photons = float(self.norm_Y_I)
-        for start in range(0, len(self), batch_size):
-            yield self.part(start, start + batch_size)._batch(photons)
+        rows = np.arange(len(self)) if order is None else order
+        for start in range(0, len(rows), batch_size):
+            yield self.part(rows[start : start + batch_size])._batch(photons)
 
     def _batch(self, photons: float) -> TensorDict:
         number = len(self)
@@ -270,7 +286,7 @@ def load(
         raise DataContractError(f"the fraction for training is {fraction}, expected 0 … 1")
     whole = PtychoDataContainerTorch(grouped, probeGuess, nphotons=nphotons)
     border = int(len(whole) * fraction)
-    return whole.part(0, border) if which == "train" else whole.part(border, len(whole))
+    return whole.part(slice(border) if which == "train" else slice(border, None))
 
 
 def _tensor(array: NDArray[Any], kind: Any) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import ptychostream as ps
 from ptychostream import legacy
 from ptychostream.backends.base import load_backend
+from ptychostream.datasets.container import load
 from ptychostream.datasets.raw_data import RawDataTorch
 from ptychostream.errors import BackendUnavailableError, ConfigurationError, DataContractError
 from ptychostream.workflows import (
@@ -113,6 +114,30 @@ def test_a_scan_in_memory_trains_to_the_same_weights_as_its_store(tiny_scan, tmp
     results = train_cdi_model(raw, raw, config, QUIET)
     assert torch.equal(_weights(results["bundle"].model), _weights(ours.model))
     assert len(results["history"]["val_loss"]) == 1
+
+
+def test_a_container_trains_and_is_stitched_in_its_own_groups(tiny_scan, make_config):
+    raw = RawDataTorch.from_scan(tiny_scan)
+    grouped = raw.generate_grouped_data(16, K=6, nsamples=64, gridsize=2, seed=0)
+    dose = float(np.square(grouped["diffraction"]).sum(axis=(1, 2)).mean())
+    container = load(lambda: grouped, raw.probeGuess, nphotons=dose)
+    config = make_config(backend="pytorch", model={"gridsize": 2}, nepochs=2)
+    amplitude, _, results = run_cdi_example(
+        container, container, config, M=8, do_stitching=True, execution_config=QUIET
+    )
+    losses = results["history"]["train_loss"]
+    assert losses[1] < losses[0]
+    assert len(results["history"]["val_loss"]) == 2
+    assert results["bundle"].intensity_scale == pytest.approx(np.sqrt(dose) / 8)
+    assert np.isfinite(amplitude).all()
+    centres = results["global_offsets"].reshape(-1, 2)
+    np.testing.assert_allclose(centres, grouped["coords_offsets"].reshape(-1, 2), atol=1e-4)
+    again = train_cdi_model(container, None, config, QUIET)["bundle"].model
+    assert torch.equal(_weights(again), _weights(results["bundle"].model))
+    with pytest.raises(DataContractError, match="test data a RawDataTorch"):
+        train_cdi_model(container, raw, config, QUIET)
+    with pytest.raises(DataContractError, match=r"\(16, 16, 4\) but the model takes"):
+        train_cdi_model(container, None, make_config(backend="pytorch"), QUIET)
 
 
 def test_patterns_are_drawn_before_training(tiny_scan, make_config):
