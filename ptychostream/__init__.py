@@ -23,6 +23,8 @@ _HOME = {
     "make_loader": "datasets.loader",
     "to_spec_dict": "datasets.spec",
     "from_spec_dict": "datasets.spec",
+    "RawDataTorch": "datasets.raw_data",
+    "PtychoDataContainerTorch": "datasets.container",
     "PtychoPINN": "models.pinn",
     "train": "training",
     "reconstruct": "inference",
@@ -37,8 +39,10 @@ __all__ = [
     "InferenceConfig",
     "ModelBundle",
     "ModelConfig",
+    "PtychoDataContainerTorch",
     "PtychoPINN",
     "PyTorchExecutionConfig",
+    "RawDataTorch",
     "Scan",
     "TrainingConfig",
     "__version__",
@@ -63,7 +67,9 @@ if TYPE_CHECKING:
         PyTorchExecutionConfig,
         TrainingConfig,
     )
+    from ptychostream.datasets.container import PtychoDataContainerTorch
     from ptychostream.datasets.loader import make_loader
+    from ptychostream.datasets.raw_data import RawDataTorch
     from ptychostream.datasets.sources import read_scan
     from ptychostream.datasets.spec import from_spec_dict, to_spec_dict
     from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store

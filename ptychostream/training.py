@@ -29,15 +29,19 @@ _NOT_YET: dict[str, dict[str, Any]] = {
         "stage_1_epochs": 0,
         "stage_2_epochs": 0,
         "stage_3_epochs": 0,
+        "physics_weight_schedule": "cosine",
+        "stage_3_lr_factor": 0.1,
     },
     "PyTorchExecutionConfig": {
         "recon_log_every_n_epochs": None,
+        "recon_log_num_patches": 4,
         "recon_log_fixed_indices": None,
         "recon_log_stitch": False,
         "recon_log_max_stitch_samples": None,
         "middle_trim": 0,
         "pad_eval": False,
         "prefetch_factor": None,
+        "pin_memory": False,
     },
 }
 
@@ -160,6 +164,13 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 raise ConfigurationError(
                     f"{name}={asked!r} is not available in this version; leave it at {value!r}"
                 )
+    # Not refused at construction: existing callers describe such data, and never group them.
+    if config.neighbor_count < config.model.group_size - 1:
+        raise ConfigurationError(
+            f"neighbor_count={config.neighbor_count} is too few for gridsize="
+            f"{config.model.gridsize}: a group of {config.model.group_size} needs at least "
+            f"{config.model.group_size - 1} neighbours of its seed"
+        )
     if config.model.architecture not in GENERATORS:
         raise ConfigurationError(
             f"no architecture {config.model.architecture!r}; there are "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, make_parser, parse, say
 from ptychostream.config import PyTorchExecutionConfig
 
@@ -39,7 +40,7 @@ def run(words: Sequence[str]) -> None:
         "--align_phases", type=bool, default=True, help="find the patches' phases by overlap"
     )
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
-    options = parse(parser, words)
+    options = parse(parser, expand_aliases("reconstruct", words))
     execution = parser.instantiate(options).execution
     bundle, store = load_bundle(options.model_path), open_group_store(options.store)
     out: Path = options.out

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, make_parser, parse, say
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 
@@ -31,7 +32,7 @@ def run(words: Sequence[str]) -> None:
     given = {"train_data_file", "test_data_file", "output_dir", "backend", "n_images"}
     parser.add_class_arguments(TrainingConfig, None, skip=given, fail_untyped=True)
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
-    options = parse(parser, words)
+    options = parse(parser, expand_aliases("train", words))
     store = open_group_store(options.store)
     if not any(word.startswith("--model.N") for word in words) and not options.config:
         options.model.N = store.N

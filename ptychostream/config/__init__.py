@@ -6,6 +6,7 @@ Each class checks itself on construction, so that code downstream can trust it.
 from ptychostream.config.execution import PyTorchExecutionConfig
 from ptychostream.config.inference import InferenceConfig
 from ptychostream.config.model import ModelConfig
+from ptychostream.config.older_schema import from_older_schema
 from ptychostream.config.training import TrainingConfig
 from ptychostream.config.yaml_files import from_mapping, read_yaml, to_mapping, write_yaml
 
@@ -15,6 +16,7 @@ __all__ = [
     "PyTorchExecutionConfig",
     "TrainingConfig",
     "from_mapping",
+    "from_older_schema",
     "read_yaml",
     "to_mapping",
     "write_yaml",

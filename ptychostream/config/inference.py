@@ -6,7 +6,7 @@ from typing import Literal
 
 from ptychostream.config.checks import check_at_least, check_choices
 from ptychostream.config.model import ModelConfig
-from ptychostream.config.training import check_neighbor_count, take_deprecated_n_images
+from ptychostream.config.training import take_deprecated_n_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,8 @@ class InferenceConfig:
         Raises
         ------
         ConfigurationError
-            If a value is out of range, or K neighbours cannot fill a group.
+            If a value is out of range, or is not one of its choices.
         """
         take_deprecated_n_images(self)
         check_choices(self)
         check_at_least(self, 1, "n_groups", "n_subsample", "neighbor_pool_size")
-        check_neighbor_count(self)

@@ -25,7 +25,7 @@ class TrainingConfig:
     test_data_file : Path, optional
         Scan or store to validate on.
     batch_size : int
-        Groups per optimiser step and device.
+        Groups per optimiser step and device; a power of two for the tensorflow backend.
     nepochs : int
         Passes over the groups.
     mae_weight : float
@@ -167,7 +167,7 @@ class TrainingConfig:
         Raises
         ------
         ConfigurationError
-            If a value is out of range, or K neighbours cannot fill a group.
+            If a value is out of range, or is not one of its choices.
         """
         take_deprecated_n_images(self)
         check_choices(self)
@@ -180,9 +180,10 @@ class TrainingConfig:
         check_at_least(self, 0, "plateau_patience", "plateau_min_lr", "plateau_threshold")
         check_at_least(self, 0, "nphotons", "gradient_clip_val", "plateau_factor", exclusive=True)
         check_at_least(self, 0, "stage_3_lr_factor", exclusive=True)
-        check_neighbor_count(self)
         if self.overlap_weight is not None and not 0 <= self.overlap_weight <= 1:
             raise ConfigurationError(f"overlap_weight={self.overlap_weight} must lie in [0, 1]")
+        if self.backend == "tensorflow":
+            _check_tensorflow_limits(self)
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)} must lie in [0, 1)")
@@ -217,23 +218,18 @@ def take_deprecated_n_images(config: object) -> None:
         object.__setattr__(config, "n_groups", n_images)
 
 
-def check_neighbor_count(config: object) -> None:
-    """Check that K neighbours and the seed position fill a group.
-
-    Parameters
-    ----------
-    config : TrainingConfig or InferenceConfig
-        The configuration under construction.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are too few neighbours to draw from.
-    """
-    model: ModelConfig = getattr(config, "model")  # noqa: B009
-    count: int = getattr(config, "neighbor_count")  # noqa: B009
-    if model.group_size > 1 and count < model.group_size - 1:
+def _check_tensorflow_limits(config: TrainingConfig) -> None:
+    """Refuse what only the PyTorch backend can do."""
+    size = config.batch_size
+    if size & (size - 1):
+        below = 1 << (size.bit_length() - 1)
         raise ConfigurationError(
-            f"neighbor_count={count} is too few for gridsize={model.gridsize}: a group of "
-            f"{model.group_size} needs at least {model.group_size - 1} neighbours of its seed"
+            f"batch_size={size} must be a power of two for the tensorflow backend: take {below} "
+            f"or {2 * below}, or set backend='pytorch'"
         )
+    for name in ("mae_weight", "nll_weight"):
+        if getattr(config, name) > 1:
+            raise ConfigurationError(
+                f"{name}={getattr(config, name)} must lie in 0 … 1 for the tensorflow backend; "
+                "set backend='pytorch' for other weights"
+            )

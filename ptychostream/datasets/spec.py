@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 
 from ptychostream.datasets.batch import check_batch
+from ptychostream.datasets.labels import cut_labels
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
-from ptychostream.patches import extract_patches
 
 
 def normalisation_factor(diffraction: NDArray[Any]) -> float:
@@ -75,10 +75,8 @@ def to_spec_dict(store: Any, groups: Any, rows: NDArray[np.int64] | None = None)
     spec["objectGuess"] = store.object_guess if single else None
     spec["Y"] = None
     if spec["objectGuess"] is not None:
-        centres = torch.as_tensor(store.positions[members].reshape(-1, 2))
-        patches = extract_patches(torch.as_tensor(spec["objectGuess"]), centres, store.N)
-        labels = patches.reshape(number, size, store.N, store.N).movedim(1, -1)
-        spec["Y"] = np.ascontiguousarray(labels.numpy())
+        labels = cut_labels(spec["objectGuess"], store.positions[members], store.N)
+        spec["Y"] = np.ascontiguousarray(np.moveaxis(labels, 1, -1))
     return spec
 
 

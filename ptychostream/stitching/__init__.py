@@ -2,6 +2,7 @@
 
 from ptychostream.stitching.accumulator import PatchAccumulator, stitch_patches
 from ptychostream.stitching.phase_alignment import PhaseAlignment
+from ptychostream.stitching.reassembly import reassemble_position
 from ptychostream.stitching.refinement import ObjectRefinement
 from ptychostream.stitching.spool import PatchSpool
 
@@ -10,5 +11,6 @@ __all__ = [
     "PatchAccumulator",
     "PatchSpool",
     "PhaseAlignment",
+    "reassemble_position",
     "stitch_patches",
 ]

@@ -5,6 +5,7 @@ import pytest
 import ptychostream as ps
 from ptychostream.config import from_mapping, read_yaml, to_mapping, write_yaml
 from ptychostream.errors import ConfigurationError, MissingFileError
+from ptychostream.training import check_supported
 
 KINDS = [ps.ModelConfig, ps.TrainingConfig, ps.InferenceConfig, ps.PyTorchExecutionConfig]
 
@@ -45,9 +46,10 @@ def test_bad_values_are_refused_at_construction(kind, values, message):
         kind(**values)
 
 
-def test_neighbours_must_fill_a_group():
+def test_neighbours_must_fill_a_group_before_training():
+    config = ps.TrainingConfig(model=ps.ModelConfig(gridsize=2), neighbor_count=2)
     with pytest.raises(ValueError, match=r"neighbor_count=2 .* gridsize=2"):
-        ps.TrainingConfig(model=ps.ModelConfig(gridsize=2), neighbor_count=2)
+        check_supported(config, ps.PyTorchExecutionConfig())
 
 
 def test_n_images_is_a_deprecated_alias():

@@ -1,0 +1,151 @@
+"""The installed TensorFlow package `ptycho`: given the same values, it does the work."""
+
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any
+
+from ptychostream.config import InferenceConfig, TrainingConfig
+from ptychostream.errors import BackendUnavailableError, ConfigurationError
+from ptychostream.legacy import LEGACY_N_GROUPS, params, update_installed_ptycho
+
+
+def train_cdi_model(
+    train_data: Any, test_data: Any, config: TrainingConfig, execution_config: Any
+) -> dict[str, Any]:
+    """Train with the installed package.
+
+    Parameters
+    ----------
+    train_data, test_data : RawDataTorch, or data of that package
+        The scans; ours are handed over as its `RawData`.
+    config : TrainingConfig
+        What is trained; handed over as its `TrainingConfig`.
+    execution_config : None
+        Settings of the other backend are refused.
+
+    Returns
+    -------
+    dict
+        Its results, and `backend`.
+    """
+    components = _components(config, execution_config)
+    results = components.train_cdi_model(_data(train_data), _data(test_data), _config(config))
+    return {**results, "backend": "tensorflow"}
+
+
+def run_cdi_example(
+    train_data: Any,
+    test_data: Any,
+    config: TrainingConfig,
+    *,
+    flip_x: bool,
+    flip_y: bool,
+    transpose: bool,
+    M: int,
+    do_stitching: bool,
+    execution_config: Any,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Train and stitch with the installed package.
+
+    Parameters
+    ----------
+    train_data, test_data : RawDataTorch, or data of that package
+        The scans.
+    config : TrainingConfig
+        What is trained.
+    flip_x, flip_y, transpose : bool
+        As `workflows.run_cdi_example` has them.
+    M : int
+        Edge of the window that is stitched, in pixels.
+    do_stitching : bool
+        Whether the object is wanted.
+    execution_config : None
+        Settings of the other backend are refused.
+
+    Returns
+    -------
+    amplitude : array or None
+        As the package returns it.
+    phase : array or None
+        Likewise.
+    results : dict
+        Its results, and `backend`.
+    """
+    components = _components(config, execution_config)
+    amplitude, phase, results = components.run_cdi_example(
+        _data(train_data),
+        _data(test_data),
+        _config(config),
+        flip_x=flip_x,
+        flip_y=flip_y,
+        transpose=transpose,
+        M=M,
+        do_stitching=do_stitching,
+    )
+    return amplitude, phase, {**results, "backend": "tensorflow"}
+
+
+def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
+    """Load a model with the installed package, which restores its own dictionary.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the archive.
+
+    Returns
+    -------
+    model : Any
+        The model.
+    values : dict
+        Its legacy dictionary, which ours takes over too.
+    """
+    model, values = _import("ptycho.workflows.components").load_inference_bundle(directory)
+    params.cfg.update(values)
+    return model, values
+
+
+def _components(config: TrainingConfig | InferenceConfig, execution_config: Any) -> Any:
+    if execution_config is not None:
+        raise ConfigurationError(
+            "execution_config belongs to the PyTorch backend; leave it out, or choose "
+            "backend='pytorch'"
+        )
+    # Modules of that package read its dictionary while they are imported.
+    update_installed_ptycho(config)
+    return _import("ptycho.workflows.components")
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"TensorFlow backend selected, but '{module}' can't be imported ({error}); "
+            "pip install tensorflow git+https://github.com/hoidn/PtychoPINN, or choose "
+            "backend='pytorch'"
+        ) from error
+
+
+def _data(data: Any) -> Any:
+    """Hand our raw data over as theirs; anything else is theirs already."""
+    # Asked by name: importing our class would import torch.
+    if not hasattr(data, "as_arrays"):
+        return data
+    return _import("ptycho.raw_data").RawData(**data.as_arrays())
+
+
+def _config(config: Any) -> Any:
+    """Hand a configuration over as theirs, with the fields that it has."""
+    kind = getattr(_import("ptycho.config.config"), type(config).__name__)
+    known = {item.name for item in fields(kind)}
+    values = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.name in known:
+            values[item.name] = _config(value) if is_dataclass(value) else value
+    if isinstance(config, TrainingConfig) and config.n_groups is None and "n_groups" in known:
+        values["n_groups"] = LEGACY_N_GROUPS
+    # It has done its work: it would warn a second time.
+    values.pop("n_images", None)
+    return kind(**values)

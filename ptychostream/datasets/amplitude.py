@@ -1,0 +1,83 @@
+"""Patterns seen as float32 amplitudes, whatever they are stored as."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.scan import MeasurementDomain, PatternSource
+
+#: Patterns read at once from a source that can only be read from first to last.
+_BLOCK = 256
+
+
+class AmplitudePatterns:
+    """Amplitudes, the square root of counts, of any source; readable by row.
+
+    Parameters
+    ----------
+    source : PatternSource
+        (M, N, N) patterns.
+    domain : str
+        What the source holds: `counts` or `amplitude`.
+    """
+
+    random_access = True
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def __init__(self, source: PatternSource, domain: MeasurementDomain) -> None:
+        self._source, self._domain = source, domain
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        return self._source.shape
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the amplitudes of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns. Each is read once, however often it is asked for.
+
+        Returns
+        -------
+        (B, N, N) float32
+            The amplitudes.
+        """
+        unique, inverse = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
+        if self._source.random_access:
+            return self._amplitude(self._source.read(unique))[inverse]
+        found = np.empty((len(unique), *self.shape[1:]), np.float32)
+        start = at = 0
+        for block in self._source.blocks(_BLOCK):
+            stop = start + len(block)
+            end = int(np.searchsorted(unique, stop))
+            found[at:end] = self._amplitude(block[unique[at:end] - start])
+            start, at = stop, end
+            if at == len(unique):
+                break
+        return found[inverse]
+
+    def blocks(self, length: int) -> Iterator[NDArray[np.float32]]:
+        """Iterate over all amplitudes in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N) float32
+            A block; the last may be shorter.
+        """
+        for block in self._source.blocks(length):
+            yield self._amplitude(block)
+
+    def _amplitude(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
+        if self._domain == "counts":
+            return np.sqrt(patterns, dtype=np.float32)
+        return patterns.astype(np.float32, copy=False)

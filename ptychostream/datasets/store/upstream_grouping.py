@@ -1,0 +1,157 @@
+"""Groups drawn as the existing backend draws them, number for number.
+
+The draws come from NumPy's global legacy generator, since callers rely on what its state is before
+and after; nothing else in this library touches it. `grouping` is what to use otherwise: here a
+seed position is not in its own group, and a position near the border may be in none.
+"""
+
+import itertools
+import logging
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ptychostream.errors import DataContractError
+
+logger = logging.getLogger(__name__)
+
+
+def upstream_groups(
+    positions: NDArray[np.float64],
+    *,
+    group_size: int,
+    neighbor_count: int,
+    num_groups: int,
+    seed: int | None = None,
+    sequential: bool = False,
+    oversample: bool = False,
+    pool_size: int | None = None,
+) -> NDArray[np.int32] | NDArray[np.int64]:
+    """Draw groups as the existing backend does.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    group_size : int
+        Patterns per group, C.
+    neighbor_count : int
+        Nearest neighbours K that a group is drawn from.
+    num_groups : int
+        Groups wanted. More than M are possible with `oversample` only; groups of one pattern
+        are capped at M.
+    seed : int, optional
+        Seeds the global generator first; None goes on from its state.
+    sequential : bool
+        Whether the first positions are the seeds; the generator is then seeded with 0, whatever
+        `seed` is, unless more groups than positions are drawn.
+    oversample : bool
+        Whether more groups than positions may be drawn: combinations of C out of the pool.
+    pool_size : int, optional
+        Neighbours that oversampling combines; None is `neighbor_count`.
+
+    Returns
+    -------
+    (G, C) int32 or int64
+        Rows of `positions`; int32 where groups are drawn around seeds, as existing callers know it.
+
+    Raises
+    ------
+    DataContractError
+        If groups can't be filled, or more of them are asked for than there can be.
+    """
+    count = len(positions)
+    if group_size > 1 and count < group_size:
+        raise DataContractError(
+            f"{count} scan positions cannot fill groups of {group_size}; use a smaller gridsize"
+        )
+    if group_size > 1 and num_groups > count:
+        pool = neighbor_count if pool_size is None else pool_size
+        _check_oversampling(num_groups, count, group_size, pool, allowed=oversample)
+        first = np.arange(count) if sequential else None
+        return _combinations(positions, group_size, num_groups, min(pool, count - 1), seed, first)
+    if group_size > 1 and neighbor_count < group_size:
+        raise DataContractError(
+            f"neighbor_count={neighbor_count} is too few for groups of {group_size}: without "
+            f"their seed they need at least {group_size} neighbours"
+        )
+    if num_groups > count:
+        logger.warning("%d groups of one pattern asked for, there are %d", num_groups, count)
+    seeds = _seeds(count, num_groups, seed, sequential=sequential)
+    if group_size == 1:
+        return seeds[:, None]
+    return _around_seeds(positions, seeds, group_size, neighbor_count)
+
+
+def _seeds(count: int, wanted: int, seed: int | None, *, sequential: bool) -> NDArray[np.int64]:
+    if sequential:
+        np.random.seed(0)  # noqa: NPY002
+    elif seed is not None:
+        np.random.seed(seed)  # noqa: NPY002
+    if sequential or wanted >= count:
+        return np.arange(min(wanted, count))
+    return np.random.choice(count, wanted, replace=False)  # noqa: NPY002
+
+
+def _around_seeds(
+    positions: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    group_size: int,
+    neighbor_count: int,
+) -> NDArray[np.int32]:
+    """Draw one group from the neighbours of each seed, in the order of the seeds."""
+    found = min(neighbor_count + 1, len(positions))
+    _, near = cKDTree(positions).query(positions[seeds], k=found)
+    # Where the scan is smaller than the neighbourhood, the seed stays among the candidates.
+    near = near[:, 1:] if found == neighbor_count + 1 else near
+    candidates = near.shape[1]
+    # `choice` without replacement is the head of a permutation, and three times as slow.
+    heads = [
+        np.random.permutation(candidates)[:group_size]  # noqa: NPY002
+        for _ in range(len(seeds))
+    ]
+    return np.take_along_axis(near, np.array(heads), axis=1).astype(np.int32)
+
+
+def _combinations(
+    positions: NDArray[np.float64],
+    group_size: int,
+    wanted: int,
+    pool_size: int,
+    seed: int | None,
+    first: NDArray[np.int64] | None,
+) -> NDArray[np.int64]:
+    """Draw from all combinations of C neighbours of some seeds, twice as many as are wanted."""
+    if seed is not None:
+        np.random.seed(seed)  # noqa: NPY002
+    count = len(positions)
+    needed = max(1, math.ceil(wanted / math.comb(pool_size, group_size)))
+    num_seeds = min(2 * needed, count)
+    if first is not None and len(first) >= num_seeds:
+        seeds = first[:num_seeds]
+    elif num_seeds < count:
+        seeds = np.random.choice(count, num_seeds, replace=False)  # noqa: NPY002
+    else:
+        seeds = np.arange(count)
+    _, near = cKDTree(positions).query(positions[seeds], k=np.arange(1, pool_size + 2))
+    choices = np.array(list(itertools.combinations(range(1, pool_size + 1), group_size)))
+    pool = near[:, choices].reshape(-1, group_size)[: 2 * wanted]
+    picked = np.random.choice(len(pool), wanted, replace=len(pool) < wanted)  # noqa: NPY002
+    return pool[picked].astype(np.int64)
+
+
+def _check_oversampling(
+    wanted: int, count: int, group_size: int, pool: int, *, allowed: bool
+) -> None:
+    if not allowed:
+        raise DataContractError(
+            f"{wanted} groups asked for but there are {count} positions; ask for fewer, or set "
+            "enable_oversampling"
+        )
+    if min(pool, count - 1) < group_size:
+        raise DataContractError(
+            f"neighbor_pool_size={pool} is too few for groups of {group_size} out of {count} "
+            "positions; raise it"
+        )

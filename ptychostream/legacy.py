@@ -1,0 +1,283 @@
+"""The flat legacy dictionary: the only file that knows its keys and defaults.
+
+Code that reads `params.cfg` sees a configuration after `update_legacy_dict(params.cfg, config)`.
+Nothing inside this library reads the dictionary to decide a result.
+"""
+
+from collections.abc import MutableMapping
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ptychostream.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptychostream.errors import BackendUnavailableError, ConfigurationError
+
+#: Field → legacy key; every other field keeps its name.
+KEY_MAPPINGS = {
+    "object_big": "object.big",
+    "probe_big": "probe.big",
+    "probe_mask": "probe.mask",
+    "probe_trainable": "probe.trainable",
+    "intensity_scale_trainable": "intensity_scale.trainable",
+    "positions_provided": "positions.provided",
+    "output_dir": "output_prefix",
+    "train_data_file": "train_data_file_path",
+    "test_data_file": "test_data_file_path",
+}
+
+#: Fields that the legacy dictionary does not have.
+OWN_FIELDS = frozenset(
+    {
+        "overlap_weight",
+        "unrolled_steps",
+        "unrolled_width",
+        "stage_1_epochs",
+        "stage_2_epochs",
+        "stage_3_epochs",
+        "physics_weight_schedule",
+        "stage_3_lr_factor",
+    }
+)
+
+#: Groups that legacy readers expect where a training configuration leaves the number open.
+LEGACY_N_GROUPS = 512
+
+DEFAULTS: dict[str, Any] = {
+    "N": 128,
+    "offset": 4,
+    "gridsize": 2,
+    "outer_offset_train": None,
+    "outer_offset_test": None,
+    "batch_size": 16,
+    "nepochs": 60,
+    "n_filters_scale": 2,
+    "output_prefix": "outputs",
+    "big_gridsize": 10,
+    "max_position_jitter": 10,
+    "sim_jitter_scale": 0.0,
+    "default_probe_scale": 0.7,
+    "mae_weight": 0.0,
+    "nll_weight": 1.0,
+    "tv_weight": 0.0,
+    "realspace_mae_weight": 0.0,
+    "realspace_weight": 0.0,
+    "nphotons": 1e9,
+    "nimgs_train": 9,
+    "nimgs_test": 3,
+    "data_source": "generic",
+    "probe.trainable": False,
+    "intensity_scale.trainable": False,
+    "positions.provided": False,
+    "object.big": True,
+    "probe.big": False,
+    "probe_scale": 10.0,
+    "set_phi": False,
+    "probe.mask": True,
+    "pad_object": True,
+    "model_type": "pinn",
+    "label": "",
+    "size": 392,
+    "amp_activation": "sigmoid",
+    "h5_path": "wts.h5",
+    "npseed": 42,
+    "debug": True,
+    "gaussian_smoothing_sigma": 0.0,
+    "use_xla_translate": True,
+}
+
+
+class LegacyParams:
+    """The dictionary, and the numbers that follow from it.
+
+    Attributes
+    ----------
+    cfg : dict
+        The dictionary itself; begins with `DEFAULTS`.
+    """
+
+    def __init__(self) -> None:
+        self.cfg: dict[str, Any] = dict(DEFAULTS)
+
+    def get(self, key: str) -> Any:
+        """Return a value, stored or derived.
+
+        Parameters
+        ----------
+        key : str
+            A key of `cfg`, or `bigN`, `padding_size` or `padded_size`.
+
+        Returns
+        -------
+        Any
+            The value; KeyError where there is none.
+        """
+        derived = self._derived()
+        return derived[key] if key in derived else self.cfg[key]
+
+    def set(self, key: str, value: Any) -> None:
+        """Store a value.
+
+        Parameters
+        ----------
+        key : str
+            Any key that is not derived.
+        value : Any
+            The value.
+
+        Raises
+        ------
+        ConfigurationError
+            If the key is derived from others, or the value is refused by `validate`.
+        """
+        if key in self._derived():
+            raise ConfigurationError(
+                f"'{key}' follows from N, gridsize, offset and max_position_jitter; set those"
+            )
+        check_legacy_values({key: value})
+        self.cfg[key] = value
+
+    def params(self) -> dict[str, Any]:
+        """Return a copy of the dictionary with the derived values.
+
+        Returns
+        -------
+        dict
+            All stored keys, `bigN`, `padding_size` and `padded_size`.
+        """
+        return {**self.cfg, **self._derived()}
+
+    def validate(self) -> None:
+        """Check the values that decide shapes and losses.
+
+        Raises
+        ------
+        ConfigurationError
+            If one is out of range.
+        """
+        check_legacy_values(self.cfg)
+
+    def _derived(self) -> dict[str, int]:
+        reach = (self.cfg["gridsize"] - 1) * self.cfg["offset"]
+        padding = reach + self.cfg["max_position_jitter"]
+        edge = self.cfg["N"]
+        return {"bigN": edge + reach, "padding_size": padding, "padded_size": edge + padding}
+
+
+#: The dictionary of this process.
+params = LegacyParams()
+
+
+def check_legacy_values(values: MutableMapping[str, Any]) -> None:
+    """Check legacy values, as far as they are there.
+
+    Parameters
+    ----------
+    values : mapping
+        Legacy keys and values.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is out of range.
+    """
+    for key in ("N", "gridsize", "batch_size", "nepochs", "n_filters_scale"):
+        if key in values and not (isinstance(values[key], int) and values[key] >= 1):
+            raise ConfigurationError(f"{key}={values[key]!r} must be a whole number from 1")
+    for key in ("nphotons", "probe_scale"):
+        if key in values and not values[key] > 0:
+            raise ConfigurationError(f"{key}={values[key]!r} must be above 0")
+    for key in ("mae_weight", "nll_weight"):
+        if key in values and not 0 <= values[key] <= 1:
+            raise ConfigurationError(f"{key}={values[key]!r} must lie in 0 … 1")
+    if "gaussian_smoothing_sigma" in values and not values["gaussian_smoothing_sigma"] >= 0:
+        raise ConfigurationError(
+            f"gaussian_smoothing_sigma={values['gaussian_smoothing_sigma']!r} must be at least 0"
+        )
+
+
+def dataclass_to_legacy_dict(
+    config: ModelConfig | TrainingConfig | InferenceConfig,
+) -> dict[str, Any]:
+    """Flatten a configuration into legacy keys.
+
+    Parameters
+    ----------
+    config : ModelConfig, TrainingConfig or InferenceConfig
+        What is computed. How it executes never enters the dictionary.
+
+    Returns
+    -------
+    dict
+        Legacy keys; `model` is flattened, paths are strings, None stays None.
+
+    Raises
+    ------
+    ConfigurationError
+        If `config` is no such configuration.
+
+    Examples
+    --------
+    >>> dataclass_to_legacy_dict(ModelConfig(probe_big=False))["probe.big"]
+    False
+    """
+    if not isinstance(config, ModelConfig | TrainingConfig | InferenceConfig):
+        raise ConfigurationError(
+            f"{type(config).__name__} has no place in the legacy dictionary; pass a ModelConfig, "
+            "TrainingConfig or InferenceConfig"
+        )
+    flat: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if isinstance(value, ModelConfig):
+            flat |= dataclass_to_legacy_dict(value)
+        elif item.name not in OWN_FIELDS:
+            key = KEY_MAPPINGS.get(item.name, item.name)
+            flat[key] = str(value) if isinstance(value, Path) else value
+    if isinstance(config, TrainingConfig) and config.n_groups is None:
+        flat["n_groups"] = LEGACY_N_GROUPS
+    return flat
+
+
+def update_legacy_dict(
+    cfg: MutableMapping[str, Any], config: ModelConfig | TrainingConfig | InferenceConfig
+) -> None:
+    """Write a configuration into a legacy dictionary; None overwrites nothing.
+
+    Parameters
+    ----------
+    cfg : dict
+        Usually `params.cfg`; changed in place.
+    config : ModelConfig, TrainingConfig or InferenceConfig
+        The configuration.
+    """
+    for key, value in dataclass_to_legacy_dict(config).items():
+        if value is not None:
+            cfg[key] = value
+
+
+def update_installed_ptycho(config: ModelConfig | TrainingConfig | InferenceConfig) -> None:
+    """Write a configuration into the `ptycho.params.cfg` of the installed TensorFlow package.
+
+    Call it before anything else of that package is imported: its modules read the dictionary
+    while they are imported.
+
+    Parameters
+    ----------
+    config : ModelConfig, TrainingConfig or InferenceConfig
+        The configuration.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the package `ptycho` is not there.
+    """
+    try:
+        theirs = import_module("ptycho.params")
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"TensorFlow backend selected, but the package 'ptycho' can't be imported ({error}); "
+            "pip install tensorflow git+https://github.com/hoidn/PtychoPINN, or choose "
+            "backend='pytorch'"
+        ) from error
+    update_legacy_dict(theirs.cfg, config)

@@ -1,0 +1,57 @@
+"""Reassemble patches as existing callers do: central windows, on a canvas around their mean."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptychostream.errors import ConfigurationError
+from ptychostream.patches import place_patches
+
+#: Windows placed at once.
+_BLOCK = 256
+
+
+def reassemble_position(
+    patches: NDArray[np.complex64], global_offsets: NDArray[np.float64], M: int = 20
+) -> NDArray[np.complex64]:
+    """Add up the central windows of patches, and divide by how many overlap.
+
+    Parameters
+    ----------
+    patches : (B, N, N, 1) complex64
+        One patch per position.
+    global_offsets : (B, 1, 2, 1) float64
+        Positions (x, y), in pixels.
+    M : int
+        Edge of the central window, in pixels; even, and no more than N.
+
+    Returns
+    -------
+    (P, P, 1) complex64
+        The object; canvas pixel (P/2, P/2) is the mean position. P is M and twice the largest
+        distance from it along an axis, rounded up to an even number.
+
+    Raises
+    ------
+    ConfigurationError
+        If M is no such edge.
+    """
+    edge = patches.shape[1]
+    if not 2 <= M <= edge or M % 2:
+        raise ConfigurationError(f"M={M} must be an even number of pixels in 2 … {edge}")
+    offsets = np.asarray(global_offsets, dtype=np.float32).reshape(len(patches), 2)
+    offsets = offsets - offsets.mean(axis=0)
+    margin = int(np.ceil(np.abs(offsets).max()))
+    margin += margin % 2
+    size = M + 2 * margin
+    low = edge // 2 - M // 2
+    windows = np.asarray(patches)[:, low : low + M, low : low + M, 0]
+    positions = torch.as_tensor(offsets + np.float32(size // 2))
+    total = torch.zeros(size, size, dtype=torch.complex64)
+    weight = torch.zeros(size, size)
+    for start in range(0, len(windows), _BLOCK):
+        block = torch.as_tensor(np.ascontiguousarray(windows[start : start + _BLOCK]))
+        here = positions[start : start + _BLOCK]
+        total += place_patches(block.to(torch.complex64), here, (size, size))
+        weight += place_patches(torch.ones(block.shape), here, (size, size))
+    return np.asarray((total / (weight + 1e-9))[..., None].numpy())

@@ -1,0 +1,235 @@
+"""Every field of every configuration acts somewhere, or is refused; the reference says where.
+
+`python tests/contracts/test_fields.py` writes the tables into the reference again.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import ptychostream as ps
+from ptychostream.config.older_schema import OLDER_FIELDS
+from ptychostream.errors import ConfigurationError
+from ptychostream.legacy import KEY_MAPPINGS, OWN_FIELDS
+from ptychostream.training import check_supported
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference" / "contract.md"
+
+#: A value of another network, or one that the PyTorch backend does not have: refused.
+REFUSED = "refused"
+#: Handed to readers of the legacy dictionary; `reconstruct` takes its own arguments.
+LEGACY_ONLY = "legacy readers"
+
+CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
+MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
+WHERE = {
+    ps.ModelConfig: {
+        "N": "training.py",
+        "gridsize": "training.py",
+        "n_filters_scale": CNN,
+        "model_type": REFUSED,
+        "architecture": "models/generators/build.py",
+        "fno_modes": REFUSED,
+        "fno_width": REFUSED,
+        "fno_blocks": REFUSED,
+        "fno_cnn_blocks": REFUSED,
+        "learned_input_channels": REFUSED,
+        "max_hidden_channels": REFUSED,
+        "resnet_width": REFUSED,
+        "fno_input_transform": REFUSED,
+        "generator_output_mode": REFUSED,
+        "amp_activation": CNN,
+        "object_big": CNN,
+        "probe_big": CNN,
+        "probe_mask": PROBE,
+        "probe_mask_sigma": PROBE,
+        "probe_mask_diameter": PROBE,
+        "pad_object": CNN,
+        "probe_scale": PROBE,
+        "gaussian_smoothing_sigma": "models/pinn.py",
+        "unrolled_steps": "models/generators/unrolled.py",
+        "unrolled_width": "models/generators/unrolled.py",
+    },
+    ps.TrainingConfig: {
+        "train_data_file": "cli/train.py",
+        "test_data_file": "cli/train.py",
+        "batch_size": "training.py",
+        "nepochs": FIT,
+        "mae_weight": MODULE,
+        "nll_weight": MODULE,
+        "realspace_mae_weight": REFUSED,
+        "realspace_weight": MODULE,
+        "overlap_weight": "config/training.py",
+        "nphotons": "training.py",
+        "n_groups": "training.py",
+        "n_images": "config/training.py",
+        "n_subsample": "backends/training_data.py",
+        "subsample_seed": "training.py",
+        "neighbor_count": "training.py",
+        "enable_oversampling": REFUSED,
+        "neighbor_pool_size": REFUSED,
+        "positions_provided": REFUSED,
+        "probe_trainable": "training.py",
+        "intensity_scale_trainable": "training.py",
+        "output_dir": FIT,
+        "sequential_sampling": "training.py",
+        "backend": "workflows.py",
+        "torch_loss_mode": MODULE,
+        "torch_mae_pred_l2_match_target": MODULE,
+        "gradient_clip_val": FIT,
+        "gradient_clip_algorithm": FIT,
+        "optimizer": SCHEDULE,
+        "momentum": SCHEDULE,
+        "weight_decay": SCHEDULE,
+        "adam_beta1": SCHEDULE,
+        "adam_beta2": SCHEDULE,
+        "scheduler": MODULE,
+        "lr_warmup_epochs": SCHEDULE,
+        "lr_min_ratio": SCHEDULE,
+        "plateau_factor": SCHEDULE,
+        "plateau_patience": SCHEDULE,
+        "plateau_min_lr": SCHEDULE,
+        "plateau_threshold": SCHEDULE,
+        "stage_1_epochs": REFUSED,
+        "stage_2_epochs": REFUSED,
+        "stage_3_epochs": REFUSED,
+        "physics_weight_schedule": REFUSED,
+        "stage_3_lr_factor": REFUSED,
+    },
+    ps.InferenceConfig: {
+        "model_path": LEGACY_ONLY,
+        "test_data_file": LEGACY_ONLY,
+        "n_groups": LEGACY_ONLY,
+        "n_images": "config/inference.py",
+        "n_subsample": LEGACY_ONLY,
+        "subsample_seed": LEGACY_ONLY,
+        "neighbor_count": LEGACY_ONLY,
+        "enable_oversampling": LEGACY_ONLY,
+        "neighbor_pool_size": LEGACY_ONLY,
+        "debug": LEGACY_ONLY,
+        "output_dir": LEGACY_ONLY,
+        "backend": LEGACY_ONLY,
+    },
+    ps.PyTorchExecutionConfig: {
+        "accelerator": FIT,
+        "devices": FIT,
+        "strategy": FIT,
+        "deterministic": FIT,
+        "precision": FIT,
+        "gradient_clip_val": FIT,
+        "gradient_clip_algorithm": FIT,
+        "accum_steps": FIT,
+        "num_workers": "training.py",
+        "pin_memory": REFUSED,
+        "persistent_workers": "config/execution.py",
+        "prefetch_factor": REFUSED,
+        "learning_rate": MODULE,
+        "scheduler": MODULE,
+        "enable_progress_bar": FIT,
+        "enable_checkpointing": FIT,
+        "checkpoint_save_top_k": FIT,
+        "checkpoint_monitor_metric": FIT,
+        "checkpoint_mode": FIT,
+        "early_stop_patience": FIT,
+        "logger_backend": FIT,
+        "recon_log_every_n_epochs": REFUSED,
+        "recon_log_num_patches": REFUSED,
+        "recon_log_fixed_indices": REFUSED,
+        "recon_log_stitch": REFUSED,
+        "recon_log_max_stitch_samples": REFUSED,
+        "inference_batch_size": "inference.py",
+        "middle_trim": REFUSED,
+        "pad_eval": REFUSED,
+        "memory_budget": "training.py",
+    },
+}
+
+#: A value other than the default, where adding one to it or turning it over does not do.
+OTHER = {
+    "model_type": "supervised",
+    "fno_input_transform": "sqrt",
+    "generator_output_mode": "amp_phase",
+    "recon_log_fixed_indices": [1],
+    "physics_weight_schedule": "linear",
+}
+
+
+def _other(kind, name):
+    default = getattr(kind(), name)
+    if isinstance(default, bool):
+        return OTHER.get(name, not default)
+    return OTHER.get(name, 2 if default is None else default if name in OTHER else _more(default))
+
+
+def _more(value):
+    return value + 1 if isinstance(value, int | float) else value
+
+
+FIELDS = [(kind, name, where) for kind, names in WHERE.items() for name, where in names.items()]
+
+
+@pytest.mark.parametrize("kind", WHERE)
+def test_every_field_is_listed(kind):
+    assert list(WHERE[kind]) == [f.name for f in dataclasses.fields(kind) if f.name != "model"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "where"), FIELDS, ids=[f"{k.__name__}.{n}" for k, n, _ in FIELDS]
+)
+def test_every_field_acts_or_is_refused(kind, name, where):
+    if where == LEGACY_ONLY:
+        assert kind is ps.InferenceConfig
+        return
+    if where != REFUSED:
+        source = (ROOT / "ptychostream" / where).read_text()
+        assert re.search(rf"\b{name}\b", source)
+        return
+    parts = {ps.ModelConfig: {}, ps.TrainingConfig: {}, ps.PyTorchExecutionConfig: {}}
+    parts[kind][name] = _other(kind, name)
+    config = ps.TrainingConfig(
+        model=ps.ModelConfig(**parts[ps.ModelConfig]), **parts[ps.TrainingConfig]
+    )
+    with pytest.raises(ConfigurationError, match=name):
+        check_supported(config, ps.PyTorchExecutionConfig(**parts[ps.PyTorchExecutionConfig]))
+
+
+def _table(kind):
+    older = {}
+    for old, new in OLDER_FIELDS.items():
+        older.setdefault(new, []).append(f"`{old}`")
+    lines = [
+        "| Field | Default | Older PyTorch name | Legacy key | Where it acts |",
+        "|---|---|---|---|---|",
+    ]
+    for name, where in WHERE[kind].items():
+        key = f"`{KEY_MAPPINGS.get(name, name)}`"
+        if name in OWN_FIELDS or kind is ps.PyTorchExecutionConfig:
+            key = "none"
+        is_older = kind in (ps.ModelConfig, ps.TrainingConfig)
+        old = ", ".join(older.get(name, ["same"])) if is_older else "none"
+        default = getattr(kind(), name)
+        shown = default if isinstance(default, str | int | float | type(None)) else str(default)
+        place = f"`{where}`" if where.endswith(".py") else where
+        lines.append(f"| `{name}` | `{shown!r}` | {old} | {key} | {place} |")
+    return "\n".join(lines) + "\n"
+
+
+def _section(kind):
+    return rf"(?s)(?<=<!-- fields of {kind.__name__} -->\n).*?(?=<!-- end -->)"
+
+
+@pytest.mark.parametrize("kind", WHERE)
+def test_the_reference_lists_every_field(kind):
+    found = re.search(_section(kind), REFERENCE.read_text())
+    assert found is not None
+    assert found[0] == _table(kind)
+
+
+if __name__ == "__main__":
+    text = REFERENCE.read_text()
+    for each in WHERE:
+        text = re.sub(_section(each), lambda _, each=each: _table(each), text, count=1)
+    REFERENCE.write_text(text)
