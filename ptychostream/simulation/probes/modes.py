@@ -58,7 +58,7 @@ def _hermite_like(probe: NDArray[np.complex128], number: int) -> NDArray[np.comp
     along = np.arange(edge) - edge / 2
     power = np.abs(probe) ** 2
     width = np.sqrt(np.sum(power * squared_radius(edge)) / np.sum(power))
-    modes = []
+    modes: list[NDArray[np.complex128]] = []
     order = 0
     while len(modes) < number:
         for down in range(order + 1):
