@@ -119,6 +119,10 @@ def simulate_scan(
             f"position_noise={position_noise} and drift={tuple(drift)} must be finite pixels, and "
             "the noise not negative"
         )
+    if metadata.nphotons not in (None, nphotons):
+        raise ConfigurationError(
+            f"nphotons={nphotons:g} but metadata.nphotons={metadata.nphotons:g}; leave the latter"
+        )
     rng = np.random.default_rng(seed)
     position_rng, object_rng = rng.spawn(2)
     displacement_rng, detector_rng = rng.spawn(2)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import patch_corners
 from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
 from ptychostream.simulation.detector import DetectorPixels
@@ -37,6 +38,11 @@ class SimulatedPatterns:
         The detector.
     device : str
         Where waves are computed, as torch names it; photons are counted on the CPU.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such device.
     """
 
     random_access = True
@@ -51,8 +57,11 @@ class SimulatedPatterns:
         pixels: DetectorPixels,
         device: str = "cpu",
     ) -> None:
-        self._device = torch.device(device)
-        self._object = torch.as_tensor(obj, device=self._device)
+        try:
+            self._object = torch.as_tensor(obj, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigurationError(f"device={device!r} can't be used: {error}") from error
+        self._device = self._object.device
         self._probe = torch.as_tensor(probe, device=self._device)
         self._corners, self._fractions = patch_corners(positions, probe.shape[-1])
         self._seed, self._pixels = seed, pixels

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ptychostream.datasets.sources.npz import is_npz, read_npz
+from ptychostream.datasets.sources.ptychodus_experiment import (
+    is_ptychodus_experiment,
+    read_ptychodus_experiment,
+)
 from ptychostream.datasets.sources.ptychodus_training import (
     is_ptychodus_training,
     read_ptychodus_training,
@@ -32,6 +36,7 @@ class SourceReader(NamedTuple):
 
 READERS: dict[str, SourceReader] = {
     "npz": SourceReader(is_npz, read_npz),
+    "ptychodus_experiment": SourceReader(is_ptychodus_experiment, read_ptychodus_experiment),
     "ptychodus_training": SourceReader(is_ptychodus_training, read_ptychodus_training),
 }
 

@@ -12,7 +12,7 @@ _BLURS = {1.0: 1.0, 5.0: 2.0, 10.0: 5.0}
 
 
 def lines(
-    shape: tuple[int, int], rng: np.random.Generator, *, lines_per_pixel: float = 0.006
+    shape: tuple[int, int], rng: np.random.Generator, *, lines_per_pixel: float = 0.003
 ) -> NDArray[np.float64]:
     """Draw lines between random pixels.
 
@@ -23,16 +23,20 @@ def lines(
     rng : numpy.random.Generator
         Source of randomness.
     lines_per_pixel : float
-        Lines per pixel of area.
+        Lines per pixel of an area twice as high and wide, whose middle is the object: lines
+        pass through the edges.
 
     Returns
     -------
     (H, W) float64
         Thickness from 0 to 1.
     """
-    number = max(1, round(lines_per_pixel * shape[0] * shape[1]))
-    ends = (rng.random((number, 4)) * np.tile(shape, 2)).astype(int)
-    return stretched(blurred_lines(shape, ends))
+    canvas = (2 * shape[0], 2 * shape[1])
+    number = max(1, round(lines_per_pixel * canvas[0] * canvas[1]))
+    ends = (rng.random((number, 4)) * np.tile(canvas, 2)).astype(int)
+    top, left = shape[0] // 2, shape[1] // 2
+    drawn = blurred_lines(canvas, ends)
+    return stretched(drawn[top : top + shape[0], left : left + shape[1]])
 
 
 def blurred_lines(shape: tuple[int, int], ends: NDArray[np.int64]) -> NDArray[np.float64]:
