@@ -147,7 +147,7 @@ def test_ptychodus_reads_what_we_write(scan, exports):
     found = []
     for point in product.probe_positions:
         inside = geometry.map_coordinates_probe_to_object(point)
-        found.append((inside.coordinate_x_px, inside.coordinate_y_px))
+        found.append((inside.x_px, inside.y_px))
     np.testing.assert_allclose(np.array(found) + 0.5, scan.positions, atol=1e-6)
     np.testing.assert_array_equal(product.probes.get_probe_no_opr().get_array(), scan.probe)
     assert product.metadata.photon_energy_eV == 8000
