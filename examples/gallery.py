@@ -25,7 +25,7 @@ DETECTORS = {
     "1e3 photons": {"nphotons": 1e3},
     "point spread 1 px": {"detector": Detector(point_spread=1.0)},
     "background 3": {"detector": Detector(background=3.0)},
-    "beamstop": {"detector": Detector(beamstop=4.0)},
+    "beamstop": {"detector": Detector(beamstop=3.0)},
     "dead and hot": {"detector": Detector(dead_fraction=0.02, hot_fraction=0.005)},
     "8 bits": {"detector": Detector(bit_depth=8)},
 }
@@ -54,7 +54,7 @@ def main():
     for at, name in enumerate(OBJECTS):
         obj = make_object(name, (192, 192), np.random.default_rng(1))
         picture(grid[0, at], np.abs(obj), f"{name}\namplitude", cmap="gray")
-        picture(grid[1, at], np.angle(obj), "phase", cmap="twilight")
+        picture(grid[1, at], np.angle(obj), "phase", cmap="magma")
     for at, name in enumerate(PROBES):
         probe = make_probe(name, 64)
         picture(grid[2, at], coloured(probe[0]), f"probe\n{name}")
@@ -77,7 +77,7 @@ def main():
     last.invert_yaxis()
     last.set_title("nominal (grey)\nand true (red)", fontsize=7)
     for at, (name, options) in enumerate(DETECTORS.items()):
-        scan = ps.simulate_scan(num_positions=4, object="lines", **({"nphotons": 1e6} | options))
+        scan = ps.simulate_scan(num_positions=4, probe="zernike", **({"nphotons": 1e6} | options))
         counts = scan.patterns.read(np.array([2]))[0]
         picture(grid[4, at], np.log1p(counts), f"log counts\n{name}", cmap="viridis")
     for at, probe in enumerate(PROBES):

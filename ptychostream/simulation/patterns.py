@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import patch_corners
-from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
+from ptychostream.physics import exit_wave, intensity, propagate_far_field
 from ptychostream.simulation.detector import DetectorPixels
 
 #: Waves that are propagated together. Eight of 64 x 64 px stay in a core's cache, which makes
@@ -62,7 +62,10 @@ class SimulatedPatterns:
         except (RuntimeError, AssertionError) as error:
             raise ConfigurationError(f"device={device!r} can't be used: {error}") from error
         self._device = self._object.device
-        self._probe = torch.as_tensor(probe, device=self._device)
+        self._spectrum = torch.fft.fft2(torch.as_tensor(probe, device=self._device))
+        self._frequency = torch.fft.fftfreq(
+            probe.shape[-1], dtype=torch.float64, device=self._device
+        )
         self._corners, self._fractions = patch_corners(positions, probe.shape[-1])
         self._seed, self._pixels = seed, pixels
         self._block = _BLOCK["cpu" if self._device.type == "cpu" else "gpu"]
@@ -70,7 +73,7 @@ class SimulatedPatterns:
     @property
     def shape(self) -> tuple[int, int, int]:
         """M, N, N."""
-        edge = self._probe.shape[-1]
+        edge = self._spectrum.shape[-1]
         return len(self._corners), edge, edge
 
     @cached_property
@@ -140,5 +143,12 @@ class SimulatedPatterns:
         edge = self.shape[1]
         top, left = torch.as_tensor(self._corners[rows], device=self._device).unbind(-1)
         patches = self._object.unfold(0, edge, 1).unfold(1, edge, 1)[top, left]
-        shifts = torch.as_tensor(self._fractions[rows], device=self._device)[:, None]
-        return exit_wave(patches.to(self._probe.dtype), fourier_shift(self._probe, shifts))
+        return exit_wave(patches.to(self._spectrum.dtype), self._shifted_probes(rows))
+
+    def _shifted_probes(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Shift the probe as `fourier_shift` does, transforming it once for all patterns."""
+        shifts = torch.as_tensor(self._fractions[rows], device=self._device)
+        turns = -2 * torch.pi * shifts[..., None] * self._frequency
+        along_x, along_y = torch.polar(torch.ones_like(turns), turns).unbind(1)
+        ramped = self._spectrum * along_y[:, None, :, None]
+        return torch.fft.ifft2(ramped.mul_(along_x[:, None, None, :]))

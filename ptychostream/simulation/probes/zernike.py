@@ -14,7 +14,7 @@ def zernike(
     patch_size: int,
     *,
     aberrations: Mapping[int, float] | None = None,
-    aperture: float = 0.15,
+    aperture: float = 0.3,
 ) -> NDArray[np.complex128]:
     """Focus a round pupil whose phase is a sum of Zernike polynomials.
 
@@ -24,8 +24,8 @@ def zernike(
         Edge N.
     aberrations : mapping of int to float, optional
         Radians of root-mean-square phase for each Noll index (4 is defocus, 5 and 6 are
-        astigmatism, 7 and 8 coma, 11 spherical); None is one radian of defocus, half a radian
-        of astigmatism and half of coma.
+        astigmatism, 7 and 8 coma, 11 spherical); None is 1.5 of defocus, 0.5 of
+        astigmatism and 0.3 of coma.
     aperture : float
         Radius of the pupil as a fraction of the largest spatial frequency on the grid.
 
@@ -43,7 +43,7 @@ def zernike(
     ----------
     Noll, J. Opt. Soc. Am. 66 (1976) 207.
     """
-    terms = {4: 1.0, 6: 0.5, 8: 0.5} if aberrations is None else dict(aberrations)
+    terms = {4: 1.5, 6: 0.5, 8: 0.3} if aberrations is None else dict(aberrations)
     rim = aperture * patch_size / 2
     radius = np.sqrt(squared_radius(patch_size))
     along = np.arange(patch_size) - patch_size / 2
