@@ -1,14 +1,19 @@
 """`ptychostream simulate OUT`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ptychostream.cli.common import make_parser, parse, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
+#: Options that take the place of one of `simulate_scan`, and name several.
+_SEVERAL = ("objects", "probes", "scan_patterns")
+
 
 def run(words: Sequence[str]) -> None:
-    """Make a synthetic scan.
+    """Make a synthetic scan, or a store of several.
 
     Parameters
     ----------
@@ -36,6 +41,13 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("out", type=Path, help="file, store or folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    for name in _SEVERAL:
+        parser.add_argument(
+            f"--{name}", type=list[str], help=f"several in place of --{name[:-1]}; OUT is a store"
+        )
+    parser.add_argument(
+        "--repeats", type=int, help="times each combination is drawn anew; OUT is a store"
+    )
     names = parser.add_function_arguments(simulate_scan, None)
     options = parse(parser, words)
     out: Path = options.out
@@ -44,7 +56,11 @@ def run(words: Sequence[str]) -> None:
     if out.exists() and not options.overwrite:
         raise StoreExistsError(f"'{out}' exists; choose another name, or add --overwrite")
     ready = parser.instantiate(options)
-    scan = simulate_scan(**{name: getattr(ready, name) for name in names})
+    chosen = {name: getattr(ready, name) for name in names}
+    if options.repeats is not None or any(options[name] for name in _SEVERAL):
+        _simulate_several(options, chosen)
+        return
+    scan = simulate_scan(**chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         write_npz(scan, out)
@@ -55,3 +71,22 @@ def run(words: Sequence[str]) -> None:
     else:
         build_group_store(scan, out, overwrite=options.overwrite)
     say(f"wrote {out}: {scan.num_patterns} patterns of {scan.N} x {scan.N} px")
+
+
+def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
+    from ptychostream.datasets.store import build_group_store
+    from ptychostream.simulation import simulate_experiments
+
+    out: Path = options.out
+    if out.suffix != ".zarr":
+        raise ConfigurationError(f"'{out}' holds one experiment; several need a store, .zarr")
+    several: dict[str, Any] = {name: options[name] or [chosen[name[:-1]]] for name in _SEVERAL}
+    rest = {name: value for name, value in chosen.items() if f"{name}s" not in _SEVERAL}
+    repeats = 1 if options.repeats is None else options.repeats
+    experiments = simulate_experiments(**(several | rest), repeats=repeats)
+    scans = list(experiments.in_parallel(os.cpu_count() or 1))
+    store = build_group_store(scans, out, overwrite=options.overwrite)
+    say(
+        f"wrote {out}: {store.num_experiments} experiments, {store.num_patterns} patterns of "
+        f"{store.N} x {store.N} px"
+    )
