@@ -68,9 +68,7 @@ def untrained(config: ps.TrainingConfig, store: ps.GroupStore) -> ps.ModelBundle
 def row(name: str, seed: int, train: ps.GroupStore, folder: Path) -> tuple[ps.ModelBundle, float]:
     architecture, gridsize, epochs, groups, batch, rate = ROWS[name]
     config = ps.TrainingConfig(
-        model=ps.ModelConfig(
-            N=64, gridsize=gridsize, architecture=architecture, n_filters_scale=1
-        ),
+        model=ps.ModelConfig(N=64, gridsize=gridsize, architecture=architecture, n_filters_scale=1),
         nepochs=max(epochs, 1),
         batch_size=batch,
         n_groups=groups,

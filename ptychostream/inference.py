@@ -19,15 +19,13 @@ from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.result import ReconstructionResult
 from ptychostream.physics import intensity
-from ptychostream.stitching import ObjectRefinement, PatchAccumulator, PatchSpool, PhaseAlignment
+from ptychostream.refinement import refine_object
+from ptychostream.stitching import PatchAccumulator, PatchSpool, PhaseAlignment
 
 logger = logging.getLogger(__name__)
 
 #: Pixels of patches per batch where no batch size is given: about 200 MB in flight.
 _PIXELS_PER_BATCH = 64 * 64 * 64
-
-#: Patterns per update of the refinement: few, since each update uses the one before.
-REFINE_BATCH = 16
 
 #: A mean transmission that a probe of true power can explain; outside, the probe's power says
 #: nothing, and the object is given a mean amplitude of one.
@@ -104,15 +102,16 @@ def reconstruct(
         )
     began = time.perf_counter()
     if refine_passes:
-        refinement = ObjectRefinement(obj, grid, probe, model.good_pixels[experiment])
-        loader = _loader(config, store, experiment, execution, gridsize=1, shuffle=True)
-        for number in range(refine_passes):
-            loader.set_epoch(number)
-            for batch in loader:
-                amplitude = model.network_input(batch.to(device))[:, 0]
-                members = batch["nn_indices"][:, 0].numpy()
-                refinement.update(amplitude, store.positions[members])
-        obj = refinement.result()
+        obj = refine_object(
+            obj,
+            grid,
+            model,
+            store,
+            config,
+            execution,
+            experiment=experiment,
+            passes=refine_passes,
+        )
     seconds["refine"] = time.perf_counter() - began
     true_probe, factor = _true_power(model, probe, store, experiment)
     return ReconstructionResult(
@@ -141,9 +140,7 @@ def _stitch(
 ) -> dict[str, float]:
     """Predict all patches and add them up; returns the time that each part took."""
     began = time.perf_counter()
-    loader = _loader(
-        config, store, experiment, execution, gridsize=config.model.gridsize, shuffle=False
-    )
+    loader = _loader(config, store, experiment, execution)
     stitching = 0.0
     with PatchSpool(store.N) as spool:
         alignment = PhaseAlignment(accumulator.weight.cpu())
@@ -216,27 +213,19 @@ def _choose_experiment(store: GroupStore, experiment: int | None) -> int:
 
 
 def _loader(
-    config: TrainingConfig,
-    store: GroupStore,
-    experiment: int,
-    execution: PyTorchExecutionConfig,
-    *,
-    gridsize: int,
-    shuffle: bool,
+    config: TrainingConfig, store: GroupStore, experiment: int, execution: PyTorchExecutionConfig
 ) -> GroupLoader:
     """Serve one group per position of an experiment."""
-    groups = store.groups(gridsize, config.neighbor_count, seed=config.subsample_seed or 0)
+    groups = store.groups(
+        config.model.gridsize, config.neighbor_count, seed=config.subsample_seed or 0
+    )
     here = store.experiment_id[groups.nn_indices[:, 0]] == experiment
     groups = replace(groups, nn_indices=groups.nn_indices[here])
     return make_loader(
         store,
         groups,
-        batch_size=(
-            REFINE_BATCH
-            if shuffle
-            else execution.inference_batch_size or batch_size_for(groups, store.N)
-        ),
-        order="shuffled" if shuffle else "storage",
+        batch_size=execution.inference_batch_size or batch_size_for(groups, store.N),
+        order="storage",
         scales=scales_of(store, config.nphotons),
         memory_budget=execution.memory_budget,
         num_threads=execution.num_workers,

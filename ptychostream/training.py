@@ -1,18 +1,21 @@
 """Train a network on a store."""
 
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.loader import GroupLoader, make_loader
+from ptychostream.datasets.sampler import Order
 from ptychostream.datasets.scaling import Scales, scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators import GENERATORS
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence import ModelBundle
+from ptychostream.refinement import refine_probes
 
 #: Fields whose other values this version can't honour yet: asking for them is refused.
 _NOT_YET: dict[str, dict[str, Any]] = {
@@ -82,23 +85,22 @@ def train(
     seed = config.subsample_seed or 0
     model = initial_model(config, store, seed=seed)
     scales = scales_of(store, config.nphotons)
-    loader = _loader(config, execution, store, scales, shuffle=True)
-    # Validation patterns are scaled as the training patterns are only if they are as bright.
+    # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
 
-    held_out = (
-        None
-        if validation is None
-        else _loader(
-            config, execution, validation, scales_of(validation, config.nphotons), shuffle=False
-        )
-    )
     if validation is not None and not model.probe.began_as(validation.probe):
         raise DataContractError(
             f"'{validation.path}' has another probe than '{store.path}'; validate on data that "
             "were measured with the same probe"
         )
-    history = fit(config, execution, model, loader, held_out)
+    if config.probe_trainable:
+        refine_probes(model, store, config, execution)
+    loaders = {"train": partial(_loader, config, execution, store, scales, "shuffled")}
+    if validation is not None:
+        # Patterns are scaled by the energy of their own store: it may be brighter.
+        theirs = scales_of(validation, config.nphotons)
+        loaders["validation"] = partial(_loader, config, execution, validation, theirs, "storage")
+    history = fit(config, execution, model, loaders)
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,
@@ -182,23 +184,27 @@ def _loader(
     execution: PyTorchExecutionConfig,
     store: GroupStore,
     scales: Scales,
-    *,
-    shuffle: bool,
+    order: Order,
+    rank: int,
+    world_size: int,
 ) -> GroupLoader:
     groups = store.groups(
         config.model.gridsize,
-        config.neighbor_count,
+        max(config.neighbor_count, config.model.group_size),
         num_groups=config.n_groups,
         sequential=config.sequential_sampling,
         seed=config.subsample_seed or 0,
+        witnesses=int(config.overlap_share > 0),
     )
     return make_loader(
         store,
         groups,
         batch_size=config.batch_size,
-        order="shuffled" if shuffle else "storage",
+        order=order,
         seed=config.subsample_seed or 0,
         memory_budget=execution.memory_budget,
         scales=scales,
         num_threads=execution.num_workers,
+        rank=rank,
+        world_size=world_size,
     )

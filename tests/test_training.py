@@ -51,7 +51,7 @@ def test_a_trainable_probe_is_corrected_and_used_for_the_same_data(tmp_path, mak
     scan = ps.simulate_scan(num_positions=100, N=16, step=1.5, probe="gaussian", nphotons=1e6)
     true = scan.probe[0]
     y, x = np.mgrid[:16, :16] - 8
-    object.__setattr__(scan, "probe", (scan.probe * np.exp(0.01j * (x**2 + y**2))).astype("c8"))
+    object.__setattr__(scan, "probe", (scan.probe * np.exp(0.15j * (x**2 + y**2))).astype("c8"))
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     config = make_config(model={"gridsize": 2}, nepochs=4, probe_trainable=True)
     bundle = ps.train(config, store, execution=_execution())
@@ -60,7 +60,8 @@ def test_a_trainable_probe_is_corrected_and_used_for_the_same_data(tmp_path, mak
         return abs(np.vdot(probe, true)) / np.linalg.norm(probe) / np.linalg.norm(true)
 
     learned = bundle.model.scaled_probe(torch.tensor([0]))[0, 0].detach().numpy()
-    assert likeness(learned) > likeness(store.probe[0, 0])
+    assert likeness(store.probe[0, 0]) < 0.9
+    assert likeness(learned) > 0.97
     result = ps.reconstruct(bundle, store)
     assert likeness(result.probe[0]) == pytest.approx(likeness(learned), rel=1e-5)
 
@@ -88,6 +89,8 @@ def test_validation_checkpoints_and_logs(tiny_store, make_config, tmp_path):
         {"scheduler": "WarmupCosine", "lr_warmup_epochs": 1, "nepochs": 2},
         {"mae_weight": 1.0},
         {"realspace_weight": 10.0},
+        {"overlap_weight": 0.0},
+        {"overlap_weight": 0.5},
         {"torch_loss_mode": "mae"},
         {"torch_loss_mode": "mae", "torch_mae_pred_l2_match_target": True},
         {"gradient_clip_val": 1e-4},

@@ -15,6 +15,7 @@ def run(words: Sequence[str]) -> None:
         The command's arguments.
     """
     from ptychostream.datasets.sources import read_scan
+    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
     from ptychostream.datasets.store import build_group_store
 
     parser = make_parser(
@@ -32,11 +33,15 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("--patterns_per_chunk", type=int, help="patterns compressed together")
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
+    names = parser.add_class_arguments(Preprocessing, None)
     options = parse(parser, words)
     *sources, target = options.paths
     if not sources:
         parser.error("name at least one scan file and the store to make")
+    changes = Preprocessing(**{name: getattr(options, name) for name in names})
     scans = [read_scan(source, measurement_domain=options.measurement_domain) for source in sources]
+    if changes != Preprocessing():
+        scans = [preprocess(scan, changes) for scan in scans]
     store = build_group_store(
         scans,
         target,

@@ -36,6 +36,10 @@ class TrainingConfig:
         Weight of the mean absolute error against labelled patches.
     realspace_weight : float
         Weight of the total variation of the object patches.
+    overlap_weight : float, optional
+        Part of the diffraction loss, from 0 to 1, that is taken on the pattern of a neighbour
+        which the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone
+        patterns, which otherwise fit their own noise, and 0.25 for groups.
     nphotons : float
         Mean photons per pattern, for data that carry no photon counts themselves.
     n_groups : int, optional
@@ -56,7 +60,8 @@ class TrainingConfig:
     positions_provided : bool
         Whether the scan positions are known. They must be.
     probe_trainable : bool
-        Whether the probe is corrected during training.
+        Whether the probe is corrected: by a joint refinement with the object before training, and
+        by the optimiser during it.
     intensity_scale_trainable : bool
         Whether the scale between prediction and measurement is learned.
     output_dir : Path
@@ -119,6 +124,7 @@ class TrainingConfig:
     nll_weight: float = 1.0
     realspace_mae_weight: float = 0.0
     realspace_weight: float = 0.0
+    overlap_weight: float | None = None
     nphotons: float = 1e9
     n_groups: int | None = None
     n_images: int | None = None
@@ -175,6 +181,8 @@ class TrainingConfig:
         check_at_least(self, 0, "nphotons", "gradient_clip_val", "plateau_factor", exclusive=True)
         check_at_least(self, 0, "stage_3_lr_factor", exclusive=True)
         check_neighbor_count(self)
+        if self.overlap_weight is not None and not 0 <= self.overlap_weight <= 1:
+            raise ConfigurationError(f"overlap_weight={self.overlap_weight} must lie in [0, 1]")
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)} must lie in [0, 1)")
@@ -182,6 +190,15 @@ class TrainingConfig:
             raise ConfigurationError(
                 "mae_weight, nll_weight and realspace_mae_weight are all 0: nothing to learn from"
             )
+
+    @property
+    def overlap_share(self) -> float:
+        """The value that `overlap_weight` stands for."""
+        if self.overlap_weight is not None:
+            return self.overlap_weight
+        if self.model.architecture != "unrolled":
+            return 0.0
+        return 1.0 if self.model.gridsize == 1 else 0.25
 
 
 def take_deprecated_n_images(config: object) -> None:

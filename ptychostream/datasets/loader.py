@@ -56,6 +56,7 @@ class GroupLoader:
         self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + AHEAD)))
         self._epoch = 0
         self._served = 0
+        self._resident: DecodedWindow | None = None
         self._offsets, self._relative = groups.coordinates(store.positions)
 
     @property
@@ -72,8 +73,7 @@ class GroupLoader:
         windows = plan.share(self._rank, self._world_size)
         if skip:
             windows = _drop_groups(windows, sum(sizes[:skip]))
-        decoded = decoded_windows(self._store, windows, num_threads=self._num_threads)
-        for batch in self._batches(decoded, sizes[skip:]):
+        for batch in self._batches(self._decoded(windows), sizes[skip:]):
             self._served += 1
             yield batch
         self._served = 0
@@ -118,6 +118,19 @@ class GroupLoader:
             epoch=self._epoch,
             drop_last=self._drop_last,
         )
+
+    def _decoded(self, windows: list[Window]) -> Iterator[DecodedWindow]:
+        """Decode windows ahead; a store that fits into one window is decoded only once."""
+        if len(self._plan.windows) > 1:
+            yield from decoded_windows(self._store, windows, num_threads=self._num_threads)
+            return
+        if self._resident is None:
+            whole = list(self._plan.windows)
+            decoding = decoded_windows(self._store, whole, num_threads=self._num_threads)
+            self._resident = next(decoding)
+            decoding.close()
+        for window in windows:
+            yield self._resident.serving(window)
 
     def _batches(self, windows: Iterator[DecodedWindow], sizes: list[int]) -> Iterator[TensorDict]:
         """Fill batches from windows; a batch may end in the window after the one it began in."""

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +33,21 @@ class DecodedWindow:
         self.groups = window.groups
         self._patterns, self._slots = patterns, slots
 
+    def serving(self, window: Window) -> "DecodedWindow":
+        """Serve other groups from the same patterns.
+
+        Parameters
+        ----------
+        window : Window
+            Groups that need no chunk which is not here.
+
+        Returns
+        -------
+        DecodedWindow
+            Shares the patterns.
+        """
+        return DecodedWindow(window, self._patterns, self._slots)
+
     def gather(
         self, chunk: NDArray[np.int64], inside: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
@@ -50,7 +65,7 @@ class DecodedWindow:
 
 def decoded_windows(
     store: GroupStore, windows: list[Window], *, num_threads: int = 0
-) -> Iterator[DecodedWindow]:
+) -> Generator[DecodedWindow, None, None]:
     """Decode windows, the next one while the present one is served.
 
     Parameters
@@ -93,9 +108,8 @@ def _decode(store: GroupStore, window: Window, pool: ThreadPoolExecutor) -> Deco
     patterns = np.empty((len(window.chunks) * per_chunk, store.N, store.N), store.dtype)
 
     def fill(chunk: int) -> None:
-        block = store.read_chunks(chunk, chunk + 1)
         at = slots[chunk]
-        patterns[at : at + len(block)] = block
+        store.read_chunk(chunk, patterns[at : at + per_chunk])
 
     for _ in pool.map(fill, window.chunks.tolist()):
         pass

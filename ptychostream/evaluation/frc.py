@@ -68,7 +68,9 @@ def fourier_ring_correlation(
     number = edge // 2 + 1
 
     def ring_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(ring.ravel(), values.ravel(), minlength=number)[:number].astype(np.float64)
+        return np.bincount(ring.ravel(), values.ravel(), minlength=number)[:number].astype(
+            np.float64
+        )
 
     cross = ring_sum((spectra[0] * spectra[1].conj()).real)
     powers = [ring_sum(np.abs(spectrum) ** 2) for spectrum in spectra]

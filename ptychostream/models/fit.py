@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError
-from ptychostream.models.lightning_module import PinnModule
+from ptychostream.models.lightning_module import LoaderFactory, PinnModule
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.training_callbacks import LossHistory
 
@@ -25,8 +25,7 @@ def fit(
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
     model: PtychoPINN,
-    loader: Any,
-    held_out: Any | None,
+    loaders: Mapping[str, LoaderFactory],
 ) -> dict[str, list[float]]:
     """Train a model with Lightning.
 
@@ -38,15 +37,14 @@ def fit(
         Device, precision, checkpoints, logger.
     model : PtychoPINN
         Trained in place.
-    loader : GroupLoader
-        Batches to train on.
-    held_out : GroupLoader, optional
-        Batches that the loss is watched on.
+    loaders : mapping
+        `train` and perhaps `validation`: functions of rank and world size that make the batches
+        of one process.
 
     Returns
     -------
     dict
-        `train_loss` and, with `held_out`, `val_loss`: one number per epoch.
+        `train_loss` and, with validation, `val_loss`: one number per epoch.
 
     Raises
     ------
@@ -54,9 +52,9 @@ def fit(
         If the loss became NaN, or a logger is not installed.
     """
     monitor = execution.checkpoint_monitor_metric
-    if held_out is None and monitor == "val_loss":
+    if "validation" not in loaders and monitor == "val_loss":
         monitor = "train_loss"
-    module = PinnModule(model, config, execution, monitor=monitor)
+    module = PinnModule(model, config, execution, monitor=monitor, loaders=loaders)
     history = LossHistory(config.nepochs)
     early = EarlyStopping(
         monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
@@ -93,16 +91,16 @@ def fit(
             logger=_logger(config, execution),
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            log_every_n_steps=max(1, min(50, len(loader))),
+            limit_val_batches=1.0 if "validation" in loaders else 0,
+            log_every_n_steps=1,
         )
         logger.info(
-            "training %s on %s: %d parameters, %d batches an epoch",
+            "training %s on %s: %d parameters",
             config.model.architecture,
             trainer.strategy.root_device,
             sum(p.numel() for p in model.parameters() if p.requires_grad),
-            len(loader),
         )
-        trainer.fit(module, loader, held_out)
+        trainer.fit(module)
     losses = history.losses
     if not losses["train_loss"] or not np.isfinite(losses["train_loss"][-1]):
         raise ConfigurationError(

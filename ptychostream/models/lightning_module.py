@@ -1,5 +1,6 @@
 """Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
@@ -12,8 +13,8 @@ from ptychostream.models.losses import amplitude_mae, poisson_nll, total_variati
 from ptychostream.models.pinn import Prediction, PtychoPINN
 from ptychostream.models.schedule import make_optimizer, make_scheduler
 
-#: The probe's parameters are far larger than weights: they need larger steps.
-PROBE_LEARNING_RATE_FACTOR = 10.0
+#: Makes the loader of one process, given its rank and the number of processes.
+LoaderFactory = Callable[[int, int], Any]
 
 
 class PinnModule(lightning.LightningModule):
@@ -29,6 +30,9 @@ class PinnModule(lightning.LightningModule):
         Learning rate, schedule override, clipping.
     monitor : str
         The logged loss that schedules and checkpoints look at.
+    loaders : mapping
+        `train` and perhaps `validation`: functions of rank and world size that make the batches
+        of one process.
     """
 
     def __init__(
@@ -38,9 +42,21 @@ class PinnModule(lightning.LightningModule):
         execution: PyTorchExecutionConfig,
         *,
         monitor: str,
+        loaders: Mapping[str, LoaderFactory],
     ) -> None:
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
+        self._loaders = loaders
+
+    def train_dataloader(self) -> Any:
+        """Return this process's share of the training groups."""
+        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
+
+    def val_dataloader(self) -> Any:
+        """Return this process's share of the validation groups, if there are any."""
+        if "validation" not in self._loaders:
+            return []
+        return self._loaders["validation"](self.trainer.global_rank, self.trainer.world_size)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it.
@@ -92,27 +108,41 @@ class PinnModule(lightning.LightningModule):
         () float
             The weighted sum.
         """
+        share = self.config.overlap_share
+        size = self.model.config.group_size
+        total = torch.zeros((), device=prediction.intensity.device)
+        if share < 1:
+            total = total + (1 - share) * self._data_loss(prediction, batch, slice(0, size))
+        if share > 0:
+            total = total + share * self._data_loss(prediction, batch, slice(size, None))
+        if self.config.realspace_weight:
+            tv = total_variation(prediction.object_patches)
+            total = total + self.config.realspace_weight * tv
+        return total
+
+    def _data_loss(self, prediction: Prediction, batch: TensorDict, members: slice) -> Tensor:
+        """Compare predicted and measured diffraction of some members of each group."""
         config, edge = self.config, self.model.config.N
         mask = self.model.good_pixels[batch["experiment_id"]][:, None]
+        predicted = prediction.intensity[:, members]
+        diffraction = batch["diffraction"][:, members]
         to_photons = (batch["physics_scale"] / batch["rms_scale"]).square()
-        counts = (batch["diffraction"] * batch["physics_scale"]).square()
-        mean_counts = to_photons.mean() * (edge / 2) ** 2 / edge**2
-        total = torch.zeros((), device=counts.device)
+        total = torch.zeros((), device=predicted.device)
         if config.torch_loss_mode == "poisson" and config.nll_weight:
-            nll = poisson_nll(prediction.intensity * to_photons, counts, mask)
+            counts = (diffraction * batch["physics_scale"]).square()
+            mean_counts = to_photons.mean() * (edge / 2) ** 2 / edge**2
+            nll = poisson_nll(predicted * to_photons, counts, mask)
             total = total + config.nll_weight * nll / mean_counts
         if config.torch_loss_mode == "mae" or config.mae_weight:
             # √ has an infinite slope at zero.
-            amplitude = (prediction.intensity + 1e-12).sqrt()
-            measured = PtychoPINN.network_input(batch)
-            weight = config.mae_weight or 1.0
+            amplitude = (predicted + 1e-12).sqrt()
+            measured = diffraction * batch["rms_scale"]
             if config.torch_mae_pred_l2_match_target:
                 energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
-                predicted = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
-                amplitude = amplitude * (energies / predicted).sqrt()
+                sums = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
+                amplitude = amplitude * (energies / sums).sqrt()
+            weight = config.mae_weight or 1.0
             total = total + weight * amplitude_mae(amplitude, measured, mask)
-        if config.realspace_weight:
-            total = total + config.realspace_weight * total_variation(prediction.object_patches)
         return total
 
     def configure_optimizers(self) -> Any:
@@ -129,9 +159,7 @@ class PinnModule(lightning.LightningModule):
         if self.model.log_scale.requires_grad:
             groups.append({"params": [self.model.log_scale]})
         if self.model.probe.parts.requires_grad:
-            groups.append(
-                {"params": [self.model.probe.parts], "lr": rate * PROBE_LEARNING_RATE_FACTOR}  # type: ignore[dict-item]
-            )
+            groups.append({"params": [self.model.probe.parts]})
         optimizer = make_optimizer(self.config, groups, rate)
         steps = self.trainer.estimated_stepping_batches // max(self.config.nepochs, 1)
         scheduler = make_scheduler(

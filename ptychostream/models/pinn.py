@@ -13,7 +13,7 @@ from ptychostream.models.generators import build_generator
 from ptychostream.models.merge import merge_group
 from ptychostream.models.probe import ProbeModel
 from ptychostream.models.smoothing import gaussian_smooth
-from ptychostream.physics import exit_wave, intensity, propagate_far_field
+from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
 
 
 class Prediction(NamedTuple):
@@ -23,8 +23,9 @@ class Prediction(NamedTuple):
     ----------
     object_patches : (B, C, N, N) complex64
         Transmission under each pattern.
-    intensity : (B, C, N, N) float32
-        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared.
+    intensity : (B, C or C + 1, N, N) float32
+        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of the witness
+        too, where the batch has one.
     """
 
     object_patches: Tensor
@@ -82,10 +83,13 @@ class PtychoPINN(nn.Module):
     def forward(self, batch: TensorDict) -> Prediction:
         """Reconstruct a batch, and predict its diffraction.
 
+        A batch may have one member more than a group: a witness, which the generator does not
+        see and whose diffraction is predicted from the seed's patch.
+
         Parameters
         ----------
         batch : TensorDict
-            As `datasets.batch.ENTRIES` has it.
+            As `datasets.batch.ENTRIES` has it, with C or C + 1 members.
 
         Returns
         -------
@@ -93,11 +97,16 @@ class PtychoPINN(nn.Module):
             Object patches, merged over each group, and predicted diffraction.
         """
         probe = self.scaled_probe(batch["experiment_id"])
-        relative = batch["coords_relative"]
-        patches = self.generator(self.network_input(batch), probe, relative)
+        size, every = self.config.group_size, batch["coords_relative"]
+        relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
+        patches = self.generator(self.network_input(batch)[:, :size], probe, relative)
         if not self.generator.merges_groups:
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])
+        if every.shape[1] > size:
+            # On the seed's patch, the witness's beam lies off centre by their distance.
+            beam = fourier_shift(probe[:, None], every[:, :1] - every[:, size:])
+            waves = torch.cat([waves, exit_wave(patches[:, :1], beam)], dim=1)
         waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
         return Prediction(patches, intensity(propagate_far_field(waves)))
 

@@ -1,4 +1,4 @@
-"""Refine a stitched object against all measured patterns, a batch at a time."""
+"""Refine a stitched object, and the probe if asked, against all patterns, a batch at a time."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ _DISTRUST = 0.2
 
 
 class ObjectRefinement:
-    """Data-consistency updates of a whole object, from any batches of patterns.
+    """Data-consistency updates of a whole object and its probe, from any batches of patterns.
 
     Each update brings the modulus of the predicted waves to the measured amplitudes; patches
     are cut at whole pixels and the probe is shifted by the rest, so that nothing is blurred.
@@ -32,6 +32,11 @@ class ObjectRefinement:
         Illumination, in the unit of the amplitudes.
     good_pixels : (N, N) bool
         True where the detector can be trusted.
+
+    Attributes
+    ----------
+    probe : (P, N, N) complex64
+        The probe so far.
 
     References
     ----------
@@ -50,11 +55,13 @@ class ObjectRefinement:
         self._shape = (padded.shape[0], padded.shape[1])
         self._canvas = torch.view_as_complex(padded.contiguous()).flatten()
         self._known = torch.as_tensor(known)
-        self._probe = probe
+        self.probe = probe
         self._good = torch.fft.ifftshift(good_pixels, dim=(-2, -1))
 
     @torch.no_grad()
-    def update(self, amplitude: Tensor, positions: NDArray[np.float64]) -> None:
+    def update(
+        self, amplitude: Tensor, positions: NDArray[np.float64], *, with_probe: bool = False
+    ) -> None:
         """Make the object agree better with a batch of patterns.
 
         Parameters
@@ -63,6 +70,8 @@ class ObjectRefinement:
             Measured amplitude, zero frequency centred, in the probe's unit.
         positions : (B, 2) float64
             Scan positions (x, y), in pixels.
+        with_probe : bool
+            Whether the probe is corrected too.
         """
         edge = amplitude.shape[-1]
         exact = positions - edge // 2 + self._margin - np.array(self._origin)
@@ -73,8 +82,9 @@ class ObjectRefinement:
         index = (first[:, 1, None, None] + span[:, None]) * self._shape[1] + (
             first[:, 0, None, None] + span
         )
-        beam = fourier_shift(self._probe, fractions[:, None])
-        spectrum = torch.fft.fft2(exit_wave(self._canvas[index], beam), norm="ortho")
+        beam = fourier_shift(self.probe, fractions[:, None])
+        patches = self._canvas[index]
+        spectrum = torch.fft.fft2(exit_wave(patches, beam), norm="ortho")
         measured = torch.fft.ifftshift(amplitude, dim=(-2, -1))
         rate = intensity(spectrum) + 1e-12
         # Where the model sends no light yet, its phase is rounding noise and is not amplified.
@@ -87,6 +97,11 @@ class ObjectRefinement:
         light.index_add_(0, index.flatten(), intensity(beam).flatten())
         damping = _REGULARISATION * light.max() + (1 - _REGULARISATION) * light
         self._canvas += _STEP * pull / damping
+        if with_probe:
+            change = fourier_shift(patches.conj()[:, None] * difference, -fractions[:, None])
+            weight = patches.abs().square().sum(dim=0)
+            damping = _REGULARISATION * weight.max() + (1 - _REGULARISATION) * weight
+            self.probe = self.probe + _STEP * change.sum(dim=0) / damping
 
     def result(self) -> NDArray[np.complex64]:
         """Return the object (H, W) complex64; pixels that were unknown are zero again."""

@@ -194,3 +194,11 @@ def test_doctor_reports_the_environment(capsys):
 def test_quiet_says_nothing(capsys):
     assert main(["simulate", "s.npz", "--num_positions", "4", "--N", "16", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_patterns_are_changed_on_the_way_into_a_store():
+    assert main("simulate a.npz --num_positions 30 --N 32".split()) == 0
+    assert main("build a.npz s.zarr --orientation rot90 --bin 2".split()) == 0
+    store = ps.open_group_store("s.zarr")
+    assert store.N == 16
+    assert store.attributes["provenance"][0]["preprocessing"]["orientation"] == "rot90"

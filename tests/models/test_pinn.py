@@ -4,6 +4,7 @@ import torch
 
 import ptychostream as ps
 from ptychostream.models.probe import mask_of, probe_power
+from ptychostream.physics import fourier_shift
 
 
 @pytest.fixture
@@ -83,3 +84,31 @@ def test_bad_pixels_of_the_data_are_taken_over(tiny_store):
     )
     assert not model.good_pixels[0, 2, 3]
     assert model.good_pixels.sum() == 255
+
+
+def test_a_witness_is_predicted_from_the_seeds_patch(tmp_path):
+    # With the true patches, its diffraction is right, though it is off the seed's centre.
+    scan = ps.simulate_scan(
+        object="bars_and_ellipses", probe="gaussian", num_positions=100, N=32, step=1.5, noise=False
+    )
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+    groups = store.groups(1, 4, witnesses=1)
+    assert groups.group_size == 2
+    batch = next(iter(ps.make_loader(store, groups, batch_size=100, order="table")))
+    model = ps.PtychoPINN(ps.ModelConfig(N=32, architecture="unrolled"), store.probe)
+    truth = torch.tensor(store.object_guess)
+    patches = []
+    for x, y in store.positions:
+        left, top = int(np.floor(x)) - 16, int(np.floor(y)) - 16
+        rest = torch.tensor([np.floor(x) - x, np.floor(y) - y])
+        patches.append(fourier_shift(truth, rest)[top : top + 32, left : left + 32])
+    unit = (store.N / 2) / np.sqrt(store.energy.mean())
+    power = np.sqrt(probe_power(32, 4.0) / np.sum(np.abs(store.probe) ** 2))
+    true_patches = torch.stack(patches)[:, None] * (unit / power)
+    model.generator.forward = lambda *_: true_patches
+    predicted = model(batch).intensity
+    measured = (batch["diffraction"] * batch["rms_scale"]).square()
+    assert predicted.shape == measured.shape == (100, 2, 32, 32)
+    error = (predicted - measured).abs().sum((-2, -1)) / measured.sum((-2, -1))
+    inner = (store.positions > 18 + 3).all(axis=1) & (store.positions < 18 + 11).all(axis=1)
+    assert error[inner].max() < 0.02

@@ -81,21 +81,6 @@ def test_npz_and_store_keep_nominal_positions_too(scan, exports):
     assert np.abs(found.positions_start - found.positions).max() > 0.1
 
 
-def test_patterns_and_product_are_paired_by_index(scan, exports):
-    with h5py.File(exports[2] / "product.h5", "a") as file:
-        file["probe_position_indexes"][:] = EVERY[::-1] + 5
-    found = ps.read_scan(exports[2])
-    assert found.num_patterns == 25
-    np.testing.assert_allclose(found.positions, scan.positions[::-1][:25], atol=1e-9)
-    expected = scan.patterns.read(EVERY[5:])
-    np.testing.assert_array_equal(np.concatenate(list(found.patterns.blocks(8))), expected)
-    np.testing.assert_array_equal(found.patterns.read(np.array([3, 1])), expected[[3, 1]])
-    with h5py.File(exports[2] / "product.h5", "a") as file:
-        file["probe_position_indexes"][:] = 1000
-    with pytest.raises(DataContractError, match="no pattern has the index"):
-        ps.read_scan(exports[2])
-
-
 def test_labels_of_every_export_are_those_of_the_contract(scan, exports, tmp_path):
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     groups = store.groups(gridsize=1, neighbor_count=1, seed=0)

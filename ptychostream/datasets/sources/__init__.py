@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ptychostream.datasets.sources.cxi import is_cxi, read_cxi
 from ptychostream.datasets.sources.npz import is_npz, read_npz
-from ptychostream.datasets.sources.ptychodus_experiment import (
-    is_ptychodus_experiment,
-    read_ptychodus_experiment,
+from ptychostream.datasets.sources.ptychodus_product import (
+    is_ptychodus_product,
+    read_ptychodus_product,
 )
 from ptychostream.datasets.sources.ptychodus_training import (
     is_ptychodus_training,
@@ -36,7 +37,8 @@ class SourceReader(NamedTuple):
 
 READERS: dict[str, SourceReader] = {
     "npz": SourceReader(is_npz, read_npz),
-    "ptychodus_experiment": SourceReader(is_ptychodus_experiment, read_ptychodus_experiment),
+    "ptychodus_product": SourceReader(is_ptychodus_product, read_ptychodus_product),
+    "cxi": SourceReader(is_cxi, read_cxi),
     "ptychodus_training": SourceReader(is_ptychodus_training, read_ptychodus_training),
 }
 

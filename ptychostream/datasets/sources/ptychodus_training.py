@@ -8,100 +8,18 @@ position between the two middle pixels of its patch, half a pixel before ours.
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 _HALF_PIXEL = 0.5
 _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-class Hdf5Patterns:
-    """Patterns in an HDF5 dataset, read in blocks; the file is open only while it is read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    name : str
-        The dataset.
-    shape : (int, int, int)
-        M, N, N.
-    dtype : numpy.dtype
-        Of the values.
-    """
-
-    def __init__(
-        self, path: Path, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]
-    ) -> None:
-        self._path, self._name, self._shape, self._dtype = path, name, shape, dtype
-
-    #: Rows that are compressed together would be decoded again for each scattered read.
-    random_access = False
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
-        return self._dtype
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            The patterns.
-        """
-        unique, inverse = np.unique(np.asarray(rows), return_inverse=True)
-        with h5py.File(self._path, "r") as file:
-            return np.asarray(file[self._name][unique])[inverse]
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-
-        Raises
-        ------
-        DataContractError
-            If the file is damaged.
-        """
-        for start in range(0, self._shape[0], length):
-            try:
-                with h5py.File(self._path, "r") as file:
-                    block = np.asarray(file[self._name][start : start + length])
-            except OSError as error:
-                raise DataContractError(
-                    f"'{self._path}': '{self._name}' can't be read from row {start} ({error}); "
-                    "copy the file again"
-                ) from error
-            yield block
 
 
 def is_ptychodus_training(path: Path) -> bool:
@@ -117,11 +35,8 @@ def is_ptychodus_training(path: Path) -> bool:
     bool
         True where it is HDF5 and holds patterns beside positions in pixels.
     """
-    if not path.is_file():
+    if not is_hdf5(path):
         return False
-    with path.open("rb") as stream:
-        if stream.read(len(_SIGNATURE)) != _SIGNATURE:
-            return False
     try:
         with h5py.File(path, "r") as file:
             return "patterns" in file and "probe_position_x_px" in file

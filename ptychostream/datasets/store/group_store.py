@@ -23,6 +23,7 @@ from ptychostream.datasets.store.manifest import (
     check_sizes,
     read_manifest,
 )
+from ptychostream.datasets.store.shards import ShardReader
 from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
@@ -69,6 +70,7 @@ class GroupStore:
     _array: Any
     _objects: Any
     _files: Files
+    _shards: ShardReader | None
 
     @property
     def num_patterns(self) -> int:
@@ -163,30 +165,33 @@ class GroupStore:
         """(M,) int64: where each acquisition row lies in the array of patterns."""
         return self._storage_row
 
-    def read_chunks(self, first: int, last: int) -> NDArray[Any]:
-        """Decode consecutive chunks.
+    def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
+        """Decode one chunk.
 
         Parameters
         ----------
-        first, last : int
-            Chunks `first` to `last - 1`.
-
-        Returns
-        -------
-        (rows, N, N)
-            Patterns in storage order, as measured.
+        chunk : int
+            Which chunk of `patterns_per_chunk` patterns, in storage order.
+        out : (patterns_per_chunk, N, N)
+            Receives the patterns, as measured; the last chunk may leave its end as it is.
 
         Raises
         ------
         DataContractError
-            If a chunk is damaged or missing; the message names it.
+            If the chunk is damaged or missing; the message names it.
         """
-        start = first * self.patterns_per_chunk
-        stop = min(last * self.patterns_per_chunk, self.num_patterns)
+        if self._shards is not None:
+            self._shards.read_into(chunk, out)
+            return
+        start = chunk * self.patterns_per_chunk
+        stop = min(start + self.patterns_per_chunk, self.num_patterns)
         try:
-            return np.asarray(self._array[start:stop])
+            out[: stop - start] = self._array[start:stop]
         except Exception as error:  # zarr's codecs raise many kinds
-            raise self._damaged(first, last, error) from error
+            raise DataContractError(
+                f"store '{self.path}' is damaged: chunk {chunk} of the patterns can't be decoded "
+                f"({error}); run `ptychostream verify`, then copy or build the store again"
+            ) from error
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
@@ -213,9 +218,11 @@ class GroupStore:
             raise IndexError(f"rows must lie in 0 … {self.num_patterns - 1}, got {wanted}")
         out = np.empty((len(wanted), self.N, self.N), self.dtype)
         chunk, inside = np.divmod(self.storage_rows[wanted], self.patterns_per_chunk)
+        decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
         for number in np.unique(chunk):
             here = chunk == number
-            out[here] = self.read_chunks(int(number), int(number) + 1)[inside[here]]
+            self.read_chunk(int(number), decoded)
+            out[here] = decoded[inside[here]]
         return out
 
     def groups(
@@ -228,6 +235,7 @@ class GroupStore:
         neighbor_function: NeighborFunction = "nearest",
         sequential: bool = False,
         seed: int = 0,
+        witnesses: int = 0,
     ) -> Groups:
         """Find groups of neighbouring patterns: kept ones by their parameters, else computed.
 
@@ -247,6 +255,8 @@ class GroupStore:
             Whether the first positions are the seeds, instead of a draw.
         seed : int
             Seed of the draws.
+        witnesses : int
+            Members drawn beyond C, the last columns of the table.
 
         Returns
         -------
@@ -266,6 +276,7 @@ class GroupStore:
             neighbor_function=neighbor_function,
             sequential=sequential,
             seed=seed,
+            witnesses=witnesses,
         )
         kept = load_grouping(self.path, parameters)
         if kept is not None:
@@ -328,19 +339,13 @@ class GroupStore:
         shard = int(name.split("/")[2])
         per_shard = self._array.shards[0] // self.patterns_per_chunk
         first = shard * per_shard
+        decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
         for chunk in range(first, min(first + per_shard, self.num_chunks)):
             try:
-                self.read_chunks(chunk, chunk + 1)
+                self.read_chunk(chunk, decoded)
             except DataContractError:
                 return f"chunk {chunk} in file '{name}' has changed"
         return f"the shard index of file '{name}' has changed"
-
-    def _damaged(self, first: int, last: int, error: Exception) -> DataContractError:
-        chunks = f"chunk {first}" if last == first + 1 else f"chunks {first} to {last - 1}"
-        return DataContractError(
-            f"store '{self.path}' is damaged: {chunks} of the patterns can't be decoded "
-            f"({error}); run `ptychostream verify`, then copy or build the store again"
-        )
 
 
 def open_group_store(path: str | Path) -> GroupStore:
@@ -404,6 +409,7 @@ def open_group_store(path: str | Path) -> GroupStore:
         _array=patterns,
         _objects=objects,
         _files=files,
+        _shards=ShardReader.for_array(path, patterns),
         **tables,
     )
 

@@ -42,6 +42,8 @@ class GroupingParameters:
         Whether the first positions are the seeds, instead of a draw.
     seed : int
         Seed of the draws.
+    witnesses : int
+        Members drawn beyond gridsize², to test what a model makes of the others.
     """
 
     gridsize: int
@@ -51,6 +53,7 @@ class GroupingParameters:
     neighbor_function: NeighborFunction = "nearest"
     sequential: bool = False
     seed: int = 0
+    witnesses: int = 0
 
     def __post_init__(self) -> None:
         """Refuse parameters that no grouping has.
@@ -152,7 +155,7 @@ def compute_groups(
             here,
             seeds,
             rng,
-            group_size=parameters.gridsize**2,
+            group_size=parameters.gridsize**2 + parameters.witnesses,
             neighbor_count=parameters.neighbor_count,
             groups_per_position=parameters.groups_per_position,
         )

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,3 +134,14 @@ def test_a_manifest_that_was_changed_is_refused(copied):
     path.write_text(path.read_text().replace('"zarr.json"', '"zarr.jsom"', 1))
     with pytest.raises(DataContractError, match="digest does not match"):
         ps.open_group_store(copied)
+
+
+def test_format_v1_store_still_opens():
+    old = ps.open_group_store(Path(__file__).parents[2] / "data" / "store-1.0.zarr")
+    old.verify()
+    assert old.attributes["version"] == [1, 0]
+    assert int(old.diffraction(range(30)).sum()) == 29904
+    assert old.positions.sum() == pytest.approx(976.1976231973881)
+    # Kept in the store by the version that built it.
+    assert old.groups(2, 6, seed=1).nn_indices.sum() == 1762
+    assert len(list((old.path / "groupings").iterdir())) == 1

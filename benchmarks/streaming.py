@@ -1,0 +1,98 @@
+"""Streaming from a compressed store, over gathering the same groups from one array in RAM.
+
+    python benchmarks/streaming.py [--patterns 40000]
+
+Prints groups per second of both, their ratio, the bytes decoded per epoch over the store's bytes,
+and how well the groups are mixed.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import ptychostream as ps
+from ptychostream.datasets.loader import GroupLoader
+from ptychostream.scan import ArrayPatterns, Scan
+
+
+def poisson_scan(number: int, edge: int = 64) -> Scan:
+    """Make a scan whose patterns are Poisson noise of a few smooth shapes: quick to make."""
+    base = next(
+        ps.simulate_scan(num_positions=64, N=edge, nphotons=1e5, noise=False).patterns.blocks(64)
+    )
+    rng = np.random.default_rng(0)
+    patterns = np.empty((number, edge, edge), np.uint16)
+    for start in range(0, number, 2048):
+        rows = np.arange(start, min(start + 2048, number))
+        patterns[rows] = rng.poisson(base[rows % 64])
+    side = int(np.ceil(np.sqrt(number)))
+    index = np.arange(number)
+    positions = 4.0 * np.stack([index % side, index // side], axis=1) + edge
+    positions += rng.uniform(-1, 1, positions.shape)
+    return Scan(
+        name="poisson scan",
+        patterns=ArrayPatterns(patterns),
+        measurement_domain="counts",
+        positions=positions,
+        probe=np.ones((1, edge, edge), np.complex64),
+    )
+
+
+def stream(loader: GroupLoader) -> tuple[float, int]:
+    began, groups = time.perf_counter(), 0
+    for batch in loader:
+        groups += len(batch)
+    return time.perf_counter() - began, groups
+
+
+def from_ram(patterns: np.ndarray, table: np.ndarray, batch: int) -> float:
+    order = np.random.default_rng(0).permutation(len(table))
+    began = time.perf_counter()
+    for start in range(0, len(order), batch):
+        np.sqrt(patterns[table[order[start : start + batch]]], dtype=np.float32)
+    return time.perf_counter() - began
+
+
+def mixing(loader: GroupLoader, positions: np.ndarray) -> float:
+    """Correlation of x of successive groups: 1 in scan order, 0 when perfectly mixed."""
+    seeds = np.concatenate([batch["nn_indices"][:, 0].numpy() for batch in loader])
+    x = positions[seeds, 0]
+    return float(np.corrcoef(x[:-1], x[1:])[0, 1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patterns", type=int, default=40000)
+    parser.add_argument("--batch", type=int, default=64)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scan = poisson_scan(options.patterns)
+        store = ps.build_group_store(scan, Path(folder) / "s.zarr")
+        raw = scan.patterns.read(np.arange(options.patterns))
+        size = sum(f.stat().st_size for f in store.path.rglob("*") if f.is_file())
+        print(f"size on disk over raw uint16: {size / raw.nbytes:.3f}")
+        for turns, budget in ((1, "1 GiB"), (7, "1 GiB"), (1, "256 MiB"), (7, "256 MiB")):
+            groups = store.groups(2, 6, groups_per_position=turns)
+            loader = ps.make_loader(store, groups, batch_size=options.batch, memory_budget=budget)
+            stream(loader)
+            ratios = []
+            for _ in range(3):
+                ram = from_ram(raw, groups.nn_indices, options.batch)
+                seconds, served = stream(loader)
+                ratios.append(ram / seconds)
+            windows = loader._plan.windows
+            decoded = sum(len(window.chunks) for window in windows) / store.num_chunks
+            print(
+                f"{turns} group(s) a position, {budget}: {served / seconds:,.0f} groups/s, "
+                f"{served / ram:,.0f} from RAM, ratio {np.median(ratios):.2f} "
+                f"(of {min(ratios):.2f} to {max(ratios):.2f}); decoded {decoded:.2f} x the store "
+                f"in {len(windows)} windows; correlation of neighbours "
+                f"{mixing(loader, store.positions):.3f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

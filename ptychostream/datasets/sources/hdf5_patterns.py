@@ -1,0 +1,131 @@
+"""Patterns in an HDF5 dataset, read in blocks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Say whether a file begins as HDF5 files do.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        False for folders too.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_SIGNATURE)) == _SIGNATURE
+
+
+class Hdf5Patterns:
+    """Patterns in an HDF5 dataset; the file is open only while it is read.
+
+    Datasets by external links and virtual datasets over several files are read as HDF5 resolves
+    them; bitshuffle and LZ4 filters come with hdf5plugin.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        The dataset, with its group.
+    shape : (int, int, int)
+        M, N, N: those of `rows`, where given.
+    dtype : numpy.dtype
+        Of the values.
+    rows : (M,) int64, optional
+        Which rows of the dataset, where not all of them are used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._path, self._name, self._dtype = path, name, dtype
+        self._rows = np.arange(shape[0]) if rows is None else rows
+        self._shape = (len(self._rows), shape[1], shape[2])
+
+    #: Rows that are compressed together would be decoded again for each scattered read.
+    random_access = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._dtype
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            The patterns.
+
+        Raises
+        ------
+        DataContractError
+            If the file is damaged, or needs a filter that is not installed.
+        """
+        wanted, inverse = np.unique(self._rows[np.asarray(rows)], return_inverse=True)
+        if not len(wanted):
+            return np.empty((0, *self._shape[1:]), self._dtype)
+        # HDF5 gathers listed rows slowly: consecutive ones are read as a slice.
+        consecutive = wanted[-1] - wanted[0] + 1 == len(wanted)
+        try:
+            import hdf5plugin  # noqa: F401  (registers its filters with HDF5)
+
+            with h5py.File(self._path, "r") as file:
+                data = file[self._name]
+                block = data[wanted[0] : wanted[-1] + 1] if consecutive else data[wanted]
+        except (OSError, KeyError) as error:
+            raise DataContractError(
+                f"'{self._path}': '{self._name}' can't be read in rows {wanted[0]} to "
+                f"{wanted[-1]} ({error}); copy the file again, with the files that it links to, "
+                "and see that its compression filter is installed"
+            ) from error
+        return np.asarray(block)[inverse]
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+        """
+        for start in range(0, self._shape[0], length):
+            yield self.read(np.arange(start, min(start + length, self._shape[0])))

@@ -1,0 +1,99 @@
+"""Pair patterns with positions by their indexes, with a stated policy and a report."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pairing:
+    """Which patterns are used, and where each was measured.
+
+    Attributes
+    ----------
+    rows : (M,) int64
+        Rows of the patterns that have a position.
+    positions : (M, 2) float64
+        Their positions (x, y), in the unit of the input.
+    averaged : int
+        Indexes that had several positions, which were averaged.
+    interpolated : int
+        Patterns between two known indexes that had no position of their own.
+    dropped : int
+        Patterns before the first or after the last known index.
+    """
+
+    rows: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    averaged: int
+    interpolated: int
+    dropped: int
+
+    def report(self) -> str:
+        """Say in one line what was done."""
+        return (
+            f"{len(self.rows)} patterns paired with positions by index: {self.averaged} indexes "
+            f"averaged, {self.interpolated} interpolated, {self.dropped} patterns dropped"
+        )
+
+
+def pair_by_index(
+    pattern_index: NDArray[np.int64],
+    position_index: NDArray[np.int64],
+    positions: NDArray[np.float64],
+) -> Pairing:
+    """Pair patterns with positions.
+
+    Positions of the same index are averaged. A pattern between two known indexes gets the
+    linear interpolation of theirs; one outside them is dropped.
+
+    Parameters
+    ----------
+    pattern_index : (M,) int64
+        Index of each pattern.
+    position_index : (K,) int64
+        Index of each position, in any order, with duplicates.
+    positions : (K, 2) float64
+        Positions (x, y).
+
+    Returns
+    -------
+    Pairing
+        In the order of the patterns.
+
+    Raises
+    ------
+    DataContractError
+        If no pattern has a position.
+
+    Examples
+    --------
+    >>> xy = np.array([[0.0, 0.0], [4.0, 2.0]])
+    >>> pair_by_index(np.arange(4), np.array([0, 2]), xy).positions.tolist()
+    [[0.0, 0.0], [2.0, 1.0], [4.0, 2.0]]
+    """
+    known, inverse, counts = np.unique(position_index, return_inverse=True, return_counts=True)
+    if not len(known):
+        raise DataContractError("there are no positions to pair patterns with")
+    sums = np.zeros((len(known), 2))
+    np.add.at(sums, inverse, positions)
+    means = sums / counts[:, None]
+    inside = (pattern_index >= known[0]) & (pattern_index <= known[-1])
+    rows = np.flatnonzero(inside)
+    if not len(rows):
+        raise DataContractError(
+            f"no pattern has a position: patterns have the indexes {pattern_index.min()} to "
+            f"{pattern_index.max()}, positions {known[0]} to {known[-1]}"
+        )
+    wanted = pattern_index[rows]
+    paired = np.stack([np.interp(wanted, known, means[:, axis]) for axis in (0, 1)], axis=1)
+    return Pairing(
+        rows=rows,
+        positions=paired,
+        averaged=int((counts > 1).sum()),
+        interpolated=int((~np.isin(wanted, known)).sum()),
+        dropped=int((~inside).sum()),
+    )

@@ -1,0 +1,281 @@
+"""Change patterns on their way into a store: orientation, bad pixels, crop, pad and bin.
+
+What the detector's pixels mean in the object plane changes with them, so positions, probe and
+object guess are changed to match.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.scan import PatternSource, Scan
+
+Orientation = Literal[
+    "identity", "rot90", "rot180", "rot270", "flip_x", "flip_y", "transpose", "anti_transpose"
+]
+
+#: The symmetries of a square, acting on (rows, columns) as the last axes; rot90 turns
+#: counter-clockwise with the first row on top, flip_x mirrors left and right.
+ORIENTATIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "identity": lambda a: a,
+    "rot90": lambda a: np.rot90(a, 1, axes=(-2, -1)),
+    "rot180": lambda a: a[..., ::-1, ::-1],
+    "rot270": lambda a: np.rot90(a, 3, axes=(-2, -1)),
+    "flip_x": lambda a: a[..., :, ::-1],
+    "flip_y": lambda a: a[..., ::-1, :],
+    "transpose": lambda a: np.swapaxes(a, -2, -1),
+    "anti_transpose": lambda a: np.swapaxes(a, -2, -1)[..., ::-1, ::-1],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What happens to patterns, in this order.
+
+    Attributes
+    ----------
+    orientation : str
+        How patterns are turned: a symmetry of the square.
+    bad_pixels : str
+        `keep` leaves their values and the mask; `zero` sets them to zero; `inpaint` fills them
+        from their surroundings. The mask is kept in any case.
+    bin : int
+        Edge of the blocks of detector pixels that are added up.
+    crop : int, optional
+        Edge of the central window that is kept, in (binned) pixels.
+    pad : int, optional
+        Edge to which patterns are filled up with zeros.
+    """
+
+    orientation: Orientation = "identity"
+    bad_pixels: Literal["keep", "zero", "inpaint"] = "keep"
+    bin: int = 1
+    crop: int | None = None
+    pad: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be done.
+
+        Raises
+        ------
+        ConfigurationError
+            If a name is unknown or a number out of range.
+        """
+        if self.orientation not in ORIENTATIONS:
+            raise ConfigurationError(
+                f"no orientation {self.orientation!r}; there are {', '.join(ORIENTATIONS)}"
+            )
+        if self.bad_pixels not in ("keep", "zero", "inpaint"):
+            raise ConfigurationError(
+                f"bad_pixels={self.bad_pixels!r} must be 'keep', 'zero' or 'inpaint'"
+            )
+        if self.bin < 1:
+            raise ConfigurationError(f"bin={self.bin} must be at least 1")
+        for name, edge in (("crop", self.crop), ("pad", self.pad)):
+            if edge is not None and (edge < 8 or edge % 2):
+                raise ConfigurationError(f"{name}={edge} must be even and at least 8")
+
+
+def preprocess(scan: Scan, options: Preprocessing) -> Scan:
+    """Change a scan's patterns, and what depends on them; nothing is read yet.
+
+    Binning the detector by b shrinks the field of view: the probe is cut to its central N/b
+    pixels. Cropping or padding the detector from N to n pixels changes the object pixel by N/n:
+    positions are scaled, and probe and object guess resampled in Fourier space.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan.
+    options : Preprocessing
+        What to do.
+
+    Returns
+    -------
+    Scan
+        The changed scan; its provenance holds the options.
+
+    Raises
+    ------
+    DataContractError
+        If the patterns can't be binned, cropped or padded as asked.
+    """
+    edge = scan.N
+    if edge % (2 * options.bin):
+        raise DataContractError(f"{scan.name}: {edge} px can't be binned by {options.bin}")
+    binned = edge // options.bin
+    final = options.pad or options.crop or binned
+    if options.crop is not None and options.crop > binned:
+        raise DataContractError(f"{scan.name}: {binned} px can't be cropped to {options.crop}")
+    if final < (options.crop or binned) and options.pad is not None:
+        raise DataContractError(f"{scan.name}: pad={options.pad} is less than the patterns' edge")
+    cut = (edge - binned) // 2
+    probe = scan.probe[:, cut : edge - cut, cut : edge - cut]
+    guess, positions, start = scan.object_guess, scan.positions, scan.positions_start
+    metadata = scan.metadata
+    if final != binned:
+        factor = final / binned
+        probe = _fourier_resize(probe, (final, final))
+        positions = positions * factor
+        start = None if start is None else start * factor
+        if guess is not None:
+            shape = tuple(max(2, round(length * factor)) for length in guess.shape)
+            guess = _fourier_resize(guess, shape) * np.float32(np.sqrt(np.prod(shape) / guess.size))
+        if metadata.object_pixel_size_m is not None:
+            metadata = replace(metadata, object_pixel_size_m=metadata.object_pixel_size_m / factor)
+    if metadata.detector_pixel_size_m is not None:
+        size = metadata.detector_pixel_size_m * options.bin
+        metadata = replace(metadata, detector_pixel_size_m=size)
+    turned = None if scan.bad_pixels is None else ORIENTATIONS[options.orientation](scan.bad_pixels)
+    mask = turned
+    if mask is not None:
+        blocks = mask.reshape(binned, options.bin, binned, options.bin)
+        mask = _resize(np.asarray(blocks.any(axis=(1, 3))), options.crop, options.pad)
+    return replace(
+        scan,
+        patterns=ChangedPatterns(
+            scan.patterns, options, turned, is_amplitude=scan.measurement_domain == "amplitude"
+        ),
+        positions=positions,
+        positions_start=start,
+        probe=np.ascontiguousarray(probe, np.complex64),
+        object_guess=guess,
+        bad_pixels=mask,
+        metadata=metadata,
+        provenance=scan.provenance | {"preprocessing": asdict(options)},
+    )
+
+
+class ChangedPatterns:
+    """Patterns that are changed when they are read.
+
+    Parameters
+    ----------
+    source : PatternSource
+        The patterns as measured.
+    options : Preprocessing
+        What to do.
+    mask : (N, N) bool, optional
+        Bad pixels, in the new orientation.
+    is_amplitude : bool
+        Whether binning adds squares instead of values.
+    """
+
+    def __init__(
+        self,
+        source: PatternSource,
+        options: Preprocessing,
+        mask: NDArray[np.bool_] | None,
+        *,
+        is_amplitude: bool,
+    ) -> None:
+        self._source, self._options, self._mask = source, options, mask
+        self._is_amplitude = is_amplitude
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        number, edge, _ = self._source.shape
+        final = self._options.pad or self._options.crop or edge // self._options.bin
+        return number, final, final
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As measured, but where sums or fillings need more."""
+        measured = self._source.dtype
+        if self._options.bin > 1 and measured.kind in "ui":
+            return np.dtype(np.uint32) if measured.itemsize <= 2 else np.dtype(np.uint64)
+        return measured
+
+    @property
+    def random_access(self) -> bool:
+        """As of the source."""
+        return self._source.random_access
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, changed.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            The patterns, in this order.
+        """
+        return self._change(self._source.read(rows))
+
+    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
+        """Iterate over all patterns in acquisition order, changed.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+        """
+        for block in self._source.blocks(length):
+            yield self._change(block)
+
+    def _change(self, block: NDArray[Any]) -> NDArray[Any]:
+        options = self._options
+        block = ORIENTATIONS[options.orientation](block)
+        if self._mask is not None and self._mask.any() and options.bad_pixels != "keep":
+            block = block.copy()
+            if options.bad_pixels == "zero":
+                block[:, self._mask] = 0
+            else:
+                for pattern in block:
+                    _inpaint(pattern, self._mask)
+        if options.bin > 1:
+            binned = block.shape[-1] // options.bin
+            values = np.square(block) if self._is_amplitude else block
+            parts = values.reshape(len(block), binned, options.bin, binned, options.bin)
+            block = parts.sum(axis=(2, 4), dtype=self.dtype)
+            block = np.sqrt(block) if self._is_amplitude else block
+        return np.ascontiguousarray(_resize(block, options.crop, options.pad), self.dtype)
+
+
+def _inpaint(pattern: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+    """Fill masked pixels of one pattern in place, never below zero."""
+    from skimage.restoration import inpaint_biharmonic
+
+    filled = inpaint_biharmonic(np.where(mask, 0, pattern).astype(np.float64), mask)
+    values = np.clip(filled[mask], 0, None)
+    pattern[mask] = np.rint(values) if pattern.dtype.kind in "ui" else values
+
+
+def _resize(images: NDArray[Any], crop: int | None, pad: int | None) -> NDArray[Any]:
+    """Cut to, then fill up to, an even edge around the zero frequency at (N/2, N/2)."""
+    if crop is not None:
+        cut = (images.shape[-1] - crop) // 2
+        images = images[..., cut : cut + crop, cut : cut + crop]
+    if pad is not None:
+        fill = (pad - images.shape[-1]) // 2
+        before = [(0, 0)] * (images.ndim - 2)
+        images = np.pad(images, [*before, (fill, fill), (fill, fill)])
+    return images
+
+
+def _fourier_resize(images: NDArray[np.complex64], shape: tuple[int, ...]) -> NDArray[np.complex64]:
+    """Resample complex images by cutting or filling their spectrum; energy inside is kept."""
+    spectrum = np.fft.fftshift(np.fft.fft2(images, norm="ortho"), axes=(-2, -1))
+    out = np.zeros((*images.shape[:-2], *shape), complex)
+    ours, theirs = [], []
+    for old, new in zip(images.shape[-2:], shape, strict=True):
+        first_old, first_new = max(old // 2 - new // 2, 0), max(new // 2 - old // 2, 0)
+        length = min(old - first_old, new - first_new)
+        ours.append(slice(first_old, first_old + length))
+        theirs.append(slice(first_new, first_new + length))
+    out[..., theirs[0], theirs[1]] = spectrum[..., ours[0], ours[1]]
+    return np.fft.ifft2(np.fft.ifftshift(out, axes=(-2, -1)), norm="ortho").astype(np.complex64)

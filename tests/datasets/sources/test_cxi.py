@@ -1,0 +1,92 @@
+import h5py
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.errors import DataContractError
+
+PIXEL = 1.239841984e-6 / 8000 * 2.0 / (16 * 75e-6)
+
+
+@pytest.fixture
+def cxi(tiny_scan, tmp_path):
+    path = tmp_path / "scan.cxi"
+    metres = np.pad(tiny_scan.positions * PIXEL, ((0, 0), (0, 1)))
+    with h5py.File(path, "w") as file:
+        file["entry_1/data_1/data"] = tiny_scan.patterns.read(np.arange(64))
+        file["entry_1/sample_1/geometry_1/translation"] = metres
+        file["entry_1/instrument_1/source_1/energy"] = 8000 * 1.602176634e-19
+        file["entry_1/instrument_1/detector_1/distance"] = 2.0
+        file["entry_1/instrument_1/detector_1/x_pixel_size"] = 75e-6
+        file["entry_1/instrument_1/detector_1/mask"] = np.eye(16, dtype=np.int32)
+        file["entry_1/instrument_1/source_1/illumination"] = tiny_scan.probe[0]
+    return path
+
+
+def test_a_cxi_file_is_the_scan_with_positions_from_its_first_patch(tiny_scan, cxi):
+    scan = ps.read_scan(cxi)
+    shift = tiny_scan.positions - scan.positions
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-6)
+    assert scan.positions.min() == pytest.approx(8)
+    np.testing.assert_array_equal(
+        scan.patterns.read(np.arange(64)), tiny_scan.patterns.read(np.arange(64))
+    )
+    np.testing.assert_array_equal(scan.probe, tiny_scan.probe)
+    assert scan.bad_pixels.sum() == 16
+    assert scan.metadata.energy_eV == pytest.approx(8000)
+    assert scan.metadata.object_pixel_size_m == pytest.approx(PIXEL)
+    assert scan.provenance["format"] == "cxi"
+
+
+def test_nxptycho_places_are_found_too(tiny_scan, tmp_path):
+    path = tmp_path / "scan.nxs"
+    with h5py.File(path, "w") as file:
+        file["entry/data/data"] = tiny_scan.patterns.read(np.arange(64))
+        for axis, label in enumerate("xy"):
+            column = tiny_scan.positions[:, axis] * PIXEL
+            file[f"entry/sample/transformations/{label}_translation"] = column
+        file["entry/instrument/beam/incident_energy"] = 8000.0
+        file["entry/instrument/detector/distance"] = 2.0
+        file["entry/instrument/detector/x_pixel_size"] = [75e-6]
+        file["entry/instrument/beam/probe"] = tiny_scan.probe
+    np.testing.assert_allclose(
+        np.diff(ps.read_scan(path).positions, axis=0),
+        np.diff(tiny_scan.positions, axis=0),
+        atol=1e-6,
+    )
+
+
+def test_bitshuffled_patterns_are_read(tiny_scan, cxi):
+    import hdf5plugin
+
+    counts = tiny_scan.patterns.read(np.arange(64))
+    with h5py.File(cxi, "r+") as file:
+        del file["entry_1/data_1/data"]
+        file.create_dataset(
+            "entry_1/data_1/data", data=counts, chunks=(8, 16, 16), **hdf5plugin.Bitshuffle()
+        )
+    np.testing.assert_array_equal(ps.read_scan(cxi).patterns.read(np.arange(64)), counts)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("entry_1/instrument_1/source_1/illumination", "no probe: looked for entry_1"),
+        ("entry_1/sample_1/geometry_1/translation", "no x: looked for entry/sample"),
+        ("entry_1/instrument_1/source_1/energy", "lacks the photon energy"),
+        ("entry_1/instrument_1/detector_1/distance", "detector distance"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_places(cxi, name, message):
+    with h5py.File(cxi, "r+") as file:
+        del file[name]
+    with pytest.raises(DataContractError, match=message):
+        ps.read_scan(cxi)
+
+
+def test_axes_that_do_not_fit_are_refused(cxi):
+    with h5py.File(cxi, "r+") as file:
+        del file["entry_1/sample_1/geometry_1/translation"]
+        file["entry_1/sample_1/geometry_1/translation"] = np.zeros(64)
+    with pytest.raises(DataContractError, match=r"\(64,\), expected \(M, 3\)"):
+        ps.read_scan(cxi)
