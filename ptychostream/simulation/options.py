@@ -1,10 +1,67 @@
-"""Check options that a user gives by name against the functions that take them."""
+"""Call functions with options that a user gives by name."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ptychostream.errors import ConfigurationError
+
+Result = TypeVar("Result")
+
+
+def call_with_options(
+    owner: str,
+    function: Callable[..., Result],
+    arguments: Iterable[Any],
+    options: Mapping[str, Any],
+) -> Result:
+    """Call a function, and say whose options are wrong if it fails.
+
+    Parameters
+    ----------
+    owner : str
+        Whose options they are, for the message.
+    function : callable
+        What is called.
+    arguments : iterable
+        Its positional arguments, which are right.
+    options : mapping
+        Its options, which a user gave.
+
+    Returns
+    -------
+    Result
+        What the function returns.
+
+    Raises
+    ------
+    ConfigurationError
+        If an option has a type or value that the function can't take.
+    """
+    try:
+        return function(*arguments, **options)
+    except ConfigurationError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigurationError(f"{owner} can't take {dict(options)}: {error}") from error
+
+
+def positive(**values: float) -> None:
+    """Refuse numbers that are not above zero.
+
+    Parameters
+    ----------
+    **values : float
+        Numbers by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is zero, negative or not a number; the message names it.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ConfigurationError(f"{name}={value} must be above zero")
 
 
 def check_options(

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -90,3 +91,12 @@ def test_no_experiments_are_refused():
         several()[12]
     with pytest.raises(ConfigurationError, match="workers=0"):
         next(several().in_parallel(0))
+
+
+def test_the_same_seed_builds_the_same_store(tmp_path):
+    digests = []
+    for name in ("a", "b"):
+        scan = ps.simulate_scan(num_positions=600, N=16, seed=2)
+        ps.build_group_store(scan, tmp_path / f"{name}.zarr", patterns_per_chunk=50)
+        digests.append(json.loads((tmp_path / f"{name}.zarr" / "manifest.json").read_text()))
+    assert digests[0] == digests[1]

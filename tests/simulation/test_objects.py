@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,31 @@ def test_files_that_hold_no_object_are_refused(tmp_path):
     (tmp_path / "o.doc").write_text("")
     with pytest.raises(ConfigurationError, match="must end in"):
         ps.simulate_scan(object=str(tmp_path / "o.doc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("polyhedra", {"radii": [0, 5]}, "smallest_radius=0"),
+        ("polyhedra", {"radii": 3}, "object 'polyhedra' can't take {'radii': 3}"),
+        ("perlin_noise", {"cell": 0}, "cell=0"),
+        ("grating", {"periods": [4, -4]}, "shortest_period=-4"),
+        ("lines", {"lines_per_pixel": -1}, "lines_per_pixel=-1"),
+        ("blurred_noise", {"blur": 0}, "blur=0"),
+        ("dead_leaves", {"radii": "wide"}, "can't take {'radii': 'wide'}"),
+    ],
+)
+def test_impossible_options_are_refused(name, options, message):
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        make_object(name, (30, 30), rng(), options)
+
+
+def test_old_seeds_keep_their_objects():
+    means = {
+        "bars_and_ellipses": 0.7910379 + 0.0022536j,
+        "dead_leaves": 0.7603815 + 0.0584388j,
+        "siemens_star": 0.9089462 - 0.1434984j,
+    }
+    for name, mean in means.items():
+        obj = make_object(name, (64, 64), np.random.default_rng(0))
+        assert obj.mean() == pytest.approx(mean, abs=1e-5)

@@ -22,7 +22,7 @@ from ptychostream.simulation.objects.polyhedra import polyhedra
 from ptychostream.simulation.objects.siemens_star import siemens_star
 from ptychostream.simulation.objects.texture import Texture
 from ptychostream.simulation.objects.white_noise import white_noise
-from ptychostream.simulation.options import check_options
+from ptychostream.simulation.options import call_with_options, check_options
 
 ObjectFunction = Callable[..., NDArray[np.complex64]]
 
@@ -75,4 +75,4 @@ def make_object(
     function = OBJECTS[name]
     parts = (function, function.thickness) if isinstance(function, Texture) else (function,)
     chosen = check_options(f"object {name!r}", parts, options)
-    return function(shape, rng, **chosen)
+    return call_with_options(f"object {name!r}", function, (shape, rng), chosen)

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ptychostream.simulation.objects.texture import stretched
+from ptychostream.simulation.options import positive
 
 
 def blurred_noise(
@@ -26,4 +27,5 @@ def blurred_noise(
     (H, W) float64
         Thickness from 0 to 1.
     """
+    positive(blur=blur)
     return stretched(gaussian_filter(rng.standard_normal(shape), blur))

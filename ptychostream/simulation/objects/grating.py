@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.simulation.options import positive
+
 
 def grating(
     shape: tuple[int, int],
@@ -29,6 +31,7 @@ def grating(
     (H, W) float64
         Thickness from 0 to 1.
     """
+    positive(shortest_period=min(periods))
     start, turned = rng.uniform(0, 2 * np.pi, 2)
     turned = turned if angle is None else angle
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(float)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.simulation.objects.texture import stretched
+from ptychostream.simulation.options import positive
 
 
 def perlin_noise(
@@ -38,6 +39,7 @@ def perlin_noise(
     ----------
     Perlin, SIGGRAPH Comput. Graph. 19 (1985) 287; ACM Trans. Graph. 21 (2002) 681.
     """
+    positive(cell=cell, octaves=octaves)
     total = np.zeros(shape)
     for octave in range(octaves):
         total += persistence**octave * _octave(shape, rng, cell / 2**octave)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
-from ptychostream.simulation.options import check_options
+from ptychostream.simulation.options import call_with_options, check_options
 from ptychostream.simulation.probes.disk import disk
 from ptychostream.simulation.probes.fresnel_zone_plate import fresnel_zone_plate
 from ptychostream.simulation.probes.gaussian import gaussian
@@ -50,4 +50,5 @@ def make_probe(
     if name not in PROBES:
         raise ConfigurationError(f"no probe {name!r}; there are {', '.join(sorted(PROBES))}")
     function = PROBES[name]
-    return function(patch_size, **check_options(f"probe {name!r}", (function,), options))[None]
+    chosen = check_options(f"probe {name!r}", (function,), options)
+    return call_with_options(f"probe {name!r}", function, (patch_size,), chosen)[None]
