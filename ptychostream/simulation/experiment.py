@@ -17,6 +17,7 @@ from ptychostream.simulation.objects import make_object
 from ptychostream.simulation.patterns import SimulatedPatterns
 from ptychostream.simulation.placement import Placement, place_scan
 from ptychostream.simulation.probes.width import effective_diameter
+from ptychostream.simulation.sampling import with_object_pixel
 
 _PERFECT = Detector()
 _UNKNOWN = ScanMetadata()
@@ -89,7 +90,8 @@ def simulate_scan(
     detector : Detector
         What the detector adds and loses.
     metadata : ScanMetadata
-        Energy, distance and pixel size, for files that hold them.
+        Energy, distance and pixel size, for files that hold them; the object's pixel follows
+        from the other three.
     seed : int
         Decides object, positions, detector faults and noise.
     device : str
@@ -185,7 +187,7 @@ def simulate_scan(
         object_guess=obj,
         scan_index=np.arange(len(placement.positions)),
         bad_pixels=pixels.bad_pixels,
-        metadata=replace(metadata, nphotons=nphotons),
+        metadata=replace(with_object_pixel(metadata, N), nphotons=nphotons),
         provenance={"simulated": description},
     )
 

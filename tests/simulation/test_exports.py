@@ -136,3 +136,19 @@ def test_ptychodus_reads_what_we_write(scan, exports):
     np.testing.assert_allclose(np.array(found) + 0.5, scan.positions, atol=1e-6)
     np.testing.assert_array_equal(product.probes.get_probe_no_opr().get_array(), scan.probe)
     assert product.metadata.photon_energy_eV == 8000
+
+
+def test_ptychodus_reads_our_training_data(scan, exports):
+    plugin = pytest.importorskip(
+        "ptychodus.plugins.training_data_file", reason="ptychodus 1.7 is not installed"
+    )
+    product = plugin.TrainingDataProductFileReader().read(exports[1])
+    geometry = product.object_.get_geometry()
+    inside = [geometry.map_coordinates_probe_to_object(point) for point in product.probe_positions]
+    found = np.array([(point.x_px, point.y_px) for point in inside])
+    np.testing.assert_allclose(found + 0.5, scan.positions, atol=1e-6)
+    dataset = plugin.TrainingDataDiffractionFileReader().read(exports[1])
+    (array,) = dataset
+    np.testing.assert_array_equal(array.get_patterns(), scan.patterns.read(EVERY))
+    pixel = dataset.get_metadata().detector_pixel_geometry
+    assert pixel.width_m == pytest.approx(75e-6, rel=1e-6)
