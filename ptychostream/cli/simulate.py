@@ -1,14 +1,19 @@
 """`ptychostream simulate OUT`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ptychostream.cli.common import make_parser, parse, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
+#: Options that take the place of one of `simulate_scan`, and name several.
+_SEVERAL = ("objects", "probes", "scan_patterns")
+
 
 def run(words: Sequence[str]) -> None:
-    """Make a synthetic scan.
+    """Make a synthetic scan, or a store of several.
 
     Parameters
     ----------
@@ -25,28 +30,63 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.datasets.sources.npz import write_npz
     from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
     from ptychostream.datasets.store import build_group_store
+    from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
     from ptychostream.simulation import simulate_scan
 
     parser = make_parser(
         "simulate",
         "Make a synthetic scan of a known object. OUT ends in .npz, .zarr (group store) or .h5 "
-        "(ptychodus training data).",
+        "(ptychodus training data), or has no ending: a folder with ptychodus's diffraction.h5 "
+        "and product.h5.",
     )
-    parser.add_argument("out", type=Path, help="file or store to make")
+    parser.add_argument("out", type=Path, help="file, store or folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    names = parser.add_function_arguments(simulate_scan, None, skip={"object_shape"})
+    for name in _SEVERAL:
+        parser.add_argument(
+            f"--{name}", type=list[str], help=f"several in place of --{name[:-1]}; OUT is a store"
+        )
+    parser.add_argument(
+        "--repeats", type=int, help="times each combination is drawn anew; OUT is a store"
+    )
+    names = parser.add_function_arguments(simulate_scan, None)
     options = parse(parser, words)
     out: Path = options.out
-    if out.suffix not in (".npz", ".zarr", ".h5"):
-        raise ConfigurationError(f"'{out}' must end in .npz, .zarr or .h5")
+    if out.suffix not in (".npz", ".zarr", ".h5", ""):
+        raise ConfigurationError(f"'{out}' must end in .npz, .zarr or .h5, or have no ending")
     if out.exists() and not options.overwrite:
         raise StoreExistsError(f"'{out}' exists; choose another name, or add --overwrite")
-    scan = simulate_scan(**{name: getattr(options, name) for name in names})
+    ready = parser.instantiate(options)
+    chosen = {name: getattr(ready, name) for name in names}
+    if options.repeats is not None or any(options[name] for name in _SEVERAL):
+        _simulate_several(options, chosen)
+        return
+    scan = simulate_scan(**chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         write_npz(scan, out)
+    elif out.suffix == "":
+        write_ptychodus_experiment(scan, out)
     elif out.suffix == ".h5":
         write_ptychodus_training(scan, out)
     else:
         build_group_store(scan, out, overwrite=options.overwrite)
     say(f"wrote {out}: {scan.num_patterns} patterns of {scan.N} x {scan.N} px")
+
+
+def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
+    from ptychostream.datasets.store import build_group_store
+    from ptychostream.simulation import simulate_experiments
+
+    out: Path = options.out
+    if out.suffix != ".zarr":
+        raise ConfigurationError(f"'{out}' holds one experiment; several need a store, .zarr")
+    several: dict[str, Any] = {name: options[name] or [chosen[name[:-1]]] for name in _SEVERAL}
+    rest = {name: value for name, value in chosen.items() if f"{name}s" not in _SEVERAL}
+    repeats = 1 if options.repeats is None else options.repeats
+    experiments = simulate_experiments(**(several | rest), repeats=repeats)
+    scans = list(experiments.in_parallel(os.cpu_count() or 1))
+    store = build_group_store(scans, out, overwrite=options.overwrite)
+    say(
+        f"wrote {out}: {store.num_experiments} experiments, {store.num_patterns} patterns of "
+        f"{store.N} x {store.N} px"
+    )

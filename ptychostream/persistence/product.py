@@ -57,6 +57,7 @@ def write_product(
     metadata: ScanMetadata,
     losses: Sequence[float] = (),
     name: str = "ptychostream",
+    comments: str = "",
 ) -> None:
     """Write a product that ptychodus opens.
 
@@ -79,6 +80,8 @@ def write_product(
         Loss of each epoch.
     name : str
         The product's name.
+    comments : str
+        What else should be known, such as where the object comes from.
     """
     pixel, is_assumed = object_pixel_size_m(metadata, probe.shape[-1])
     height, width = obj.shape
@@ -88,9 +91,8 @@ def write_product(
     try:
         with h5py.File(partial, "w") as file:
             file.attrs["name"] = name
-            file.attrs["comments"] = (
-                "geometry assumed: the scan does not record all of it" if is_assumed else ""
-            )
+            assumed = "geometry assumed: the scan does not record all of it" if is_assumed else ""
+            file.attrs["comments"] = "\n".join(filter(None, (assumed, comments)))
             file.attrs["detector_object_distance_m"] = (
                 metadata.detector_distance_m or ASSUMED_DISTANCE_M
             )

@@ -1,149 +1,50 @@
 """Simulate a scan: object, probe and positions in; patterns of a stated dose out."""
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from ptychostream import __version__
 from ptychostream.errors import ConfigurationError
-from ptychostream.geometry import patch_corners
-from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
 from ptychostream.scan import Scan, ScanMetadata
+from ptychostream.simulation.beam import shape_beam
+from ptychostream.simulation.detector import Detector, DetectorPixels
+from ptychostream.simulation.files import is_file_name, read_object
 from ptychostream.simulation.objects import make_object
-from ptychostream.simulation.probes import make_probe
-from ptychostream.simulation.scan_patterns import make_positions
+from ptychostream.simulation.patterns import SimulatedPatterns
+from ptychostream.simulation.placement import Placement, place_scan
+from ptychostream.simulation.probes.width import effective_diameter
+from ptychostream.simulation.sampling import with_object_pixel
 
-#: Pixels between the outermost patch and the object's edge.
-MARGIN = 2
-
-
-class SimulatedPatterns:
-    """Patterns that are computed when they are read, so that a scan may exceed memory.
-
-    Between pixels the probe is shifted, not the object: the probe fades towards its edges,
-    so a Fourier shift is exact, whatever the object holds.
-
-    Parameters
-    ----------
-    obj : (H, W) complex64
-        The true object.
-    probe : (P, N, N) complex128
-        Illumination whose power is the dose.
-    positions : (M, 2) float64
-        Patch centres (x, y) in pixels.
-    seed : int, optional
-        Seed of the photon noise; None is noise-free.
-    """
-
-    random_access = True
-
-    def __init__(
-        self,
-        obj: NDArray[np.complex64],
-        probe: NDArray[np.complex128],
-        positions: NDArray[np.float64],
-        *,
-        seed: int | None,
-    ) -> None:
-        self._object = torch.as_tensor(obj)
-        self._probe = torch.as_tensor(probe)
-        self._corners, self._fractions = patch_corners(positions, probe.shape[-1])
-        self._seed = seed
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
-        edge = self._probe.shape[-1]
-        return len(self._corners), edge, edge
-
-    @cached_property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 without noise, uint32 photon counts with it."""
-        return np.dtype(np.float32 if self._seed is None else np.uint32)
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Simulate the patterns of these rows.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns; each has its own noise, whatever is read with it.
-
-        Returns
-        -------
-        (B, N, N) uint32 or float32
-            Photon counts.
-        """
-        rows = np.asarray(rows, dtype=np.int64)
-        out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        for start in range(0, len(rows), 64):
-            part = rows[start : start + 64]
-            mean = intensity(propagate_far_field(self._exit_waves(part))).numpy()
-            if self._seed is None:
-                out[start : start + 64] = mean
-            else:
-                for at, (row, rate) in enumerate(zip(part, mean, strict=True), start):
-                    out[at] = np.random.default_rng((self._seed, row)).poisson(rate)
-        return out
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N) uint32 or float32
-            A block; the last may be shorter.
-        """
-        for start in range(0, self.shape[0], length):
-            yield self.read(np.arange(start, min(start + length, self.shape[0])))
-
-    def mean_energy(self) -> float:
-        """Mean over all positions of the expected photons in a pattern.
-
-        Returns
-        -------
-        float
-            By Parseval's theorem the energy of the exit waves; no noise.
-        """
-        rows = np.arange(self.shape[0])
-        total = sum(
-            float(intensity(self._exit_waves(rows[start : start + 64])).sum())
-            for start in range(0, len(rows), 64)
-        )
-        return total / len(rows)
-
-    def _exit_waves(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        edge = self.shape[1]
-        patches = torch.stack(
-            [
-                self._object[top : top + edge, left : left + edge]
-                for top, left in self._corners[rows].tolist()
-            ]
-        )
-        shifts = torch.as_tensor(self._fractions[rows])[:, None]
-        return exit_wave(patches.to(self._probe.dtype), fourier_shift(self._probe, shifts))
+_PERFECT = Detector()
+_UNKNOWN = ScanMetadata()
 
 
 def simulate_scan(
     *,
     object: str | NDArray[np.complex64] = "dead_leaves",
     probe: str | NDArray[np.complex64] = "fresnel_zone_plate",
-    num_positions: int = 2000,
+    num_positions: int | None = None,
     N: int = 64,
-    scan_pattern: str = "jittered_raster",
+    scan_pattern: str | NDArray[np.float64] = "jittered_raster",
     step: float | None = None,
+    overlap: float | None = None,
+    drift: tuple[float, float] = (0.0, 0.0),
+    position_noise: float = 0.0,
     object_shape: tuple[int, int] | None = None,
+    object_options: dict[str, Any] | None = None,
+    probe_options: dict[str, Any] | None = None,
+    apodisation: float = 0.0,
+    mode_powers: Sequence[float] | None = None,
     nphotons: float = 1e6,
     noise: bool = True,
+    detector: Detector = _PERFECT,
+    metadata: ScanMetadata = _UNKNOWN,
     seed: int = 0,
+    device: str = "cpu",
 ) -> Scan:
     """Simulate a scan of a known object.
 
@@ -152,30 +53,56 @@ def simulate_scan(
     Parameters
     ----------
     object : str or (H, W) complex64
-        Name of an object, or its transmission.
+        Name of an object, name of a file that holds one, or its transmission.
     probe : str or (P, N, N) complex64
-        Name of a probe, or the illumination; its power is set by `nphotons`.
-    num_positions : int
-        Positions M.
+        Name of a probe, name of a file that holds one, or the illumination; its power is set by
+        `nphotons`.
+    num_positions : int, optional
+        Positions M; None is 2000, or all of a file's.
     N : int
         Edge of a pattern, in pixels.
-    scan_pattern : str
-        Name of a scan pattern.
+    scan_pattern : str or (M, 2) float64
+        Name of a scan pattern, name of a file with positions, or positions (x, y) in object
+        pixels.
     step : float, optional
         Distance of neighbouring positions, in pixels; None is N/16.
+    overlap : float, optional
+        Instead of `step`: part of the probe's effective diameter that neighbours share.
+    drift : (float, float)
+        True minus nominal position (x, y) of the last pattern, in pixels; grows evenly from 0.
+    position_noise : float
+        Standard deviation of true minus nominal coordinates, in pixels.
     object_shape : (int, int), optional
-        Shape of the object; None is the smallest that holds the scan and a small margin.
+        Shape of a named object; None is the smallest that holds the scan and a small margin.
+    object_options : dict, optional
+        Options of a named object, or `absorption` and `phase_shift` of a picture.
+    probe_options : dict, optional
+        Options of a named probe.
+    apodisation : float
+        Part of the probe's half edge over which it fades to zero.
+    mode_powers : sequence of float, optional
+        Shares of orthogonal incoherent modes in the power; None leaves the probe's modes.
     nphotons : float
-        Photons per pattern, the mean over the scan of the expected counts.
+        Photons per pattern that reach the detector, the mean over the scan of their expectation.
+        What the detector adds or loses does not count.
     noise : bool
         Whether photons are counted (Poisson), or patterns hold the expected counts.
+    detector : Detector
+        What the detector adds and loses.
+    metadata : ScanMetadata
+        Energy, distance and pixel size, for files that hold them; the object's pixel follows
+        from the other three.
     seed : int
-        Decides object, positions and noise.
+        Decides object, positions, detector faults and noise.
+    device : str
+        Where waves are computed, as torch names it. The seed gives the same bytes on one device,
+        whatever is read together; another device may round differently.
 
     Returns
     -------
     Scan
-        Counts, with the true object as object guess and the probe at its true power.
+        Counts at the true positions, with nominal ones in `positions_start`, the true object as
+        object guess and the probe at its true power.
 
     Raises
     ------
@@ -188,50 +115,127 @@ def simulate_scan(
     >>> scan.patterns.shape, scan.measurement_domain
     ((9, 16, 16), 'counts')
     """
+    _check_numbers(num_positions=num_positions, N=N, nphotons=nphotons, step=step, overlap=overlap)
+    if position_noise < 0 or not np.isfinite([position_noise, *drift]).all():
+        raise ConfigurationError(
+            f"position_noise={position_noise} and drift={tuple(drift)} must be finite pixels, and "
+            "the noise not negative"
+        )
+    if metadata.nphotons not in (None, nphotons):
+        raise ConfigurationError(
+            f"nphotons={nphotons:g} but metadata.nphotons={metadata.nphotons:g}; leave the latter"
+        )
+    rng = np.random.default_rng(seed)
+    position_rng, object_rng = rng.spawn(2)
+    displacement_rng, detector_rng = rng.spawn(2)
+    beam = shape_beam(
+        probe, N, options=probe_options, apodisation=apodisation, mode_powers=mode_powers
+    )
+    if overlap is not None:
+        step = (1 - overlap) * effective_diameter(beam)
     step = N / 16 if step is None else step
-    if num_positions < 1 or N < 8 or N % 2 or nphotons <= 0 or step <= 0:
-        raise ConfigurationError(
-            f"num_positions={num_positions}, N={N}, nphotons={nphotons:g} and step={step:g} must "
-            "be positive, and N an even number of at least 8 pixels"
-        )
-    position_rng, object_rng = np.random.default_rng(seed).spawn(2)
-    positions = make_positions(scan_pattern, num_positions, step, position_rng)
-    positions += N / 2 + MARGIN
-    needed = np.ceil(positions.max(axis=0)[::-1]).astype(int) + N // 2 + MARGIN
-    if not isinstance(object, str):
-        obj = np.asarray(object, dtype=np.complex64)
-    else:
-        obj = make_object(object, object_shape or (int(needed[0]), int(needed[1])), object_rng)
-    if obj.ndim != 2 or (np.array(obj.shape) < needed).any():
-        raise ConfigurationError(
-            f"the object is {obj.shape} px but the scan needs {tuple(needed.tolist())}"
-        )
-    beam = make_probe(probe, N) if isinstance(probe, str) else np.asarray(probe, np.complex128)
-    beam = beam.reshape(-1, *beam.shape[-2:])
-    if beam.shape[-2:] != (N, N):
-        raise ConfigurationError(f"the probe is {beam.shape[-2:]} px but N={N}")
-    beam = beam / np.sqrt(np.sum(np.abs(beam) ** 2))
-    unit = SimulatedPatterns(obj, beam, positions, seed=None)
+    placement = place_scan(
+        scan_pattern,
+        num_positions=num_positions,
+        N=N,
+        step=step,
+        drift=drift,
+        position_noise=position_noise,
+        pattern_rng=position_rng,
+        displacement_rng=displacement_rng,
+    )
+    obj = _find_object(object, placement, object_shape, object_options, object_rng)
+    perfect = DetectorPixels(_PERFECT, N, detector_rng)
+    unit = SimulatedPatterns(
+        obj, beam, placement.positions, seed=None, pixels=perfect, device=device
+    )
     beam = beam * np.sqrt(nphotons / unit.mean_energy())
+    pixels = DetectorPixels(detector, N, detector_rng)
     description = {
-        "simulated": {
-            "object": object if isinstance(object, str) else "array",
-            "probe": probe if isinstance(probe, str) else "array",
-            "scan_pattern": scan_pattern,
-            "step": step,
-            "nphotons": nphotons,
-            "noise": noise,
-            "seed": seed,
-        }
+        "object": object if isinstance(object, str) else "array",
+        "object_options": object_options,
+        "probe": probe if isinstance(probe, str) else "array",
+        "probe_options": probe_options,
+        "apodisation": apodisation,
+        "mode_powers": None if mode_powers is None else list(mode_powers),
+        "scan_pattern": scan_pattern if isinstance(scan_pattern, str) else "array",
+        "step": step,
+        "overlap": overlap,
+        "drift": list(drift),
+        "position_noise": position_noise,
+        "nphotons": nphotons,
+        "noise": noise,
+        "detector": asdict(detector),
+        "seed": seed,
+        "device": device,
+        "version": __version__,
     }
     return Scan(
         name="simulated scan",
-        patterns=SimulatedPatterns(obj, beam, positions, seed=seed if noise else None),
+        patterns=SimulatedPatterns(
+            obj,
+            beam,
+            placement.positions,
+            seed=seed if noise else None,
+            pixels=pixels,
+            device=device,
+        ),
         measurement_domain="counts",
-        positions=positions,
+        positions=placement.positions,
+        positions_start=placement.nominal,
         probe=beam.astype(np.complex64),
         object_guess=obj,
-        scan_index=np.arange(num_positions),
-        metadata=ScanMetadata(nphotons=nphotons),
-        provenance=description,
+        scan_index=np.arange(len(placement.positions)),
+        bad_pixels=pixels.bad_pixels,
+        metadata=replace(with_object_pixel(metadata, N), nphotons=nphotons),
+        provenance={"simulated": description},
     )
+
+
+def _check_numbers(
+    *,
+    num_positions: int | None,
+    N: int,
+    nphotons: float,
+    step: float | None,
+    overlap: float | None,
+) -> None:
+    positive = {"num_positions": num_positions, "N": N, "nphotons": nphotons, "step": step}
+    given = {name: value for name, value in positive.items() if value is not None}
+    if N < 8 or N % 2 or not all(np.isfinite(value) and value > 0 for value in given.values()):
+        listed = ", ".join(f"{name}={value:g}" for name, value in given.items())
+        raise ConfigurationError(
+            f"{listed} must be positive, and N an even number of at least 8 pixels"
+        )
+    if overlap is not None and step is not None:
+        raise ConfigurationError(f"step={step:g} and overlap={overlap:g}: give only one of them")
+    if overlap is not None and not 0 <= overlap < 1:
+        raise ConfigurationError(f"overlap={overlap:g} must be in [0, 1)")
+
+
+def _find_object(
+    source: str | NDArray[np.complex64],
+    placement: Placement,
+    shape: tuple[int, int] | None,
+    options: dict[str, Any] | None,
+    rng: np.random.Generator,
+) -> NDArray[np.complex64]:
+    is_named = isinstance(source, str) and not is_file_name(source)
+    if shape is not None and not is_named:
+        raise ConfigurationError(
+            f"object_shape={tuple(shape)} is for named objects; a given one has its own shape"
+        )
+    if isinstance(source, str) and is_named:
+        obj = make_object(source, shape or placement.needed, rng, options)
+    elif isinstance(source, str):
+        obj = read_object(source, options or {})
+    elif options:
+        raise ConfigurationError("object_options are for objects that are named or pictures")
+    else:
+        obj = np.asarray(source, dtype=np.complex64)
+    if obj.ndim != 2 or (np.array(obj.shape) < placement.needed).any():
+        raise ConfigurationError(
+            f"the object is {obj.shape} px but the scan needs {placement.needed}; scan fewer "
+            "positions, or give a larger object"
+        )
+    return obj

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import patch_corners
+from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
 from ptychostream.simulation.objects import OBJECTS, make_object
 from ptychostream.simulation.probes import PROBES
 from ptychostream.simulation.scan_patterns import SCAN_PATTERNS
@@ -105,3 +108,32 @@ def test_scan_patterns_have_the_asked_distance(name):
 def test_impossible_scans_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         ps.simulate_scan(**({"num_positions": 9, "N": 16} | options))
+
+
+def test_patterns_are_those_of_the_models_physics():
+    scan = ps.simulate_scan(num_positions=9, N=32, noise=False, mode_powers=[3, 2, 1], seed=4)
+    corners, fractions = patch_corners(scan.positions, 32)
+    patches = np.stack([scan.object_guess[r : r + 32, c : c + 32] for r, c in corners])
+    probes = fourier_shift(torch.as_tensor(scan.probe), torch.as_tensor(fractions)[:, None])
+    expected = intensity(propagate_far_field(exit_wave(torch.as_tensor(patches), probes)))
+    np.testing.assert_allclose(
+        scan.patterns.read(np.arange(9)), expected, rtol=1e-3, atol=1e-5 * float(expected.max())
+    )
+
+
+def test_energy_is_conserved_between_object_and_detector():
+    obj = np.full((80, 80), 0.5 * np.exp(0.3j), np.complex64)
+    scan = ps.simulate_scan(object=obj, num_positions=16, N=32, noise=False, nphotons=1e5)
+    energy = scan.patterns.read(np.arange(16)).sum(axis=(1, 2))
+    np.testing.assert_allclose(energy, 1e5, rtol=1e-5)
+    assert 0.25 * np.sum(np.abs(scan.probe) ** 2) == pytest.approx(1e5, rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_gives_the_same_patterns():
+    cpu, gpu = (
+        ps.simulate_scan(num_positions=300, N=32, noise=False, device=d) for d in ("cpu", "cuda")
+    )
+    rows = np.arange(300)
+    np.testing.assert_allclose(gpu.patterns.read(rows), cpu.patterns.read(rows), rtol=1e-5)

@@ -2,10 +2,12 @@
 
 Keys: `xcoords`, `ycoords` (M,) in object pixels; `diff3d` (M, N, N), also accepted as
 `diffraction`; `probeGuess` (N, N), (P, N, N) or (N, N, 1); optional `objectGuess` (H, W),
-`scan_index` (M,), `xcoords_start`, `ycoords_start` (M,), `bad_pixels` (N, N) and
-`measurement_domain`, which says whether `diff3d` holds counts or amplitude.
+`scan_index` (M,), `xcoords_start`, `ycoords_start` (M,), `bad_pixels` (N, N),
+`measurement_domain`, which says whether `diff3d` holds counts or amplitude, and `provenance`, the
+scan's origin as JSON text.
 """
 
+import json
 import logging
 import os
 import zipfile
@@ -100,6 +102,7 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
         scan_index=None if scan_index is None else scan_index.astype(np.int64),
         bad_pixels=None if bad_pixels is None else bad_pixels.astype(bool),
         provenance={
+            **_origin(members),
             "format": "npz",
             "file": path.name,
             "bytes": path.stat().st_size,
@@ -128,6 +131,7 @@ def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
         "ycoords": scan.positions[:, 1],
         "probeGuess": scan.probe[0] if len(scan.probe) == 1 else scan.probe,
         "measurement_domain": np.array(scan.measurement_domain),
+        "provenance": np.array(json.dumps(scan.provenance)),
     }
     if scan.positions_start is not None:
         arrays["xcoords_start"] = scan.positions_start[:, 0]
@@ -174,6 +178,17 @@ def _read_positions(members: NpzMembers, x_key: str, y_key: str) -> NDArray[np.f
             f"'{members.path}': '{x_key}' has {len(x)} values but '{y_key}' has {len(y)}"
         )
     return np.stack([x, y], axis=1)
+
+
+def _origin(members: NpzMembers) -> dict[str, Any]:
+    if "provenance" not in members:
+        return {}
+    try:
+        return dict(json.loads(str(members.read("provenance"))))
+    except (ValueError, TypeError) as error:
+        raise DataContractError(
+            f"'{members.path}': 'provenance' is not a JSON mapping ({error}); remove it"
+        ) from error
 
 
 def _optional(members: NpzMembers, key: str) -> NDArray[Any] | None:

@@ -4,6 +4,7 @@ That is a folder of `diffraction.h5` and `product.h5`, or a product that carries
 `/raw_data`.
 """
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
             index = np.arange(shape[0]) if "indexes" not in file else np.asarray(file["indexes"])
             bad = np.asarray(file["bad_pixels"][:], bool) if "bad_pixels" in file else None
             detector = data.attrs.get("detector_pixel_width_m")
-    except (OSError, KeyError) as error:
+            origin = json.loads(file.attrs.get("provenance", "{}"))
+    except (OSError, KeyError, json.JSONDecodeError) as error:
         raise DataContractError(f"'{stack}' can't be read: {error}; copy it again") from error
     if len(index) != shape[0]:
         raise DataContractError(f"'{stack}' has {shape[0]} patterns but {len(index)} indexes")
@@ -112,6 +114,7 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
             object_pixel_size_m=float(pixel[0]),
         ),
         provenance={
+            **origin,
             "format": "ptychodus product",
             "file": stack.name,
             "product": product.name,

@@ -6,6 +6,7 @@ Datasets: `patterns` (M, N, N) counts, `bad_pixels` (N, N), `probe` (P, N, N), `
 position between the two middle pixels of its patch, half a pixel before ours.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,15 @@ def read_ptychodus_training(
             source = Hdf5Patterns(path, "patterns", patterns.shape, patterns.dtype)
             guess = np.asarray(file["object"][:], np.complex64) if "object" in file else None
             bad = np.asarray(file["bad_pixels"][:], bool) if "bad_pixels" in file else None
+            origin = json.loads(file.attrs.get("provenance", "{}"))
             metadata = ScanMetadata(
                 energy_eV=_scalar(file, "photon_energy_eV"),
                 detector_distance_m=_scalar(file, "detector_object_distance_m"),
                 object_pixel_size_m=_scalar(file, "object_pixel_width_m"),
             )
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, DataContractError):
+            raise
         raise DataContractError(f"'{path}' can't be read: {error}; copy it again") from error
     return Scan(
         name=f"'{path}'",
@@ -99,7 +103,7 @@ def read_ptychodus_training(
         object_guess=guess,
         bad_pixels=bad,
         metadata=metadata,
-        provenance={"format": "ptychodus training", "file": path.name},
+        provenance={**origin, "format": "ptychodus training", "file": path.name},
     )
 
 
@@ -151,6 +155,7 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
                 ("photon_energy_eV", known.energy_eV),
             ):
                 file[key] = np.nan if value is None else value
+            file.attrs["provenance"] = json.dumps(scan.provenance)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""Objects, probes and positions that lie in files."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
+from ptychostream.simulation.objects.texture import stretched, transmission
+
+_HDF5 = (".h5", ".hdf5")
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_TABLES = (".csv", ".txt")
+#: ptychodus puts a position between a patch's two middle pixels, half a pixel before ours.
+_HALF_PIXEL = 0.5
+
+
+def is_file_name(name: str) -> bool:
+    """Say whether a name is one of a file, rather than a key of a registry.
+
+    Parameters
+    ----------
+    name : str
+        What the user wrote.
+
+    Returns
+    -------
+    bool
+        True where it has an ending.
+    """
+    return Path(name).suffix != ""
+
+
+def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex64]:
+    """Read an object from an array, an image, or a ptychodus file.
+
+    Parameters
+    ----------
+    path : str or Path
+        `.npy`; `.npz` with `objectGuess`; `.h5` with `object`, as ptychodus's products and
+        training data; or a picture, whose grey values are a thickness.
+    options : dict
+        `absorption` and `phase_shift` of a picture's material.
+
+    Returns
+    -------
+    (H, W) complex64
+        Transmission.
+
+    Raises
+    ------
+    DataContractError
+        If the file holds no object.
+    ConfigurationError
+        If options are given for a file that holds the transmission itself.
+    """
+    path = _existing(path)
+    if path.suffix.lower() in _IMAGES:
+        from skimage.io import imread
+
+        grey = np.asarray(imread(path, as_gray=True), dtype=np.float64)
+        thickness = stretched(grey)
+        return transmission(thickness, thickness, **options)
+    if options:
+        raise ConfigurationError(
+            f"'{path}' holds the transmission itself; object_options are for pictures"
+        )
+    values = _read(path, "objectGuess", "object")
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise DataContractError(
+            f"'{path}': the object is {values.shape}, expected (H, W); only thin objects of one "
+            "layer can be simulated"
+        )
+    return values.astype(np.complex64)
+
+
+def read_probe(path: str | Path) -> NDArray[np.complex128]:
+    """Read a probe from an array or a ptychodus file.
+
+    Parameters
+    ----------
+    path : str or Path
+        `.npy`; `.npz` with `probeGuess`; or `.h5` with `probe`.
+
+    Returns
+    -------
+    (P, N, N) complex128
+        Incoherent modes; the first of coherent modes, where a product holds several.
+
+    Raises
+    ------
+    DataContractError
+        If the file holds no probe.
+    """
+    path = _existing(path)
+    values = _read(path, "probeGuess", "probe")
+    if values.ndim == 4:
+        values = values[0]
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3:
+        raise DataContractError(f"'{path}': the probe is {values.shape}, expected (P, N, N)")
+    return values.astype(np.complex128)
+
+
+def read_positions(path: str | Path) -> NDArray[np.float64]:
+    """Read scan positions.
+
+    Parameters
+    ----------
+    path : str or Path
+        `.npy` (M, 2); `.npz` with `xcoords` and `ycoords`; `.csv` or `.txt` with two columns;
+        or `.h5` of ptychodus, whose half pixel is added.
+
+    Returns
+    -------
+    (M, 2) float64
+        Positions (x, y) in object pixels.
+
+    Raises
+    ------
+    DataContractError
+        If the file holds no positions, or not two columns of finite numbers.
+    """
+    path = _existing(path)
+    if path.suffix == ".npy":
+        values = np.load(path, allow_pickle=False)
+    elif path.suffix in _TABLES:
+        try:
+            delimiter = "," if path.suffix == ".csv" else None
+            values = np.loadtxt(path, delimiter=delimiter, ndmin=2)
+        except ValueError as error:
+            raise DataContractError(f"'{path}' is no table of numbers: {error}") from error
+    elif path.suffix == ".npz":
+        columns = [_read(path, key, key) for key in ("xcoords", "ycoords")]
+        values = np.stack(columns, axis=1)
+    elif path.suffix in _HDF5:
+        values = _ptychodus_positions(path)
+    else:
+        raise _unknown(path, ".npy, .npz, .csv, .txt or .h5")
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
+        raise DataContractError(
+            f"'{path}': positions are {values.shape}, expected (M, 2) finite numbers"
+        )
+    return values
+
+
+def _ptychodus_positions(path: Path) -> NDArray[np.float64]:
+    with h5py.File(path, "r") as file:
+        if "probe_position_x_px" in file:
+            axes = [file[f"probe_position_{axis}_px"][:] for axis in "xy"]
+        elif "probe_position_x_m" in file and "object" in file:
+            target = file["object"]
+            axes = []
+            for axis, size, length in (
+                ("x", "width", target.shape[-1]),
+                ("y", "height", target.shape[-2]),
+            ):
+                metres = file[f"probe_position_{axis}_m"][:] - target.attrs[f"center_{axis}_m"]
+                axes.append(metres / target.attrs[f"pixel_{size}_m"] + (length - 1) / 2)
+        else:
+            raise DataContractError(f"'{path}' holds no positions; it holds {', '.join(file)}")
+    return np.stack(axes, axis=1) + _HALF_PIXEL
+
+
+def _read(path: Path, npz_key: str, hdf5_key: str) -> NDArray[Any]:
+    key, found = npz_key, ()
+    if path.suffix == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            if key in archive:
+                return np.asarray(archive[key])
+            found = tuple(archive)
+    elif path.suffix in _HDF5:
+        key = hdf5_key
+        with h5py.File(path, "r") as file:
+            if key in file:
+                return np.asarray(file[key][()])
+            found = tuple(file)
+    else:
+        raise _unknown(path, ".npy, .npz or .h5, and for objects a picture")
+    raise DataContractError(f"'{path}' lacks {key!r}; it holds {', '.join(found) or 'nothing'}")
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"no file '{path}'")
+    return path
+
+
+def _unknown(path: Path, endings: str) -> ConfigurationError:
+    return ConfigurationError(f"'{path}' must end in {endings}")

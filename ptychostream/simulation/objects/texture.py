@@ -1,0 +1,132 @@
+"""Turn projected thickness into transmission: absorption and phase shift in physical terms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ConfigurationError
+
+#: Draws a thickness from 0 to 1.
+ThicknessFunction = Callable[..., NDArray[np.float64]]
+
+
+def transmission(
+    absorbing: NDArray[np.float64],
+    refracting: NDArray[np.float64],
+    *,
+    absorption: tuple[float, float] = (0.0, 0.3),
+    phase_shift: tuple[float, float] = (0.0, -0.8),
+) -> NDArray[np.complex64]:
+    """Let light through a material of given thickness (Beer-Lambert).
+
+    Parameters
+    ----------
+    absorbing : (H, W) float64
+        Thickness that absorbs, from 0 to 1.
+    refracting : (H, W) float64
+        Thickness that shifts the phase, from 0 to 1; the same array for a single material.
+    absorption : (float, float)
+        Part of the intensity that is absorbed where the thickness is 0 and 1.
+    phase_shift : (float, float)
+        Phase of the transmission where the thickness is 0 and 1, in radians; matter advances
+        the phase of X-rays, which is negative here.
+
+    Returns
+    -------
+    (H, W) complex64
+        Transmission, amplitude √(1 - absorption).
+
+    Raises
+    ------
+    ConfigurationError
+        If an absorption is not in [0, 1).
+    """
+    if not all(0 <= part < 1 for part in absorption):
+        raise ConfigurationError(f"absorption={tuple(absorption)} must lie in [0, 1)")
+    thin, thick = (np.log1p(-part) / 2 for part in absorption)
+    exponent = thin + (thick - thin) * absorbing
+    phase = phase_shift[0] + (phase_shift[1] - phase_shift[0]) * refracting
+    return np.exp(exponent + 1j * phase).astype(np.complex64)
+
+
+@dataclass(frozen=True)
+class Texture:
+    """An object function made of a thickness function.
+
+    Attributes
+    ----------
+    thickness : callable
+        Takes a shape, a random generator and options; returns a thickness from 0 to 1.
+    structure : str
+        `linked` where amplitude and phase show the same material, `independent` where they are
+        drawn separately, so that neither can be guessed from the other.
+    """
+
+    thickness: ThicknessFunction
+    structure: Literal["linked", "independent"] = "independent"
+
+    def __call__(
+        self,
+        shape: tuple[int, int],
+        rng: np.random.Generator,
+        *,
+        absorption: tuple[float, float] = (0.0, 0.3),
+        phase_shift: tuple[float, float] = (0.0, -0.8),
+        structure: Literal["linked", "independent"] | None = None,
+        **options: Any,
+    ) -> NDArray[np.complex64]:
+        """Draw an object.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows H and columns W.
+        rng : numpy.random.Generator
+            Source of randomness.
+        absorption : (float, float)
+            Part of the intensity that is absorbed where the thickness is 0 and 1.
+        phase_shift : (float, float)
+            Phase where the thickness is 0 and 1, in radians.
+        structure : str, optional
+            `linked` or `independent`; None is this object's usual one.
+        **options
+            Of the thickness function.
+
+        Returns
+        -------
+        (H, W) complex64
+            Transmission.
+
+        Raises
+        ------
+        ConfigurationError
+            If `structure` is neither.
+        """
+        chosen = self.structure if structure is None else structure
+        if chosen not in ("linked", "independent"):
+            raise ConfigurationError(f"structure={structure!r} must be 'linked' or 'independent'")
+        absorbing = self.thickness(shape, rng, **options)
+        refracting = absorbing
+        if chosen == "independent":
+            refracting = self.thickness(shape, rng, **options)
+        return transmission(absorbing, refracting, absorption=absorption, phase_shift=phase_shift)
+
+
+def stretched(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stretch an image to the range from 0 to 1.
+
+    Parameters
+    ----------
+    image : (H, W) float64
+        Any values.
+
+    Returns
+    -------
+    (H, W) float64
+        Least value 0, largest 1; all 0 where the image is even.
+    """
+    low, high = float(image.min()), float(image.max())
+    return np.zeros_like(image) if high == low else (image - low) / (high - low)
