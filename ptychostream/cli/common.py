@@ -29,7 +29,12 @@ def make_parser(command: str, description: str) -> ArgumentParser:
     jsonargparse.ArgumentParser
         The parser.
     """
-    parser = ArgumentParser(prog=f"ptychostream {command}", description=description)
+    parser = ArgumentParser(
+        prog=f"ptychostream {command}",
+        # Listing every option above each error would bury the error.
+        usage=f"ptychostream {command} [--help] [options]",
+        description=description,
+    )
     parser.add_argument("--config", action="config", help="YAML file with options")
     parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
     parser.add_argument("--verbose", action="store_true", help="say everything")

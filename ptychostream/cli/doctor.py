@@ -65,8 +65,17 @@ def report() -> list[tuple[str, str]]:
         if util.find_spec(module) is None:
             found.append((module, f"not installed ({purpose}): {remedy}"))
         else:
-            found.append((module, f"{metadata.version(module)} ({purpose})"))
+            found.append((module, f"{_version(module)} ({purpose})"))
     return found
+
+
+def _version(module: str) -> str:
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        # Some modules come with a package of another name.
+        names = metadata.packages_distributions().get(module, [])
+        return f"in {', '.join(names)}" if names else "installed"
 
 
 def _devices() -> str:

@@ -28,25 +28,19 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("store", type=Path, help="the store")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--validation", type=Path, help="store that the loss is watched on")
-    # Where the data lie and where results go are said above.
-    given = {"train_data_file", "test_data_file", "output_dir", "backend", "n_images"}
-    parser.add_class_arguments(TrainingConfig, None, skip=given, fail_untyped=True)
+    parser.add_class_arguments(TrainingConfig, None, fail_untyped=True)
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
+    parser.set_defaults({"model.N": None, "backend": "pytorch"})
     options = parse(parser, expand_aliases("train", words))
-    store = open_group_store(options.store)
-    if not any(word.startswith("--model.N") for word in words) and not options.config:
-        options.model.N = store.N
+    # What the command line says of data and results counts, whatever a YAML file says.
+    options.train_data_file, options.output_dir = options.store, options.out
+    options.test_data_file = options.validation or options.test_data_file
+    if options.model.N is None:
+        options.model.N = open_group_store(options.store).N
     ready = parser.instantiate(options)
-    names = [item.name for item in fields(TrainingConfig) if item.name not in given]
-    chosen = {name: getattr(ready, name) for name in names}
     out: Path = options.out
-    config = TrainingConfig(
-        **chosen,
-        train_data_file=options.store,
-        test_data_file=options.validation,
-        output_dir=out,
-        backend="pytorch",
-    )
+    chosen = {item.name: getattr(ready, item.name) for item in fields(TrainingConfig)}
+    config = TrainingConfig(**chosen)
     train_into(config, ready.execution, out)
 
 

@@ -68,6 +68,14 @@ def test_the_configuration_that_was_used_trains_again(tmp_path):
     assert used.subsample_seed == 4
     execution = ps.config.read_yaml(ps.PyTorchExecutionConfig, tmp_path / "a" / "execution.yaml")
     assert execution.learning_rate == 2e-3
+    again = "train s.zarr -o b --config a/config.yaml --execution a/execution.yaml"
+    assert main(again.split()) == 0
+    first, second = (ps.load_bundle(folder) for folder in "ab")
+    for name, value in first.model.state_dict().items():
+        assert (value == second.model.state_dict()[name]).all()
+    assert main("train s.zarr -o c --config a/config.yaml --nepochs 2".split()) == 0
+    changed = ps.load_bundle("c").config
+    assert (changed.nepochs, changed.subsample_seed) == (2, 4)
 
 
 @pytest.mark.parametrize("ending", ["npz", "h5"])

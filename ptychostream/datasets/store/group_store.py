@@ -227,7 +227,7 @@ class GroupStore:
 
     def groups(
         self,
-        gridsize: int = 1,
+        gridsize: int = 2,
         neighbor_count: int = 7,
         *,
         num_groups: int | None = None,
