@@ -15,13 +15,10 @@ _REQUIRED = ("torch", "lightning", "tensordict", "zarr", "numcodecs", "h5py", "h
 
 #: Optional modules: what they are for, and the extra that installs them.
 _OPTIONAL = {
-    "zarrs": ("faster decoding of stores", "pip install zarrs"),
     "ptychodus": ("desktop and batch application", "pip install 'ptychostream[ptychodus]'"),
     "tensorflow": ("TensorFlow backend", "pip install 'ptychostream[tensorflow]'"),
     "tensorboard": ("logging", "pip install 'ptychostream[tensorboard]'"),
     "mlflow": ("logging", "pip install 'ptychostream[mlflow]'"),
-    "distributed": ("building on a cluster", "pip install 'ptychostream[dask]'"),
-    "s3fs": ("stores in object storage", "pip install 'ptychostream[s3]'"),
 }
 
 
