@@ -73,13 +73,8 @@ def reconstruct(
         If the store does not fit the model, or holds several experiments and none was chosen.
     """
     execution = execution or PyTorchExecutionConfig()
-    experiment = _choose_experiment(store, experiment)
+    experiment = choose_experiment(bundle, store, experiment)
     config = bundle.config
-    if store.N != config.model.N:
-        raise DataContractError(
-            f"'{store.path}' has patterns of {store.N} px but the model was made for "
-            f"{config.model.N} px; use a model of that size"
-        )
     if refine_passes < 0:
         raise ConfigurationError(f"refine_passes={refine_passes} must be at least 0")
     device = choose_device(execution.accelerator)
@@ -199,7 +194,33 @@ def choose_device(accelerator: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _choose_experiment(store: GroupStore, experiment: int | None) -> int:
+def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | None) -> int:
+    """Find the experiment to reconstruct, and check that the model fits it.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The model.
+    store : GroupStore
+        The data.
+    experiment : int, optional
+        Which experiment; None is the only one.
+
+    Returns
+    -------
+    int
+        The experiment.
+
+    Raises
+    ------
+    DataContractError
+        If there are several and none was chosen, or the patterns have another size.
+    """
+    if store.N != bundle.config.model.N:
+        raise DataContractError(
+            f"'{store.path}' has patterns of {store.N} px but the model was made for "
+            f"{bundle.config.model.N} px; use a model of that size"
+        )
     if experiment is None and store.num_experiments > 1:
         raise DataContractError(
             f"'{store.path}' holds {store.num_experiments} experiments; choose one: experiment=0"

@@ -4,6 +4,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
@@ -80,12 +81,7 @@ def train(
     """
     execution = execution or PyTorchExecutionConfig()
     check_supported(config, execution)
-    for data in (store, validation):
-        if data is not None and data.N != config.model.N:
-            raise DataContractError(
-                f"'{data.path}' has patterns of {data.N} px but model.N={config.model.N}; "
-                f"set N to {data.N}"
-            )
+    check_data(config, store, validation)
     seed = config.subsample_seed or 0
     model = initial_model(config, store, seed=seed)
     scales = scales_of(store, config.nphotons)
@@ -112,6 +108,41 @@ def train(
         probe_guess=store.probe,
         history=history,
     )
+
+
+def check_data(
+    config: TrainingConfig, store: GroupStore, validation: GroupStore | None = None
+) -> None:
+    """Refuse stores that a network can't be trained on.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is to be trained.
+    store : GroupStore
+        The data.
+    validation : GroupStore, optional
+        Data that the loss is to be watched on.
+
+    Raises
+    ------
+    DataContractError
+        If patterns have another size than the network, or too few neighbours fill a group.
+    """
+    for data in (store, validation):
+        if data is None:
+            continue
+        if data.N != config.model.N:
+            raise DataContractError(
+                f"'{data.path}' has patterns of {data.N} px but model.N={config.model.N}; "
+                f"set N to {data.N}"
+            )
+        smallest = int(np.bincount(data.experiment_id).min())
+        if smallest < config.model.group_size:
+            raise DataContractError(
+                f"'{data.path}' has an experiment of {smallest} positions, which cannot fill "
+                f"groups of {config.model.group_size}; use a smaller gridsize"
+            )
 
 
 def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> PtychoPINN:

@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses, draw_object
-    from ptychostream.inference import reconstruct
+    from ptychostream.inference import choose_experiment, reconstruct
     from ptychostream.persistence import load_bundle
     from ptychostream.persistence.product import object_pixel_size_m
     from ptychostream.persistence.result import save_result
@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> None:
     options = parse(parser, expand_aliases("reconstruct", words))
     execution = parser.instantiate(options).execution
     bundle, store = load_bundle(options.model_path), open_group_store(options.store)
+    choose_experiment(bundle, store, options.experiment)
     out: Path = options.out
     log_to(out, "reconstruct.log")
     result = reconstruct(

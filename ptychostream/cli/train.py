@@ -60,13 +60,14 @@ def train_into(config: TrainingConfig, execution: PyTorchExecutionConfig, out: P
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses
     from ptychostream.persistence import save_bundle
-    from ptychostream.training import check_supported, train
+    from ptychostream.training import check_data, check_supported, train
 
     check_supported(config, execution)
     assert config.train_data_file is not None
     store = open_group_store(config.train_data_file)
     held_out = config.test_data_file
     validation = None if held_out is None else open_group_store(held_out)
+    check_data(config, store, validation)
     log_to(out, "train.log")
     write_yaml(config, out / "config.yaml")
     write_yaml(execution, out / "execution.yaml")

@@ -69,6 +69,8 @@ def fit(
                 mode=execution.checkpoint_mode,
                 save_top_k=execution.checkpoint_save_top_k,
                 save_last=True,
+                # A run takes the place of an earlier one in the same folder.
+                enable_version_counter=False,
             )
         )
     with _quiet_lightning():

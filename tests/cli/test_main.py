@@ -163,6 +163,26 @@ def test_impossible_configurations_are_refused_before_anything_is_written(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
 
 
+def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, capsys):
+    assert main("simulate s.zarr --num_positions 36 --N 16 --step 2".split()) == 0
+    assert main("simulate few.zarr --num_positions 3 --N 16".split()) == 0
+    assert main(["train", "s.zarr", "-o", "a", "--model.architecture", "unrolled", *SMALL]) == 0
+    assert main("simulate big.zarr --num_positions 4 --N 32".split()) == 0
+    before = {path.name for path in tmp_path.iterdir()}
+    for line in (
+        "train s.zarr -o run --model.N 32 --model.architecture unrolled",
+        "train few.zarr -o run --model.gridsize 2 --model.architecture unrolled",
+        "reconstruct big.zarr --model_path a -o result",
+        "reconstruct s.zarr --model_path a -o result --experiment 4",
+    ):
+        assert main(line.split()) == 1, line
+    assert {path.name for path in tmp_path.iterdir()} == before
+    # A second run in the same folder takes the place of the first.
+    assert main(["train", "s.zarr", "-o", "a", "--model.architecture", "unrolled", *SMALL]) == 0
+    kept = sorted(path.name for path in (tmp_path / "a" / "checkpoints").iterdir())
+    assert kept == ["best-epoch=0.ckpt", "last.ckpt"]
+
+
 def test_debug_shows_where_an_error_comes_from():
     with pytest.raises(FileNotFoundError):
         main(["verify", "none.zarr", "--debug"])
