@@ -1,8 +1,9 @@
 """One ptychographic scan, lazily read and checked once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +14,60 @@ from ptychostream.geometry import check_extent
 MeasurementDomain = Literal["counts", "amplitude"]
 
 
-class PatternSource(Protocol):
+class PatternSource(ABC):
     """Patterns that are read in blocks, from wherever they lie.
 
     Attributes
     ----------
-    shape : (int, int, int)
-        M, N, N.
-    dtype : numpy.dtype
-        As measured.
     random_access : bool
-        Whether `read` costs no more for scattered rows than for consecutive ones.
+        Whether any rows can be read without reading those before them.
     """
 
+    random_access: bool = True
+
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """M, N, N."""
 
     @property
+    @abstractmethod
     def dtype(self) -> np.dtype[Any]:
         """Data type as measured."""
 
-    @property
-    def random_access(self) -> bool:
-        """Whether any rows can be read without reading those before them."""
-
+    @abstractmethod
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order."""
+        """Read some patterns.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            The patterns, in this order.
+        """
 
     def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order, `length` at a time."""
+        """Iterate over all patterns in acquisition order.
+
+        Parameters
+        ----------
+        length : int
+            Patterns per block.
+
+        Yields
+        ------
+        (B, N, N)
+            A block; the last may be shorter.
+        """
+        for start in range(0, self.shape[0], length):
+            yield self.read(np.arange(start, min(start + length, self.shape[0])))
 
 
-class ArrayPatterns:
+class ArrayPatterns(PatternSource):
     """Patterns that are an array, in memory or memory-mapped.
 
     Parameters
@@ -53,8 +75,6 @@ class ArrayPatterns:
     array : (M, N, N)
         The patterns.
     """
-
-    random_access = True
 
     def __init__(self, array: NDArray[Any]) -> None:
         self._array = array
@@ -84,22 +104,6 @@ class ArrayPatterns:
             A copy.
         """
         return np.asarray(self._array[rows])
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
-        for start in range(0, len(self._array), length):
-            yield np.asarray(self._array[start : start + length])
 
 
 @dataclass(frozen=True, kw_only=True)

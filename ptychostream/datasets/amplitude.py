@@ -12,7 +12,7 @@ from ptychostream.scan import MeasurementDomain, PatternSource
 _BLOCK = 256
 
 
-class AmplitudePatterns:
+class AmplitudePatterns(PatternSource):
     """Amplitudes, the square root of counts, of any source; readable by row.
 
     Parameters
@@ -23,9 +23,6 @@ class AmplitudePatterns:
         What the source holds: `counts` or `amplitude`.
     """
 
-    random_access = True
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-
     def __init__(self, source: PatternSource, domain: MeasurementDomain) -> None:
         self._source, self._domain = source, domain
 
@@ -33,6 +30,11 @@ class AmplitudePatterns:
     def shape(self) -> tuple[int, int, int]:
         """M, N, N."""
         return self._source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32."""
+        return np.dtype(np.float32)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the amplitudes of these rows, in this order.

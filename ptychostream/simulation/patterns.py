@@ -1,6 +1,5 @@
 """Patterns that are computed when they are read."""
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import patch_corners
 from ptychostream.physics import exit_wave, intensity, propagate_far_field
+from ptychostream.scan import PatternSource
 from ptychostream.simulation.detector import DetectorPixels
 
 #: Waves that are propagated together. Eight of 64 x 64 px stay in a core's cache, which makes
@@ -18,7 +18,7 @@ from ptychostream.simulation.detector import DetectorPixels
 _BLOCK = {"cpu": 8, "gpu": 256}
 
 
-class SimulatedPatterns:
+class SimulatedPatterns(PatternSource):
     """Patterns that are computed when they are read, so that a scan may exceed memory.
 
     Between pixels the probe is shifted, not the object: the probe fades towards its edges,
@@ -44,8 +44,6 @@ class SimulatedPatterns:
     ConfigurationError
         If there is no such device.
     """
-
-    random_access = True
 
     def __init__(
         self,
@@ -107,22 +105,6 @@ class SimulatedPatterns:
                 rng = np.random.default_rng((self._seed, row))
                 out[at] = self._pixels.cut(rng.poisson(rate))
         return out
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N) unsigned integer or float32
-            A block; the last may be shorter.
-        """
-        for start in range(0, self.shape[0], length):
-            yield self.read(np.arange(start, min(start + length, self.shape[0])))
 
     def mean_energy(self) -> float:
         """Mean over all positions of the photons that reach the detector in a pattern.

@@ -1,6 +1,5 @@
 """Patterns in an HDF5 dataset, read in blocks."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DataContractError
+from ptychostream.scan import PatternSource
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -32,7 +32,7 @@ def is_hdf5(path: Path) -> bool:
         return stream.read(len(_SIGNATURE)) == _SIGNATURE
 
 
-class Hdf5Patterns:
+class Hdf5Patterns(PatternSource):
     """Patterns in an HDF5 dataset; the file is open only while it is read.
 
     Datasets by external links and virtual datasets over several files are read as HDF5 resolves
@@ -113,19 +113,3 @@ class Hdf5Patterns:
                 "and see that its compression filter is installed"
             ) from error
         return np.asarray(block)[inverse]
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
-        for start in range(0, self._shape[0], length):
-            yield self.read(np.arange(start, min(start + length, self._shape[0])))

@@ -1,15 +1,16 @@
 """Patterns that lie uncompressed in a file, memory-mapped in place."""
 
 import mmap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.scan import PatternSource
 
-class MappedPatterns:
+
+class MappedPatterns(PatternSource):
     """Patterns that lie uncompressed in a file, memory-mapped in place.
 
     The pages of each read are given back to the system, so that reading a large file does
@@ -26,8 +27,6 @@ class MappedPatterns:
     offset : int
         Byte at which the values begin.
     """
-
-    random_access = True
 
     def __init__(
         self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int = 0
@@ -63,19 +62,3 @@ class MappedPatterns:
         if base is not None and hasattr(base, "madvise"):
             base.madvise(mmap.MADV_DONTNEED)
         return out
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
-        for start in range(0, self._shape[0], length):
-            yield self.read(np.arange(start, min(start + length, self._shape[0])))

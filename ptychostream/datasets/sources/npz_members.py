@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.mapped_patterns import MappedPatterns
 from ptychostream.errors import DataContractError
+from ptychostream.scan import PatternSource
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class NpzMembers:
             raise self._damaged(name, error) from error
 
 
-class StreamedPatterns:
+class StreamedPatterns(PatternSource):
     """Patterns of a compressed member: read from the first to the last.
 
     Parameters

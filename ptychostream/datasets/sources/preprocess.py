@@ -150,7 +150,7 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     )
 
 
-class ChangedPatterns:
+class ChangedPatterns(PatternSource):
     """Patterns that are changed when they are read.
 
     Parameters
@@ -175,6 +175,7 @@ class ChangedPatterns:
     ) -> None:
         self._source, self._options, self._mask = source, options, mask
         self._is_amplitude = is_amplitude
+        self.random_access = source.random_access
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -190,11 +191,6 @@ class ChangedPatterns:
         if self._options.bin > 1 and measured.kind in "ui":
             return np.dtype(np.uint32) if measured.itemsize <= 2 else np.dtype(np.uint64)
         return measured
-
-    @property
-    def random_access(self) -> bool:
-        """As of the source."""
-        return self._source.random_access
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return the patterns of these rows, changed.

@@ -1,16 +1,17 @@
 """A store's patterns as a source, so that a store can be exported or built from."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.scan import PatternSource
+
 if TYPE_CHECKING:
     from ptychostream.datasets.store.group_store import GroupStore
 
 
-class StoredPatterns:
+class StoredPatterns(PatternSource):
     """Patterns of one experiment of a store, in acquisition order.
 
     Parameters
@@ -20,8 +21,6 @@ class StoredPatterns:
     rows : (M,) int64
         Rows of the experiment in the store.
     """
-
-    random_access = True
 
     def __init__(self, store: "GroupStore", rows: NDArray[np.int64]) -> None:
         self._store, self._rows = store, rows
@@ -50,19 +49,3 @@ class StoredPatterns:
             The patterns.
         """
         return self._store.diffraction(self._rows[rows])
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
-        for start in range(0, len(self._rows), length):
-            yield self.read(np.arange(start, min(start + length, len(self._rows))))
