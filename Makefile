@@ -39,7 +39,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'ptychostream/*.py' 'ptychodus_ext/*.py')
+	$(BIN)/numpydoc lint $$(git ls-files 'ptychostream/*.py' 'ptychodus_ext/*.py')
 
 clean:
 	rm -rf $(VENV) $(OUT)

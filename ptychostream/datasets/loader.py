@@ -23,6 +23,31 @@ class GroupLoader:
 
     A loader is an iterable with a length. Each epoch is a pure function of (seed, epoch, rank,
     world size); `state_dict` in mid-epoch resumes at the very next batch.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The patterns.
+    groups : Groups
+        Which patterns are seen together.
+    scales : Scales
+        Factors put into the batches.
+    batch_size : int
+        Groups per batch B.
+    order : str
+        As `sampler.plan_epoch` takes it.
+    seed : int
+        Decides the shuffle.
+    device : str
+        Where batches go.
+    memory_budget : int
+        Bytes for decoded windows.
+    rank, world_size : int
+        This process and the number of processes.
+    drop_last : bool
+        Whether batches that are not full are left out.
+    num_threads : int
+        Threads that decode; 0 is one per core.
     """
 
     #: Lightning looks for one beside `sampler`.

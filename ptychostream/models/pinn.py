@@ -138,13 +138,35 @@ class PtychoPINN(nn.Module):
         return patches
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:
-        """Return the probe of each group (B, P, N, N), times the learned scale."""
+        """Return the probe of each group, times the learned scale.
+
+        Parameters
+        ----------
+        experiment_id : (B,) int64
+            Experiment of each group.
+
+        Returns
+        -------
+        (B, P, N, N) complex64
+            Illumination.
+        """
         probe: Tensor = self.probe(experiment_id)
         return probe * self.log_scale.exp()
 
     @staticmethod
     def network_input(batch: TensorDict) -> Tensor:
-        """Scale the measured amplitudes (B, C, N, N) to a mean energy of (N/2)²."""
+        """Scale the measured amplitudes to a mean energy of (N/2)².
+
+        Parameters
+        ----------
+        batch : TensorDict
+            As `datasets.batch.ENTRIES` has it.
+
+        Returns
+        -------
+        (B, C, N, N) float32
+            What the generator sees.
+        """
         diffraction: Tensor = batch["diffraction"]
         scaled: Tensor = diffraction * batch["rms_scale"]
         return scaled

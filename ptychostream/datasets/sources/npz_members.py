@@ -60,16 +60,49 @@ class NpzMembers:
         return list(self._headers)
 
     def shape(self, name: str) -> Shape:
-        """Return a member's shape without reading it."""
+        """Return a member's shape without reading it.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        tuple of int
+            Its shape.
+        """
         return self._headers[name][0]
 
     def stack_shape(self, name: str) -> tuple[int, int, int]:
-        """Return the shape of a stack of patterns, (M, N, N), without reading it."""
+        """Return the shape of a stack of patterns without reading it.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        (int, int, int)
+            M, N, N.
+        """
         number, height, width = self.shape(name)
         return number, height, width
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Return a member's dtype without reading it."""
+        """Return a member's dtype without reading it.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        numpy.dtype
+            Its data type.
+        """
         return self._headers[name][2]
 
     def read(self, name: str) -> NDArray[Any]:
@@ -100,7 +133,18 @@ class NpzMembers:
             raise self._damaged(name, error) from error
 
     def is_mappable(self, name: str) -> bool:
-        """Say whether a member is stored uncompressed, in C order."""
+        """Say whether a member is stored uncompressed, in C order.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+
+        Returns
+        -------
+        bool
+            True where it can be memory-mapped pattern by pattern.
+        """
         with zipfile.ZipFile(self.path) as archive:
             stored = archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED
         return stored and not self._headers[name][1]

@@ -57,7 +57,18 @@ class BuildPlan:
         return -(-len(self.storage_order) // self.patterns_per_shard)
 
     def shard_rows(self, shard: int) -> tuple[int, int]:
-        """First and last-but-one storage row of a shard."""
+        """Find the storage rows of a shard.
+
+        Parameters
+        ----------
+        shard : int
+            Which shard.
+
+        Returns
+        -------
+        (int, int)
+            Its first row, and the row after its last.
+        """
         start = shard * self.patterns_per_shard
         return start, min(start + self.patterns_per_shard, len(self.storage_order))
 

@@ -69,7 +69,18 @@ class Autoencoder(Generator):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "Autoencoder":
-        """Build the network that a configuration describes."""
+        """Build the network that a configuration describes.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        Autoencoder
+            The network.
+        """
         return cls(config)
 
     def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:

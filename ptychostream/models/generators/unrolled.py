@@ -76,7 +76,18 @@ class Unrolled(Generator):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "Unrolled":
-        """Build the network that a configuration describes."""
+        """Build the network that a configuration describes.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        Unrolled
+            The network.
+        """
         return cls(
             group_size=config.group_size,
             steps=config.unrolled_steps,
