@@ -80,7 +80,7 @@ class GroupLoader:
         # In flight: the window being served and those decoded ahead.
         self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + AHEAD)))
         self._epoch = 0
-        self._served = 0
+        self._served = self._resume_at = 0
         self._resident: DecodedWindow | None = None
         self._offsets, self._relative = groups.coordinates(store.positions)
 
@@ -93,7 +93,8 @@ class GroupLoader:
         return len(self._plan.batch_sizes(self._rank, self._world_size))
 
     def __iter__(self) -> Iterator[TensorDict]:
-        plan, skip = self._plan, self._served
+        plan, skip = self._plan, self._resume_at
+        self._resume_at = 0
         sizes = plan.batch_sizes(self._rank, self._world_size)
         windows = plan.share(self._rank, self._world_size)
         if skip:
@@ -112,7 +113,7 @@ class GroupLoader:
             Number of the pass.
         """
         if epoch != self._epoch:
-            self._epoch, self._served = epoch, 0
+            self._epoch, self._served, self._resume_at = epoch, 0, 0
             self.__dict__.pop("_plan", None)
 
     def state_dict(self) -> dict[str, int]:
@@ -128,7 +129,7 @@ class GroupLoader:
             From `state_dict`.
         """
         self.set_epoch(state["epoch"])
-        self._served = state["served"]
+        self._served = self._resume_at = state["served"]
 
     @cached_property
     def _plan(self) -> SamplerPlan:
@@ -186,6 +187,9 @@ class GroupLoader:
     def _to_batch(self, rows: NDArray[np.int64], raw: NDArray[Any]) -> TensorDict:
         members = self._groups.nn_indices[rows]
         experiment = self._store.experiment_id[members[:, 0]]
+        bad = self._store.bad_pixels[experiment]
+        if bad.any():
+            raw[np.broadcast_to(bad[:, None], raw.shape)] = 0
         if self._store.measurement_domain == "counts":
             amplitude = np.sqrt(raw, dtype=np.float32)
         else:

@@ -1,5 +1,6 @@
 """The physics-informed network: a generator between measured and predicted diffraction."""
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -192,7 +193,14 @@ class PtychoPINN(nn.Module):
             In evaluation mode.
         """
         if self.probe.began_as(probe):
-            return self.eval()
+            # The detector's mask is the data's, not the model's: archives do not hold it.
+            same = copy.copy(self)
+            same._buffers = dict(self._buffers)
+            good = torch.ones_like(self.good_pixels)
+            if bad_pixels is not None:
+                good &= ~torch.as_tensor(bad_pixels, device=good.device)
+            same.good_pixels = good
+            return same.eval()
         other = PtychoPINN(self.config, probe, bad_pixels=bad_pixels)
         other.generator = self.generator
         return other.to(self.log_scale.device).eval()

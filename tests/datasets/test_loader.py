@@ -125,3 +125,10 @@ def test_a_store_that_fits_into_one_window_is_decoded_once(tiny_store, monkeypat
     monkeypatch.setattr(type(tiny_store), "read_chunk", None)
     loader.set_epoch(1)
     assert sum(batch["diffraction"].sum() for batch in loader) == pytest.approx(sum(first))
+
+
+def test_an_epoch_that_was_left_early_begins_anew(tiny_store):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=8, shuffle=False)
+    first = next(iter(loader))["nn_indices"]
+    assert (next(iter(loader))["nn_indices"] == first).all()
+    assert len(list(loader)) == len(loader)

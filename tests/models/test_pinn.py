@@ -112,3 +112,12 @@ def test_a_witness_is_predicted_from_the_seeds_patch(tmp_path):
     error = (predicted - measured).abs().sum((-2, -1)) / measured.sum((-2, -1))
     inner = (store.positions > 18 + 3).all(axis=1) & (store.positions < 18 + 11).all(axis=1)
     assert error[inner].max() < 0.02
+
+
+def test_the_mask_is_the_datas_also_where_the_probe_is_the_models(tiny_store):
+    model = _model(tiny_store)
+    bad = np.zeros((1, 16, 16), bool)
+    bad[0, 2, 3] = True
+    assert not model.for_data(tiny_store.probe, bad).good_pixels[0, 2, 3]
+    assert model.for_data(tiny_store.probe).good_pixels.all()
+    assert model.good_pixels.all()

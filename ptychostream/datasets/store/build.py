@@ -100,6 +100,8 @@ def build_group_store(
                 shutil.rmtree(_work(partial), ignore_errors=True)
                 raise
             _write_tables(partial, plan)
+            # It may have appeared while we were building.
+            _check_target(target, overwrite=overwrite)
             _publish(partial, target, files)
     except OSError as error:
         if isinstance(error, PtychoStreamError):
@@ -225,7 +227,7 @@ def _write_shard(
     partial: Path, array: Any, plan: BuildPlan, sources: list[PatternSource], shard: int
 ) -> Files:
     start, stop = plan.shard_rows(shard)
-    patterns, energy, whole = _gather(plan, sources, start, stop)
+    patterns, energy, looks = _gather(plan, sources, start, stop)
     array[start:stop] = patterns
     file = partial / DIFFRACTION / "c" / str(shard) / "0" / "0"
     _sync(file)
@@ -237,7 +239,7 @@ def _write_shard(
         "name": name,
         "size": size,
         "sha256": digest,
-        "whole_counts": whole,
+        **looks,
     }
     # Named last, by a rename: a record that exists is complete.
     unfinished = work / f"shard-{shard}.partial"
@@ -261,7 +263,7 @@ def _finished(work: Path, shard: int, partial: Path) -> Files:
 
 def _gather(
     plan: BuildPlan, sources: list[PatternSource], start: int, stop: int
-) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, bool]]:
     """Read a shard's patterns, and check them."""
     rows = plan.storage_order[start:stop]
     patterns = np.empty((stop - start, *plan.shape[1:]), plan.dtype)
@@ -274,7 +276,11 @@ def _gather(
             if len(part):
                 patterns[part] = source.read(rows[part] - first)
     scan_of_row = np.searchsorted(plan.starts, rows, side="right") - 1
-    bad = np.flatnonzero(~(np.isfinite(patterns) & (patterns >= 0)).all(axis=(1, 2)))
+    good = np.stack([_good_pixels(scan) for scan in plan.scans])[scan_of_row]
+    valid = np.isfinite(patterns) & (patterns >= 0)
+    # Detectors mark dead pixels with -1 or NaN; where they are flagged they carry nothing.
+    patterns[~valid & ~good] = 0
+    bad = np.flatnonzero(~(valid | ~good).all(axis=(1, 2)))
     if len(bad):
         row = rows[bad[0]]
         scan = plan.scans[scan_of_row[bad[0]]]
@@ -282,14 +288,23 @@ def _gather(
         worst = worst[~(np.isfinite(worst) & (worst >= 0))][0]
         raise DataContractError(
             f"{scan.name}: pattern {row - plan.starts[scan_of_row[bad[0]]]} holds {worst}; "
-            "patterns must be finite and not negative: mask or replace such pixels first"
+            "patterns must be finite and not negative: flag such pixels in bad_pixels, or replace "
+            "them first"
         )
     if plan.scans[0].measurement_domain == "counts":
-        energy = patterns.sum(axis=(1, 2), dtype=np.float64)
-        return patterns, energy, True
+        energy = patterns.sum(axis=(1, 2), dtype=np.float64, where=good)
+        return patterns, energy, {"whole": True, "above_one": True}
     squared = np.square(patterns, dtype=np.float64)
+    squared[~good] = 0
     whole = bool((np.abs(squared - np.rint(squared)) <= 0.01 + 1e-6 * squared).all())
-    return patterns, squared.sum(axis=(1, 2)), whole and bool(squared.max() > 1)
+    looks = {"whole": whole, "above_one": bool(squared.max() > 1)}
+    return patterns, squared.sum(axis=(1, 2)), looks
+
+
+def _good_pixels(scan: Scan) -> NDArray[np.bool_]:
+    if scan.bad_pixels is None:
+        return np.ones((scan.N, scan.N), bool)
+    return ~scan.bad_pixels
 
 
 def _write_tables(partial: Path, plan: BuildPlan) -> None:
@@ -300,10 +315,10 @@ def _write_tables(partial: Path, plan: BuildPlan) -> None:
     energy = np.empty(plan.shape[0])
     stored = [np.load(work / f"energy-{shard}.npy") for shard in range(plan.num_shards)]
     energy[plan.storage_order] = np.concatenate(stored)
-    whole = all(
-        json.loads((work / f"shard-{shard}.json").read_text())["whole_counts"]
-        for shard in range(plan.num_shards)
-    )
+    records = [
+        json.loads((work / f"shard-{shard}.json").read_text()) for shard in range(plan.num_shards)
+    ]
+    whole = all(r["whole"] for r in records) and any(r["above_one"] for r in records)
     modes = max(len(scan.probe) for scan in scans)
     probes = np.zeros((len(scans), modes, *plan.shape[1:]), np.complex64)
     bad_pixels = np.zeros((len(scans), *plan.shape[1:]), bool)

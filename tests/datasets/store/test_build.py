@@ -162,3 +162,42 @@ def test_a_target_that_cannot_be_written_is_named(tiny_scan, tmp_path):
             ps.build_group_store(tiny_scan, tmp_path / "s.zarr")
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("mark", [-1.0, np.nan, 2.0**32 - 1])
+def test_flagged_pixels_count_for_nothing_whatever_they_hold(tiny_scan, tmp_path, mark):
+    values = tiny_scan.patterns.read(np.arange(64)).astype(np.float64)
+    mask = np.zeros((16, 16), bool)
+    mask[3, 4] = mask[8, 8] = True
+    marked = values.copy()
+    marked[:, mask] = mark
+    scan = replace(_with_patterns(tiny_scan, marked), bad_pixels=mask)
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+    values[:, mask] = 0
+    np.testing.assert_allclose(store.energy, values.sum(axis=(1, 2)))
+    batch = next(iter(ps.make_loader(store, store.groups(1), batch_size=64, shuffle=False)))
+    np.testing.assert_allclose(batch["diffraction"][:, 0], np.sqrt(values), rtol=1e-6)
+
+
+def test_whole_counts_do_not_depend_on_the_chunks(tiny_scan, tmp_path):
+    values = np.sqrt(tiny_scan.patterns.read(np.arange(64)), dtype=np.float32)
+    values[:16] = 0
+    scan = replace(_with_patterns(tiny_scan, values), measurement_domain="amplitude")
+    for length in (1, 64):
+        store = ps.build_group_store(scan, tmp_path / f"{length}.zarr", patterns_per_chunk=length)
+        assert store.has_photon_counts
+
+
+def test_what_appears_under_the_target_meanwhile_is_kept(tiny_scan, tmp_path):
+    target = tmp_path / "s.zarr"
+
+    class Slow(ArrayPatterns):
+        def read(self, rows):
+            target.mkdir(exist_ok=True)
+            (target / "precious.txt").write_text("mine")
+            return super().read(rows)
+
+    scan = replace(tiny_scan, patterns=Slow(tiny_scan.patterns.read(np.arange(64))))
+    with pytest.raises(StoreExistsError, match="not a group store"):
+        ps.build_group_store(scan, target)
+    assert (target / "precious.txt").read_text() == "mine"
