@@ -44,8 +44,8 @@ def reconstruct(
     """Reconstruct one experiment of a store.
 
     Patches go to a scratch file and only thumbnails of them stay in memory, until the phases
-    between them are known: memory does not grow with patterns, but for the object and some
-    hundred bytes a position.
+    between them are known: memory grows with the object, and by some kilobytes a position
+    for the thumbnails.
 
     Parameters
     ----------

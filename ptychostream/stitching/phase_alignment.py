@@ -27,8 +27,8 @@ _ANCHOR = 1e-4
 class PhaseAlignment:
     """Collect thumbnails of patches as they come, then solve for their phases.
 
-    A thumbnail is the weighted patch summed over cells of the object's grid: a few hundred
-    bytes, so that patches themselves need not be kept.
+    A thumbnail is the weighted patch summed over cells of the object's grid: a twelfth of
+    its size, so that patches themselves need not be kept.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
+from ptychostream.datasets.store.plan import plan_build
 from ptychostream.errors import DataContractError, StoreExistsError
 from ptychostream.scan import ArrayPatterns
 
@@ -201,3 +202,9 @@ def test_what_appears_under_the_target_meanwhile_is_kept(tiny_scan, tmp_path):
     with pytest.raises(StoreExistsError, match="not a group store"):
         ps.build_group_store(scan, target)
     assert (target / "precious.txt").read_text() == "mine"
+
+
+def test_resume_refuses_a_file_that_was_written_anew(tiny_scan, tmp_path):
+    values = tiny_scan.patterns.read(np.arange(64))
+    first, second = (plan_build((_with_patterns(tiny_scan, v),), 8) for v in (values, values + 7))
+    assert first.fingerprint() != second.fingerprint()
