@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError, MissingFileError
 
 #: Keys under which an NPZ file may hold an object, in order of preference.
@@ -42,14 +43,14 @@ def run(words: Sequence[str]) -> None:
         "--min_coverage", type=float, default=3, help="patches that must cover a pixel"
     )
     options = parse(parser, words)
-    with _open_npz(options.object) as arrays:
-        missing = [key for key in ("object", "coverage") if key not in arrays]
-        if missing:
-            raise DataContractError(
-                f"'{options.object}' lacks {missing}; name the object.npz of a reconstruction"
-            )
-        obj, coverage = arrays["object"], arrays["coverage"]
-        origin = arrays["origin"].tolist() if "origin" in arrays else [0, 0]
+    arrays = _open_npz(options.object)
+    missing = [key for key in ("object", "coverage") if key not in arrays]
+    if missing:
+        raise DataContractError(
+            f"'{options.object}' lacks {missing}; name the object.npz of a reconstruction"
+        )
+    obj, coverage = arrays.read("object"), arrays.read("coverage")
+    origin = arrays.read("origin").tolist() if "origin" in arrays else [0, 0]
     if origin != [0, 0]:
         # The reference begins at position (0, 0): leave out what lies before it.
         obj, coverage = obj[-origin[1] :, -origin[0] :], coverage[-origin[1] :, -origin[0] :]
@@ -108,9 +109,9 @@ def read_reference(path: Path) -> NDArray[np.complex64]:
         except OSError as error:
             raise DataContractError(f"'{path}' can't be read: {error}") from error
     else:
-        with _open_npz(path) as arrays:
-            key = next((key for key in _OBJECT_KEYS if key in arrays), None)
-            obj = None if key is None else arrays[key]
+        arrays = _open_npz(path)
+        key = next((key for key in _OBJECT_KEYS if key in arrays), None)
+        obj = None if key is None else arrays.read(key)
     if obj is None:
         raise DataContractError(f"'{path}' holds no object to compare with")
     obj = np.squeeze(obj)
@@ -119,10 +120,7 @@ def read_reference(path: Path) -> NDArray[np.complex64]:
     return np.asarray(obj, dtype=np.complex64)
 
 
-def _open_npz(path: Path) -> Any:
+def _open_npz(path: Path) -> NpzMembers:
     if not path.is_file():
         raise MissingFileError(f"no file '{path}'")
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataContractError(f"'{path}' is not a readable NPZ file: {error}") from error
+    return NpzMembers(path)

@@ -230,3 +230,20 @@ def test_patterns_are_changed_on_the_way_into_a_store():
     store = ps.open_group_store("s.zarr")
     assert store.N == 16
     assert store.attributes["provenance"][0]["preprocessing"]["orientation"] == "rot90"
+
+
+def test_damaged_objects_are_refused_by_evaluate(tmp_path, capsys):
+    np.savez("whole.npz", object=np.ones((40, 40), "c8"), coverage=np.ones((40, 40), "f4"))
+    data = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(data[: len(data) // 2])
+    np.savez("pickled.npz", object=np.array([{}], dtype=object), coverage=np.ones(4))
+    np.save("plain.npy", np.ones((40, 40)))
+    for name in ("half.npz", "pickled.npz", "plain.npy"):
+        for line in (
+            f"evaluate {name} --reference whole.npz",
+            f"evaluate whole.npz --reference {name}",
+        ):
+            assert main(line.split()) == 1, line
+            error = capsys.readouterr().err
+            assert name in error
+            assert "Traceback" not in error
