@@ -301,6 +301,12 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 f"{name} belongs to a Fourier network, not to architecture "
                 f"{config.model.architecture!r}; leave it at {getattr(default, name)!r}"
             )
+    limit = execution.gradient_clip_val or config.gradient_clip_val
+    algorithm = execution.gradient_clip_algorithm or config.gradient_clip_algorithm
+    if limit is None and algorithm != "norm":
+        raise ConfigurationError(
+            f"gradient_clip_algorithm={algorithm!r} acts only with gradient_clip_val; set that too"
+        )
     pictures = [f.name for f in fields(execution) if f.name.startswith("recon_log_")]
     every = "recon_log_every_n_epochs"
     for name in pictures:

@@ -150,8 +150,7 @@ def fit(
         except TrainingEnded:
             if not requests.stopped:
                 raise KeyboardInterrupt from None
-            batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            done = trainer.current_epoch + batches / trainer.num_training_batches
+            done = float(requests.epochs_done)
             logger.info("training stopped after %.2f of %d epochs", done, config.nepochs)
             return history.losses | {"stopped_after": [done]}
         if requests.signalled:

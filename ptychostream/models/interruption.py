@@ -36,10 +36,13 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         Whether `should_stop` ended the run.
     signalled : bool
         Whether a signal did.
+    epochs_done : float
+        When training was left: the last epoch counts in part.
     """
 
     def __init__(self, should_stop: ShouldStop | None, checkpoint: Path | None) -> None:
         self.stopped = self.signalled = False
+        self.epochs_done = 0.0
         self._should_stop, self._checkpoint = should_stop, checkpoint
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -63,14 +66,15 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
             signal.signal(number, note)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look for signals that came at the end of the epoch before.
+        """Look for requests that came at the end of the epoch before.
 
         Parameters
         ----------
         trainer, pl_module : object
             Given by Lightning.
         """
-        if self._agree(trainer, self.signalled):
+        if self._agree(trainer, self._host_stops(trainer, ask=False) or self.signalled):
+            self.epochs_done = trainer.current_epoch
             raise TrainingEnded
 
     def on_train_batch_end(
@@ -85,11 +89,16 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         batch_idx : int
             Number of the batch.
         """
-        # Gradients that still add up are in no checkpoint, and an epoch's end writes its own.
-        complete = (
-            not trainer.fit_loop.epoch_loop._should_accumulate() and not trainer.is_last_batch
-        )
-        if self._agree(trainer, self._host_stops(trainer) or (self.signalled and complete)):
+        # The end of an epoch writes a checkpoint of its own.
+        host_stops = self._host_stops(trainer)
+        if trainer.is_last_batch:
+            return
+        # Gradients that still add up are in no checkpoint.
+        complete = not trainer.fit_loop.epoch_loop._should_accumulate()
+        if self._agree(trainer, host_stops or (self.signalled and complete)):
+            self.epochs_done = (
+                trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
+            )
             if complete and self._checkpoint is not None:
                 trainer.save_checkpoint(self._checkpoint)
             raise TrainingEnded
@@ -105,10 +114,11 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
             Not used.
         """
         if self._agree(trainer, self._host_stops(trainer)):
+            self.epochs_done = trainer.current_epoch + 1
             raise TrainingEnded
 
-    def _host_stops(self, trainer: Any) -> bool:
-        if self._should_stop is not None and trainer.is_global_zero:
+    def _host_stops(self, trainer: Any, *, ask: bool = True) -> bool:
+        if ask and self._should_stop is not None and trainer.is_global_zero:
             self.stopped = bool(self._should_stop())
         return self.stopped
 

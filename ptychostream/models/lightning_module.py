@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -65,9 +66,13 @@ class PinnModule(lightning.LightningModule):
         self.means: dict[str, float] = {}
         self._sums: dict[str, tuple[Tensor, int]] = {}
 
+    @cached_property
+    def _train_loader(self) -> Any:
+        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
+
     def train_dataloader(self) -> Any:
         """Return this process's share of the training groups."""
-        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
+        return self._train_loader
 
     def val_dataloader(self) -> Any:
         """Return this process's share of the validation groups, if there are any."""
@@ -96,8 +101,7 @@ class PinnModule(lightning.LightningModule):
         processes = self.trainer.world_size
         if processes > 1:
             # Gradients are averaged over processes, whose last batches may differ in length.
-            loader: Any = self.trainer.train_dataloader
-            total = loader.batch_totals[batch_idx]
+            total = self._train_loader.batch_totals[batch_idx]
             loss = loss * (len(batch) * processes / total)
         return loss
 
@@ -215,7 +219,8 @@ class PinnModule(lightning.LightningModule):
             if self._resumed_plateau is not None:
                 self._plateau.load_state_dict(self._resumed_plateau)
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches) // self.config.nepochs
+        # Lightning's own estimate sets the loaders up before a checkpoint's state is there.
+        steps = math.ceil(len(self._train_loader) / self.execution.accum_steps)
         curve = learning_rate_curve(self.config, name, max(steps, 1))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
         return {
