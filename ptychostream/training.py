@@ -98,6 +98,11 @@ def train(
     checkpoint = None if resume_from is None else find_checkpoint(resume_from)
     should_stop = should_stop and latched(should_stop)
     if starts_processes(execution):
+        number = len(training_groups(_without_lonely_witness(config, store, validation), store))
+        if number < execution.devices:
+            raise ConfigurationError(
+                f"{number} groups cannot be shared by devices={execution.devices}; use fewer"
+            )
         return train_in_processes(
             config,
             store,

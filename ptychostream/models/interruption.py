@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import lightning
+import torch
 
 from ptychostream.models.progress import ShouldStop
 
@@ -73,7 +74,7 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         trainer, pl_module : object
             Given by Lightning.
         """
-        if self._agree(trainer, self._host_stops(trainer, ask=False) or self.signalled):
+        if self._requested(trainer, host=self.stopped, signals=True):
             self.epochs_done = trainer.current_epoch
             raise TrainingEnded
 
@@ -89,16 +90,16 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         batch_idx : int
             Number of the batch.
         """
-        # The end of an epoch writes a checkpoint of its own.
-        host_stops = self._host_stops(trainer)
+        host = self._host_stops(trainer)
         if trainer.is_last_batch:
+            # The end of an epoch writes a checkpoint of its own.
+            self.stopped = self.stopped or host
             return
         # Gradients that still add up are in no checkpoint.
         complete = not trainer.fit_loop.epoch_loop._should_accumulate()
-        if self._agree(trainer, host_stops or (self.signalled and complete)):
-            self.epochs_done = (
-                trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
-            )
+        if self._requested(trainer, host=host, signals=complete):
+            batches = trainer.num_training_batches
+            self.epochs_done = trainer.current_epoch + (batch_idx + 1) / batches
             if complete and self._checkpoint is not None:
                 trainer.save_checkpoint(self._checkpoint)
             raise TrainingEnded
@@ -113,21 +114,24 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         *_ : object
             Not used.
         """
-        if self._agree(trainer, self._host_stops(trainer)):
+        if self._requested(trainer, host=self._host_stops(trainer), signals=False):
             self.epochs_done = trainer.current_epoch + 1
             raise TrainingEnded
 
-    def _host_stops(self, trainer: Any, *, ask: bool = True) -> bool:
-        if ask and self._should_stop is not None and trainer.is_global_zero:
-            self.stopped = bool(self._should_stop())
-        return self.stopped
+    def _host_stops(self, trainer: Any) -> bool:
+        if self._should_stop is None or not trainer.is_global_zero:
+            return False
+        return bool(self._should_stop())
 
-    @staticmethod
-    def _agree(trainer: Any, wanted: bool) -> bool:
-        """Leave after the same batch on all ranks: none must wait for one that has left."""
-        if trainer.world_size == 1:
-            return wanted
-        return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
+    def _requested(self, trainer: Any, *, host: bool, signals: bool) -> bool:
+        """Decide for all processes: none must wait for one that has left."""
+        wanted = 2 * host + (signals and self.signalled)
+        if trainer.world_size > 1:
+            strategy = trainer.strategy
+            highest = torch.tensor(float(wanted), device=strategy.root_device)
+            wanted = int(strategy.reduce(highest, reduce_op="max"))
+        self.stopped = wanted > 1
+        return wanted > 0
 
 
 @contextmanager

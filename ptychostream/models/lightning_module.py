@@ -134,7 +134,7 @@ class PinnModule(lightning.LightningModule):
     def close_epoch(self) -> None:
         """Turn the sums of the epoch into `means`, the same in all processes."""
         self.means = {}
-        for name, (total, groups) in sorted(self._sums.items(), reverse=True):
+        for name, (total, groups) in sorted(self._sums.items()):
             both = torch.stack((total, total.new_tensor(groups)))
             if self.trainer.world_size > 1:
                 both = self.trainer.strategy.reduce(both, reduce_op="sum")
