@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ def refine_object(
     experiment: int,
     passes: int,
     watch: Watch,
+    scratch_folder: Path | None = None,
 ) -> NDArray[np.complex64]:
     """Refine a stitched object against all patterns of its experiment.
 
@@ -59,6 +61,8 @@ def refine_object(
         Passes over its patterns.
     watch : Watch
         Told of the progress, and asked whether to stop.
+    scratch_folder : Path, optional
+        Where the object lies in a file; None is in memory.
 
     Returns
     -------
@@ -66,7 +70,9 @@ def refine_object(
         The refined object, as far as it went.
     """
     probe = model.scaled_probe(torch.tensor([experiment], device=model.log_scale.device))[0]
-    refinement = ObjectRefinement(obj, grid, probe.detach(), model.good_pixels[experiment])
+    refinement = ObjectRefinement(
+        obj, grid, probe.detach(), model.good_pixels[experiment], scratch_folder=scratch_folder
+    )
     _run(refinement, model, store, config, execution, experiment, passes, watch, probe_after=None)
     return refinement.result()
 

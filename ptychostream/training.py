@@ -39,8 +39,6 @@ _NOT_YET: dict[str, dict[str, Any]] = {
         "recon_log_fixed_indices": None,
         "recon_log_stitch": False,
         "recon_log_max_stitch_samples": None,
-        "middle_trim": 0,
-        "pad_eval": False,
         "prefetch_factor": None,
         "pin_memory": False,
     },

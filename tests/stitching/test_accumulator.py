@@ -7,7 +7,7 @@ import ptychostream as ps
 from ptychostream.geometry import ObjectGrid, split_coordinates
 from ptychostream.physics import fourier_shift
 from ptychostream.stitching import PatchAccumulator
-from ptychostream.stitching.accumulator import covering_area
+from ptychostream.stitching.weights import covering_area
 
 
 def _object(shape=(90, 76)):
@@ -76,7 +76,7 @@ def test_patches_beyond_the_grid_are_counted_and_cut():
     accumulator = PatchAccumulator(ObjectGrid(40, 32), _weight(32))
     positions = np.array([[16.0, 16.0], [25.0, 20.0], [-100.0, 1e4]])
     accumulator.add(_true_patches(obj, np.full((3, 2), 30.0), 32), positions)
-    assert accumulator.num_clipped == 2
+    assert (accumulator.num_patches, accumulator.num_clipped, accumulator.num_dropped) == (2, 1, 1)
     stitched, coverage = accumulator.result()
     assert stitched.shape == (40, 32)
     assert coverage.max() <= 2

@@ -15,20 +15,20 @@ def test_phases_between_patches_are_found():
     # A slow drift, too, which no pair of neighbours shows.
     turned += 0.05 * positions[:, 0]
     factors = torch.as_tensor(np.exp(1j * turned), dtype=torch.complex64)
-    alignment = PhaseAlignment(_weight(32))
+    alignment = PhaseAlignment(_weight(32), positions)
     for part in np.array_split(np.arange(len(positions)), 5):
-        alignment.add((patches * factors[:, None, None])[part], positions[part])
+        alignment.add((patches * factors[:, None, None])[part], part)
     rest = alignment.solve() + turned
     assert np.std(rest) < 0.01
 
 
 def test_a_lone_patch_and_patches_without_overlap_stay():
     patch = torch.ones(1, 16, 16, dtype=torch.complex64)
-    alone = PhaseAlignment(_weight(16))
-    alone.add(patch, np.array([[8.0, 8.0]]))
+    alone = PhaseAlignment(_weight(16), np.array([[8.0, 8.0]]))
+    alone.add(patch, np.array([0]))
     assert alone.solve().tolist() == [0.0]
-    apart = PhaseAlignment(_weight(16))
-    apart.add(
-        patch.repeat(2, 1, 1) * torch.tensor([1, 1j])[:, None, None], np.array([[8.0, 8], [200, 8]])
-    )
+    apart = PhaseAlignment(_weight(16), np.array([[8.0, 8], [200, 8]]))
+    turned = patch.repeat(2, 1, 1) * torch.tensor([1, 1j])[:, None, None]
+    apart.add(turned, np.array([0, 1]))
     np.testing.assert_allclose(apart.solve(), 0, atol=1e-6)
+    assert PhaseAlignment(_weight(16), np.zeros((0, 2))).solve().shape == (0,)
