@@ -148,6 +148,12 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        # A full disk, a file that may not be read: the system's own words say which.
+        if "--debug" in words:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 2
     finally:

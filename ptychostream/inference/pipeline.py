@@ -14,6 +14,7 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.layout import parse_bytes
 from ptychostream.errors import ConfigurationError
+from ptychostream.evaluation import split_frc
 from ptychostream.geometry import ObjectGrid
 from ptychostream.inference.grid import canvas_folder, choose_grid
 from ptychostream.inference.groups import groups_of
@@ -143,6 +144,7 @@ def reconstruct(
         device if folder is None else "cpu",
         placement=placement,
         scratch_folder=folder,
+        keeps_halves=folder is None,
     )
     size = execution.inference_batch_size or batch_size_for(groups.group_size, store.N, device)
     seconds = {"read": 0.0, "predict": 0.0}
@@ -171,6 +173,7 @@ def reconstruct(
             stitcher.close()
         stitching = time.perf_counter()
         obj, coverage = accumulator.result()
+        frc = None if folder else split_frc(*accumulator.halves(), coverage)
         seconds["stitch"] = stitcher.seconds + time.perf_counter() - stitching
         refining = time.perf_counter()
         if refine_passes:
@@ -207,6 +210,7 @@ def reconstruct(
         metadata=store.metadata_of(experiment),
         losses=tuple(bundle.history.get("train_loss", ())),
         seconds=seconds,
+        frc=frc,
         is_partial=watch.is_stopped,
     )
     for text in result.warnings():

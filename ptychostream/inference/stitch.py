@@ -96,7 +96,8 @@ class Stitcher:
 
     def _take(self, patches: Tensor, members: NDArray[np.int64], nodes: NDArray[np.int64]) -> None:
         began = time.perf_counter()
-        placed = self._accumulator.place(patches, self._positions[members], members)
+        is_even = members[:, 0] % 2 == 0
+        placed = self._accumulator.place(patches, self._positions[members], members, is_even)
         if self._limit is not None:
             part = patches[:, 0, self._accumulator.window, self._accumulator.window]
             lit = part[:, self._accumulator.covering.bool()].abs()

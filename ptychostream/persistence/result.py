@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.persistence.product import write_product
 from ptychostream.scan import ScanMetadata
 
@@ -52,6 +53,9 @@ class ReconstructionResult:
     seconds : dict
         Time spent waiting to `read`, to `predict`, to `stitch` (beside the others), to
         `refine`, and in `total`.
+    frc : FourierRingCorrelation, optional
+        Agreement of two stitched objects, each from every other pattern, before refinement; None
+        where the object is too small, or too large to be kept twice.
     is_partial : bool
         Whether it was stopped before all patterns were used, or all passes were made.
     """
@@ -70,6 +74,7 @@ class ReconstructionResult:
     metadata: ScanMetadata = field(default_factory=ScanMetadata)
     losses: Sequence[float] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    frc: FourierRingCorrelation | None = None
     is_partial: bool = False
 
     def warnings(self) -> list[str]:
@@ -149,7 +154,8 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
         product,
         obj=result.object,
         probe=result.probe,
-        positions=result.positions - np.array(result.origin),
+        positions=result.positions,
+        origin=result.origin,
         metadata=result.metadata,
         losses=result.losses,
         comments="partial result: the reconstruction was stopped early" * result.is_partial,

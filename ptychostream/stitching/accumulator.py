@@ -31,11 +31,14 @@ class PlacedPatches:
         Row and column of each block's first pixel.
     groups : (K,) int64
         The group, among those that were placed together, that a block belongs to.
+    is_even : (K,) bool
+        Whether it belongs to the first half.
     """
 
     blocks: Tensor
     corners: NDArray[np.int64]
     groups: NDArray[np.int64]
+    is_even: NDArray[np.bool_]
 
 
 class PatchAccumulator:
@@ -60,6 +63,8 @@ class PatchAccumulator:
         Layers L of patches and object; None is one, without an axis of its own.
     scratch_folder : Path, optional
         Where the sums lie in files, for objects larger than the memory; None is in memory.
+    keeps_halves : bool
+        Whether the sums of every other group are kept too, for `halves`.
 
     Attributes
     ----------
@@ -88,6 +93,7 @@ class PatchAccumulator:
         placement: Placement = "fourier",
         num_layers: int | None = None,
         scratch_folder: Path | None = None,
+        keeps_halves: bool = False,
     ) -> None:
         self.window = lit_window(weight)
         lit = weight[self.window, self.window]
@@ -100,6 +106,10 @@ class PatchAccumulator:
         self._device = torch.device(device)
         self._total = self._canvas((*self._layers, *grid.shape), np.complex64)
         self._cover = self._canvas(grid.shape, np.float32)
+        self._half: tuple[Canvas, Canvas] | None = None
+        if keeps_halves:
+            total = self._canvas((*self._layers, *grid.shape), np.complex64)
+            self._half = total, self._canvas(grid.shape, np.float32)
         self.covering = covering_area(self.weight.cpu())
         self._seen = np.zeros(0, bool)
         self._counted: list[NDArray[np.int64]] = []
@@ -130,6 +140,7 @@ class PatchAccumulator:
         patches: Tensor,
         positions: NDArray[np.float64],
         rows: NDArray[np.int64] | None = None,
+        is_even: NDArray[np.bool_] | None = None,
     ) -> PlacedPatches:
         """Bring the patches of groups onto whole pixels, and count them as added.
 
@@ -141,6 +152,8 @@ class PatchAccumulator:
             Their centres (x, y) on the scan's grid, in pixels.
         rows : (B, C) int64, optional
             The pattern of each.
+        is_even : (B,) bool, optional
+            Which groups belong to the first half, where halves are kept.
 
         Returns
         -------
@@ -155,13 +168,20 @@ class PatchAccumulator:
         used = self._admit(lit, corners, None if rows is None else rows.ravel())
         shifts = torch.as_tensor(fractions, dtype=torch.float32, device=self._device)
         blocks = shift_to_pixels(lit * self.weight, shifts, self._placement)
-        self._add_weights(shifts, corners, used, None if rows is None else rows.ravel())
+        first_half = np.zeros(shape[0], bool) if is_even is None else is_even
+        for part in (True, False):
+            mine = used & np.repeat(first_half == part, shape[1])
+            self._add_weights(
+                shifts, corners, mine, None if rows is None else rows.ravel(), is_even=part
+            )
         if not used.all():
             # Not multiplied by zero: what is not a number would stay so.
             blocks[torch.as_tensor(~used, device=blocks.device)] = 0
         if shape[1] > 1 and self._device.type == "cpu":
-            return _merge(blocks.reshape(*shape, *blocks.shape[1:]), corners.reshape(*shape, 2))
-        return PlacedPatches(blocks, corners, np.repeat(np.arange(shape[0]), shape[1]))
+            blocks = blocks.reshape(*shape, *blocks.shape[1:])
+            return _merge(blocks, corners.reshape(*shape, 2), first_half)
+        owners = np.repeat(np.arange(shape[0]), shape[1])
+        return PlacedPatches(blocks, corners, owners, first_half[owners])
 
     def add_placed(self, placed: PlacedPatches, phases: NDArray[np.float64] | None = None) -> None:
         """Add placed patches.
@@ -178,6 +198,9 @@ class PatchAccumulator:
             turns = torch.as_tensor(np.exp(1j * phases[placed.groups]), dtype=blocks.dtype)
             blocks = blocks * turns.to(blocks.device).reshape(-1, *(1,) * (blocks.ndim - 1))
         self._total.add(blocks, placed.corners)
+        if self._half is not None and placed.is_even.any():
+            mine = torch.as_tensor(placed.is_even, device=blocks.device)
+            self._half[0].add(blocks[mine], placed.corners[placed.is_even])
 
     def clear_object(self) -> None:
         """Forget the sum of patches, but not where they lie: they can be added once more."""
@@ -204,6 +227,31 @@ class PatchAccumulator:
         for corners in self._counted:
             count.add(self.covering.expand(len(corners), -1, -1), corners)
         return mean, count.values()
+
+    def halves(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64], NDArray[np.bool_]]:
+        """Return two objects, each from every other group.
+
+        Returns
+        -------
+        first, second : (..., H, W) complex64
+            The objects.
+        known : (H, W) bool
+            Where both have weight.
+
+        Raises
+        ------
+        ConfigurationError
+            If halves were not kept.
+        """
+        if self._half is None:
+            raise ConfigurationError("the halves of this object were not kept: keeps_halves=True")
+        total, cover = self.sums()
+        even_total, even_cover = self._half[0].values(), self._half[1].values()
+        known = (even_cover > UNLIT) & (cover - even_cover > UNLIT)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            first = np.where(known, even_total / even_cover, 0)
+            second = np.where(known, (total - even_total) / (cover - even_cover), 0)
+        return first, second, known
 
     def has_patch(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say of which patterns there is a patch.
@@ -266,9 +314,13 @@ class PatchAccumulator:
         corners: NDArray[np.int64],
         used: NDArray[np.bool_],
         rows: NDArray[np.int64] | None,
+        *,
+        is_even: bool,
     ) -> None:
         """Add the weights of patches; those of the same pattern at once."""
         chosen = np.flatnonzero(used)
+        if not len(chosen):
+            return
         times: NDArray[Any] = np.ones(len(chosen))
         if rows is not None:
             _, first, times = np.unique(rows[chosen], return_index=True, return_counts=True)
@@ -277,9 +329,11 @@ class PatchAccumulator:
         if (times != 1).any():
             weights *= torch.as_tensor(times, dtype=weights.dtype).to(weights.device)[:, None, None]
         self._cover.add(weights, corners[chosen])
+        if is_even and self._half is not None:
+            self._half[1].add(weights, corners[chosen])
 
 
-def _merge(blocks: Tensor, corners: NDArray[np.int64]) -> PlacedPatches:
+def _merge(blocks: Tensor, corners: NDArray[np.int64], is_even: NDArray[np.bool_]) -> PlacedPatches:
     """Add the blocks of each group (B, C, ..., h, w) up, on the smallest block that holds them."""
     groups, members = blocks.shape[:2]
     first = corners.min(axis=1)
@@ -288,13 +342,14 @@ def _merge(blocks: Tensor, corners: NDArray[np.int64]) -> PlacedPatches:
     owners = np.arange(groups)
     if rows * columns > members * blocks.shape[-1] ** 2:
         # Members that lie far apart would be mostly nothing between them.
-        return PlacedPatches(blocks.flatten(0, 1), corners.reshape(-1, 2), owners.repeat(members))
+        owners = owners.repeat(members)
+        return PlacedPatches(blocks.flatten(0, 1), corners.reshape(-1, 2), owners, is_even[owners])
     parts, edge = blocks.numpy(), blocks.shape[-1]
     merged = np.zeros((groups, *parts.shape[2:-2], rows, columns), parts.dtype)
     for group, places in enumerate(inside.tolist()):
         for member, (top, left) in enumerate(places):
             merged[group, ..., top : top + edge, left : left + edge] += parts[group, member]
-    return PlacedPatches(torch.from_numpy(merged), first, owners)
+    return PlacedPatches(torch.from_numpy(merged), first, owners, is_even)
 
 
 def stitch_patches(

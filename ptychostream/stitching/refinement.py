@@ -58,7 +58,7 @@ class ObjectRefinement:
     ) -> None:
         margin, (height, width) = probe.shape[-1], obj.shape
         self._margin, self._origin = margin, grid.origin
-        self._known = obj != 0
+        self._known, self._folder = obj != 0, scratch_folder
         canvas = allocate((height + 2 * margin, width + 2 * margin), np.complex64, scratch_folder)
         mean = obj[self._known].mean() if self._known.any() else 1
         rows, columns = slice(margin, margin + height), slice(margin, margin + width)
@@ -127,5 +127,6 @@ class ObjectRefinement:
         """Return the object (H, W) complex64; pixels that were unknown are zero again."""
         margin = self._margin
         inner = self._canvas[margin:-margin, margin:-margin].cpu().numpy()
-        inner[~self._known] = 0
-        return np.asarray(inner)
+        result = allocate(inner.shape, np.complex64, self._folder)
+        np.copyto(result, inner, where=self._known)
+        return result

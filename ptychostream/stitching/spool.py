@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class PatchSpool:
         self._file = tempfile.TemporaryFile(  # noqa: SIM115
             prefix=".ptychostream-patches-", dir=self.folder
         )
-        self._tables: list[tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]]] = []
+        self._waiting: list[tuple[tuple[int, ...], PlacedPatches]] = []
         self.size = 0
 
     def close(self) -> None:
@@ -68,15 +69,17 @@ class PatchSpool:
         blocks = placed.blocks.cpu().contiguous().numpy()
         self._file.seek(self.size)
         self._file.write(blocks.tobytes())
-        self._tables.append((blocks.shape, placed.corners, nodes[placed.groups]))
+        # All but the pixels stays in memory.
+        rest = replace(placed, blocks=torch.empty(0), groups=nodes[placed.groups])
+        self._waiting.append((blocks.shape, rest))
         self.size += blocks.nbytes
 
     def __iter__(self) -> Iterator[PlacedPatches]:
         at = 0
-        for shape, corners, nodes in self._tables:
+        for shape, rest in self._waiting:
             data = bytearray(int(np.prod(shape)) * 8)
             self._file.seek(at)
             self._file.readinto(data)
             at += len(data)
             blocks = torch.frombuffer(data, dtype=torch.complex64).reshape(shape)
-            yield PlacedPatches(blocks, corners, nodes)
+            yield replace(rest, blocks=blocks)

@@ -32,3 +32,29 @@ def test_a_lone_patch_and_patches_without_overlap_stay():
     apart.add(turned, np.array([0, 1]))
     np.testing.assert_allclose(apart.solve(), 0, atol=1e-6)
     assert PhaseAlignment(_weight(16), np.zeros((0, 2))).solve().shape == (0,)
+
+
+def test_thumbnails_leave_the_memory_when_their_neighbours_have_come():
+    x, y = np.meshgrid(np.arange(0, 400, 4.0), np.arange(0, 400, 4.0))
+    positions = np.stack([x.ravel(), y.ravel()], axis=1)
+    alignment = PhaseAlignment(_weight(16), positions)
+    patch = torch.ones(100, 16, 16, dtype=torch.complex64)
+    for row in range(100):
+        alignment.add(patch, np.arange(100 * row, 100 * row + 100))
+    assert alignment.num_kept < 2500
+    assert np.abs(alignment.solve()).max() < 1e-6
+
+
+def test_patches_that_never_come_or_are_not_finite_do_not_spoil_the_others():
+    obj = _object()
+    positions = np.random.default_rng(0).uniform(18, 58, (40, 2))
+    turned = np.random.default_rng(1).uniform(-1, 1, 40)
+    factors = torch.as_tensor(np.exp(1j * turned), dtype=torch.complex64)
+    patches = _true_patches(obj, positions, 32) * factors[:, None, None]
+    patches[3, 5, 5] = np.inf
+    alignment = PhaseAlignment(_weight(32), positions)
+    came = np.random.default_rng(2).permutation(40)[:30]
+    alignment.add(patches[came], came)
+    rest = alignment.solve() + turned
+    assert np.std(rest[came[came != 3]]) < 0.02
+    assert (alignment.solve()[np.setdiff1d(np.arange(40), came)] == 0).all()
