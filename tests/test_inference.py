@@ -389,3 +389,21 @@ def test_patches_that_are_not_numbers_are_left_out_and_named(star):
     whole = ps.reconstruct(bundle, star, execution=execution, refine_passes=0)
     well = result.coverage >= 5
     assert np.abs(result.object - whole.object)[well].mean() < 0.02
+
+
+def test_the_halves_of_a_noisier_scan_agree_less(tmp_path):
+    def crossing(nphotons):
+        scan = ps.simulate_scan(
+            object="siemens_star",
+            probe="gaussian",
+            num_positions=400,
+            N=32,
+            step=1.5,
+            nphotons=nphotons,
+            seed=3,
+        )
+        store = ps.build_group_store(scan, tmp_path / f"{nphotons:g}.zarr")
+        frc = ps.reconstruct(_untrained(store, 1), store, refine_passes=0).frc
+        return frc.crossing(frc.half_bit)
+
+    assert crossing(3e2) < 0.8 * crossing(1e6)

@@ -40,11 +40,9 @@ def run(words: Sequence[str]) -> None:
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.evaluation.figures import draw_losses, draw_object
     from ptychostream.inference import choose_experiment, reconstruct
     from ptychostream.persistence import load_bundle
-    from ptychostream.persistence.product import object_pixel_size_m
-    from ptychostream.persistence.result import save_result
+    from ptychostream.persistence.result_files import write_result_files
 
     parser = make_parser(
         "reconstruct",
@@ -128,14 +126,15 @@ def run(words: Sequence[str]) -> None:
         scratch_folder=options.scratch_folder or out,
     )
     logger.info("%s", ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()))
-    written = save_result(result, out)
-    pixel, is_assumed = object_pixel_size_m(result.metadata, store.N)
-    written += draw_object(
-        result.object, result.coverage, out, pixel_size_m=None if is_assumed else pixel
-    )
-    if bundle.history.get("train_loss"):
-        written.append(draw_losses(bundle.history, out / "losses.png"))
     write_yaml(bundle.config, out / "config.yaml")
+    asked = "\n".join(f"{name}: {value}" for name, value in vars(options).items())
+    written = write_result_files(
+        result,
+        bundle,
+        out,
+        title=options.store.name,
+        options={"Options of this reconstruction": asked},
+    )
     total = result.seconds["total"]
     say(
         f"{result.num_patches} patches in {total:.1f} s "
