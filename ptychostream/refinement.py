@@ -13,6 +13,7 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.progress import Watch
 from ptychostream.stitching import ObjectRefinement
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def refine_object(
     *,
     experiment: int,
     passes: int,
+    watch: Watch,
 ) -> NDArray[np.complex64]:
     """Refine a stitched object against all patterns of its experiment.
 
@@ -55,15 +57,17 @@ def refine_object(
         Which experiment.
     passes : int
         Passes over its patterns.
+    watch : Watch
+        Told of the progress, and asked whether to stop.
 
     Returns
     -------
     (H, W) complex64
-        The refined object.
+        The refined object, as far as it went.
     """
     probe = model.scaled_probe(torch.tensor([experiment], device=model.log_scale.device))[0]
     refinement = ObjectRefinement(obj, grid, probe.detach(), model.good_pixels[experiment])
-    _run(refinement, model, store, config, execution, experiment, passes, probe_after=None)
+    _run(refinement, model, store, config, execution, experiment, passes, watch, probe_after=None)
     return refinement.result()
 
 
@@ -106,6 +110,7 @@ def refine_probes(
             execution,
             experiment,
             PROBE_PASSES,
+            Watch(),
             probe_after=OBJECT_FIRST,
         )
         found = refinement.probe
@@ -127,15 +132,18 @@ def _run(
     execution: PyTorchExecutionConfig,
     experiment: int,
     passes: int,
+    watch: Watch,
     *,
     probe_after: int | None,
 ) -> None:
     loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
     for number in range(passes):
+        if watch.is_stopped:
+            return
         loader.set_epoch(number)
         with_probe = probe_after is not None and number >= probe_after
-        for batch in loader:
+        for batch in watch.steps(loader, len):
             rows = batch["nn_indices"][:, 0].numpy()
             amplitude = model.network_input(batch.to(device))[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
