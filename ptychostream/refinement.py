@@ -13,6 +13,7 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.progress import ShouldStop
 from ptychostream.progress import Watch
 from ptychostream.stitching import ObjectRefinement
 
@@ -76,6 +77,7 @@ def refine_probes(
     store: GroupStore,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     """Give a model better probes than the store's guesses, before it is trained.
 
@@ -92,6 +94,8 @@ def refine_probes(
         Seed of the order.
     execution : PyTorchExecutionConfig
         Memory budget and threads.
+    should_stop : callable, optional
+        Asked after each batch; True ends the refinement with what there is.
     """
     for experiment in range(store.num_experiments):
         with torch.no_grad():
@@ -112,6 +116,7 @@ def refine_probes(
             PROBE_PASSES,
             Watch(),
             probe_after=OBJECT_FIRST,
+            should_stop=should_stop,
         )
         found = refinement.probe
         overlap = torch.vdot(found.flatten(), guess.flatten()).abs()
@@ -135,6 +140,7 @@ def _run(
     watch: Watch,
     *,
     probe_after: int | None,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
@@ -147,6 +153,8 @@ def _run(
             rows = batch["nn_indices"][:, 0].numpy()
             amplitude = model.network_input(batch.to(device))[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
+            if should_stop is not None and should_stop():
+                return
 
 
 def _one_by_one(
