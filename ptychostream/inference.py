@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,12 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.geometry import object_grid
+from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.result import ReconstructionResult
 from ptychostream.physics import intensity
+from ptychostream.progress import Watch
 from ptychostream.refinement import refine_object
 from ptychostream.stitching import PatchAccumulator, PatchSpool, PhaseAlignment
 
@@ -40,6 +42,9 @@ def reconstruct(
     experiment: int | None = None,
     align_phases: bool = True,
     refine_passes: int = 2,
+    grid: ObjectGrid | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> ReconstructionResult:
     """Reconstruct one experiment of a store.
 
@@ -61,11 +66,20 @@ def reconstruct(
         Whether the global phase of each patch is found from its neighbours before stitching.
     refine_passes : int
         Passes over the patterns that refine the stitched object; 0 is the network's own.
+    grid : ObjectGrid, optional
+        The pixels to reconstruct, in the coordinates of the scan positions; None is the grid
+        of the object guess, else the smallest one that holds every patch.
+    on_progress : callable, optional
+        Called with the steps done and their total, after every batch.
+    should_stop : callable, optional
+        Asked before every batch; once it returns True the result is what there is by then. So
+        does an interrupt (Ctrl-C), where the host program does not handle it itself.
 
     Returns
     -------
     ReconstructionResult
-        The object on the scan's own grid.
+        The object, on the scan's own grid unless another was asked for; `is_partial` says
+        whether it was stopped early.
 
     Raises
     ------
@@ -82,12 +96,32 @@ def reconstruct(
     rows = np.flatnonzero(store.experiment_id == experiment)
     guess = store.object_guess_of(experiment)
     shape = None if guess is None else (guess.shape[0], guess.shape[1])
-    grid = object_grid(store.positions[rows], store.N, shape)
+    grid = grid or object_grid(store.positions[rows], store.N, shape)
     chosen = torch.tensor([experiment], device=device)
     probe = model.scaled_probe(chosen)[0].detach()
     accumulator = PatchAccumulator(grid, intensity(probe), device)
-    seconds = _stitch(model, config, store, experiment, execution, accumulator, align_phases)
-    obj, coverage = accumulator.result()
+    with Watch(on_progress, should_stop) as watch:
+        # Stitching a group is a step, as predicting it is, and a pass over its seed.
+        watch.total = len(rows) * (1 + align_phases + refine_passes)
+        seconds = _stitch(
+            model, config, store, experiment, execution, accumulator, align_phases, watch
+        )
+        obj, coverage = accumulator.result()
+        began = time.perf_counter()
+        if refine_passes:
+            logger.info("refining in %d passes", refine_passes)
+            obj = refine_object(
+                obj,
+                grid,
+                model,
+                store,
+                config,
+                execution,
+                experiment=experiment,
+                passes=refine_passes,
+                watch=watch,
+            )
+        seconds["refine"] = time.perf_counter() - began
     if accumulator.num_clipped:
         logger.warning(
             "%d of %d patches reach beyond the object's grid of %d x %d px",
@@ -95,19 +129,6 @@ def reconstruct(
             accumulator.num_patches,
             *grid.shape,
         )
-    began = time.perf_counter()
-    if refine_passes:
-        obj = refine_object(
-            obj,
-            grid,
-            model,
-            store,
-            config,
-            execution,
-            experiment=experiment,
-            passes=refine_passes,
-        )
-    seconds["refine"] = time.perf_counter() - began
     true_probe, factor = _true_power(model, probe, store, experiment)
     return ReconstructionResult(
         object=obj * np.float32(factor),
@@ -120,6 +141,7 @@ def reconstruct(
         metadata=store.metadata_of(experiment),
         losses=tuple(bundle.history.get("train_loss", ())),
         seconds=seconds,
+        is_partial=watch.is_stopped,
     )
 
 
@@ -132,6 +154,7 @@ def _stitch(
     execution: PyTorchExecutionConfig,
     accumulator: PatchAccumulator,
     align_phases: bool,
+    watch: Watch,
 ) -> dict[str, float]:
     """Predict all patches and add them up; returns the time that each part took."""
     began = time.perf_counter()
@@ -139,7 +162,7 @@ def _stitch(
     stitching = 0.0
     with PatchSpool(store.N) as spool:
         alignment = PhaseAlignment(accumulator.weight.cpu())
-        for batch in loader:
+        for batch in watch.steps(loader, len):
             members = batch["nn_indices"].numpy()
             moved = batch.to(accumulator.weight.device)
             patches = model.reconstruct(
@@ -161,6 +184,7 @@ def _stitch(
                 patches = (patches * turn).to(accumulator.weight.device)
                 accumulator.add(patches.flatten(0, 1), store.positions[members.ravel()])
                 at += len(patches)
+                watch.advance(len(patches))
     return {"predict": predicted - began, "stitch": time.perf_counter() - predicted}
 
 

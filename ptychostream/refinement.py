@@ -13,6 +13,8 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.progress import ShouldStop
+from ptychostream.progress import Watch
 from ptychostream.stitching import ObjectRefinement
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def refine_object(
     *,
     experiment: int,
     passes: int,
+    watch: Watch,
 ) -> NDArray[np.complex64]:
     """Refine a stitched object against all patterns of its experiment.
 
@@ -55,15 +58,17 @@ def refine_object(
         Which experiment.
     passes : int
         Passes over its patterns.
+    watch : Watch
+        Told of the progress, and asked whether to stop.
 
     Returns
     -------
     (H, W) complex64
-        The refined object.
+        The refined object, as far as it went.
     """
     probe = model.scaled_probe(torch.tensor([experiment], device=model.log_scale.device))[0]
     refinement = ObjectRefinement(obj, grid, probe.detach(), model.good_pixels[experiment])
-    _run(refinement, model, store, config, execution, experiment, passes, probe_after=None)
+    _run(refinement, model, store, config, execution, experiment, passes, watch, probe_after=None)
     return refinement.result()
 
 
@@ -72,6 +77,7 @@ def refine_probes(
     store: GroupStore,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     """Give a model better probes than the store's guesses, before it is trained.
 
@@ -88,6 +94,8 @@ def refine_probes(
         Seed of the order.
     execution : PyTorchExecutionConfig
         Memory budget and threads.
+    should_stop : callable, optional
+        Asked after each batch; True ends the refinement with what there is.
     """
     for experiment in range(store.num_experiments):
         with torch.no_grad():
@@ -106,7 +114,9 @@ def refine_probes(
             execution,
             experiment,
             PROBE_PASSES,
+            Watch(),
             probe_after=OBJECT_FIRST,
+            should_stop=should_stop,
         )
         found = refinement.probe
         overlap = torch.vdot(found.flatten(), guess.flatten()).abs()
@@ -127,18 +137,24 @@ def _run(
     execution: PyTorchExecutionConfig,
     experiment: int,
     passes: int,
+    watch: Watch,
     *,
     probe_after: int | None,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
     for number in range(passes):
+        if watch.is_stopped:
+            return
         loader.set_epoch(number)
         with_probe = probe_after is not None and number >= probe_after
-        for batch in loader:
+        for batch in watch.steps(loader, len):
             rows = batch["nn_indices"][:, 0].numpy()
             amplitude = model.network_input(batch.to(device))[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
+            if should_stop is not None and should_stop():
+                return
 
 
 def _one_by_one(

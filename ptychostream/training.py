@@ -15,6 +15,7 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators import GENERATORS
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.progress import OnEpoch, ShouldStop, latched
 from ptychostream.persistence import ModelBundle
 from ptychostream.refinement import refine_probes
 
@@ -53,6 +54,8 @@ def train(
     *,
     validation: GroupStore | None = None,
     execution: PyTorchExecutionConfig | None = None,
+    on_epoch: OnEpoch | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> ModelBundle:
     """Train a network on a store, with PyTorch whatever `config.backend` says.
 
@@ -66,11 +69,17 @@ def train(
         Data that the loss is watched on.
     execution : PyTorchExecutionConfig, optional
         Device, precision, learning rate, checkpoints.
+    on_epoch : callable, optional
+        Called with an `EpochReport` after each epoch, in the thread that trains.
+    should_stop : callable, optional
+        Asked after each batch, in the thread that trains. When it returns True, training ends
+        there, and the model as it is then is returned.
 
     Returns
     -------
     ModelBundle
-        The trained model, with all that inference needs.
+        The trained model, with all that inference needs. Where `should_stop` ended training,
+        `history["stopped_after"]` holds the number of epochs done, the last one in part.
 
     Raises
     ------
@@ -78,10 +87,14 @@ def train(
         If an option is not available, or the loss became NaN.
     DataContractError
         If a store does not fit the model.
+    KeyboardInterrupt
+        If SIGINT or SIGTERM came, in a program's main thread; the checkpoint `last.ckpt` is then
+        that of the last step.
     """
     execution = execution or PyTorchExecutionConfig()
     check_supported(config, execution)
     check_data(config, store, validation)
+    should_stop = should_stop and latched(should_stop)
     seed = config.subsample_seed or 0
     model = initial_model(config, store, seed=seed)
     scales = scales_of(store, config.nphotons)
@@ -94,13 +107,13 @@ def train(
             "were measured with the same probe"
         )
     if config.probe_trainable:
-        refine_probes(model, store, config, execution)
+        refine_probes(model, store, config, execution, should_stop)
     loaders = {"train": partial(_loader, config, execution, store, scales, "shuffled")}
     if validation is not None:
         # Patterns are scaled by the energy of their own store: it may be brighter.
         theirs = scales_of(validation, config.nphotons)
         loaders["validation"] = partial(_loader, config, execution, validation, theirs, "storage")
-    history = fit(config, execution, model, loaders)
+    history = fit(config, execution, model, loaders, on_epoch=on_epoch, should_stop=should_stop)
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,

@@ -1,11 +1,15 @@
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import dense_shift
 
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.evaluation import evaluate_object
+from ptychostream.geometry import ObjectGrid
 from ptychostream.training import initial_model
 
 
@@ -134,3 +138,106 @@ def test_what_cannot_be_reconstructed_is_refused(star, tiny_store):
         ps.reconstruct(bundle, star, refine_passes=-1)
     with pytest.raises(ConfigurationError, match="this machine has none"):
         ps.reconstruct(bundle, star, execution=ps.PyTorchExecutionConfig(accelerator="mps"))
+
+
+def test_progress_goes_up_to_the_total(star):
+    seen = []
+    ps.reconstruct(
+        _untrained(star, 1, 2),
+        star,
+        refine_passes=1,
+        on_progress=lambda *step: seen.append(step),
+        execution=ps.PyTorchExecutionConfig(inference_batch_size=50),
+    )
+    done, totals = zip(*seen, strict=True)
+    assert set(totals) == {1200}
+    assert list(done) == sorted(done)
+    assert done[0] == 50
+    assert done[-1] == 1200
+
+
+def _stopped_after(steps, store, *, stop=None, **options):
+    """Reconstruct until so many steps are done; returns the result and the steps then done."""
+    done = [0]
+
+    def watch(steps_done, _):
+        if stop is not None and steps_done >= steps > done[0]:
+            stop()
+        done[0] = steps_done
+
+    result = ps.reconstruct(
+        _untrained(store, 1, 2),
+        store,
+        execution=ps.PyTorchExecutionConfig(inference_batch_size=20),
+        on_progress=watch,
+        should_stop=None if stop else lambda: done[0] >= steps,
+        **options,
+    )
+    return result, done[0]
+
+
+@pytest.mark.parametrize("align_phases", [True, False])
+def test_a_stopped_reconstruction_holds_the_part_that_was_done(star, align_phases):
+    part, _ = _stopped_after(200, star, align_phases=align_phases)
+    whole = ps.reconstruct(_untrained(star, 1, 2), star, align_phases=align_phases, refine_passes=0)
+    assert part.is_partial
+    assert not whole.is_partial
+    assert part.num_patches == 200
+    well = part.coverage >= 3
+    assert 0.3 < well.sum() / (whole.coverage >= 3).sum() < 0.8
+    metrics = evaluate_object(part.object, star.object_guess, part.coverage, register=False).metrics
+    assert metrics["phase_correlation"] > 0.8
+
+
+def test_a_stop_before_the_first_patch_leaves_an_empty_object(star):
+    part, done = _stopped_after(0, star)
+    assert done == 0
+    assert part.is_partial
+    assert not part.object.any()
+    assert not part.coverage.any()
+
+
+def test_a_stop_while_refining_keeps_the_stitched_object(star):
+    part, done = _stopped_after(1000, star, refine_passes=5)
+    assert part.is_partial
+    assert 1000 <= done < 1020
+    assert part.num_patches == 400
+    assert (part.coverage >= 3).any()
+
+
+def test_an_interrupt_leaves_a_partial_result_and_python_as_it_was(star):
+    part, _ = _stopped_after(200, star, stop=lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert part.is_partial
+    assert part.num_patches == 200
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # One who asks twice does not want to wait.
+    with pytest.raises(KeyboardInterrupt):
+        ps.reconstruct(
+            _untrained(star, 1, 2),
+            star,
+            on_progress=lambda *_: os.kill(os.getpid(), signal.SIGINT),
+        )
+
+
+def test_the_object_lies_on_the_grid_that_was_asked_for(star):
+    bundle = _untrained(star, 1, 2)
+    whole = ps.reconstruct(bundle, star, refine_passes=1)
+    window = ps.reconstruct(
+        bundle, star, refine_passes=1, grid=ObjectGrid.around((60.0, 50.5), (60, 71))
+    )
+    assert window.object.shape == (60, 71)
+    assert window.origin == (25, 21)
+    assert window.num_clipped > 0
+    inside = window.coverage >= 3
+    cut = (slice(21, 81), slice(25, 96))
+    np.testing.assert_array_equal(window.coverage, whole.coverage[cut])
+    assert np.abs(window.object - whole.object[cut])[inside].mean() < 0.05
+    # A fraction of a pixel moves the pixels, not the object.
+    beside = ps.reconstruct(
+        bundle, star, refine_passes=0, grid=ObjectGrid.around((60.5, 50.0), (100, 120))
+    )
+    assert beside.origin == (1.0, 0.5)
+    plain = ps.reconstruct(bundle, star, refine_passes=0)
+    moved = dense_shift(plain.object, (-1.0, -0.5))
+    middle = (slice(35, 65), slice(45, 75))
+    assert np.abs(beside.object - moved)[middle].mean() < 0.05

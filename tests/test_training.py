@@ -166,3 +166,53 @@ def test_several_experiments_train_with_their_own_probes(two_experiments, make_c
     for experiment in (0, 1):
         result = ps.reconstruct(bundle, two_experiments, experiment=experiment)
         assert result.object.shape == two_experiments.object_guess_of(experiment).shape
+
+
+def test_a_host_program_hears_of_each_epoch(tiny_store, make_config):
+    reports = []
+    bundle = ps.train(
+        make_config(nepochs=2),
+        tiny_store,
+        validation=tiny_store,
+        execution=_execution(),
+        on_epoch=reports.append,
+    )
+    assert [report.epoch for report in reports] == [1, 2]
+    assert [report.train_loss for report in reports] == bundle.history["train_loss"]
+    assert [report.val_loss for report in reports] == bundle.history["val_loss"]
+    for report in reports:
+        # 64 groups of one pattern.
+        assert report.patterns_per_second * report.seconds == pytest.approx(64)
+        assert report.nepochs == 2
+
+
+@pytest.mark.parametrize("batches", [1, 5, 8, 11])
+def test_a_host_program_ends_training_in_the_middle_of_an_epoch(tiny_store, make_config, batches):
+    asked = []
+
+    def should_stop():
+        asked.append(len(asked))
+        return len(asked) == batches
+
+    bundle = ps.train(
+        make_config(nepochs=1000), tiny_store, execution=_execution(), should_stop=should_stop
+    )
+    # 8 batches are an epoch.
+    assert len(asked) == batches
+    assert bundle.history["stopped_after"] == [batches / 8]
+    assert len(bundle.history["train_loss"]) == (batches - 1) // 8
+    assert np.isfinite(ps.reconstruct(bundle, tiny_store).object).all()
+
+
+def test_the_search_for_a_probe_can_be_ended_too(tiny_store, make_config):
+    config = make_config(nepochs=1000, probe_trainable=True)
+    bundle = ps.train(config, tiny_store, execution=_execution(), should_stop=lambda: True)
+    assert bundle.history["stopped_after"] == [1 / 8]
+
+
+def test_training_runs_in_a_thread_of_a_host_program(tiny_store, make_config):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        bundle = pool.submit(ps.train, make_config(), tiny_store, execution=_execution()).result()
+    assert len(bundle.history["train_loss"]) == 1

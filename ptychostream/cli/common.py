@@ -116,8 +116,8 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
     logger.propagate = False
     try:
         command(words)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(("interrupted", *interrupt.args)), file=sys.stderr)
         return 130
     except PtychoStreamError as error:
         if "--debug" in words:

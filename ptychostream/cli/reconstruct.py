@@ -69,3 +69,5 @@ def run(words: Sequence[str]) -> None:
         f"({speed:.0f} a second), {result.num_clipped} reach beyond the grid\n"
         f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}"
     )
+    if result.is_partial:
+        raise KeyboardInterrupt(f"the result in {out} is partial")

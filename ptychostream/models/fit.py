@@ -14,9 +14,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError
+from ptychostream.models.interruption import StopRequests, TrainingEnded, signals_given_back
 from ptychostream.models.lightning_module import LoaderFactory, PinnModule
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.training_callbacks import LossHistory
+from ptychostream.models.progress import OnEpoch, ShouldStop
+from ptychostream.models.training_callbacks import EpochReports
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ def fit(
     execution: PyTorchExecutionConfig,
     model: PtychoPINN,
     loaders: Mapping[str, LoaderFactory],
+    *,
+    on_epoch: OnEpoch | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> dict[str, list[float]]:
     """Train a model with Lightning.
 
@@ -40,35 +45,47 @@ def fit(
     loaders : mapping
         `train` and perhaps `validation`: functions of rank and world size that make the batches
         of one process.
+    on_epoch : callable, optional
+        Hears of each epoch.
+    should_stop : callable, optional
+        Asked after each batch; True ends training.
 
     Returns
     -------
     dict
-        `train_loss` and, with validation, `val_loss`: one number per epoch.
+        `train_loss` and, with validation, `val_loss`: one number per epoch. Where `should_stop`
+        ended training, `stopped_after` too: the epochs done, the last one in part.
 
     Raises
     ------
     ConfigurationError
         If the loss became NaN, or a logger is not installed.
+    KeyboardInterrupt
+        If a signal ended training; the last checkpoint is on disk.
     """
     monitor = execution.checkpoint_monitor_metric
     if "validation" not in loaders and monitor == "val_loss":
         monitor = "train_loss"
     module = PinnModule(model, config, execution, monitor=monitor, loaders=loaders)
-    history = LossHistory(config.nepochs)
+    history = EpochReports(config.nepochs, config.model.group_size, on_epoch)
+    folder = Path(config.output_dir) / "checkpoints"
+    requests = StopRequests(
+        should_stop, folder / "last.ckpt" if execution.enable_checkpointing else None
+    )
     early = EarlyStopping(
         monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
     )
-    callbacks: list[Callback] = [history, early]
+    callbacks: list[Callback] = [history, early, requests]
     if execution.enable_checkpointing:
         callbacks.append(
             ModelCheckpoint(
-                Path(config.output_dir) / "checkpoints",
+                folder,
                 filename="best-{epoch}",
                 monitor=monitor,
                 mode=execution.checkpoint_mode,
                 save_top_k=execution.checkpoint_save_top_k,
                 save_last=True,
+                save_on_train_epoch_end=True,
                 # A run takes the place of an earlier one in the same folder.
                 enable_version_counter=False,
             )
@@ -102,7 +119,16 @@ def fit(
             trainer.strategy.root_device,
             sum(p.numel() for p in model.parameters() if p.requires_grad),
         )
-        trainer.fit(module)
+        try:
+            with signals_given_back():
+                trainer.fit(module)
+        except TrainingEnded:
+            if not requests.stopped:
+                raise KeyboardInterrupt from None
+            batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+            done = trainer.current_epoch + batches / trainer.num_training_batches
+            logger.info("training stopped after %.2f of %d epochs", done, config.nepochs)
+            return history.losses | {"stopped_after": [done]}
     losses = history.losses
     if not losses["train_loss"] or not np.isfinite(losses["train_loss"][-1]):
         raise ConfigurationError(

@@ -47,6 +47,9 @@ class PinnModule(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
         self._loaders = loaders
+        #: Mean losses of the last finished epoch.
+        self.means: dict[str, float] = {}
+        self._sums: dict[str, tuple[Tensor, int]] = {}
 
     def train_dataloader(self) -> Any:
         """Return this process's share of the training groups."""
@@ -59,7 +62,7 @@ class PinnModule(lightning.LightningModule):
         return self._loaders["validation"](self.trainer.global_rank, self.trainer.world_size)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and log it.
+        """Return the loss of a batch.
 
         Parameters
         ----------
@@ -74,11 +77,11 @@ class PinnModule(lightning.LightningModule):
             The loss.
         """
         loss = self.loss(self.model(batch), batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
+        self._add("train_loss", loss, len(batch))
         return loss
 
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
-        """Log the loss of a batch that is not trained on.
+        """Take the loss of a batch that is not trained on.
 
         Parameters
         ----------
@@ -87,8 +90,47 @@ class PinnModule(lightning.LightningModule):
         batch_idx : int
             Number of the batch.
         """
-        loss = self.loss(self.model(batch), batch)
-        self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
+        self._add("val_loss", self.loss(self.model(batch), batch), len(batch))
+
+    def close_epoch(self) -> None:
+        """Turn the sums of the epoch into `means`, the same in all processes."""
+        self.means = {}
+        for name, (total, groups) in sorted(self._sums.items(), reverse=True):
+            both = torch.stack((total, total.new_tensor(groups)))
+            if self.trainer.world_size > 1:
+                both = self.trainer.strategy.reduce(both, reduce_op="sum")
+            self.means[name] = float(both[0] / both[1])
+        self._sums = {}
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's losses, which schedules, checkpoints and loggers look at."""
+        for name, value in self.means.items():
+            self.log(name, value, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the sums of an unfinished epoch into a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            Written by Lightning.
+        """
+        checkpoint["loss_sums"] = dict(self._sums)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums of a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            Read by Lightning.
+        """
+        self._sums = dict(checkpoint["loss_sums"])
+
+    def _add(self, name: str, loss: Tensor, groups: int) -> None:
+        """Add up on the device: a number that is looked at would make the host wait for it."""
+        total, before = self._sums.get(name, (torch.zeros_like(loss), 0))
+        self._sums[name] = (total + loss.detach() * groups, before + groups)
 
     def loss(self, prediction: Prediction, batch: TensorDict) -> Tensor:
         """Weigh the losses as configured.

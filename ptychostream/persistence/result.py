@@ -22,8 +22,9 @@ class ReconstructionResult:
         Transmission on the scan's own grid; zero where no patch lies.
     coverage : (H, W) float32
         Number of patches in whose lit area a pixel lies.
-    origin : (int, int)
-        Scan position (x, y) of the object's first pixel; (0, 0) unless patches reach beyond.
+    origin : (float, float)
+        Scan position (x, y) of the object's first pixel; (0, 0) unless patches reach beyond,
+        or another grid was asked for.
     probe : (P, N, N) complex64
         Illumination at the power that goes with `object`: Σ|probe · object|² is photons.
     positions : (M, 2) float64
@@ -38,11 +39,13 @@ class ReconstructionResult:
         Training loss of each epoch of the model.
     seconds : dict
         Time to `predict` (reading included), `stitch` and `refine`.
+    is_partial : bool
+        Whether it was stopped before all patterns were used, or all passes were made.
     """
 
     object: NDArray[np.complex64]
     coverage: NDArray[np.float32]
-    origin: tuple[int, int]
+    origin: tuple[float, float]
     probe: NDArray[np.complex64]
     positions: NDArray[np.float64]
     num_patches: int
@@ -50,6 +53,7 @@ class ReconstructionResult:
     metadata: ScanMetadata = field(default_factory=ScanMetadata)
     losses: Sequence[float] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    is_partial: bool = False
 
 
 def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
@@ -67,7 +71,8 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        `object.npz` (object, coverage, origin, probe, positions) and `object.h5`.
+        `object.npz` (object, coverage, origin, probe, positions, is_partial) and `object.h5`,
+        whose comments say so where the result is partial.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +87,7 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
                 origin=np.array(result.origin),
                 probe=result.probe,
                 positions=result.positions,
+                is_partial=result.is_partial,
             )
         partial.replace(arrays)
     finally:
@@ -93,5 +99,6 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
         positions=result.positions - np.array(result.origin),
         metadata=result.metadata,
         losses=result.losses,
+        comments="partial result: the reconstruction was stopped early" * result.is_partial,
     )
     return [arrays, product]

@@ -70,8 +70,7 @@ class PatchAccumulator:
             Their centres (x, y) on the scan's grid, in pixels.
         """
         edge = patches.shape[-1]
-        corners, fractions = patch_corners(positions, edge)
-        corners = corners - np.array(self._grid.origin[::-1])
+        corners, fractions = patch_corners(positions - np.array(self._grid.origin), edge)
         low, high = corners.min(axis=1), (corners + edge - np.array(self._grid.shape)).max(axis=1)
         self.num_clipped += int(((low < 0) | (high > 0)).sum())
         self.num_patches += len(patches)

@@ -79,6 +79,8 @@ class PhaseAlignment:
             Phase to turn each patch by, in radians, in the order in which they were added;
             their mean is zero.
         """
+        if not self._thumbnails:
+            return np.zeros(0)
         thumbnails = np.concatenate(self._thumbnails)
         number = len(thumbnails)
         if number == 1:
