@@ -124,9 +124,7 @@ def product_with(
     )
 
 
-def product_of_store(
-    product: Product, positions: NDArray[np.float64], grid: ObjectGrid
-) -> Product:
+def product_of_store(product: Product, positions: NDArray[np.float64], grid: ObjectGrid) -> Product:
     """Take the positions of a store in the place of those that ptychodus has loaded.
 
     Parameters

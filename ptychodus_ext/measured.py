@@ -99,8 +99,8 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
     own = object_grid(positions, store.N)
     grid = ObjectGrid(obj.height_px, obj.width_px)
     # The input's grid where every patch lies on it; a stand-in's is too small.
-    fits = own.origin == (0, 0) and own.shape[0] <= grid.shape[0] and own.shape[1] <= grid.shape[1]
-    if not fits:
+    is_inside = not any(own.origin) and own.height <= grid.height and own.width <= grid.width
+    if not is_inside:
         guess = store.object_guess_of(experiment)
         grid = own if guess is None else ObjectGrid(*guess.shape)
         logger.info(
