@@ -153,7 +153,7 @@ def predict_patches(
     """
     components = _components(config, None)
     model, values = components.load_inference_bundle(config.model_path)
-    theirs = _data(data)
+    theirs = _data(data, config)
     _import("ptycho.probe").set_probe_guess(None, probe)
     grouped = theirs.generate_grouped_data(
         values["N"],
@@ -191,7 +191,7 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _data(data: Any, config: TrainingConfig) -> Any:
+def _data(data: Any, config: TrainingConfig | InferenceConfig) -> Any:
     """Hand our raw data over as theirs; anything else is theirs already."""
     # Asked by name: importing our class would import torch.
     if not hasattr(data, "as_arrays"):
