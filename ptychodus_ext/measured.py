@@ -1,11 +1,12 @@
 """The patterns of a reconstruction as a store, which is all that a child is told of them."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
 
@@ -15,6 +16,7 @@ from ptychodus_ext.settings import StreamSettings
 from ptychostream.datasets.store import build_group_store, open_group_store
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid, object_grid
+from ptychostream.scan import ArrayPatterns
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
@@ -44,10 +46,51 @@ class Measured:
     product: Product
 
 
-@contextmanager
-def measured_data(
+class StoppedError(Exception):
+    """The user or the application asked to stop."""
+
+
+class StoppablePatterns(ArrayPatterns):
+    """Patterns that are read no further once the application asks to stop.
+
+    Parameters
+    ----------
+    array : (M, N, N)
+        The patterns.
+    application : Application
+        Knows when to stop.
+    """
+
+    def __init__(self, array: NDArray[Any], application: Application) -> None:
+        super().__init__(array)
+        self._application = application
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            A copy.
+
+        Raises
+        ------
+        StoppedError
+            If it was asked to stop.
+        """
+        if self._application.should_stop():
+            raise StoppedError
+        return super().read(rows)
+
+
+def find_measured(
     parameters: ReconstructInput, settings: StreamSettings, folder: Path, application: Application
-) -> Iterator[Measured]:
+) -> Measured:
     """Find the store that is set, else write the loaded patterns into one.
 
     Parameters
@@ -61,8 +104,8 @@ def measured_data(
     application : Application
         Knows when to stop.
 
-    Yields
-    ------
+    Returns
+    -------
     Measured
         The data.
 
@@ -70,21 +113,18 @@ def measured_data(
     ------
     DataContractError
         If the data do not fit together, or the store has no such experiment.
+    StoppedError
+        If it was asked to stop.
     """
     if settings.store_path is not None:
         experiment = int(settings.data.values()["experiment"])
-        yield _of_store(settings.store_path, experiment, parameters.product)
-        return
-    scan = scan_of(parameters)
+        return _of_store(settings.store_path, experiment, parameters.product)
+    patterns = StoppablePatterns(parameters.diffraction_patterns, application)
+    scan = replace(scan_of(parameters), patterns=patterns)
     store = build_group_store(scan, folder / "patterns.zarr", progress=False)
     obj = parameters.product.object_
-    yield Measured(
-        store.path,
-        0,
-        store.num_patterns,
-        (obj.height_px, obj.width_px, (0, 0)),
-        parameters.product,
-    )
+    grid = (obj.height_px, obj.width_px, (0, 0))
+    return Measured(store.path, 0, store.num_patterns, grid, parameters.product)
 
 
 def _of_store(path: Path, experiment: int, product: Product) -> Measured:
@@ -99,8 +139,8 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
     own = object_grid(positions, store.N)
     grid = ObjectGrid(obj.height_px, obj.width_px)
     # The input's grid where every patch lies on it; a stand-in's is too small.
-    fits = own.origin == (0, 0) and own.shape[0] <= grid.shape[0] and own.shape[1] <= grid.shape[1]
-    if not fits:
+    is_inside = not any(own.origin) and own.height <= grid.height and own.width <= grid.width
+    if not is_inside:
         guess = store.object_guess_of(experiment)
         grid = own if guess is None else ObjectGrid(*guess.shape)
         logger.info(

@@ -19,7 +19,7 @@ from ptychodus.api.reconstruct import (
 from ptychodus_ext.application import Application
 from ptychodus_ext.child import ChildRun, Done, Message, Output, Progress
 from ptychodus_ext.convert import product_with
-from ptychodus_ext.measured import measured_data
+from ptychodus_ext.measured import Measured, StoppedError, find_measured
 from ptychodus_ext.models import check_model, find_model
 from ptychodus_ext.settings import StreamSettings
 from ptychodus_ext.training_files import find_training_files
@@ -89,46 +89,55 @@ class StreamReconstructor(TrainableReconstructor):
             If the process that reconstructs fails or dies.
         """
         self._goal = _GOAL
-        settings, backend = self._settings, self._settings.backend
         model = self._model()
-        check_model(model, backend)
-        with (
-            tempfile.TemporaryDirectory(prefix="ptychostream-") as folder,
-            measured_data(parameters, settings, Path(folder), self._application) as measured,
-        ):
-            logger.info(
-                "%s reconstructs %d patterns of store '%s' with backend %s and model '%s'",
-                self._name,
-                measured.num_patterns,
-                measured.store,
-                backend,
-                model,
-            )
-            task = f"ptychodus_ext.tasks.{backend}_task:reconstruct"
-            options = settings.inference.values()
-            arguments = {
-                "model": model.resolve(),
-                "store": measured.store,
-                "experiment": measured.experiment,
-                "grid": measured.grid,
-                "execution": to_mapping(settings.execution(settings.inference)),
-                "neighbor_count": settings.data.values()["neighbor_count"],
-                "refine_passes": options["refine_passes"],
-                "align_phases": options["align_phases"],
-                "debug": options["debug"],
-                "folder": folder,
-            }
-            for message in self._run(task, arguments):
-                if isinstance(message, Progress):
-                    # The end is for the result.
-                    done = min(_GOAL - 1, _GOAL * message.done // max(message.total, 1))
-                    self._application.show_progress(done, _GOAL)
-                elif isinstance(message, Output):
-                    with np.load(message.paths["result"]) as arrays:
-                        result = product_with(
-                            measured.product, arrays["object"], arrays["probe"], arrays["losses"]
-                        )
-                    yield ReconstructOutput(result, progress=_GOAL)
+        check_model(model, self._settings.backend)
+        with tempfile.TemporaryDirectory(prefix="ptychostream-") as folder:
+            try:
+                measured = find_measured(
+                    parameters, self._settings, Path(folder), self._application
+                )
+            except StoppedError:
+                return
+            yield from self._reconstruct(measured, model, folder)
+
+    def _reconstruct(
+        self, measured: Measured, model: Path, folder: str
+    ) -> Iterator[ReconstructOutput]:
+        settings, backend = self._settings, self._settings.backend
+        logger.info(
+            "%s reconstructs %d patterns of store '%s' with backend %s and model '%s'",
+            self._name,
+            measured.num_patterns,
+            measured.store,
+            backend,
+            model,
+        )
+        options = settings.inference.values()
+        arguments = {
+            "model": model.resolve(),
+            "store": measured.store,
+            "experiment": measured.experiment,
+            "grid": measured.grid,
+            "execution": to_mapping(settings.execution(settings.inference)),
+            "neighbor_count": settings.data.values()["neighbor_count"],
+            "refine_passes": options["refine_passes"],
+            "align_phases": options["align_phases"],
+            "debug": options["debug"],
+            "folder": folder,
+        }
+        for message in self._run(f"ptychodus_ext.tasks.{backend}_task:reconstruct", arguments):
+            if isinstance(message, Progress):
+                # The end is for the result.
+                done = min(_GOAL - 1, _GOAL * message.done // max(message.total, 1))
+                self._application.show_progress(done, _GOAL)
+            elif isinstance(message, Output):
+                with np.load(message.paths["result"]) as arrays:
+                    result = product_with(
+                        measured.product, arrays["object"], arrays["probe"], arrays["losses"]
+                    )
+                if message.values["is_partial"]:
+                    logger.warning("stopped: the result is partial")
+                yield ReconstructOutput(result, progress=_GOAL)
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Train a network on the data in a folder; it is the loaded model from then on.

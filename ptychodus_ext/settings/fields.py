@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -72,7 +72,7 @@ class Setting:
         """The value that stands for None: below the least one, or empty."""
         if self.kind in (int, float):
             return self.kind(self.minimum or 0)
-        return {str: "none", Path: Path(), list: ""}[self.kind]
+        return Path() if self.kind is Path else "none" if self.kind is str else ""
 
     def to_field(self, value: Any) -> Any:
         """Turn ptychodus's value into the field's.
@@ -176,7 +176,7 @@ def settings_of(kind: type, defaults: Mapping[str, Any] | None = None) -> dict[s
             maximum=maximum,
             meaning=meanings.get(item.name, ""),
         )
-        described[item.name] = _with_default(setting, setting.to_parameter(default))
+        described[item.name] = replace(setting, default=setting.to_parameter(default))
     return described
 
 
@@ -185,10 +185,6 @@ def _numbers(key: str, text: str) -> list[int]:
         return [int(word) for word in text.replace(",", " ").split()]
     except ValueError as error:
         raise ConfigurationError(f"{key} = {text!r} must be numbers, such as 0, 5, 9") from error
-
-
-def _with_default(setting: Setting, default: Any) -> Setting:
-    return Setting(**{**vars(setting), "default": default})
 
 
 def _examine(hint: Any) -> tuple[type | None, bool, tuple[str, ...]]:

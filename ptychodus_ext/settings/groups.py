@@ -1,7 +1,7 @@
 """The four groups of settings, and the configurations that they stand for."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,24 @@ _READING = ("memory_budget", "num_workers", "prefetch_factor", "pin_memory")
 _RUNNING = ("accelerator", "inference_batch_size", "middle_trim", "pad_eval")
 #: Fields of the execution for which training has its own, and one that changes nothing.
 _SPARE = ("gradient_clip_val", "gradient_clip_algorithm", "scheduler", "persistent_workers")
-
-#: Defaults that suit an application where scans are small and time is short.
-DEFAULTS: dict[str, Any] = {}
+#: What can be chosen as architecture; `auto` is the best of the backend that is set.
+ARCHITECTURES = ("auto", "unrolled", "cnn")
+_BEST = {"pytorch": "unrolled", "tensorflow": "cnn"}
 
 
 def _table() -> dict[str, list[Setting]]:
-    model = settings_of(ModelConfig, DEFAULTS)
-    training = settings_of(TrainingConfig, DEFAULTS)
-    execution = settings_of(PyTorchExecutionConfig, DEFAULTS)
-    inference = settings_of(InferenceConfig, DEFAULTS)
+    model = settings_of(ModelConfig)
+    model["architecture"] = replace(
+        model["architecture"],
+        default="auto",
+        choices=ARCHITECTURES,
+        meaning="The network: unrolled starts from the physics, cnn is PtychoPINN's; auto takes "
+        "unrolled, and cnn for the tensorflow backend.",
+    )
+    # The probes that an application begins with are guesses.
+    training = settings_of(TrainingConfig, {"probe_trainable": True})
+    execution = settings_of(PyTorchExecutionConfig)
+    inference = settings_of(InferenceConfig)
     elsewhere = {*_KNOWN, *_GROUPING, *_READING}
     return {
         "PtychoStreamModel": [
@@ -192,6 +200,8 @@ class StreamSettings:
         """
         values = {**self.training.values(), **self.data.values()}
         model = {**_only(ModelConfig, self.model.values()), "N": edge, "model_type": model_type}
+        if model["architecture"] == "auto":
+            model["architecture"] = _BEST[self.backend]
         return from_mapping(
             TrainingConfig,
             {
