@@ -1,5 +1,6 @@
 """An open store: patterns by row, groups by parameters, and whether all of it is intact."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -430,12 +431,37 @@ def open_group_store(path: str | Path) -> GroupStore:
             f"store '{path}' is damaged: {', '.join(map(repr, changed))} changed; copy or build "
             "the store again"
         )
+    return assemble_store(path, lambda: zarr.open_group(path, mode="r"), files)
+
+
+def assemble_store(path: Path, open_root: Callable[[], Any], files: Files) -> GroupStore:
+    """Read a store's tables from an opened zarr group.
+
+    Parameters
+    ----------
+    path : Path
+        Names the store in messages; where its groupings and shards are looked for.
+    open_root : callable
+        Opens its root group.
+    files : dict
+        Its manifest.
+
+    Returns
+    -------
+    GroupStore
+        The store; its patterns stay where they are.
+
+    Raises
+    ------
+    DataContractError
+        If a table is missing or can't be decoded, or a newer version wrote the store.
+    """
     try:
-        root = zarr.open_group(path, mode="r")
+        root = open_root()
         attributes = cast("dict[str, Any]", root.attrs.asdict()[ATTRIBUTES])
         _check_version(path, attributes)
         tables: dict[str, Any] = {
-            name: np.asarray(root[name][:])  # type: ignore[index]
+            name: np.asarray(root[name][:])
             for name in (
                 "positions",
                 "positions_start",
@@ -446,7 +472,7 @@ def open_group_store(path: str | Path) -> GroupStore:
                 "bad_pixels",
             )
         }
-        order = np.asarray(root["storage_order"][:])  # type: ignore[index]
+        order = np.asarray(root["storage_order"][:])
         objects = root.get("object_guess", None)
         patterns = root[DIFFRACTION]
     except Exception as error:  # zarr raises many kinds on damaged metadata
@@ -464,7 +490,8 @@ def open_group_store(path: str | Path) -> GroupStore:
         _array=patterns,
         _objects=objects,
         _files=files,
-        _shards=ShardReader.for_array(path, patterns),
+        # Only files of a folder can be read past zarr.
+        _shards=ShardReader.for_array(path, patterns) if path.is_dir() else None,
         **tables,
     )
 
