@@ -44,9 +44,16 @@ def activate(registry: Any = None) -> None:
     # PyQt must not be imported before the application does.
     after_import(_CONTROLLER, add_panel)
     if registry is not None:
+        _add_files(registry)
+
+
+def _add_files(registry: Any) -> None:
+    try:
         from ptychodus_ext.files import register_files
 
         register_files(registry)
+    except Exception:
+        logger.exception("the file readers of PtychoStream are NOT available")
 
 
 def add_library(module: ModuleType) -> None:
