@@ -36,6 +36,9 @@ FileType = HDF5
 
 [PtychoStreamInference]
 RefinePasses = {passes}
+
+[PtychoStreamData]
+MemoryBudget = {budget}
 """
 
 
@@ -95,13 +98,24 @@ def descendants(pid: int) -> Iterator[int]:
             yield from descendants(child)
 
 
-def peak_mb(pid: int) -> float:
-    """Read the peak of a process's resident memory; 0 once it has gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("VmHWM")), 0.0)
+class Peak:
+    """The most memory that a process has had, in MB."""
+
+    def __init__(self) -> None:
+        self.resident = self.own = 0.0
+
+    def look(self, pid: int) -> None:
+        """Read the peak so far, and what is not mapped from files now."""
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            return  # it has gone
+        values = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
+        self.resident = max(self.resident, int(values.get("VmHWM", 0)) / 1024)
+        self.own = max(self.own, int(values.get("RssAnon", 0)) / 1024)
+
+    def __str__(self) -> str:
+        return f"{self.resident:.0f} MB (without mapped files {self.own:.0f} MB)"
 
 
 def is_ours(pid: int) -> bool:
@@ -111,29 +125,28 @@ def is_ours(pid: int) -> bool:
         return False
 
 
-def watch(command: list[str], log: Path) -> tuple[float, float, float]:
-    """Run a command; return its peak and its worker's, in MB, and the seconds it took."""
-    parent = child = 0.0
+def watch(command: list[str], log: Path) -> tuple[Peak, Peak, float]:
+    """Run a command; return its memory, its worker's, and the seconds it took."""
+    parent, child = Peak(), Peak()
     began = time.perf_counter()
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     while process.poll() is None:
-        parent = max(parent, peak_mb(process.pid))
-        child = max([child, *(peak_mb(p) for p in descendants(process.pid) if is_ours(p))])
+        parent.look(process.pid)
+        for pid in descendants(process.pid):
+            if is_ours(pid):
+                child.look(pid)
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{command} failed:\n{log.read_text()[-3000:]}")
     return parent, child, time.perf_counter() - began
 
 
-def prepare(folder: Path, scan: Scan, model: Path, passes: int, store: Path | None) -> Path:
+def prepare(folder: Path, scan: Scan, model: Path, settings: str) -> Path:
     """Lay out what `ptychodus -b reconstruct` starts with."""
     write_ptychodus_experiment(scan, folder)
     (folder / "model.zip").symlink_to(model)
-    text = SETTINGS.format(passes=passes)
-    if store is not None:
-        text += f"\n[PtychoStreamData]\nStorePath = {store}\n"
-    (folder / "settings.ini").write_text(text)
+    (folder / "settings.ini").write_text(settings)
     return folder
 
 
@@ -156,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loaded", type=int, nargs="*", default=[20000])
     parser.add_argument("--stored", type=int, nargs="*", default=[20000, 100000])
+    parser.add_argument("--memory_budget", default="1 GiB", help="the setting of this name")
     parser.add_argument("--refine_passes", type=int, default=0)
     options = parser.parse_args()
     runs = [(n, False) for n in options.loaded] + [(n, True) for n in options.stored]
@@ -166,12 +180,13 @@ def main() -> None:
             kind = "from a store" if is_stored else "loaded"
             run = folder / f"{number}-{kind}".replace(" ", "-")
             run.mkdir()
-            scan, store = large_scan(number), None
+            scan = large_scan(number)
+            settings = SETTINGS.format(passes=options.refine_passes, budget=options.memory_budget)
             if is_stored:
-                store = run / "scan.zarr"
-                ps.build_group_store(scan, store, progress=False)
-            given = large_scan(1) if is_stored else scan
-            inputs = prepare(run / "in", given, model, options.refine_passes, store)
+                store = ps.build_group_store(scan, run / "scan.zarr", progress=False)
+                settings += f"StorePath = {store.path}\n"
+                scan = large_scan(1)
+            inputs = prepare(run / "in", scan, model, settings)
             words = ["-b", "reconstruct", "-i", str(inputs), "-o", str(run / "out")]
             command = [sys.executable, "-m", "ptychodus_ext.cli", *words]
             parent, child, seconds = watch(command, run / "log")
@@ -179,8 +194,8 @@ def main() -> None:
                 raise SystemExit(f"no product was written:\n{(run / 'log').read_text()[-3000:]}")
             size = number * EDGE**2 * 4 / 2**20
             print(
-                f"{number} patterns ({size:.0f} MB) {kind}: ptychodus {parent:.0f} MB, our child "
-                f"{child:.0f} MB, {seconds:.0f} s",
+                f"{number} patterns ({size:.0f} MB) {kind}: ptychodus {parent}, our child {child}, "
+                f"{seconds:.0f} s",
                 flush=True,
             )
             shutil.rmtree(run)

@@ -73,6 +73,11 @@ class GroupStore:
         return _open_same, (self.path, [segment.files for segment in self.segments])
 
     @property
+    def address(self) -> str:
+        """The store's absolute path, or its URL: opens it from anywhere."""
+        return self.path if isinstance(self.path, str) else str(self.path.resolve())
+
+    @property
     def num_patterns(self) -> int:
         """Number of patterns, M."""
         return len(self.positions)
