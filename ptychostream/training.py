@@ -100,11 +100,13 @@ def train(
         # Patterns are scaled by the energy of their own store: it may be brighter.
         theirs = scales_of(validation, config.nphotons)
         loaders["validation"] = partial(_loader, config, execution, validation, theirs, "storage")
-    history = fit(config, execution, model, loaders)
+    scale = float(scales.intensity_scale.mean())
+    about = {"intensity_scale": scale, "probe_guess": store.probe}
+    history = fit(config, execution, model, loaders, about=about)
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,
-        intensity_scale=float(scales.intensity_scale.mean()),
+        intensity_scale=scale,
         probe_guess=store.probe,
         history=history,
     )

@@ -132,11 +132,13 @@ def train_container(
     }
     if held_out is not None:
         loaders["validation"] = lambda *_: ContainerLoader(held_out, config.batch_size, None)
-    history = fit(config, execution, model, loaders)
+    scale = float(container.norm_Y_I)
+    about = {"intensity_scale": scale, "probe_guess": probe}
+    history = fit(config, execution, model, loaders, about=about)
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,
-        intensity_scale=float(container.norm_Y_I),
+        intensity_scale=scale,
         probe_guess=probe,
         history=history,
     )

@@ -16,7 +16,7 @@ from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.lightning_module import LoaderFactory, PinnModule
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.training_callbacks import LossHistory
+from ptychostream.models.training_callbacks import Description, LossHistory
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ def fit(
     execution: PyTorchExecutionConfig,
     model: PtychoPINN,
     loaders: Mapping[str, LoaderFactory],
+    *,
+    about: Mapping[str, Any],
 ) -> dict[str, list[float]]:
     """Train a model with Lightning.
 
@@ -40,6 +42,8 @@ def fit(
     loaders : mapping
         `train` and perhaps `validation`: functions of rank and world size that make the batches
         of one process.
+    about : mapping
+        `intensity_scale` and `probe_guess`: what a checkpoint needs besides the weights.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def fit(
     early = EarlyStopping(
         monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
     )
-    callbacks: list[Callback] = [history, early]
+    callbacks: list[Callback] = [history, early, Description(config, about, history)]
     if execution.enable_checkpointing:
         callbacks.append(
             ModelCheckpoint(

@@ -2,9 +2,13 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
+import torch
+
+from ptychostream.config import TrainingConfig, to_mapping
 
 logger = logging.getLogger(__name__)
 
@@ -60,3 +64,39 @@ class LossHistory(lightning.pytorch.callbacks.Callback):
             ", ".join(said),
             seconds,
         )
+
+
+class Description(lightning.pytorch.callbacks.Callback):
+    """Write what inference needs into each checkpoint, as plain data and tensors.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is trained.
+    about : mapping
+        `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
+    history : LossHistory
+        Where the losses are kept.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, about: Mapping[str, Any], history: LossHistory
+    ) -> None:
+        self._config, self._about, self._history = config, about, history
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the entry.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        checkpoint : dict
+            Changed in place.
+        """
+        checkpoint["ptychostream"] = {
+            "config": to_mapping(self._config),
+            "intensity_scale": float(self._about["intensity_scale"]),
+            "probe_guess": torch.as_tensor(self._about["probe_guess"]),
+            "history": {name: list(losses) for name, losses in self._history.losses.items()},
+        }
