@@ -10,15 +10,14 @@ from torch import Tensor
 
 from ptychostream.config import TrainingConfig
 from ptychostream.errors import DataContractError
-from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.models.merge import merge_group
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.smoothing import gaussian_smooth
-from ptychostream.models.upstream_merge import merge_group_upstream
+from ptychostream.models.upstream_convention import reconstruct_upstream, waves_upstream
 from ptychostream.physics import exit_wave, intensity, propagate_far_field
 
-#: How the patches of a group become one object: averaged by their light, or as PtychoPINN does.
-Merge = Literal["coverage", "upstream"]
+#: Whose conventions hold around the network: ours, or those of PtychoPINN's TensorFlow model.
+Convention = Literal["ours", "upstream"]
 
 
 class Autoencoded(NamedTuple):
@@ -70,7 +69,7 @@ class ModelBundle:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @torch.no_grad()
-    def predict(self, inputs: Any, *, merge: Merge = "coverage") -> NDArray[np.complex64]:
+    def predict(self, inputs: Any, *, convention: Convention = "ours") -> NDArray[np.complex64]:
         """Predict objects as the specification calls it, channels last.
 
         Parameters
@@ -78,9 +77,9 @@ class ModelBundle:
         inputs : sequence of two arrays
             Normalised amplitude (mean energy (N/2)²) times `intensity_scale` (B, N, N, C), and
             local offsets (B, 1, 2, C): centre minus member (x, y), in pixels. NumPy or torch.
-        merge : str
-            How members become one object: `coverage` averages them by their light, `upstream`
-            is what PtychoPINN does (`models.upstream_merge`).
+        convention : str
+            How members become one object: `ours` averages them by their light, `upstream` does
+            what PtychoPINN's TensorFlow model does (`models.upstream_convention`).
 
         Returns
         -------
@@ -92,18 +91,18 @@ class ModelBundle:
         DataContractError
             If the shapes do not fit the model.
         """
-        return self._merged(*self._inputs(inputs), merge)[0]
+        return self._merged(*self._inputs(inputs), convention)[0]
 
     @torch.no_grad()
-    def autoencode(self, inputs: Any, *, merge: Merge = "coverage") -> Autoencoded:
+    def autoencode(self, inputs: Any, *, convention: Convention = "ours") -> Autoencoded:
         """Predict objects, and from them the diffraction again.
 
         Parameters
         ----------
         inputs : sequence of two arrays
             As `predict` takes them.
-        merge : str
-            Likewise.
+        convention : str
+            Likewise; also decides whether waves are smoothed before they are masked.
 
         Returns
         -------
@@ -115,9 +114,12 @@ class ModelBundle:
         DataContractError
             If the shapes do not fit the model.
         """
-        obj, members = self._merged(*self._inputs(inputs), merge)
-        waves = exit_wave(members, self._probe(len(members))[:, None])
-        waves = gaussian_smooth(waves, self.config.model.gaussian_smoothing_sigma)
+        obj, members = self._merged(*self._inputs(inputs), convention)
+        if convention == "upstream":
+            waves = waves_upstream(self.model, members)
+        else:
+            waves = exit_wave(members, self._probe(len(members))[:, None])
+            waves = gaussian_smooth(waves, self.config.model.gaussian_smoothing_sigma)
         amplitude = intensity(propagate_far_field(waves)).sqrt() * self.intensity_scale
         last = amplitude.movedim(1, -1).numpy()
         return Autoencoded(obj, last, last**2)
@@ -141,17 +143,13 @@ class ModelBundle:
         return self.model.scaled_probe(torch.zeros(groups, dtype=torch.int64))
 
     def _merged(
-        self, diffraction: Tensor, relative: Tensor, merge: Merge
+        self, diffraction: Tensor, relative: Tensor, convention: Convention
     ) -> tuple[NDArray[np.complex64], Tensor]:
         """Return the object around each group's centre, and its members' patches of it."""
+        if convention == "upstream":
+            members, centred = reconstruct_upstream(self.model, diffraction, relative)
+            return np.asarray(centred[..., None].numpy()), members
         patches = self.model.reconstruct(diffraction, relative)
-        generator = self.model.generator
-        if merge == "upstream":
-            if isinstance(generator, Autoencoder) and not generator.object_big:
-                # One patch per group, which the members are cut out of: nothing to merge.
-                return np.asarray(generator.decode(diffraction)[:, 0, ..., None].numpy()), patches
-            patches, centred = merge_group_upstream(patches, relative)
-            return np.asarray(centred[..., None].numpy()), patches
         # A member at the centre itself cuts the merged object out where the group is.
         blank = torch.zeros_like(patches[:, :1])
         light = intensity(self._probe(len(patches)))[:, None].expand(patches.shape)

@@ -30,10 +30,11 @@ _PROBE, _SCALE, _VERSION = "probe", "intensity_scale", "_version"
 #: What the same weights do otherwise here; said to whoever loads such an archive.
 DIFFERENCES = (
     "patches of a group are averaged by the light on them; PtychoPINN adds whole patches and "
-    "counts central halves: predict(..., merge='upstream') gives its numbers",
+    "counts central halves: predict(..., convention='upstream') gives its numbers",
     "groups of any number of patterns are merged each by itself; there, 64 or more patterns in a "
     "batch were added up on one canvas",
-    "the probe's mask is applied before the exit wave is smoothed, there after it",
+    "the probe's mask is applied before the exit wave is smoothed, there after it (again, "
+    "convention='upstream' is theirs)",
     "a probe that was trained there is not in the file: the guess is used",
     "optimiser and losses of the training are not taken over",
 )
