@@ -43,6 +43,8 @@ _END, _END_BYTES, _COMMENT_BYTES = b"PK\5\6", 22, 2**16
 _ENTRY_BYTES = 1024
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
+#: What else zipfile raises for files that are not as they say.
+_DAMAGED = (KeyError, ValueError, RuntimeError)
 
 
 class Members:
@@ -146,7 +148,7 @@ class Members:
         try:
             with self._archive.open(name) as member:
                 return member.read(count)
-        except (zipfile.BadZipFile, KeyError, EOFError, OSError, RuntimeError, zlib.error) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, *_DAMAGED) as error:
             self.refuse(name, f"can't be read: {error}", error)
 
     def refuse(self, name: str, why: str, cause: Exception | None = None) -> NoReturn:

@@ -175,8 +175,7 @@ class _Machine:
         if isinstance(value, np.dtype):
             whole: Any = value.newbyteorder(state[1]) if state[1] in ("<", ">") else value
         elif isinstance(value, _Unfilled):
-            _, shape, kind, fortran, numbers = state
-            whole = _array(numbers, kind, shape, "F" if fortran else "C")
+            whole = _filled_array(state)
         else:
             raise _NotPlain(f"it gives a {type(value).__name__} a state")
         self._stack.append(whole)
@@ -203,6 +202,19 @@ def _array(numbers: Any, kind: Any, shape: Any, order: Any = "C") -> Any:
     if kind.itemsize * math.prod(shape) != len(numbers):
         raise _NotPlain(f"an array of shape {shape} has {len(numbers)} bytes")
     return np.frombuffer(numbers, dtype=kind).reshape(shape, order=order).copy()
+
+
+def _filled_array(state: Any) -> Any:
+    """Make an array of what NumPy calls its state."""
+    _, shape, kind, fortran, numbers = state
+    return _array(numbers, kind, shape, "F" if fortran else "C")
+
+
+def _array_of_dill(function: Any, _: Any, state: Any, attributes: Any = None) -> Any:
+    """Make an array of dill's instruction, which is NumPy's in one step."""
+    if not isinstance(function, _Name) or function.make is not _empty_array or attributes:
+        raise _NotPlain("an array is not made as NumPy makes it")
+    return _filled_array(state)
 
 
 def _empty_array(kind: Any, *_: Any) -> _Unfilled:
@@ -244,6 +256,7 @@ _NAMES = {
     ("numpy", "ndarray"): _Name(_empty_array),
     ("numpy", "dtype"): _Name(_dtype),
     ("_codecs", "encode"): _Name(_encode),
+    ("dill._dill", "_create_array"): _Name(_array_of_dill),
     ("collections", "OrderedDict"): _Name(partial(_filled, dict)),
     ("tensorflow.python.framework.ops", "convert_to_tensor"): _Name(_same),
     ("tensorflow.python.framework.tensor_conversion", "convert_to_tensor_v2"): _Name(_same),
