@@ -75,7 +75,7 @@ def open_archive(path: Path) -> Members:
     """
     origin = f"'{path}'"
     with Members(path, origin, FOLDER) as folder:
-        inner = [name for name in folder.sizes if name.split("/")[-1] == ARCHIVE_NAME]
+        inner = sorted(name for name in folder.sizes if name.split("/")[-1] == ARCHIVE_NAME)
         if not inner:
             return Members(path, origin)
         if INDEX in folder.sizes or MANIFEST in folder.sizes:

@@ -67,7 +67,7 @@ class Slots:
         self.canary = canary
 
     def __setstate__(self, state):
-        os.mkdir(state["canary"])
+        Path(state["canary"]).mkdir()
 
 
 def _text(value):
