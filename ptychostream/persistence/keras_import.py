@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
-from ptychostream.errors import DataContractError
+from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators.autoencoder import Autoencoder, Decoder
 from ptychostream.persistence.members import Members
 from ptychostream.persistence.opening import DESCRIPTION_BYTES
@@ -257,8 +257,11 @@ def _assign(
     config: ModelConfig,
     origin: str,
 ) -> dict[str, Tensor]:
-    with torch.device("meta"):
-        places = layout(Autoencoder(config))
+    try:
+        with torch.device("meta"):
+            places = layout(Autoencoder(config))
+    except ConfigurationError as error:
+        raise DataContractError(f"{origin} has no network to go to: {error}") from error
     weights = {}
     for part, ours in places.items():
         theirs = parts[part]
@@ -290,7 +293,7 @@ def _assign(
 def _hard(group: h5py.Group, name: str) -> Any:
     """Get what lies in this very file: links can lead anywhere."""
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise DataContractError(f"'{group.name}/{name}' is a link")
+        raise RuntimeError(f"'{group.name}/{name}' is a link")
     return group[name]
 
 

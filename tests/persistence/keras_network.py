@@ -4,12 +4,14 @@ What stands around the network there (positions, reassembly) is a layer that pas
 it has no weights.
 """
 
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
+import pytest
 
 from ptychostream.config import ModelConfig
+
+keras = pytest.importorskip("keras")
+tf = pytest.importorskip("tensorflow")
+layers = keras.layers
 
 ENCODER = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
 DECODER = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
@@ -70,7 +72,7 @@ class TrimReconstructionLayer(layers.Layer):
         return keras.KerasTensor(parts[0].shape, dtype="complex64")
 
 
-def build(config: ModelConfig, intensity_scale: float) -> keras.Model:
+def build(config: ModelConfig, intensity_scale: float):
     """Build the model `diffraction_to_obj`, with random weights."""
     edge, channels, scale = config.N, config.gridsize**2, config.n_filters_scale
     diffraction = keras.Input((edge, edge, channels), name="input")
