@@ -53,7 +53,7 @@ def describe_model(path: Path) -> Lines:
 
 
 def _native(members: Members) -> Lines:
-    from ptychostream.persistence.native import read_index
+    from ptychostream.persistence.index import read_index
 
     index = read_index(members)
     version = ".".join(map(str, index["version"]))

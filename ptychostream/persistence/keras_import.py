@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators.autoencoder import Autoencoder, Decoder
+from ptychostream.persistence.keras_graph import Graph, parts_of
 from ptychostream.persistence.members import Members
 from ptychostream.persistence.opening import DESCRIPTION_BYTES
 
 _GRAPH, _NUMBERS = "config.json", "model.weights.h5"
 #: Folders of the layers' weights, as Keras 3 and Keras 2 name them.
 _FOLDERS = ("layers", "_layer_checkpoint_dependencies")
-#: Names and class that the network gives its activations and the layer that joins them.
-_AMPLITUDE, _PHASE, _JOINS = "amp", "phi", ("obj", "CombineComplexLayer")
-_MOST_LAYERS = 2000
 
 
 class Place(NamedTuple):
@@ -44,72 +42,6 @@ class Place(NamedTuple):
     depth: int
     channels_in: int
     channels_out: int
-
-
-class Graph:
-    """Layers of a Keras model and what each is computed from.
-
-    Parameters
-    ----------
-    described : Any
-        The model's `config.json`.
-
-    Attributes
-    ----------
-    classes : dict of str to str
-        Class of each layer by its name.
-    parents : dict of str to tuple of str
-        Layers that each takes its input from, in their order.
-    """
-
-    def __init__(self, described: Any) -> None:
-        layers = described["config"]["layers"]
-        if len(layers) > _MOST_LAYERS:
-            raise ValueError(f"{len(layers)} layers")
-        names = [layer.get("name") or layer["config"]["name"] for layer in layers]
-        self.classes: dict[str, str] = {
-            name: layer["class_name"] for name, layer in zip(names, layers, strict=True)
-        }
-        self.parents = {
-            name: tuple(dict.fromkeys(_histories(layer.get("inbound_nodes", []))))
-            for name, layer in zip(names, layers, strict=True)
-        }
-        self._upward: dict[str, frozenset[str]] = {}
-
-    def upward(self, name: str) -> frozenset[str]:
-        """Return a layer and all that it is computed from.
-
-        Parameters
-        ----------
-        name : str
-            The layer.
-
-        Returns
-        -------
-        frozenset of str
-            Names of layers.
-        """
-        if name not in self._upward:
-            # For as long as it is being found out: a loop ends here.
-            self._upward[name] = frozenset({name})
-            above = [self.upward(parent) for parent in self.parents[name]]
-            self._upward[name] = frozenset({name}).union(*above)
-        return self._upward[name]
-
-    def convolutions(self, name: str) -> frozenset[str]:
-        """Return the convolutions among a layer and all that it is computed from.
-
-        Parameters
-        ----------
-        name : str
-            The layer.
-
-        Returns
-        -------
-        frozenset of str
-            Names of layers.
-        """
-        return frozenset(n for n in self.upward(name) if self.classes[n] == "Conv2D")
 
 
 def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, Tensor]:
@@ -137,7 +69,7 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
     with Members(data, origin) as members:
         try:
             graph = Graph(json.loads(members.read(_GRAPH, at_most=DESCRIPTION_BYTES)))
-            parts = _parts(graph)
+            parts = parts_of(graph)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             members.refuse(_GRAPH, f"does not describe PtychoPINN's network: {error}", error)
         numbers = members.read(_NUMBERS)
@@ -200,37 +132,6 @@ def _placed(network: nn.Module, named: list[tuple[str, int]]) -> dict[Place, str
         out, into = layer.weight.shape[:2]
         places[Place(depth, into, out)] = name
     return places
-
-
-def _histories(node: Any) -> Iterator[str]:
-    """Find the layers that a description of inputs names, in Keras 3's form or Keras 2's."""
-    if isinstance(node, dict):
-        if "keras_history" in node:
-            yield str(node["keras_history"][0])
-        else:
-            for value in node.values():
-                yield from _histories(value)
-    elif isinstance(node, list):
-        if len(node) >= 3 and isinstance(node[0], str) and type(node[1]) is type(node[2]) is int:
-            yield node[0]
-            node = node[3:]
-        for value in node:
-            yield from _histories(value)
-
-
-def _parts(graph: Graph) -> dict[str, frozenset[str]]:
-    """Tell the convolutions of encoder and decoders apart: both decoders share the encoder."""
-    joined = [n for n, kind in graph.classes.items() if n == _JOINS[0] or kind == _JOINS[1]]
-    if len(joined) != 1 or len(graph.parents[joined[0]]) != 2:
-        raise ValueError(f"no layer '{_JOINS[0]}' joins amplitude and phase")
-    sides = graph.parents[joined[0]]
-    if _AMPLITUDE not in graph.upward(sides[0]):
-        sides = sides[::-1]
-    if _AMPLITUDE not in graph.upward(sides[0]) or _PHASE not in graph.upward(sides[1]):
-        raise ValueError(f"no layers '{_AMPLITUDE}' and '{_PHASE}' lead to '{joined[0]}'")
-    amplitude, phase = map(graph.convolutions, sides)
-    shared = amplitude & phase
-    return {"encoder": shared, "amplitude": amplitude - shared, "phase": phase - shared}
 
 
 def _groups(file: h5py.File, graph: Graph) -> dict[str, h5py.Group]:

@@ -27,15 +27,18 @@ class Limits(NamedTuple):
         Bytes of all members, unpacked.
     ratio : int
         Unpacked over packed bytes of a member.
+    folds : bool
+        Whether names that a file system or a reader may take for one are refused as one.
     """
 
     members: int = 64
     total: int = 4 * 2**30
-    ratio: int = 200
+    ratio: int = 50
+    folds: bool = True
 
 
 #: A zipped folder holds what else lay in it, which is never read.
-FOLDER = Limits(members=4096, total=2**50, ratio=2**20)
+FOLDER = Limits(members=4096, total=2**50, ratio=2**20, folds=False)
 
 #: End of a zip file: the record that says where its directory is, and the longest comment.
 _END, _END_BYTES, _COMMENT_BYTES = b"PK\5\6", 22, 2**16
@@ -208,8 +211,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], origin: str, limits: Limits) 
         ):
             if wrong:
                 raise DataContractError(f"{origin}: member {name!r} {why}")
-        # Two names that a file system or a reader takes for one.
-        folded = unicodedata.normalize("NFKC", name).casefold()
+        folded = unicodedata.normalize("NFKC", name).casefold() if limits.folds else name
         if folded in seen:
             raise DataContractError(
                 f"{origin}: members {seen[folded]!r} and {name!r} have the same name"

@@ -18,6 +18,14 @@ from ptychostream import __version__
 from ptychostream.config import TrainingConfig, from_mapping, to_mapping
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.persistence.index import (
+    ARCHIVE_VERSION,
+    DIGEST,
+    MODELS,
+    WEIGHTS,
+    check_digest,
+    read_index,
+)
 from ptychostream.persistence.legacy_params import legacy_params
 from ptychostream.persistence.members import Members
 from ptychostream.persistence.opening import (
@@ -25,21 +33,10 @@ from ptychostream.persistence.opening import (
     INDEX,
     MANIFEST,
     read_dictionary,
-    read_manifest,
 )
 from ptychostream.persistence.rebuild import build_model, check_shapes
 
-#: Version of our members; a newer major version is refused, a minor version only adds.
-ARCHIVE_VERSION = (1, 1)
-
-WEIGHTS = "diffraction_to_obj/weights.safetensors"
-#: The two models of the contract. They share their weights: one stops where the other goes on.
-MODELS = {
-    "autoencoder": ["object", "amplitude", "intensity"],
-    "diffraction_to_obj": ["object"],
-}
 _PROBE = "probe_guess"
-_DIGEST = "sha256:"
 #: Longest header of a weights file: a line for each weight.
 _HEADER_BYTES = 2**22
 #: Bytes of a number, by the names that safetensors has for types.
@@ -101,7 +98,7 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
     described = json.dumps(index, indent=1).encode()
-    comment = (_DIGEST + hashlib.sha256(described).hexdigest()).encode()
+    comment = (DIGEST + hashlib.sha256(described).hexdigest()).encode()
     return {MANIFEST: members.pop(MANIFEST), INDEX: described, **members}, comment
 
 
@@ -131,7 +128,7 @@ def read_bundle(members: Members) -> ModelBundle:
         if name == WEIGHTS:
             continue
         data = members.read(name, at_most=DESCRIPTION_BYTES)
-        _check_digest(members, name, data, digest)
+        check_digest(members, name, data, digest)
         read_dictionary(members, name)
     config = _config(members, index)
     origin = f"{members.origin}: member '{WEIGHTS}'"
@@ -144,7 +141,7 @@ def read_bundle(members: Members) -> ModelBundle:
         origin,
     )
     data = members.read(WEIGHTS)
-    _check_digest(members, WEIGHTS, data, index["sha256"][WEIGHTS])
+    check_digest(members, WEIGHTS, data, index["sha256"][WEIGHTS])
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -160,79 +157,6 @@ def read_bundle(members: Members) -> ModelBundle:
         legacy=index.get("legacy", {}),
         provenance=index.get("provenance", {}),
     )
-
-
-def read_index(members: Members) -> dict[str, Any]:
-    """Read what our archive says of itself, without its weights.
-
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    dict
-        Version, backend, configuration, history, digests.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, of a newer version, or does not list what is there.
-    """
-    data = members.read(INDEX, at_most=DESCRIPTION_BYTES)
-    try:
-        index: Any = json.loads(data)
-    # Numbers of many digits and deep nesting are errors of other kinds.
-    except (ValueError, RecursionError) as error:
-        members.refuse(INDEX, f"is not a readable archive index: {error}", error)
-    needed = {"version", "backend", "config", "intensity_scale", "history", "sha256"}
-    if not isinstance(index, dict) or not needed <= set(index):
-        members.refuse(INDEX, f"lacks some of {sorted(needed)}")
-    version = index["version"]
-    if not isinstance(version, list) or not all(type(part) is int for part in version):
-        members.refuse(INDEX, f"has the version {version!r}")
-    if version[:1] > [ARCHIVE_VERSION[0]]:
-        raise DataContractError(
-            f"{members.origin} has format version {version}; this version reads "
-            f"{ARCHIVE_VERSION[0]}.x: update ptychostream"
-        )
-    if version >= [1, 1]:
-        _check_digest(members, INDEX, data, members.comment.decode("latin-1"), prefix=_DIGEST)
-    _check_kinds(members, index)
-    for name in sorted({*index["sha256"], WEIGHTS, MANIFEST} - set(members.sizes)):
-        members.refuse(name, "is missing: it can't be read")
-    for name in sorted(set(members.sizes) - {*index["sha256"], INDEX}):
-        members.refuse(name, f"is not listed in '{INDEX}'")
-    if read_manifest(members).get("backend") != index["backend"]:
-        members.refuse(MANIFEST, f"names another backend than '{INDEX}'")
-    return index
-
-
-def _check_kinds(members: Members, index: dict[str, Any]) -> None:
-    scale, history = index["intensity_scale"], index["history"]
-    if not _is_number(scale) or not 0 < scale < math.inf:
-        members.refuse(INDEX, f"has the intensity scale {scale!r}")
-    if not isinstance(history, dict) or not all(
-        isinstance(losses, list) and all(map(_is_number, losses)) for losses in history.values()
-    ):
-        members.refuse(INDEX, "has a history that is no lists of numbers")
-    for key in ("config", "sha256", "legacy", "provenance"):
-        if not isinstance(index.get(key, {}), dict):
-            members.refuse(INDEX, f"has a {key} that is no dictionary")
-    if index["backend"] != "pytorch":
-        members.refuse(INDEX, f"names the backend {index['backend']!r}, expected 'pytorch'")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_digest(
-    members: Members, name: str, data: bytes, digest: Any, *, prefix: str = ""
-) -> None:
-    if digest != prefix + hashlib.sha256(data).hexdigest():
-        members.refuse(name, "fails its checksum")
 
 
 def _config(members: Members, index: dict[str, Any]) -> TrainingConfig:

@@ -22,6 +22,9 @@ _WAYS_OUT = {
     "tensorflow": "set backend='tensorflow', or make it one of ours with `ptychostream convert`"
 }
 
+#: How much larger than its zipped folder an archive may be: all that is held in memory.
+_LARGER = 8
+
 #: Name of Lightning's files.
 _SUFFIX = ".ckpt"
 
@@ -85,7 +88,9 @@ def open_archive(path: Path) -> Members:
                 f"{origin} holds several archives: {', '.join(map(repr, inner))}; unzip it, and "
                 "choose one"
             )
-        return Members(folder.read(inner[0]), f"{origin}: '{inner[0]}'")
+        # An archive is packed already: zipped again, it hardly shrinks.
+        most = _LARGER * path.stat().st_size
+        return Members(folder.read(inner[0], at_most=most), f"{origin}: '{inner[0]}'")
 
 
 def kind_of(members: Members) -> Kind:

@@ -305,6 +305,7 @@ HOSTILE = {
     "a scale of nothing": (_set(intensity_scale=float("nan")), "intensity scale nan"),
     "a scale of text": (_set(intensity_scale="1"), "intensity scale '1'"),
     "a history of text": (_set(history={"train_loss": ["x"]}), "history that is no lists"),
+    "a legacy value of lists": (_set(legacy={"label": [1]}), "legacy values that are not plain"),
     "no configuration": (_set(config=[]), "config that is no dictionary"),
     "an unknown field": (_set(config={"nepoch": 3}), "unknown keys nepoch"),
     "a field of a wrong kind": (_set_model(N="64"), "configuration that this version"),
@@ -445,6 +446,7 @@ def test_a_zipped_model_folder_opens_too(bundle, tmp_path, inside):
     ps.save_bundle(bundle, folder)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "größe.txt").write_text("0" * 10**6)
+    (folder / "checkpoints" / "Größe.txt").write_text("12:30")
     outer = shutil.make_archive(str(tmp_path / "model"), "zip", root_dir=tmp_path / "saved")
     loaded = ps.load_bundle(outer)
     assert loaded.config == bundle.config
@@ -452,6 +454,15 @@ def test_a_zipped_model_folder_opens_too(bundle, tmp_path, inside):
         assert kind_of(members) == "ptychostream"
     inputs = _inputs(bundle)
     np.testing.assert_array_equal(loaded.predict(inputs), bundle.predict(inputs))
+
+
+def test_a_bomb_in_a_zipped_folder_takes_no_memory(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("wts.h5.zip", bytes(10**8))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataContractError, match=r"member 'wts.h5.zip' has 100000000 bytes, over"):
+        ps.load_bundle(tmp_path / "model.zip")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 
 def test_a_zipped_folder_of_several_archives_or_of_a_zipped_folder_is_refused(bundle, tmp_path):
