@@ -115,6 +115,7 @@ def train(
     scales = scales_of(store, config.nphotons)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
+    from ptychostream.models.training_callbacks import Description
     from ptychostream.reconstruction_log import ReconstructionLog
 
     if validation is not None and not model.probe.began_as(validation.probe):
@@ -143,7 +144,9 @@ def train(
             name: TruePatches(objects_in_model_unit(data, model, factors), config.model.N)
             for name, (data, factors, _) in parts.items()
         }
-    callbacks = []
+    scale = float(scales.intensity_scale.mean())
+    about = {"intensity_scale": scale, "probe_guess": store.probe}
+    callbacks: list[Any] = [Description(asked, about)]
     if execution.recon_log_every_n_epochs:
         table = parts["train"][2]
 
@@ -168,7 +171,7 @@ def train(
     return ModelBundle(
         model=model.cpu().eval(),
         config=asked,
-        intensity_scale=float(scales.intensity_scale.mean()),
+        intensity_scale=scale,
         probe_guess=store.probe,
         history=history,
     )
