@@ -47,7 +47,7 @@ def speed(number=512, edge=64):
             )
             # Both by turns, so that whatever else the machine does slows both.
             seconds, transforms, doubles = np.inf, np.inf, np.inf
-            for _ in range(7):
+            for _ in range(25):
                 seconds = min(seconds, duration(lambda scan=scan: scan.patterns.read(rows)))
                 transforms = min(transforms, duration(lambda wave=wave: transform(wave, number)))
                 doubles = min(doubles, duration(lambda wave=double: transform(wave, number)))

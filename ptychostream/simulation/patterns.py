@@ -1,8 +1,9 @@
 """Patterns that are computed when they are read."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -111,13 +112,15 @@ class SimulatedPatterns(PatternSource):
             return out
         # Drawing photons takes several times as long as the waves, and NumPy lets other threads
         # run meanwhile. Each pattern has its own generator: threads change only the time.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            tasks = [
-                pool.submit(self._detect, rows[part], photons, out[part])
-                for part, photons in self._photons(rows)
-            ]
-        for task in tasks:
-            task.result()
+        threads = os.cpu_count() or 1
+        with ThreadPoolExecutor(threads) as pool:
+            running: deque[Future[None]] = deque()
+            for part, photons in self._photons(rows):
+                running.append(pool.submit(self._detect, rows[part], photons, out[part]))
+                if len(running) > 2 * threads:  # or waves would pile up before the counters
+                    running.popleft().result()
+            for task in running:
+                task.result()
         return out
 
     def mean_energy(self) -> float:
@@ -158,17 +161,16 @@ class SimulatedPatterns(PatternSource):
 
     def _exit_waves(self, rows: NDArray[np.int64]) -> Iterator[tuple[slice, torch.Tensor]]:
         """Illuminate the object block by block: shift the probe, cut patches, multiply."""
-        ramps = self._shift_factors(rows)
         edge = self.shape[1]
-        corners = torch.as_tensor(self._corners[rows], device=self._device)
-        first = (corners[:, :1] + torch.arange(edge, device=self._device)) * self._width
-        first += corners[:, 1:]
+        lines = torch.arange(edge, device=self._device)
         for start in range(0, len(rows), self._block):
             part = slice(start, start + self._block)
-            along_x, along_y = ramps[part].unbind(1)
+            along_x, along_y = self._shift_factors(rows[part]).unbind(1)
             ramped = self._spectrum * along_y[:, None, :, None]
             wave = torch.fft.ifft2(ramped.mul_(along_x[:, None, None, :]))
-            patches = self._stretches.index_select(0, first[part].flatten())
+            corners = torch.as_tensor(self._corners[rows[part]], device=self._device)
+            first = (corners[:, :1] + lines) * self._width + corners[:, 1:]
+            patches = self._stretches.index_select(0, first.flatten())
             yield part, wave.mul_(patches.view(-1, 1, edge, edge))
 
     def _shift_factors(self, rows: NDArray[np.int64]) -> torch.Tensor:
