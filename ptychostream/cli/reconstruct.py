@@ -26,8 +26,7 @@ def run(words: Sequence[str]) -> None:
 
     parser = make_parser(
         "reconstruct",
-        "Reconstruct a store with a trained network. Example: ptychostream reconstruct scan.zarr "
-        "--model_path run -o result",
+        "Reconstruct a store with a trained network.",
     )
     parser.add_argument("store", type=Path, help="the store")
     parser.add_argument("--model_path", type=Path, required=True, help="folder of wts.h5.zip")
@@ -67,5 +66,6 @@ def run(words: Sequence[str]) -> None:
     say(
         f"{result.num_patches} patches in {sum(result.seconds.values()):.1f} s "
         f"({speed:.0f} a second), {result.num_clipped} reach beyond the grid\n"
-        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}"
+        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
+        f"next: ptychostream evaluate {out / 'object.npz'} --reference FILE"
     )
