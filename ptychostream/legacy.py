@@ -29,6 +29,7 @@ KEY_MAPPINGS = {
 #: Fields that the legacy dictionary does not have.
 OWN_FIELDS = frozenset(
     {
+        "cbam_encoder",
         "overlap_weight",
         "unrolled_steps",
         "unrolled_width",

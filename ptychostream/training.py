@@ -1,6 +1,5 @@
 """Train a network on a store."""
 
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from ptychostream.datasets.sampler import Order
 from ptychostream.datasets.scaling import Scales, scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.models.generators import GENERATORS
+from ptychostream.models.generators import check_fields
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence import ModelBundle
 from ptychostream.refinement import refine_probes
@@ -202,19 +201,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             f"{config.model.gridsize}: a group of {config.model.group_size} needs at least "
             f"{config.model.group_size - 1} neighbours of its seed"
         )
-    if config.model.architecture not in GENERATORS:
-        raise ConfigurationError(
-            f"no architecture {config.model.architecture!r}; there are "
-            f"{', '.join(sorted(GENERATORS))}"
-        )
-    fourier = [f.name for f in fields(config.model) if f.name.startswith(("fno_", "learned_"))]
-    default = type(config.model)()
-    for name in (*fourier, "max_hidden_channels", "resnet_width", "generator_output_mode"):
-        if getattr(config.model, name) != getattr(default, name):
-            raise ConfigurationError(
-                f"{name} belongs to a Fourier network, not to architecture "
-                f"{config.model.architecture!r}; leave it at {getattr(default, name)!r}"
-            )
+    check_fields(config.model)
     if "agc" in (config.gradient_clip_algorithm, execution.gradient_clip_algorithm):
         raise ConfigurationError(
             "gradient_clip_algorithm='agc' is not available in this version; use 'norm' or 'value'"

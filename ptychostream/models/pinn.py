@@ -76,10 +76,9 @@ class PtychoPINN(nn.Module):
         self.probe = ProbeModel(config, probe, trainable=probe_trainable)
         self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=intensity_scale_trainable)
         good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
-        if bad_pixels is not None:
-            good &= ~torch.as_tensor(bad_pixels)
         self.register_buffer("good_pixels", good, persistent=False)
         self.good_pixels: Tensor
+        self._flag(bad_pixels)
 
     def forward(self, batch: TensorDict) -> Prediction:
         """Reconstruct a batch, and predict its diffraction.
@@ -100,7 +99,8 @@ class PtychoPINN(nn.Module):
         probe = self.scaled_probe(batch["experiment_id"])
         size, every = self.config.group_size, batch["coords_relative"]
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
-        patches = self.generator(self.network_input(batch)[:, :size], probe, relative)
+        measured = self.network_input(batch)[:, :size]
+        patches = self.generator(measured, probe, relative, self._known(batch["experiment_id"]))
         if not self.generator.merges_groups:
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])
@@ -135,8 +135,22 @@ class PtychoPINN(nn.Module):
                 len(diffraction), dtype=torch.int64, device=diffraction.device
             )
         probe = self.scaled_probe(experiment_id)
-        patches: Tensor = self.generator(diffraction, probe, coords_relative)
+        known = self._known(experiment_id)
+        patches: Tensor = self.generator(diffraction, probe, coords_relative, known)
         return patches
+
+    def _known(self, experiment_id: Tensor) -> Tensor | None:
+        """Good pixels (B, N, N) of each group, or None where there are no others."""
+        return self.good_pixels[experiment_id] if self._has_bad_pixels else None
+
+    def _flag(self, bad_pixels: NDArray[np.bool_] | None) -> None:
+        """Say which pixels (E, N, N) do not count."""
+        good = torch.ones(self.good_pixels.shape, dtype=torch.bool, device=self.good_pixels.device)
+        if bad_pixels is not None:
+            good &= ~torch.as_tensor(bad_pixels, device=good.device)
+        self.good_pixels = good
+        # Asked in every step, where looking at a tensor would wait for the device.
+        self._has_bad_pixels = not bool(good.all())
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:
         """Return the probe of each group, times the learned scale.
@@ -196,10 +210,7 @@ class PtychoPINN(nn.Module):
             # The detector's mask is the data's, not the model's: archives do not hold it.
             same = copy.copy(self)
             same._buffers = dict(self._buffers)
-            good = torch.ones_like(self.good_pixels)
-            if bad_pixels is not None:
-                good &= ~torch.as_tensor(bad_pixels, device=good.device)
-            same.good_pixels = good
+            same._flag(bad_pixels)
             return same.eval()
         other = PtychoPINN(self.config, probe, bad_pixels=bad_pixels)
         other.generator = self.generator
