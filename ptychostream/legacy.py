@@ -30,6 +30,7 @@ KEY_MAPPINGS = {
 OWN_FIELDS = frozenset(
     {
         "cbam_encoder",
+        "compat",
         "overlap_weight",
         "unrolled_steps",
         "unrolled_width",

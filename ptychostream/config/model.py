@@ -69,6 +69,9 @@ class ModelConfig:
         amplitude 2 / probe_scale explains the mean measured energy.
     gaussian_smoothing_sigma : float
         Standard deviation of a Gaussian that smooths the exit wave, in pixels; 0 is off.
+    compat : str
+        `none` is this package's forward physics; `upstream` is the existing backend's for the CNN:
+        its merge, mask and probe scale, and modes that add coherently.
     unrolled_steps : int
         Data-consistency steps of the `unrolled` generator.
     unrolled_width : int
@@ -99,6 +102,7 @@ class ModelConfig:
     pad_object: bool = True
     probe_scale: float = 4.0
     gaussian_smoothing_sigma: float = 0.0
+    compat: Literal["none", "upstream"] = "none"
     unrolled_steps: int = 5
     unrolled_width: int = 32
 

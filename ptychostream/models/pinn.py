@@ -10,9 +10,10 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
+from ptychostream.models import upstream
 from ptychostream.models.generators import build_generator
 from ptychostream.models.merge import merge_group
-from ptychostream.models.probe import ProbeModel
+from ptychostream.models.probe import ProbeModel, hard_disk
 from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
 
@@ -75,6 +76,11 @@ class PtychoPINN(nn.Module):
         self.generator = build_generator(config)
         self.probe = ProbeModel(config, probe, trainable=probe_trainable)
         self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=intensity_scale_trainable)
+        masked = config.probe_mask and config.compat == "upstream"
+        self.register_buffer(
+            "upstream_mask", hard_disk(config.N) if masked else None, persistent=False
+        )
+        self.upstream_mask: Tensor | None
         good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
         self.register_buffer("good_pixels", good, persistent=False)
         self.good_pixels: Tensor
@@ -101,7 +107,10 @@ class PtychoPINN(nn.Module):
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
         measured = self.network_input(batch)[:, :size]
         patches = self.generator(measured, probe, relative, self._known(batch["experiment_id"]))
-        if not self.generator.merges_groups:
+        as_upstream = self.config.compat == "upstream"
+        if as_upstream:
+            patches = upstream.merge_group(patches, relative)
+        elif not self.generator.merges_groups:
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])
         if every.shape[1] > size:
@@ -109,6 +118,8 @@ class PtychoPINN(nn.Module):
             beam = fourier_shift(probe[:, None], every[:, :1] - every[:, size:])
             waves = torch.cat([waves, exit_wave(patches[:, :1], beam)], dim=1)
         waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
+        if as_upstream:
+            return Prediction(patches, upstream.predict_intensity(waves, self.upstream_mask))
         return Prediction(patches, intensity(propagate_far_field(waves)))
 
     def reconstruct(

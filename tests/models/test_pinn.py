@@ -121,3 +121,13 @@ def test_the_mask_is_the_datas_also_where_the_probe_is_the_models(tiny_store):
     assert not model.for_data(tiny_store.probe, bad).good_pixels[0, 2, 3]
     assert model.for_data(tiny_store.probe).good_pixels.all()
     assert model.good_pixels.all()
+
+
+def test_the_generator_knows_bad_pixels_where_there_are_any(tiny_store, batch):
+    bad = np.zeros((1, 16, 16), bool)
+    bad[0, 8, 8] = True
+    model = _model(tiny_store)
+    masked = model.for_data(tiny_store.probe, bad)
+    assert (model(batch).object_patches - masked(batch).object_patches).abs().max() > 1e-3
+    again = masked.for_data(tiny_store.probe)
+    torch.testing.assert_close(again(batch).object_patches, model(batch).object_patches)

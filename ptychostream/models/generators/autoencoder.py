@@ -58,6 +58,7 @@ class Autoencoder(Generator):
             "probe_big",
             "pad_object",
             "cbam_encoder",
+            "compat",
         }
     )
 
@@ -74,7 +75,8 @@ class Autoencoder(Generator):
             ConvPair(before, after) for before, after in itertools.pairwise(channels)
         )
         self.attention = nn.ModuleList(
-            BlockAttention(after) if config.cbam_encoder else nn.Identity() for after in channels[1:]
+            BlockAttention(after) if config.cbam_encoder else nn.Identity()
+            for after in channels[1:]
         )
         outputs = config.group_size if config.object_big else 1
         self.object_big = config.object_big
@@ -84,7 +86,18 @@ class Autoencoder(Generator):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Self:
-        """Build the network that a configuration describes; see `Generator.from_config`."""
+        """Build the network that a configuration describes; see `Generator.from_config`.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        Autoencoder
+            The network.
+        """
         return cls(config)
 
     def forward(

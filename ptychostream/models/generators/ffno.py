@@ -21,7 +21,18 @@ class FactorizedFourierNetwork(FourierGenerator):
     """
 
     def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
-        """Make the Fourier layers; see `FourierGenerator.fourier_layers`."""
+        """Make the Fourier layers.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            See `FourierGenerator.fourier_layers`.
+
+        Returns
+        -------
+        torch.nn.ModuleList
+            The layers.
+        """
         kernel = AxisKernel(self.width, config.fno_modes)
         hidden = min(2 * self.width, config.max_hidden_channels or 2 * self.width)
         return nn.ModuleList(

@@ -19,7 +19,18 @@ class FourierNetwork(FourierGenerator):
     """
 
     def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
-        """Make the Fourier layers; see `FourierGenerator.fourier_layers`."""
+        """Make the Fourier layers.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            See `FourierGenerator.fourier_layers`.
+
+        Returns
+        -------
+        torch.nn.ModuleList
+            The layers.
+        """
         return nn.ModuleList(
             FourierLayer(self.width, config.fno_modes, activate=number + 1 < config.fno_blocks)
             for number in range(config.fno_blocks)

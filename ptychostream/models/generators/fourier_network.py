@@ -80,7 +80,18 @@ class FourierGenerator(Generator):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Self:
-        """Build the network that a configuration describes; see `Generator.from_config`."""
+        """Build the network that a configuration describes; see `Generator.from_config`.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        FourierGenerator
+            The network.
+        """
         return cls(config)
 
     @abstractmethod

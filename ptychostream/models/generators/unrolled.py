@@ -81,7 +81,18 @@ class Unrolled(Generator):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Self:
-        """Build the network that a configuration describes; see `Generator.from_config`."""
+        """Build the network that a configuration describes; see `Generator.from_config`.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        Unrolled
+            The network.
+        """
         return cls(
             group_size=config.group_size,
             steps=config.unrolled_steps,
