@@ -190,12 +190,13 @@ def _pull(
     """Change that the measured amplitudes (B, C, 1, N, N) ask of the canvas (B, S, S)."""
     spectrum = torch.fft.fft2(beam * group.cut(canvas)[:, :, None], norm="ortho")
     rate = intensity(spectrum)[:, :, None] + _TINY
-    trust = rate / (rate + distrust * measured.square())
-    excess = (measured * torch.rsqrt(rate) - 1) * trust
+    root = rate.sqrt()
+    # Trust times (a/|Ψ| - 1), in as few passes over memory as it takes.
+    excess = root * (measured - root) / (rate + distrust * measured.square())
     if known is not None:
         excess = excess * known[:, :, None]
-    difference = torch.fft.ifft2(excess * spectrum, norm="ortho")
-    return group.add((beam.conj() * difference).sum(dim=2))
+    waves = beam.conj() * torch.fft.ifft2(excess * spectrum, norm="ortho")
+    return group.add(waves[:, :, 0] if waves.shape[2] == 1 else waves.sum(dim=2))
 
 
 def _lit_window(light: Tensor) -> slice:
