@@ -10,6 +10,7 @@ from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.sampler import Order
 from ptychostream.datasets.scaling import Scales, scales_of
+from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators import check_fields
@@ -22,9 +23,6 @@ _NOT_YET: dict[str, dict[str, Any]] = {
     "ModelConfig": {"model_type": "pinn"},
     "TrainingConfig": {
         "realspace_mae_weight": 0.0,
-        "n_subsample": None,
-        "enable_oversampling": False,
-        "neighbor_pool_size": None,
         "positions_provided": True,
         "stage_1_epochs": 0,
         "stage_2_epochs": 0,
@@ -202,6 +200,11 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             f"{config.model.group_size - 1} neighbours of its seed"
         )
     check_fields(config.model)
+    if config.neighbor_pool_size is not None and not config.enable_oversampling:
+        raise ConfigurationError(
+            f"neighbor_pool_size={config.neighbor_pool_size} does nothing without "
+            "enable_oversampling=True; set it, or leave the pool size out"
+        )
     if "agc" in (config.gradient_clip_algorithm, execution.gradient_clip_algorithm):
         raise ConfigurationError(
             "gradient_clip_algorithm='agc' is not available in this version; use 'norm' or 'value'"
@@ -217,14 +220,7 @@ def _loader(
     rank: int,
     world_size: int,
 ) -> GroupLoader:
-    groups = store.groups(
-        config.model.gridsize,
-        max(config.neighbor_count, config.model.group_size),
-        num_groups=config.n_groups,
-        sequential=config.sequential_sampling,
-        seed=config.subsample_seed or 0,
-        witnesses=int(config.overlap_share > 0),
-    )
+    groups = select_groups(store, config, witnesses=config.num_witnesses)
     return make_loader(
         store,
         groups,

@@ -134,7 +134,7 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
         ({"model": {"model_type": "supervised"}}, {}, "model_type='supervised'"),
         ({"model": {"fno_modes": 3}}, {}, "fno_modes belongs to a Fourier network"),
         ({"stage_1_epochs": 2}, {}, "stage_1_epochs=2"),
-        ({"n_subsample": 5}, {}, "n_subsample=5"),
+        ({"neighbor_pool_size": 9}, {}, "neighbor_pool_size=9 does nothing without"),
         ({"gradient_clip_algorithm": "agc"}, {}, "agc"),
         ({}, {"middle_trim": 4}, "middle_trim=4"),
         ({}, {"recon_log_every_n_epochs": 1}, "recon_log_every_n_epochs=1"),

@@ -43,8 +43,8 @@ class TrainingConfig:
     nphotons : float
         Mean photons per pattern, for data that carry no photon counts themselves.
     n_groups : int, optional
-        Positions that seed a group; None uses every position of a store (and stands as 512 in
-        the legacy dictionary).
+        Positions that seed a group, or groups where `enable_oversampling` draws more of them;
+        None uses every position of a store (and stands as 512 in the legacy dictionary).
     n_images : int, optional
         Deprecated alias of `n_groups`.
     n_subsample : int, optional
@@ -54,7 +54,8 @@ class TrainingConfig:
     neighbor_count : int
         Nearest neighbours K that a group is drawn from.
     enable_oversampling : bool
-        Whether more groups than positions may be drawn (K choose C).
+        Whether more groups than positions may be drawn: different combinations of C patterns
+        (K choose C).
     neighbor_pool_size : int, optional
         Neighbours that oversampling combines; None is `neighbor_count`.
     positions_provided : bool
@@ -200,6 +201,14 @@ class TrainingConfig:
         if self.model.architecture != "unrolled":
             return 0.0
         return 1.0 if self.model.gridsize == 1 else 0.25
+
+    @property
+    def num_witnesses(self) -> int:
+        """Neighbours per group whose patterns are predicted but not seen."""
+        if not self.overlap_share:
+            return 0
+        # Lone patterns are noisy teachers: three cost little more than one.
+        return 3 if self.model.gridsize == 1 else 1
 
 
 def take_deprecated_n_images(config: object) -> None:

@@ -89,7 +89,7 @@ class PtychoPINN(nn.Module):
     def forward(self, batch: TensorDict) -> Prediction:
         """Reconstruct a batch, and predict its diffraction.
 
-        A batch may have one member more than a group: a witness, which the generator does not
+        A batch may have more members than a group: witnesses, which the generator does not
         see and whose diffraction is predicted from the seed's patch.
 
         Parameters

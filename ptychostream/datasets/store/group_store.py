@@ -8,10 +8,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.groups import (
+from ptychostream.datasets.store.grouping_parameters import (
     GroupingParameters,
-    Groups,
     NeighborFunction,
+    Policy,
+)
+from ptychostream.datasets.store.groups import (
+    Groups,
     compute_groups,
     keep_grouping,
     load_grouping,
@@ -236,6 +239,12 @@ class GroupStore:
         sequential: bool = False,
         seed: int = 0,
         witnesses: int = 0,
+        n_subsample: int | None = None,
+        enable_oversampling: bool = False,
+        neighbor_pool_size: int | None = None,
+        min_neighbor_distance: float = 0.0,
+        max_neighbor_distance: float | None = None,
+        policy: Policy = "default",
     ) -> Groups:
         """Find groups of neighbouring patterns: kept ones by their parameters, else computed.
 
@@ -246,25 +255,42 @@ class GroupStore:
         neighbor_count : int
             Nearest neighbours K that a group is drawn from, besides its seed.
         num_groups : int, optional
-            Positions that seed groups, in each experiment; None is every one.
+            Positions that seed groups, in each experiment; None is every one. With
+            `enable_oversampling`, groups in each experiment.
         groups_per_position : int
             Groups drawn around each seed.
         neighbor_function : str
-            How neighbours are found.
+            `nearest` draws from the K nearest positions; `min_distance` from the K nearest that
+            lie between two distances; `four_quadrant` takes one in each quadrant.
         sequential : bool
             Whether the first positions are the seeds, instead of a draw.
         seed : int
             Seed of the draws.
         witnesses : int
             Members drawn beyond C, the last columns of the table.
+        n_subsample : int, optional
+            Patterns drawn from each experiment before grouping; None is all.
+        enable_oversampling : bool
+            Whether more groups than positions may be drawn, all of them different.
+        neighbor_pool_size : int, optional
+            Nearest neighbours that oversampling combines; None is `neighbor_count`.
+        min_neighbor_distance : float
+            Least distance between seed and neighbour, in pixels (`min_distance`).
+        max_neighbor_distance : float, optional
+            Largest distance between seed and neighbour, in pixels (`min_distance`).
+        policy : str
+            `default` keeps the seed in its group; `upstream` draws, number for number, what the
+            existing backend draws for this seed.
 
         Returns
         -------
         Groups
-            The table; its first column is the seeds.
+            The table.
 
         Raises
         ------
+        ConfigurationError
+            If an option is unknown, or does nothing beside the others.
         DataContractError
             If there are too few positions or neighbours.
         """
@@ -277,7 +303,28 @@ class GroupStore:
             sequential=sequential,
             seed=seed,
             witnesses=witnesses,
+            n_subsample=n_subsample,
+            enable_oversampling=enable_oversampling,
+            neighbor_pool_size=neighbor_pool_size,
+            min_neighbor_distance=min_neighbor_distance,
+            max_neighbor_distance=max_neighbor_distance,
+            policy=policy,
         )
+        return self.kept_groups(parameters)
+
+    def kept_groups(self, parameters: GroupingParameters) -> Groups:
+        """Find a grouping: a kept one, else it is computed and kept.
+
+        Parameters
+        ----------
+        parameters : GroupingParameters
+            Which grouping.
+
+        Returns
+        -------
+        Groups
+            The table.
+        """
         kept = load_grouping(self.path, parameters)
         if kept is not None:
             return kept
