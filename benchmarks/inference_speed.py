@@ -1,8 +1,8 @@
 """Speed of the generators on one thread, over their convolutions and Fourier transforms alone.
 
-Predictions: patterns per second of `unrolled` (five steps, N = 64), lone and in groups of four, and
-of the CNN. Training: a step of the CNN (forward, physics, loss, backward, Adam) over its convolutions
-alone, forward and backward. Processor time counts, the least of several runs.
+Predictions: patterns per second of `unrolled` (five steps, N = 64), lone and in groups of four,
+and of the CNN. Training: a step of the CNN (forward, physics, loss, backward, Adam) over its
+convolutions alone, forward and backward. Processor time counts, the least of several runs.
 
     python benchmarks/inference_speed.py
 """
@@ -31,7 +31,7 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def make_batch(gridsize: int, groups: int) -> tuple[dict[str, torch.Tensor], np.ndarray]:
-    """Simulated patterns in RAM, as a batch, and their probe."""
+    """Simulate patterns in RAM: a batch, and their probe."""
     size = gridsize**2
     scan = ps.simulate_scan(
         object="bars_and_ellipses", probe="gaussian", num_positions=groups * size, N=64, step=4.0

@@ -25,9 +25,9 @@ class Prediction(NamedTuple):
     ----------
     object_patches : (B, C, N, N) complex64
         Transmission under each pattern.
-    intensity : (B, C or C + 1, N, N) float32
-        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of the witness
-        too, where the batch has one.
+    intensity : (B, C or more, N, N) float32
+        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of witnesses
+        too, where the batch has any.
     """
 
     object_patches: Tensor
@@ -95,7 +95,7 @@ class PtychoPINN(nn.Module):
         Parameters
         ----------
         batch : TensorDict
-            As `datasets.batch.ENTRIES` has it, with C or C + 1 members.
+            As `datasets.batch.ENTRIES` has it, with C members or more.
 
         Returns
         -------
@@ -114,7 +114,7 @@ class PtychoPINN(nn.Module):
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])
         if every.shape[1] > size:
-            # On the seed's patch, the witness's beam lies off centre by their distance.
+            # On the seed's patch, a witness's beam lies off centre by their distance.
             beam = fourier_shift(probe[:, None], every[:, :1] - every[:, size:])
             waves = torch.cat([waves, exit_wave(patches[:, :1], beam)], dim=1)
         waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
