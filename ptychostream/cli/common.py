@@ -95,6 +95,22 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
+def path_or_url(text: str) -> Path | str:
+    """Read the name of a store or of a scan file.
+
+    Parameters
+    ----------
+    text : str
+        A path, or a URL with a protocol, which a `Path` would spoil.
+
+    Returns
+    -------
+    Path or str
+        The path, or the URL as it is.
+    """
+    return text if "://" in text else Path(text)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for results.
 

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from tiny import tiny_config
 
 import ptychostream as ps
 from ptychostream.cli.main import main
