@@ -154,7 +154,7 @@ class Place(ABC):
         """
         try:
             self.read(name, 0, 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
