@@ -30,6 +30,8 @@ KEY_MAPPINGS = {
 OWN_FIELDS = frozenset(
     {
         "amplitude_variation_weight",
+        "cbam_encoder",
+        "compat",
         "overlap_weight",
         "phase_variation_weight",
         "unrolled_steps",

@@ -134,8 +134,8 @@ def train_container(
     if held_out is not None:
         loaders["validation"] = lambda *_: ContainerLoader(held_out, config.batch_size, None)
     scale = float(container.norm_Y_I)
-    described = [Description(config, scale, probe)]
-    history = fit(config, execution, model, loaders, callbacks=described)
+    about = {"intensity_scale": scale, "probe_guess": probe}
+    history = fit(config, execution, model, loaders, callbacks=[Description(config, about)])
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,

@@ -51,4 +51,7 @@ def run(words: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     scan = store.scan(options.experiment)
     writers[out.suffix](scan, out)
-    say(f"wrote {out}: {scan.num_patterns} patterns ({scan.measurement_domain})")
+    say(
+        f"wrote {out}: {scan.num_patterns} patterns ({scan.measurement_domain})\n"
+        f"next: ptychostream info {out}"
+    )

@@ -1,5 +1,6 @@
 """`ptychostream COMMAND ...`: find the command, run it, turn errors into messages."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ COMMANDS = {
     "convert": "make one of our model archives from a TensorFlow one, or from a checkpoint",
     "evaluate": "compare an object with a reference",
     "doctor": "say what works on this machine, and what to install for what does not",
+    "completion": "print a script that completes commands and options in a shell",
 }
 
 _EXAMPLE = """\
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted.
+        0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted, 141
+        the reader of our output went away.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -51,11 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ptychostream {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"no command {words[0]!r}; see ptychostream --help", file=sys.stderr)
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"no command {words[0]!r}{meant}; see ptychostream --help", file=sys.stderr)
         return 2
-    from ptychostream.cli.common import run_guarded
+    try:
+        from ptychostream.cli.common import run_guarded
 
-    module = importlib.import_module(f"ptychostream.cli.{words[0]}")
+        module = importlib.import_module(f"ptychostream.cli.{words[0]}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return run_guarded(module.run, words[1:])
 
 
@@ -67,8 +76,9 @@ def _help() -> str:
         "Ptychography with physics-informed networks.\n\n"
         f"commands:\n{listed}\n\n"
         f"{_EXAMPLE}\n"
-        "`ptychostream COMMAND --help` lists a command's options; every command takes\n"
-        "--config FILE.yaml, and --debug to see where an error comes from."
+        "`ptychostream COMMAND --help` lists a command's options, with examples. Every command\n"
+        "takes --config FILE.yaml, --quiet, --verbose, --log_file FILE, and --debug to see where\n"
+        "an error comes from."
     )
 
 

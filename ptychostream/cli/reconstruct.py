@@ -46,8 +46,7 @@ def run(words: Sequence[str]) -> None:
 
     parser = make_parser(
         "reconstruct",
-        "Reconstruct a store with a trained network. Example: ptychostream reconstruct scan.zarr "
-        "--model_path run -o result",
+        "Reconstruct a store with a trained network.",
     )
     parser.add_argument("store", type=Path, help="the store")
     parser.add_argument("--model_path", type=Path, required=True, help="folder of wts.h5.zip")
@@ -139,7 +138,8 @@ def run(words: Sequence[str]) -> None:
     say(
         f"{result.num_patches} patches in {total:.1f} s "
         f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
-        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}"
+        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
+        f"next: ptychostream evaluate {out / 'object.npz'} --reference FILE"
     )
     if result.is_partial:
         raise KeyboardInterrupt(f"the result in {out} is partial")

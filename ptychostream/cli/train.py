@@ -22,9 +22,7 @@ def run(words: Sequence[str]) -> None:
 
     parser = make_parser(
         "train",
-        "Train a network on a store. N is the store's own unless given. Example: "
-        "ptychostream train scan.zarr -o run --model.architecture unrolled --model.gridsize 2 "
-        "--nepochs 3",
+        "Train a network on a store. N is the store's own unless given.",
     )
     parser.add_argument("store", type=Path, help="the store")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")

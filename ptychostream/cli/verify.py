@@ -20,4 +20,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("store", type=Path, help="the store")
     options = parse(parser, words)
     open_group_store(options.store).verify()
-    say(f"{options.store} is complete and unchanged")
+    say(
+        f"{options.store} is complete and unchanged\n"
+        f"next: ptychostream train {options.store} -o run --model.architecture unrolled"
+    )

@@ -2,12 +2,11 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ptychostream.config import TrainingConfig, to_mapping
 from ptychostream.models.progress import EpochReport, OnEpoch
@@ -129,23 +128,12 @@ class Description(lightning.pytorch.callbacks.Callback):
     ----------
     config : TrainingConfig
         What is trained.
-    intensity_scale : float
-        As a `ModelBundle` has it.
-    probe_guess : (E, P, N, N) complex64
-        Likewise.
+    about : mapping
+        `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        intensity_scale: float,
-        probe_guess: NDArray[np.complex64],
-    ) -> None:
-        self._about = {
-            "config": to_mapping(config),
-            "intensity_scale": float(intensity_scale),
-            "probe_guess": torch.as_tensor(np.array(probe_guess)),
-        }
+    def __init__(self, config: TrainingConfig, about: Mapping[str, Any]) -> None:
+        self._config, self._about = config, about
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add the entry.
@@ -157,6 +145,10 @@ class Description(lightning.pytorch.callbacks.Callback):
         checkpoint : dict
             Changed in place.
         """
-        reports = (each for each in trainer.callbacks if isinstance(each, EpochReports))
-        losses = {name: list(values) for each in reports for name, values in each.losses.items()}
-        checkpoint["ptychostream"] = {**self._about, "history": losses}
+        reports = next(each for each in trainer.callbacks if isinstance(each, EpochReports))
+        checkpoint["ptychostream"] = {
+            "config": to_mapping(self._config),
+            "intensity_scale": float(self._about["intensity_scale"]),
+            "probe_guess": torch.as_tensor(self._about["probe_guess"]),
+            "history": {name: list(losses) for name, losses in reports.losses.items()},
+        }
