@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from ptychostream.cli.examples import EXAMPLES
-from ptychostream.errors import PtychoStreamError
+from ptychostream.errors import ConfigurationError, PtychoStreamError
 
 #: Our logger, above all modules.
 logger = logging.getLogger("ptychostream")
@@ -95,6 +95,45 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
+def path_or_url(text: str) -> Path | str:
+    """Read the name of a store or of a scan file.
+
+    Parameters
+    ----------
+    text : str
+        A path, or a URL with a protocol, which a `Path` would spoil.
+
+    Returns
+    -------
+    Path or str
+        The path, or the URL as it is.
+    """
+    return text if "://" in text else Path(text)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Parameters
+    ----------
+    folder : Path
+        May exist.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"'{folder}' can't be made as a folder for results ({error.strerror}); name another"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
+
+
 def parser_of(command: Callable[[Sequence[str]], None]) -> ArgumentParser:
     """Take a command's parser out of it, without running it.
 
@@ -118,7 +157,7 @@ def parser_of(command: Callable[[Sequence[str]], None]) -> ArgumentParser:
     raise AssertionError(f"{command} parsed nothing")
 
 
-def log_to(folder: Path, name: str) -> None:
+def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     """Write the log into a file too.
 
     Parameters
@@ -127,13 +166,16 @@ def log_to(folder: Path, name: str) -> None:
         Made if need be.
     name : str
         The file's name.
+    append : bool
+        Whether what the file holds is kept.
     """
-    _keep_log(folder / name)
+    make_folder(folder)
+    _keep_log(folder / name, append=append)
 
 
-def _keep_log(path: Path) -> None:
+def _keep_log(path: Path, *, append: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="w")
+    handler = logging.FileHandler(path, mode="a" if append else "w")
     handler.setFormatter(_FILE_FORMAT)
     logger.addHandler(handler)
 
@@ -182,9 +224,10 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
     try:
         command(words)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _into_files(logging.WARNING, "interrupted")
+    except KeyboardInterrupt as interrupt:
+        message = ": ".join(("interrupted", *map(str, interrupt.args)))
+        print(message, file=sys.stderr)
+        _into_files(logging.WARNING, message)
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more at exit.

@@ -6,9 +6,14 @@ EXAMPLES = {
         "ptychostream simulate train.zarr --objects [lines,polyhedra] --repeats 3 --overlap 0.7",
     ),
     "build": (
+        "ptychostream build scan.npz s3://bucket/scan.zarr",
         "ptychostream build scan.npz scan.zarr",
         "ptychostream build monday.h5 tuesday.h5 week.zarr --dry_run",
         "ptychostream build scan.npz scan.zarr --resume --memory_budget '512 MiB'",
+    ),
+    "append": (
+        "ptychostream append block7.npz scan.zarr",
+        "ptychostream append scan.zarr --finish",
     ),
     "info": ("ptychostream info scan.zarr",),
     "verify": ("ptychostream verify scan.zarr",),

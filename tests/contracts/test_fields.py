@@ -20,10 +20,11 @@ REFERENCE = ROOT / "docs" / "reference" / "contract.md"
 
 #: A value of another network, or one that the PyTorch backend does not have: refused.
 REFUSED = "refused"
-#: Handed to readers of the legacy dictionary; `reconstruct` takes its own arguments.
+#: Handed to readers of the legacy dictionary; commands take their own arguments.
 LEGACY_ONLY = "legacy readers"
 
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
+FOURIER = "models/generators/fourier_network.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
 WHERE = {
     ps.ModelConfig: {
@@ -32,16 +33,17 @@ WHERE = {
         "n_filters_scale": CNN,
         "model_type": REFUSED,
         "architecture": "models/generators/build.py",
-        "fno_modes": REFUSED,
-        "fno_width": REFUSED,
-        "fno_blocks": REFUSED,
-        "fno_cnn_blocks": REFUSED,
-        "learned_input_channels": REFUSED,
-        "max_hidden_channels": REFUSED,
-        "resnet_width": REFUSED,
-        "fno_input_transform": REFUSED,
-        "generator_output_mode": REFUSED,
+        "fno_modes": FOURIER,
+        "fno_width": FOURIER,
+        "fno_blocks": "models/generators/fno.py",
+        "fno_cnn_blocks": FOURIER,
+        "learned_input_channels": FOURIER,
+        "max_hidden_channels": FOURIER,
+        "resnet_width": FOURIER,
+        "fno_input_transform": FOURIER,
+        "generator_output_mode": FOURIER,
         "amp_activation": CNN,
+        "cbam_encoder": CNN,
         "object_big": CNN,
         "probe_big": CNN,
         "probe_mask": PROBE,
@@ -50,6 +52,7 @@ WHERE = {
         "pad_object": CNN,
         "probe_scale": PROBE,
         "gaussian_smoothing_sigma": "models/pinn.py",
+        "compat": "models/pinn.py",
         "unrolled_steps": "models/generators/unrolled.py",
         "unrolled_width": "models/generators/unrolled.py",
     },
@@ -102,13 +105,13 @@ WHERE = {
     ps.InferenceConfig: {
         "model_path": LEGACY_ONLY,
         "test_data_file": LEGACY_ONLY,
-        "n_groups": LEGACY_ONLY,
+        "n_groups": "inference/groups.py",
         "n_images": "config/inference.py",
-        "n_subsample": LEGACY_ONLY,
-        "subsample_seed": LEGACY_ONLY,
-        "neighbor_count": LEGACY_ONLY,
-        "enable_oversampling": LEGACY_ONLY,
-        "neighbor_pool_size": LEGACY_ONLY,
+        "n_subsample": "inference/groups.py",
+        "subsample_seed": "inference/groups.py",
+        "neighbor_count": "inference/groups.py",
+        "enable_oversampling": "inference/groups.py",
+        "neighbor_pool_size": "inference/groups.py",
         "debug": LEGACY_ONLY,
         "output_dir": LEGACY_ONLY,
         "backend": LEGACY_ONLY,
@@ -140,9 +143,9 @@ WHERE = {
         "recon_log_fixed_indices": REFUSED,
         "recon_log_stitch": REFUSED,
         "recon_log_max_stitch_samples": REFUSED,
-        "inference_batch_size": "inference.py",
-        "middle_trim": REFUSED,
-        "pad_eval": REFUSED,
+        "inference_batch_size": "inference/pipeline.py",
+        "middle_trim": "inference/pipeline.py",
+        "pad_eval": "inference/pipeline.py",
         "memory_budget": "training.py",
     },
 }
@@ -150,8 +153,6 @@ WHERE = {
 #: A value other than the default, where adding one to it or turning it over does not do.
 OTHER = {
     "model_type": "supervised",
-    "fno_input_transform": "sqrt",
-    "generator_output_mode": "amp_phase",
     "recon_log_fixed_indices": [1],
     "physics_weight_schedule": "linear",
 }
