@@ -53,7 +53,7 @@ _BEST = {"pytorch": "unrolled", "tensorflow": "cnn"}
 
 
 def _table() -> dict[str, list[Setting]]:
-    model = settings_of(ModelConfig)
+    model = settings_of(ModelConfig, without=_KNOWN)
     model["architecture"] = replace(
         model["architecture"],
         default="auto",
@@ -62,14 +62,14 @@ def _table() -> dict[str, list[Setting]]:
         "unrolled, and cnn for the tensorflow backend.",
     )
     # The probes that an application begins with are guesses.
-    training = settings_of(TrainingConfig, {"probe_trainable": True})
-    execution = settings_of(PyTorchExecutionConfig)
-    inference = settings_of(InferenceConfig)
-    elsewhere = {*_KNOWN, *_GROUPING, *_READING}
+    training = settings_of(TrainingConfig, without=_KNOWN, defaults={"probe_trainable": True})
+    execution = settings_of(PyTorchExecutionConfig, without=_KNOWN)
+    inference = settings_of(InferenceConfig, without=_KNOWN)
+    elsewhere = {*_GROUPING, *_READING}
     return {
         "PtychoStreamModel": [
             *settings_of(BackendOptions).values(),
-            *(s for name, s in model.items() if name not in _KNOWN),
+            *model.values(),
         ],
         "PtychoStreamTraining": [
             *(s for name, s in training.items() if name not in elsewhere),
