@@ -3,7 +3,7 @@
 import logging
 import zipfile
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from ptychodus.api.diffraction import DiffractionDataset, DiffractionFileReader
 from ptychodus_ext.files.counts import as_counts, counts_dtype
 from ptychodus_ext.files.lazy_dataset import Part, make_dataset
 from ptychostream.datasets.store import GroupStore, open_group_store
-from ptychostream.datasets.store.group_store import assemble_store
 from ptychostream.datasets.store.layout import CHUNKS_PER_SHARD, MANIFEST
 from ptychostream.errors import DataContractError
 
@@ -61,14 +60,12 @@ class StoreReader(DiffractionFileReader):
         numbers = store.scan_index
         if len(np.unique(numbers)) < len(numbers):
             numbers = np.arange(store.num_patterns)
-        rows = np.argsort(store.storage_rows)
-        length = store.patterns_per_chunk * CHUNKS_PER_SHARD
+        shards = store.storage_rows // (store.patterns_per_chunk * CHUNKS_PER_SHARD)
         parts = []
-        for start in range(0, len(rows), length):
+        for shard in np.unique(shards):
             # Within a shard any order costs the same.
-            shard = np.sort(rows[start : start + length])
-            label = f"patterns {start} to {start + len(shard) - 1} as stored"
-            parts.append(Part(label, numbers[shard], partial(_read, store, shard)))
+            rows = np.flatnonzero(shards == shard)
+            parts.append(Part(f"shard {shard}", numbers[rows], partial(_read, store, rows)))
         return make_dataset(
             file_path,
             parts,
@@ -90,28 +87,8 @@ def _open(file_path: Path) -> GroupStore:
     if file_path.name in (_ROOT, MANIFEST):
         return open_group_store(file_path.parent)
     if zipfile.is_zipfile(file_path):
-        return _open_zip(file_path)
+        return open_group_store(file_path)
     raise DataContractError(
         f"'{file_path}' is no group store; open '{_ROOT}' in the store's folder, or a zip file of "
         "the folder"
-    )
-
-
-def _open_zip(file_path: Path) -> GroupStore:
-    import zarr
-    from zarr.storage import ZipStore
-
-    with zipfile.ZipFile(file_path) as archive:
-        names = [PurePosixPath(name) for name in archive.namelist()]
-    roots = [name.parent for name in names if name.name == MANIFEST]
-    if len(roots) != 1:
-        raise DataContractError(
-            f"'{file_path}' holds {len(roots)} complete group stores, expected one; zip one "
-            "store's folder"
-        )
-    prefix = "" if roots[0] == PurePosixPath() else roots[0].as_posix()
-    return assemble_store(
-        file_path,
-        lambda: zarr.open_group(ZipStore(file_path, mode="r"), path=prefix, mode="r"),
-        {},
     )

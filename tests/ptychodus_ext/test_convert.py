@@ -1,88 +1,106 @@
+"""Metres of ptychodus and pixels of ours, against ptychodus's own conversions and files."""
+
+import h5py
 import numpy as np
 import pytest
 
-from ptychostream.errors import DataContractError
-from ptychostream.geometry import ObjectGrid
-
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 
-from ptychodus.api.io import load_product
-from ptychodus_runs import CENTRE, make_experiment
-
-import ptychostream as ps
-from ptychodus_ext.convert import (
-    positions_in_pixels,
-    product_of_store,
-    product_with,
-    scan_of,
+from ptychodus.api.io import load_diffraction_data, load_product, save_product
+from ptychodus.api.reconstruct import (
+    PositionIndexFilter,
+    ReconstructInput,
+    prepare_reconstruct_input,
 )
 
+import ptychostream as ps
+from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
+from ptychostream.errors import DataContractError
+from ptychostream.geometry import ObjectGrid
+from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
+
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_experiment(tmp_path_factory.mktemp("convert") / "in").folder
+def folder(tiny_scan, tmp_path_factory):
+    """The object lies off-centre, and is not square."""
+    folder = tmp_path_factory.mktemp("experiment")
+    write_ptychodus_experiment(tiny_scan, folder)
+    with h5py.File(folder / "product.h5", "r+") as file:
+        for axis, by in (("x", 3e-6), ("y", -2e-6)):
+            file[f"probe_position_{axis}_m"][:] += by
+            file["object"].attrs[f"center_{axis}_m"] += by
+    return folder
 
 
 @pytest.fixture(scope="module")
-def product(folder):
-    return load_product(folder / "product.h5")
+def parameters(folder):
+    """Every second pattern."""
+    data = load_diffraction_data(folder / "diffraction.h5")
+    product = load_product(folder / "product.h5")
+    return prepare_reconstruct_input(data, product, PositionIndexFilter.EVEN)
 
 
-def _parameters(product, patterns, bad=None):
-    from ptychodus.api.reconstruct import ReconstructInput
-
-    return ReconstructInput(
-        patterns, np.zeros(patterns.shape[1:], bool) if bad is None else bad, product
-    )
-
-
-def test_positions_agree_with_those_read_from_the_file(product, folder):
-    scan = ps.read_scan(folder)
-    np.testing.assert_allclose(positions_in_pixels(product), scan.positions, atol=1e-9)
-
-
-def test_positions_agree_with_the_applications_own_map(product):
+def test_positions_are_those_of_ptychodus_and_half_a_pixel(parameters, tiny_scan):
+    product = parameters.product
     geometry = product.object_.get_geometry()
     theirs = [geometry.map_coordinates_probe_to_object(p) for p in product.probe_positions]
-    expected = np.array([(p.x_px, p.y_px) for p in theirs]) + 0.5
-    np.testing.assert_allclose(positions_in_pixels(product), expected, atol=1e-9)
+    theirs = np.array([(point.x_px, point.y_px) for point in theirs])
+    ours = positions_in_pixels(product)
+    np.testing.assert_allclose(ours, theirs + 0.5, atol=1e-6)
+    np.testing.assert_allclose(ours, tiny_scan.positions[::2], atol=1e-6)
 
 
-def test_a_scan_holds_counts_modes_and_bad_pixels(product):
-    bad = np.zeros((32, 32), bool)
-    bad[3, 4] = True
-    counts = np.ones((len(product.probe_positions), 32, 32), np.uint16)
-    scan = scan_of(_parameters(product, counts, bad))
+def test_an_input_is_the_scan_that_our_reader_finds_in_the_files(parameters, folder):
+    scan, read = scan_of(parameters), ps.read_scan(folder)
+    rows = np.arange(0, 64, 2)
+    assert np.array_equal(scan.scan_index, rows)
+    assert np.array_equal(scan.patterns.read(np.arange(32)), read.patterns.read(rows))
+    assert np.array_equal(scan.probe, read.probe)
+    assert np.array_equal(scan.object_guess, read.object_guess)
+    np.testing.assert_allclose(scan.positions, read.positions[rows], atol=1e-9)
     assert scan.measurement_domain == "counts"
-    assert scan.bad_pixels[3, 4]
-    assert scan.probe.shape == (1, 32, 32)
-    assert scan.metadata.energy_eV == pytest.approx(8800.0)
+    for name in ("energy_eV", "detector_distance_m", "object_pixel_size_m"):
+        assert getattr(scan.metadata, name) == pytest.approx(getattr(read.metadata, name))
 
 
-def test_patterns_that_do_not_fit_the_positions_are_refused(product):
-    with pytest.raises(DataContractError, match="3 diffraction patterns but 200 scan positions"):
-        scan_of(_parameters(product, np.ones((3, 32, 32), np.uint16)))
+def test_patterns_that_do_not_fit_the_positions_are_refused(parameters):
+    few = ReconstructInput(
+        parameters.diffraction_patterns[:3], parameters.bad_pixels, parameters.product
+    )
+    with pytest.raises(DataContractError, match="3 diffraction patterns but 32 scan positions"):
+        scan_of(few)
 
 
-def test_a_result_keeps_grid_centre_and_positions(product):
+def test_a_result_lies_where_the_input_lay_also_in_a_file(parameters, tmp_path):
+    product = parameters.product
+    old = product.object_
     rng = np.random.default_rng(0)
-    obj = rng.normal(size=(90, 110)).astype(np.complex64)
-    probe = np.ones((2, 32, 32), np.complex64)
-    result = product_with(product, obj, probe, [3.0, 2.0])
-    assert result.object_.get_center() == product.object_.get_center()
-    assert result.object_.get_pixel_geometry() == product.object_.get_pixel_geometry()
-    assert result.probe_positions is product.probe_positions
-    assert (result.object_.get_array()[0] == obj).all()
-    assert result.probes.num_incoherent_modes == 2
-    assert [(loss.epoch, loss.value) for loss in result.losses] == [(1, 3.0), (2, 2.0)]
+    obj = rng.normal(size=(old.height_px, old.width_px, 2)).astype(np.float32).view(np.complex64)
+    probe = rng.normal(size=(3, 16, 32)).astype(np.float32).view(np.complex64)
+    result = product_with(product, obj[..., 0], probe, [3.0, 2.0])
+    save_product(tmp_path / "result.h5", result)
+    for found in (result, load_product(tmp_path / "result.h5")):
+        assert np.array_equal(found.object_.get_array(), obj[None, ..., 0])
+        assert found.object_.get_center() == old.get_center()
+        assert found.object_.get_pixel_geometry() == old.get_pixel_geometry()
+        assert np.array_equal(found.probes.get_array(), probe[None])
+        assert found.probes.get_pixel_geometry() == product.probes.get_pixel_geometry()
+        assert [p.index for p in found.probe_positions] == list(range(0, 64, 2))
+        assert [(loss.epoch, loss.value) for loss in found.losses] == [(1, 3.0), (2, 2.0)]
+        np.testing.assert_allclose(
+            positions_in_pixels(found), positions_in_pixels(product), atol=1e-6
+        )
 
 
-def test_positions_of_a_store_lie_on_the_grid_that_is_taken(product):
-    positions = positions_in_pixels(product)
-    same = product_of_store(product, positions, ObjectGrid(90, 110))
-    found = np.array([(p.x_m, p.y_m) for p in same.probe_positions])
-    given = np.array([(p.x_m, p.y_m) for p in product.probe_positions])
-    np.testing.assert_allclose(found, given, atol=1e-15)
-    assert (same.object_.get_center().x_m, same.object_.get_center().y_m) == pytest.approx(CENTRE)
-    other = product_of_store(product, positions, ObjectGrid(80, 140, (-3, 5)))
-    np.testing.assert_allclose(positions_in_pixels(other), positions - [-3, 5], atol=1e-9)
+@pytest.mark.parametrize("origin", [(0, 0), (-3, 5)])
+def test_positions_of_a_store_return_to_their_pixels(parameters, tiny_scan, origin):
+    product = parameters.product
+    old = product.object_
+    for grid in (ObjectGrid(old.height_px, old.width_px), ObjectGrid(70, 90, origin)):
+        moved = product_of_store(product, tiny_scan.positions, grid)
+        found = positions_in_pixels(moved) + np.asarray(grid.origin)
+        np.testing.assert_allclose(found, tiny_scan.positions, atol=1e-6)
+        assert moved.object_.get_array().shape[-2:] == grid.shape
+        assert moved.object_.get_pixel_geometry() == old.get_pixel_geometry()
+        if grid.shape == (old.height_px, old.width_px):
+            assert moved.object_.get_center() == old.get_center()
