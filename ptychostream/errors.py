@@ -27,3 +27,7 @@ class StorageError(PtychoStreamError, OSError):
 
 class BackendUnavailableError(PtychoStreamError, RuntimeError):
     """The chosen backend cannot be imported; the message says what to install."""
+
+
+class TrainingProcessError(PtychoStreamError, RuntimeError):
+    """One of several training processes died; the others have been ended."""

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import lightning
+import torch
 
 from ptychostream.models.progress import ShouldStop
 
@@ -36,10 +37,13 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         Whether `should_stop` ended the run.
     signalled : bool
         Whether a signal did.
+    epochs_done : float
+        When training was left: the last epoch counts in part.
     """
 
     def __init__(self, should_stop: ShouldStop | None, checkpoint: Path | None) -> None:
         self.stopped = self.signalled = False
+        self.epochs_done = 0.0
         self._should_stop, self._checkpoint = should_stop, checkpoint
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -63,14 +67,15 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
             signal.signal(number, note)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look for signals that came at the end of the epoch before.
+        """Look for requests that came at the end of the epoch before.
 
         Parameters
         ----------
         trainer, pl_module : object
             Given by Lightning.
         """
-        if self._agree(trainer, self.signalled):
+        if self._requested(trainer, host=self.stopped, signals=True):
+            self.epochs_done = trainer.current_epoch
             raise TrainingEnded
 
     def on_train_batch_end(
@@ -85,11 +90,16 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         batch_idx : int
             Number of the batch.
         """
-        # Gradients that still add up are in no checkpoint, and an epoch's end writes its own.
-        complete = (
-            not trainer.fit_loop.epoch_loop._should_accumulate() and not trainer.is_last_batch
-        )
-        if self._agree(trainer, self._host_stops(trainer) or (self.signalled and complete)):
+        host = self._host_stops(trainer)
+        if trainer.is_last_batch:
+            # The end of an epoch writes a checkpoint of its own.
+            self.stopped = self.stopped or host
+            return
+        # Gradients that still add up are in no checkpoint.
+        complete = not trainer.fit_loop.epoch_loop._should_accumulate()
+        if self._requested(trainer, host=host, signals=complete):
+            batches = trainer.num_training_batches
+            self.epochs_done = trainer.current_epoch + (batch_idx + 1) / batches
             if complete and self._checkpoint is not None:
                 trainer.save_checkpoint(self._checkpoint)
             raise TrainingEnded
@@ -104,20 +114,24 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         *_ : object
             Not used.
         """
-        if self._agree(trainer, self._host_stops(trainer)):
+        if self._requested(trainer, host=self._host_stops(trainer), signals=False):
+            self.epochs_done = trainer.current_epoch + 1
             raise TrainingEnded
 
     def _host_stops(self, trainer: Any) -> bool:
-        if self._should_stop is not None and trainer.is_global_zero:
-            self.stopped = bool(self._should_stop())
-        return self.stopped
+        if self._should_stop is None or not trainer.is_global_zero:
+            return False
+        return bool(self._should_stop())
 
-    @staticmethod
-    def _agree(trainer: Any, wanted: bool) -> bool:
-        """Leave after the same batch on all ranks: none must wait for one that has left."""
-        if trainer.world_size == 1:
-            return wanted
-        return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
+    def _requested(self, trainer: Any, *, host: bool, signals: bool) -> bool:
+        """Decide for all processes: none must wait for one that has left."""
+        wanted = 2 * host + (signals and self.signalled)
+        if trainer.world_size > 1:
+            strategy = trainer.strategy
+            highest = torch.tensor(float(wanted), device=strategy.root_device)
+            wanted = int(strategy.reduce(highest, reduce_op="max"))
+        self.stopped = wanted > 1
+        return wanted > 0
 
 
 @contextmanager
