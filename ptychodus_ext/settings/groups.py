@@ -202,6 +202,9 @@ class StreamSettings:
         model = {**_only(ModelConfig, self.model.values()), "N": edge, "model_type": model_type}
         if model["architecture"] == "auto":
             model["architecture"] = _BEST[self.backend]
+        if model_type == "supervised":
+            # It compares with labels, not through the probe.
+            values["probe_trainable"] = False
         return from_mapping(
             TrainingConfig,
             {
