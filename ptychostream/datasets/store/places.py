@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import weakref
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -521,11 +520,12 @@ def find_place(path: str | Path) -> Place:
     if isinstance(path, str) and "://" in path and not path.startswith("file://"):
         return RemotePlace(path)
     local = Path(str(path).removeprefix("file://"))
-    if local.is_file() and zipfile.is_zipfile(local):
+    if local.suffix == ".zip" and local.is_file():
         # Imported here, as it is itself a kind of place.
-        from ptychostream.datasets.store.zipped_place import ZippedPlace
+        from ptychostream.datasets.store.zipped_place import ZippedPlace, holds_store
 
-        return ZippedPlace(local)
+        if holds_store(local):
+            return ZippedPlace(local)
     return LocalPlace(local)
 
 
