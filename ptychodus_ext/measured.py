@@ -124,11 +124,7 @@ def find_measured(
     store = build_group_store(scan, folder / "patterns.zarr", progress=False)
     obj = parameters.product.object_
     grid = (obj.height_px, obj.width_px, (0, 0))
-<<<<<<< HEAD
     return Measured(str(store.path), 0, store.num_patterns, grid, parameters.product)
-=======
-    return Measured(Path(store.path), 0, store.num_patterns, grid, parameters.product)
->>>>>>> i8b
 
 
 def _of_store(path: Path, experiment: int, product: Product) -> Measured:
@@ -155,11 +151,7 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
             *grid.shape,
         )
     return Measured(
-<<<<<<< HEAD
         str(store.path),
-=======
-        Path(store.path),
->>>>>>> i8b
         experiment,
         len(positions),
         (*grid.shape, grid.origin),
