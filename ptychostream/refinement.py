@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ def refine_object(
     experiment: int,
     passes: int,
     watch: Watch,
+    scratch_folder: Path | None = None,
 ) -> NDArray[np.complex64]:
     """Refine a stitched object against all patterns of its experiment.
 
@@ -60,6 +62,8 @@ def refine_object(
         Passes over its patterns.
     watch : Watch
         Told of the progress, and asked whether to stop.
+    scratch_folder : Path, optional
+        Where the object lies in a file; None is in memory.
 
     Returns
     -------
@@ -67,7 +71,9 @@ def refine_object(
         The refined object, as far as it went.
     """
     probe = model.scaled_probe(torch.tensor([experiment], device=model.log_scale.device))[0]
-    refinement = ObjectRefinement(obj, grid, probe.detach(), model.good_pixels[experiment])
+    refinement = ObjectRefinement(
+        obj, grid, probe.detach(), model.good_pixels[experiment], scratch_folder=scratch_folder
+    )
     _run(refinement, model, store, config, execution, experiment, passes, watch, probe_after=None)
     return refinement.result()
 
@@ -114,9 +120,8 @@ def refine_probes(
             execution,
             experiment,
             PROBE_PASSES,
-            Watch(),
+            Watch(should_stop=should_stop),
             probe_after=OBJECT_FIRST,
-            should_stop=should_stop,
         )
         found = refinement.probe
         overlap = torch.vdot(found.flatten(), guess.flatten()).abs()
@@ -140,7 +145,6 @@ def _run(
     watch: Watch,
     *,
     probe_after: int | None,
-    should_stop: ShouldStop | None = None,
 ) -> None:
     loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
@@ -153,8 +157,6 @@ def _run(
             rows = batch["nn_indices"][:, 0].numpy()
             amplitude = model.network_input(batch.to(device))[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
-            if should_stop is not None and should_stop():
-                return
 
 
 def _one_by_one(

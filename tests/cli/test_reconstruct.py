@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
+from ptychostream.cli.main import main
 from ptychostream.training import initial_model
 
 
@@ -56,3 +57,48 @@ def test_an_interrupt_leaves_a_partial_result_in_the_folder(folder):
         assert np.isfinite(arrays["object"]).all()
     with h5py.File(folder / "out" / "object.h5") as product:
         assert "partial" in product.attrs["comments"]
+
+
+def test_options_choose_what_is_stitched_and_how(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    words = (
+        "reconstruct scan.zarr --model_path run -o some --n_groups 40 --placement bilinear "
+        "--weight uniform --execution.middle_trim 8 --refine_passes 0 --align_phases false"
+    )
+    assert main(words.split()) == 0
+    said = capsys.readouterr()
+    assert "24 of 64 positions have no patch" in said.err
+    assert "40 patches" in said.out
+    assert not [f.name for f in (folder / "some").iterdir() if f.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--execution.learning_rate 1e-4", 2, "learning_rate belongs to `ptychostream train`"),
+        ("--execution.pin_memory true", 1, "pin_memory=True is not available"),
+        ("--execution.strategy dp", 1, "strategy='dp' is not available"),
+        ("--execution.middle_trim 7", 1, "7 px must be an even number in 2 … 16"),
+        ("--neighbor_pool_size 5", 1, "belongs to enable_oversampling"),
+        ("--groups_per_position 0", 1, "groups_per_position=0 must be at least 1"),
+        ("--execution.devices 100", 1, "64 groups cannot be shared by devices=100"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_in_one_line(
+    folder, monkeypatch, capsys, words, code, message
+):
+    monkeypatch.chdir(folder)
+    run = ["reconstruct", "scan.zarr", "--model_path", "run", "-o", "refused", *words.split()]
+    assert main(run) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_result_folder_that_is_a_file_is_one_clear_message(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (folder / "file").write_text("")
+    for out in ("file", "file/out"):
+        run = ["reconstruct", "scan.zarr", "--model_path", "run", "-o", out]
+        assert main(run) == 1
+        said = capsys.readouterr().err
+        assert f"'{out}'" in said
+        assert "folder" in said
