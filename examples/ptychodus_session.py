@@ -4,7 +4,8 @@ Prints what happened as JSON, and saves pictures of the window where a folder fo
 
     python examples/ptychodus_session.py EXPERIMENT [--pictures docs/images]
 
-EXPERIMENT is a folder with diffraction.h5, product.h5 and training data (*.npz or *.zarr).
+EXPERIMENT is a folder with diffraction.h5, product.h5 and training data (*.npz or *.zarr); where
+there is none, one is simulated.
 """
 
 import argparse
@@ -148,6 +149,17 @@ class Session:
             self.view.grab().save(str(folder / name))
 
 
+def simulate(folder: Path) -> None:
+    """Write the files of an experiment, and a store to train on."""
+    import ptychostream as ps
+    from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
+
+    scan = ps.simulate_scan(num_positions=600, N=64, object="siemens_star", nphotons=1e6, seed=1)
+    write_ptychodus_experiment(scan, folder)
+    ps.build_group_store(folder, folder / "scan.zarr")
+    (folder / "settings.ini").write_text("[PtychoStreamTraining]\nNumEpochs = 3\n")
+
+
 def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str, Any]:
     """Go through what users do; returns what happened."""
     from ptychodus.controller.data import FileDialogFactory
@@ -203,6 +215,8 @@ def main() -> None:
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
+    if not options.experiment.exists():
+        simulate(options.experiment)
     activate()
     with ptychodus.model.core.ModelCore(
         options.experiment / "settings.ini", log_level=logging.INFO

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -60,7 +59,8 @@ def python(tmp_path_factory):
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = folder / "venv" / "lib" / version / "site-packages"
     _copy_installed("ptychodus", site)
-    (site / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    rest = [entry for entry in sys.path if Path(entry).name == "site-packages"]
+    (site / "rest.pth").write_text("\n".join(rest) + "\n")
     wheel = next(folder.glob("ptychostream-*.whl"))
     installed = _run(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel)
     assert installed.returncode == 0, installed.stdout + installed.stderr

@@ -130,3 +130,14 @@ def test_every_architecture_can_be_chosen():
 def test_each_setting_says_what_it_does(settings):
     silent = [setting.key for group in settings for setting, _ in group if not setting.meaning]
     assert not silent
+
+
+def test_keys_of_the_applications_own_library_mean_the_same_here(settings, registry):
+    from ptychodus.model.ptychopinn import settings as theirs
+
+    groups = {group.name: {setting.key for setting, _ in group} for group in settings}
+    for kind in ("Model", "Training"):
+        getattr(theirs, f"PtychoPINN{kind}Settings")(registry)
+        keys = set(registry[f"PtychoPINN{kind}"].parameters())
+        # It must be True in either.
+        assert keys - {"PositionsProvided"} <= groups[f"PtychoStream{kind}"]
