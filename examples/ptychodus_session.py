@@ -50,7 +50,7 @@ class Session:
         self.run_until(lambda: self.product_list.count() > row)
         self.product_list.setCurrentIndex(row)
 
-    def run_until(self, is_done: Callable[[], bool], timeout_s: float = 120) -> float:
+    def run_until(self, is_done: Callable[[], bool], timeout_s: float = 600) -> float:
         """Let the window work until something has happened; returns the seconds it took."""
         began = time.perf_counter()
         while not is_done():
