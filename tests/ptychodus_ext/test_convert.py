@@ -1,13 +1,22 @@
-"""What goes through ptychodus's own files, compared with our reader of them."""
+"""Metres of ptychodus and pixels of ours, against ptychodus's own conversions and files."""
 
 import h5py
 import numpy as np
 import pytest
+
+pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
+
 from ptychodus.api.io import load_diffraction_data, load_product, save_product
-from ptychodus.api.reconstruct import PositionIndexFilter, prepare_reconstruct_input
+from ptychodus.api.reconstruct import (
+    PositionIndexFilter,
+    ReconstructInput,
+    prepare_reconstruct_input,
+)
 
 import ptychostream as ps
-from ptychodus_ext.convert import positions_in_pixels, product_with, scan_of
+from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
+from ptychostream.errors import DataContractError
+from ptychostream.geometry import ObjectGrid
 from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
 
 
@@ -31,6 +40,16 @@ def parameters(folder):
     return prepare_reconstruct_input(data, product, PositionIndexFilter.EVEN)
 
 
+def test_positions_are_those_of_ptychodus_and_half_a_pixel(parameters, tiny_scan):
+    product = parameters.product
+    geometry = product.object_.get_geometry()
+    theirs = [geometry.map_coordinates_probe_to_object(p) for p in product.probe_positions]
+    theirs = np.array([(point.x_px, point.y_px) for point in theirs])
+    ours = positions_in_pixels(product)
+    np.testing.assert_allclose(ours, theirs + 0.5, atol=1e-6)
+    np.testing.assert_allclose(ours, tiny_scan.positions[::2], atol=1e-6)
+
+
 def test_an_input_is_the_scan_that_our_reader_finds_in_the_files(parameters, folder):
     scan, read = scan_of(parameters), ps.read_scan(folder)
     rows = np.arange(0, 64, 2)
@@ -42,6 +61,14 @@ def test_an_input_is_the_scan_that_our_reader_finds_in_the_files(parameters, fol
     assert scan.measurement_domain == "counts"
     for name in ("energy_eV", "detector_distance_m", "object_pixel_size_m"):
         assert getattr(scan.metadata, name) == pytest.approx(getattr(read.metadata, name))
+
+
+def test_patterns_that_do_not_fit_the_positions_are_refused(parameters):
+    few = ReconstructInput(
+        parameters.diffraction_patterns[:3], parameters.bad_pixels, parameters.product
+    )
+    with pytest.raises(DataContractError, match="3 diffraction patterns but 32 scan positions"):
+        scan_of(few)
 
 
 def test_a_result_lies_where_the_input_lay_also_in_a_file(parameters, tmp_path):
@@ -63,3 +90,17 @@ def test_a_result_lies_where_the_input_lay_also_in_a_file(parameters, tmp_path):
         np.testing.assert_allclose(
             positions_in_pixels(found), positions_in_pixels(product), atol=1e-6
         )
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (-3, 5)])
+def test_positions_of_a_store_return_to_their_pixels(parameters, tiny_scan, origin):
+    product = parameters.product
+    old = product.object_
+    for grid in (ObjectGrid(old.height_px, old.width_px), ObjectGrid(70, 90, origin)):
+        moved = product_of_store(product, tiny_scan.positions, grid)
+        found = positions_in_pixels(moved) + np.asarray(grid.origin)
+        np.testing.assert_allclose(found, tiny_scan.positions, atol=1e-6)
+        assert moved.object_.get_array().shape[-2:] == grid.shape
+        assert moved.object_.get_pixel_geometry() == old.get_pixel_geometry()
+        if grid.shape == (old.height_px, old.width_px):
+            assert moved.object_.get_center() == old.get_center()
