@@ -14,6 +14,7 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.progress import ShouldStop
 from ptychostream.progress import Watch
 from ptychostream.stitching import ObjectRefinement
 
@@ -82,6 +83,7 @@ def refine_probes(
     store: GroupStore,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     """Give a model better probes than the store's guesses, before it is trained.
 
@@ -98,6 +100,8 @@ def refine_probes(
         Seed of the order.
     execution : PyTorchExecutionConfig
         Memory budget and threads.
+    should_stop : callable, optional
+        Asked after each batch; True ends the refinement with what there is.
     """
     for experiment in range(store.num_experiments):
         with torch.no_grad():
@@ -116,7 +120,7 @@ def refine_probes(
             execution,
             experiment,
             PROBE_PASSES,
-            Watch(),
+            Watch(should_stop=should_stop),
             probe_after=OBJECT_FIRST,
         )
         found = refinement.probe

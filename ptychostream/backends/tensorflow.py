@@ -29,7 +29,9 @@ def train_cdi_model(
         Its results, and `backend`.
     """
     components = _components(config, execution_config)
-    results = components.train_cdi_model(_data(train_data), _data(test_data), _config(config))
+    results = components.train_cdi_model(
+        _data(train_data, config), _data(test_data, config), _config(config)
+    )
     return {**results, "backend": "tensorflow"}
 
 
@@ -73,8 +75,8 @@ def run_cdi_example(
     """
     components = _components(config, execution_config)
     amplitude, phase, results = components.run_cdi_example(
-        _data(train_data),
-        _data(test_data),
+        _data(train_data, config),
+        _data(test_data, config),
         _config(config),
         flip_x=flip_x,
         flip_y=flip_y,
@@ -127,11 +129,14 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _data(data: Any) -> Any:
+def _data(data: Any, config: TrainingConfig) -> Any:
     """Hand our raw data over as theirs; anything else is theirs already."""
     # Asked by name: importing our class would import torch.
     if not hasattr(data, "as_arrays"):
         return data
+    if config.n_subsample is not None:
+        # That package draws where it loads files, so it would not draw these.
+        data = data.subsample(config.n_subsample, config.subsample_seed)
     return _import("ptycho.raw_data").RawData(**data.as_arrays())
 
 

@@ -91,7 +91,7 @@ def make_folder(folder: Path) -> None:
         raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
 
 
-def log_to(folder: Path, name: str) -> None:
+def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     """Write the log into a file too.
 
     Parameters
@@ -100,9 +100,11 @@ def log_to(folder: Path, name: str) -> None:
         Made if need be.
     name : str
         The file's name.
+    append : bool
+        Whether what the file holds is kept.
     """
     make_folder(folder)
-    handler = logging.FileHandler(folder / name, mode="w")
+    handler = logging.FileHandler(folder / name, mode="a" if append else "w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
 

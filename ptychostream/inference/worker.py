@@ -11,7 +11,8 @@ import torch
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import open_group_store
-from ptychostream.datasets.store.groups import GroupingParameters, Groups
+from ptychostream.datasets.store.grouping_parameters import GroupingParameters
+from ptychostream.datasets.store.groups import Groups
 from ptychostream.inference.predict import inference_loader, predict
 from ptychostream.inference.processes import AHEAD
 from ptychostream.persistence.archive import load_bundle
