@@ -26,9 +26,6 @@ def inference_loader(
     scales: Scales,
     execution: PyTorchExecutionConfig,
     batch_size: int,
-    *,
-    rank: int = 0,
-    world_size: int = 1,
 ) -> GroupLoader:
     """Serve groups in the order of their table.
 
@@ -44,8 +41,6 @@ def inference_loader(
         Memory budget and threads.
     batch_size : int
         Groups per batch.
-    rank, world_size : int
-        This process and the number of processes.
 
     Returns
     -------
@@ -60,8 +55,6 @@ def inference_loader(
         scales=scales,
         memory_budget=execution.memory_budget,
         num_threads=execution.num_workers,
-        rank=rank,
-        world_size=world_size,
     )
 
 

@@ -36,18 +36,19 @@ def work(folder: Path, rank: int) -> None:
     device = torch.device(f"{kind}:{rank}" if kind == "cuda" else kind)
     model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
     table = np.load(folder / "groups.npy")
-    groups = Groups(nn_indices=table, parameters=GroupingParameters(**request["parameters"]))
+    # A consecutive part: its patches are neighbours, and few chunks are decoded twice.
+    first, last = rank * len(table) // world, (rank + 1) * len(table) // world
+    groups = Groups(
+        nn_indices=table[first:last], parameters=GroupingParameters(**request["parameters"])
+    )
     loader = inference_loader(
         store,
         groups,
         scales_of(store, bundle.config.nphotons),
         execution,
         request["batch_size"],
-        rank=rank,
-        world_size=world,
     )
     seconds = {"read": 0.0, "predict": 0.0}
-    first = rank * len(groups) // world
     predicted = predict(model, loader, execution, seconds, first=first)
     for number, (patches, _, nodes) in enumerate(predicted):
         while (folder / f"{rank}-{number - AHEAD}.npy").exists():
