@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 #: Fields whose other values this version can't honour yet: asking for them is refused.
 _NOT_YET: dict[str, dict[str, Any]] = {
     "ModelConfig": {},
-    "TrainingConfig": {"positions_provided": True},
+    "TrainingConfig": {
+        "positions_provided": True,
+    },
     "PyTorchExecutionConfig": {},
 }
 
@@ -113,6 +115,7 @@ def train(
     scales = scales_of(store, config.nphotons)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
+    from ptychostream.models.training_callbacks import Description
     from ptychostream.reconstruction_log import ReconstructionLog
 
     if validation is not None and not model.probe.began_as(validation.probe):
@@ -141,7 +144,9 @@ def train(
             name: TruePatches(objects_in_model_unit(data, model, factors), config.model.N)
             for name, (data, factors, _) in parts.items()
         }
-    callbacks = []
+    scale = float(scales.intensity_scale.mean())
+    about = {"intensity_scale": scale, "probe_guess": store.probe}
+    callbacks: list[Any] = [Description(asked, about)]
     if execution.recon_log_every_n_epochs:
         table = parts["train"][2]
 
@@ -149,8 +154,8 @@ def train(
             chosen = replace(table, nn_indices=table.nn_indices[rows])
             return serve(store, scales, chosen, "table", 0, 1)
 
-        first = store.experiment_id[table.nn_indices[:, 0]]
-        callbacks.append(ReconstructionLog(execution, store, serve_rows, first))
+        seeds = table.nn_indices[:, 0]
+        callbacks.append(ReconstructionLog(execution, store, serve_rows, seeds))
     history = fit(
         config,
         execution,
@@ -166,7 +171,7 @@ def train(
     return ModelBundle(
         model=model.cpu().eval(),
         config=asked,
-        intensity_scale=float(scales.intensity_scale.mean()),
+        intensity_scale=scale,
         probe_guess=store.probe,
         history=history,
     )

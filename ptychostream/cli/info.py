@@ -7,10 +7,12 @@ import numpy as np
 
 from ptychostream.cli.common import make_parser, parse
 from ptychostream.errors import MissingFileError
+from ptychostream.persistence.describe import describe_model
+from ptychostream.persistence.opening import ARCHIVE_NAME
 
 
 def run(words: Sequence[str]) -> None:
-    """Say what a scan file, a store or a model archive is.
+    """Say what a scan file, a store, a model archive or a checkpoint is.
 
     Parameters
     ----------
@@ -22,14 +24,17 @@ def run(words: Sequence[str]) -> None:
     MissingFileError
         If there is no such path.
     """
-    parser = make_parser("info", "Say what a scan file, a store or a model archive is.")
+    parser = make_parser(
+        "info", "Say what a scan file, a store, a model archive or a checkpoint is."
+    )
     parser.add_argument("path", type=Path, help="what to look at")
     options = parse(parser, words)
     path: Path = options.path
     if not path.exists():
         raise MissingFileError(f"no file or folder '{path}'")
-    if path.name.endswith(".zip") or (path.is_dir() and (path / "wts.h5.zip").is_file()):
-        lines = describe_archive(path)
+    in_folder = path.is_dir() and (path / ARCHIVE_NAME).is_file()
+    if path.suffix in (".zip", ".ckpt") or in_folder:
+        lines = describe_model(path)
     elif path.is_dir():
         lines = describe_store(path)
     else:
@@ -101,34 +106,4 @@ def describe_store(path: Path) -> list[tuple[str, str]]:
         ("size", f"{size / 2**20:.1f} MiB, {size / raw:.2f} of the patterns alone"),
         ("groupings", str(len(kept))),
         ("sources", ", ".join(str(p.get("file", p)) for p in store.attributes["provenance"])),
-    ]
-
-
-def describe_archive(path: Path) -> list[tuple[str, str]]:
-    """Describe a model archive, without loading its weights.
-
-    Parameters
-    ----------
-    path : Path
-        The archive, or its folder.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-    """
-    from ptychostream.persistence.archive import find_archive, read_index
-
-    archive = find_archive(path)
-    index = read_index(archive)
-    config, losses = index["config"], index["history"].get("train_loss", [])
-    model = config["model"]
-    return [
-        ("model archive", str(archive)),
-        ("written by", str(index.get("written_by"))),
-        ("backend", index["backend"]),
-        ("architecture", f"{model['architecture']}, {index.get('parameters')} parameters"),
-        ("patches", f"N {model['N']}, gridsize {model['gridsize']}"),
-        ("epochs", f"{len(losses)}, last loss {losses[-1]:.5g}" if losses else "0"),
-        ("intensity scale", f"{index['intensity_scale']:.5g}"),
     ]

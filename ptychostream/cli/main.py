@@ -10,11 +10,12 @@ from ptychostream import __version__
 COMMANDS = {
     "simulate": "make a synthetic scan: NPZ, store or ptychodus training data",
     "build": "turn scan files into a group store",
-    "info": "say what a scan file, a store or a model archive is",
+    "info": "say what a scan file, a store, a model archive or a checkpoint is",
     "verify": "check every byte of a store",
     "export": "write a store back as an NPZ scan",
     "train": "train a network on a store",
     "reconstruct": "reconstruct a store with a trained network",
+    "convert": "make one of our model archives from a TensorFlow one, or from a checkpoint",
     "evaluate": "compare an object with a reference",
     "doctor": "say what works on this machine, and what to install for what does not",
 }

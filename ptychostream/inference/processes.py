@@ -91,7 +91,7 @@ def predict_in_processes(
         save_bundle(bundle, folder)
         np.save(folder / "groups.npy", groups.nn_indices)
         request = {
-            "store": str(store.path.resolve() if isinstance(store.path, Path) else store.path),
+            "store": store.address,
             "execution": asdict(execution),
             "parameters": asdict(groups.parameters),
             "batch_size": batch_size,
