@@ -1,6 +1,6 @@
 """Reconstruction end to end over the network alone; stitching over adding the same bytes; memory.
 
-    python benchmarks/inference.py [speed stitching memory parity] [--N 64] [--patterns 20000]
+    python benchmarks/inference.py [parity stitching speed memory follow] [--N 64]
 
 Everything is a ratio against a reference in the same run. The network is the CNN, untrained:
 its speed does not depend on its weights.
@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from scipy.ndimage import gaussian_filter
 from streaming import poisson_scan
 
 import ptychostream as ps
+from ptychostream.datasets.store import finish_group_store
 from ptychostream.geometry import ObjectGrid
 from ptychostream.inference.predict import inference_loader
 from ptychostream.persistence.result import save_result
@@ -225,9 +227,49 @@ def parity() -> None:
             )
 
 
+def follow(folder: Path, number: int, edge: int) -> None:
+    """Append a scan in 20 blocks while it is reconstructed."""
+    scan = poisson_scan(number, edge)
+    scan = replace(scan, probe=ps.simulate_scan(num_positions=1, N=edge).probe)
+    block = number // 20
+    path = folder / "growing.zarr"
+    store = ps.build_group_store(scan.select(np.arange(block)), path, growing=True)
+    bundle = make_bundle(store, architecture="unrolled", unrolled_steps=2, unrolled_width=8)
+    appended = {block: time.perf_counter()}
+    shown: dict[int, float] = {}
+
+    def measure() -> None:
+        for start in range(block, number, block):
+            # The next block comes when the one before was seen, so that each latency is its own.
+            while start not in shown:
+                time.sleep(0.01)
+            ps.append_patterns(path, scan.select(np.arange(start, start + block)))
+            appended[start + block] = time.perf_counter()
+        while number not in shown:
+            time.sleep(0.01)
+        finish_group_store(path)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    last = None
+    for last in ps.reconstruct(bundle, store, follow=True, interval_s=0.05, refine_passes=0):
+        if last.is_partial:
+            shown[len(last.positions)] = time.perf_counter()
+    thread.join()
+    offline = ps.reconstruct(bundle, ps.open_group_store(path), refine_passes=0)
+    latencies = [shown[rows] - appended[rows] for rows in shown]
+    print(
+        f"{number} patterns in 20 blocks: from a block's appearance to its pixels "
+        f"{np.median(latencies):.2f} s (median), largest {max(latencies):.2f} s; the last object "
+        f"differs from the offline one by {np.abs(last.object - offline.object).max():.1e}",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["parity", "stitching", "speed", "memory"])
+    every = ["parity", "stitching", "speed", "memory", "follow"]
+    parser.add_argument("parts", nargs="*", default=every)
     parser.add_argument("--N", type=int, default=64)
     parser.add_argument("--patterns", type=int, default=20000)
     parser.add_argument("--memory_patterns", type=int, nargs="+", default=[20000, 100000])
@@ -243,6 +285,8 @@ def main() -> None:
             speed(folder, options.patterns, options.N, options.gridsize)
         if "memory" in options.parts:
             memory(folder, options.memory_patterns, options.N)
+        if "follow" in options.parts:
+            follow(folder, min(options.patterns, 2000), options.N)
 
 
 if __name__ == "__main__":
