@@ -35,7 +35,7 @@ from ptychostream.inference.stitch import Stitcher
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.result import ReconstructionResult
 from ptychostream.physics import intensity
-from ptychostream.progress import Watch
+from ptychostream.progress import Watch, progress_bar
 from ptychostream.refinement import refine_object
 from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
 
@@ -252,7 +252,8 @@ def reconstruct(
         scratch_folder=scratch_folder,
         amplitude_limit=amplitude_limit(bundle.config.model),
     )
-    with Watch(on_progress, should_stop) as watch:
+    bar = progress_bar("reconstructing", on_progress, is_shown=execution.enable_progress_bar)
+    with bar as told, Watch(told, should_stop) as watch:
         # Stitching a group is a step, as predicting it is, and a pass over a position.
         watch.total = len(groups) * (1 + align_phases) + len(rows) * refine_passes
         try:
