@@ -72,4 +72,4 @@ package: $(INSTALLED)
 	$(BIN)/python tests/try_package.py dist
 
 clean:
-	rm -rf $(VENV) $(OUT) site dist build
+	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT) site dist build
