@@ -9,7 +9,8 @@ import time
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ptychostream.datasets.store.groups import GroupingParameters, compute_groups
+from ptychostream.datasets.store.grouping_parameters import GroupingParameters
+from ptychostream.datasets.store.groups import compute_groups
 
 
 def main() -> None:

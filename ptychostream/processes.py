@@ -162,8 +162,8 @@ def train_in_processes(
         job = {
             "config": to_mapping(dataclasses.replace(config, n_images=None)),
             "execution": to_mapping(execution),
-            "store": str(store.path.resolve()),
-            "validation": None if validation is None else str(validation.path.resolve()),
+            "store": store.address,
+            "validation": None if validation is None else validation.address,
             "resume_from": None if resume_from is None else str(resume_from.resolve()),
             "level": logging.getLogger("ptychostream").getEffectiveLevel(),
         }

@@ -16,6 +16,7 @@ from ptychostream.datasets.hold_out import split_by_position
 from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.sampler import Order
 from ptychostream.datasets.scaling import Scales, scales_of
+from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
 from ptychostream.errors import ConfigurationError, DataContractError
@@ -36,12 +37,9 @@ logger = logging.getLogger(__name__)
 _NOT_YET: dict[str, dict[str, Any]] = {
     "ModelConfig": {},
     "TrainingConfig": {
-        "n_subsample": None,
-        "enable_oversampling": False,
-        "neighbor_pool_size": None,
         "positions_provided": True,
     },
-    "PyTorchExecutionConfig": {"middle_trim": 0, "pad_eval": False},
+    "PyTorchExecutionConfig": {},
 }
 
 
@@ -153,8 +151,8 @@ def train(
             chosen = replace(table, nn_indices=table.nn_indices[rows])
             return serve(store, scales, chosen, "table", 0, 1)
 
-        first = store.experiment_id[table.nn_indices[:, 0]]
-        callbacks.append(ReconstructionLog(execution, store, serve_rows, first))
+        seeds = table.nn_indices[:, 0]
+        callbacks.append(ReconstructionLog(execution, store, serve_rows, seeds))
     history = fit(
         config,
         execution,
@@ -293,6 +291,11 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             f"{config.model.gridsize}: a group of {config.model.group_size} needs at least "
             f"{config.model.group_size - 1} neighbours of its seed"
         )
+    if config.neighbor_pool_size is not None and not config.enable_oversampling:
+        raise ConfigurationError(
+            f"neighbor_pool_size={config.neighbor_pool_size} does nothing without "
+            "enable_oversampling=True; set it, or leave the pool size out"
+        )
     if config.model.architecture not in GENERATORS:
         raise ConfigurationError(
             f"no architecture {config.model.architecture!r}; there are "
@@ -341,14 +344,7 @@ def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
     Groups
         Kept in the store.
     """
-    return store.groups(
-        config.model.gridsize,
-        max(config.neighbor_count, config.model.group_size),
-        num_groups=config.n_groups,
-        sequential=config.sequential_sampling,
-        seed=config.subsample_seed or 0,
-        witnesses=int(config.overlap_share > 0),
-    )
+    return select_groups(store, config, witnesses=int(config.overlap_share > 0))
 
 
 def _without_lonely_witness(

@@ -16,6 +16,7 @@ from ptychostream.backends.training_data import as_store
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.container import PtychoDataContainerTorch
 from ptychostream.datasets.loader import make_loader
+from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.legacy import params, update_legacy_dict
@@ -116,7 +117,7 @@ def run_cdi_example(
             results["bundle"], test_data.as_batches(size), test_data.probe_modes[None]
         )
     else:
-        with as_store(test_data, config) as store:
+        with as_store(test_data) as store:
             patches, offsets = _predict(
                 results["bundle"], _batches(store, config, size), store.probe
             )
@@ -161,13 +162,11 @@ def _train(
 ) -> ModelBundle:
     if isinstance(train_data, PtychoDataContainerTorch):
         return train_container(config, train_data, test_data, execution)
-    # Drawn before the store is made, not once more by training.
-    asked = replace(config, n_subsample=None, n_images=None)
-    with as_store(train_data, config) as store:
+    with as_store(train_data) as store:
         if test_data is None:
-            return train(asked, store, execution=execution)
-        with as_store(test_data, config) as held_out:
-            return train(asked, store, validation=held_out, execution=execution)
+            return train(config, store, execution=execution)
+        with as_store(test_data) as held_out:
+            return train(config, store, validation=held_out, execution=execution)
 
 
 def _batches(store: GroupStore, config: TrainingConfig, batch_size: int) -> Iterable[TensorDict]:
@@ -176,13 +175,7 @@ def _batches(store: GroupStore, config: TrainingConfig, batch_size: int) -> Iter
             f"'{store.path}' holds {store.num_experiments} experiments: one is stitched; pass "
             "RawDataTorch.from_store(store, experiment)"
         )
-    groups = store.groups(
-        config.model.gridsize,
-        config.neighbor_count,
-        num_groups=config.n_groups,
-        sequential=config.sequential_sampling,
-        seed=config.subsample_seed or 0,
-    )
+    groups = select_groups(store, config)
     return make_loader(store, groups, batch_size=batch_size, order="table")
 
 
@@ -199,8 +192,8 @@ def _predict(
         centres.append(batch["coords_offsets"][:, 0, 0].numpy().astype(np.float64))
     objects, positions = np.concatenate(patches), np.concatenate(centres)
     light = bundle.model.scaled_probe(torch.zeros(1, dtype=torch.int64))[0].detach()
-    alignment = PhaseAlignment(light.abs().square().sum(dim=0))
-    alignment.add(torch.as_tensor(objects[..., 0]), positions)
+    alignment = PhaseAlignment(light.abs().square().sum(dim=0), positions)
+    alignment.add(torch.as_tensor(objects[..., 0]), np.arange(len(positions)))
     turns = np.exp(1j * alignment.solve()).astype(np.complex64)
     return objects * turns[:, None, None, None], positions[:, None, :, None]
 

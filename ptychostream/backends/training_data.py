@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ptychostream.config import TrainingConfig
 from ptychostream.datasets.raw_data import RawDataTorch
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.errors import DataContractError
@@ -14,15 +13,13 @@ from ptychostream.scan import Scan
 
 
 @contextmanager
-def as_store(data: Any, config: TrainingConfig) -> Iterator[GroupStore]:
+def as_store(data: Any) -> Iterator[GroupStore]:
     """Make a store of whatever data a caller has.
 
     Parameters
     ----------
     data : RawDataTorch, GroupStore, Scan, or a path to a store or scan file
         The data; anything that is not a store yet becomes one in a scratch folder.
-    config : TrainingConfig
-        Gives `n_subsample` and its seed; data that were drawn before are not drawn again.
 
     Yields
     ------
@@ -36,12 +33,10 @@ def as_store(data: Any, config: TrainingConfig) -> Iterator[GroupStore]:
     """
     if isinstance(data, str | Path) and Path(data).is_dir():
         data = open_group_store(data)
-    if isinstance(data, GroupStore) and config.n_subsample is None:
+    if isinstance(data, GroupStore):
         yield data
         return
     raw = _raw_data(data)
-    if config.n_subsample is not None and raw.sample_indices is None:
-        raw = raw.subsample(config.n_subsample, config.subsample_seed)
     if raw.store is not None:
         yield raw.store
         return
@@ -52,13 +47,6 @@ def as_store(data: Any, config: TrainingConfig) -> Iterator[GroupStore]:
 def _raw_data(data: Any) -> RawDataTorch:
     if isinstance(data, str | Path):
         return RawDataTorch.from_file(data)
-    if isinstance(data, GroupStore):
-        if data.num_experiments > 1:
-            raise DataContractError(
-                f"'{data.path}' holds {data.num_experiments} experiments: n_subsample draws from "
-                "one; pass RawDataTorch.from_store(store, experiment)"
-            )
-        return RawDataTorch.from_store(data)
     if isinstance(data, Scan):
         return RawDataTorch.from_scan(data)
     if isinstance(data, RawDataTorch):

@@ -48,8 +48,8 @@ class TrainingConfig:
     nphotons : float
         Mean photons per pattern, for data that carry no photon counts themselves.
     n_groups : int, optional
-        Positions that seed a group; None uses every position of a store (and stands as 512 in
-        the legacy dictionary).
+        Positions that seed a group, or groups where `enable_oversampling` draws more of them;
+        None uses every position of a store (and stands as 512 in the legacy dictionary).
     n_images : int, optional
         Deprecated alias of `n_groups`.
     n_subsample : int, optional
@@ -59,7 +59,8 @@ class TrainingConfig:
     neighbor_count : int
         Nearest neighbours K that a group is drawn from.
     enable_oversampling : bool
-        Whether more groups than positions may be drawn (K choose C).
+        Whether more groups than positions may be drawn: different combinations of C patterns
+        (K choose C).
     neighbor_pool_size : int, optional
         Neighbours that oversampling combines; None is `neighbor_count`.
     positions_provided : bool

@@ -1,5 +1,6 @@
 """Choose groups by policy, and gather them as the specification's dictionary."""
 
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -8,14 +9,13 @@ from numpy.typing import NDArray
 from ptychostream.datasets.amplitude import AmplitudePatterns
 from ptychostream.datasets.labels import cut_labels, cut_labels_in_single_precision
 from ptychostream.datasets.spec import normalisation_factor
-from ptychostream.datasets.store.grouping import choose_seeds, nearest_neighbor_groups
-from ptychostream.datasets.store.oversampling import combination_groups
-from ptychostream.datasets.store.upstream_grouping import upstream_groups
-from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.datasets.store.draw import draw_groups, draw_upstream_groups
+from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.datasets.store.grouping_parameters import GroupingParameters, Policy
+from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
 from ptychostream.scan import Scan
 
-Policy = Literal["default", "upstream"]
 Labels = Literal["true", "mirrored"]
 
 
@@ -57,6 +57,7 @@ def choose_groups(
     oversample: bool,
     pool_size: int | None,
     policy: Policy,
+    store: GroupStore | None = None,
 ) -> NDArray[Any]:
     """Choose groups as a policy has it.
 
@@ -80,6 +81,8 @@ def choose_groups(
         Neighbours that oversampling combines; None is `neighbor_count`.
     policy : str
         `default` or `upstream`.
+    store : GroupStore, optional
+        Keeps the groups, and has those kept earlier, where it holds these positions alone.
 
     Returns
     -------
@@ -93,33 +96,26 @@ def choose_groups(
     DataContractError
         If groups can't be filled.
     """
-    size, count = gridsize**2, len(positions)
-    if policy == "upstream":
-        return upstream_groups(
-            positions,
-            group_size=size,
-            neighbor_count=neighbor_count,
-            num_groups=num_groups,
-            seed=seed,
-            sequential=sequential,
-            oversample=oversample,
-            pool_size=pool_size,
-        )
-    if policy != "default":
-        raise ConfigurationError(f"policy={policy!r} is unknown; there are 'default', 'upstream'")
-    rng = np.random.default_rng(seed)
-    if size > 1 and num_groups > count:
-        if not oversample:
-            raise DataContractError(
-                f"{num_groups} groups asked for but there are {count} positions; ask for fewer, "
-                "or set enable_oversampling"
-            )
-        pool = neighbor_count if pool_size is None else pool_size
-        return combination_groups(positions, num_groups, rng, group_size=size, pool_size=pool)
-    seeds = choose_seeds(count, num_groups, rng, sequential=sequential)
-    return nearest_neighbor_groups(
-        positions, seeds, rng, group_size=size, neighbor_count=neighbor_count
+    parameters = GroupingParameters(
+        gridsize=gridsize,
+        neighbor_count=neighbor_count,
+        num_groups=num_groups,
+        sequential=sequential,
+        enable_oversampling=oversample,
+        # Existing callers name a pool whether they oversample or not.
+        neighbor_pool_size=pool_size if oversample else None,
+        policy=policy,
     )
+    if policy == "upstream":
+        return draw_upstream_groups(positions, parameters, seed, np.random)
+    if gridsize > 1 and num_groups > len(positions) and not oversample:
+        raise DataContractError(
+            f"{num_groups} groups asked for but there are {len(positions)} positions; ask for "
+            "fewer, or set enable_oversampling"
+        )
+    if store is not None and seed is not None:
+        return store.kept_groups(replace(parameters, seed=seed)).nn_indices
+    return draw_groups(positions, parameters, np.random.default_rng(seed))
 
 
 def grouped_dictionary(

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from ptychostream import legacy
 from ptychostream.datasets.amplitude import AmplitudePatterns
-from ptychostream.datasets.grouped import Labels, Policy, choose_groups, grouped_dictionary
+from ptychostream.datasets.grouped import Labels, choose_groups, grouped_dictionary
 from ptychostream.datasets.sources import read_scan
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.npz_members import NpzMembers
+from ptychostream.datasets.store.draw import draw_patterns
 from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.datasets.store.grouping_parameters import Policy
 from ptychostream.errors import DataContractError
 from ptychostream.scan import ArrayPatterns, MeasurementDomain, Scan
 
@@ -301,8 +303,7 @@ class RawDataTorch:
         """
         if number >= len(self):
             return self
-        random = np.random.RandomState(seed)
-        rows = np.sort(random.choice(len(self), number, replace=False))
+        rows = draw_patterns(len(self), number, seed)
         scan = self.scan
         picked = replace(
             scan,
@@ -419,6 +420,7 @@ class RawDataTorch:
                 oversample=enable_oversampling,
                 pool_size=neighbor_pool_size,
                 policy=policy,
+                store=self.store,
             )
         except DataContractError as error:
             raise DataContractError(f"{name}: {error}") from error

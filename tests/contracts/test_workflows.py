@@ -140,15 +140,22 @@ def test_a_container_trains_and_is_stitched_in_its_own_groups(tiny_scan, make_co
         train_cdi_model(container, None, make_config(backend="pytorch"), QUIET)
 
 
-def test_patterns_are_drawn_before_training(tiny_scan, make_config):
-    raw = RawDataTorch.from_scan(tiny_scan)
-    config = make_config(backend="pytorch", n_subsample=40, subsample_seed=3)
-    drawn = train_cdi_model(raw, None, config, QUIET)
-    by_hand = train_cdi_model(raw.subsample(40, 3), None, config, QUIET)
-    everything = train_cdi_model(raw, None, make_config(backend="pytorch", subsample_seed=3), QUIET)
-    weights = _weights(drawn["bundle"].model)
-    assert torch.equal(weights, _weights(by_hand["bundle"].model))
-    assert not torch.equal(weights, _weights(everything["bundle"].model))
+def test_patterns_are_drawn_before_training(tiny_scan, tiny_store, make_config):
+    options = {"backend": "pytorch", "subsample_seed": 3}
+    config = make_config(n_subsample=40, **options)
+    ours = _weights(ps.train(config, tiny_store, execution=QUIET).model)
+    everything = ps.train(make_config(**options), tiny_store, execution=QUIET).model
+    assert not torch.equal(ours, _weights(everything))
+    for data in (tiny_store, RawDataTorch.from_store(tiny_store)):
+        drawn = train_cdi_model(data, None, config, QUIET)["bundle"].model
+        assert torch.equal(_weights(drawn), ours)
+    # Patterns that were drawn by hand are not drawn once more.
+    by_hand = RawDataTorch.from_scan(tiny_scan).subsample(40, 3)
+    both = [
+        _weights(train_cdi_model(by_hand, None, asked, QUIET)["bundle"].model)
+        for asked in (config, make_config(**options))
+    ]
+    assert torch.equal(*both)
 
 
 def test_stitching_returns_the_object_around_the_mean_position(tiny_store, make_config):

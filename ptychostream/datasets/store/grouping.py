@@ -1,10 +1,14 @@
 """Choose which neighbouring scan positions the model sees together."""
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ptychostream.errors import DataContractError
+
+logger = logging.getLogger(__name__)
 
 
 def choose_seeds(
@@ -21,7 +25,7 @@ def choose_seeds(
     num_positions : int
         Positions M.
     num_groups : int, optional
-        Seeds wanted; None, or more than there are, takes all.
+        Seeds wanted; None takes all, and so do more than there are, with a warning.
     rng : numpy.random.Generator
         Source of the draw.
     sequential : bool
@@ -32,11 +36,66 @@ def choose_seeds(
     (S,) int64
         Rows, ascending.
     """
+    if num_groups is not None and num_groups > num_positions:
+        logger.warning(
+            "%d groups asked for, but there are %d positions to seed them: all of them do; "
+            "enable_oversampling draws more",
+            num_groups,
+            num_positions,
+        )
     if num_groups is None or num_groups >= num_positions:
         return np.arange(num_positions)
     if sequential:
         return np.arange(num_groups)
     return np.sort(rng.choice(num_positions, num_groups, replace=False))
+
+
+def nearest_neighbors(
+    positions: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    neighbor_count: int,
+    *,
+    group_size: int,
+) -> NDArray[np.int64]:
+    """Find the nearest neighbours of every seed, enough of them to fill its group.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    seeds : (S,) int64
+        Rows whose neighbours are wanted.
+    neighbor_count : int
+        Nearest neighbours K, besides the seed itself.
+    group_size : int
+        Patterns per group, C.
+
+    Returns
+    -------
+    (S, min(K, M - 1)) int64
+        Rows of `positions`, the nearest first; never the seed itself.
+
+    Raises
+    ------
+    DataContractError
+        If a scan has fewer than C positions, or K neighbours cannot fill a group.
+    """
+    if len(positions) < group_size:
+        raise DataContractError(
+            f"{len(positions)} scan positions cannot fill groups of {group_size}; "
+            "use a smaller gridsize"
+        )
+    count = min(neighbor_count, len(positions) - 1)
+    if count < group_size - 1:
+        raise DataContractError(
+            f"neighbor_count={neighbor_count} leaves {count} neighbours to draw "
+            f"{group_size - 1} from; raise it"
+        )
+    _, near = cKDTree(positions).query(positions[seeds], k=np.arange(1, count + 2))
+    # The seed itself is dropped by name: where positions coincide it need not come first.
+    own = near == seeds[:, None]
+    own[~own.any(axis=1), -1] = True
+    return near[~own].reshape(len(seeds), count)
 
 
 def nearest_neighbor_groups(
@@ -84,27 +143,46 @@ def nearest_neighbor_groups(
     """
     if group_size == 1:
         return np.repeat(seeds, groups_per_position)[:, None]
-    if len(positions) < group_size:
-        raise DataContractError(
-            f"{len(positions)} scan positions cannot fill groups of {group_size}; "
-            "use a smaller gridsize"
-        )
-    count = min(neighbor_count, len(positions) - 1)
-    if count < group_size - 1:
-        raise DataContractError(
-            f"neighbor_count={neighbor_count} leaves {count} neighbours to draw "
-            f"{group_size - 1} from; raise it"
-        )
-    _, near = cKDTree(positions).query(positions[seeds], k=np.arange(1, count + 2))
-    # The seed itself is dropped by name: where positions coincide it need not come first.
-    own = near == seeds[:, None]
-    own[~own.any(axis=1), -1] = True
-    neighbours = near[~own].reshape(len(seeds), count)
+    neighbours = nearest_neighbors(positions, seeds, neighbor_count, group_size=group_size)
+    return draw_members(seeds, neighbours, rng, group_size, groups_per_position)
+
+
+def draw_members(
+    seeds: NDArray[np.int64],
+    neighbours: NDArray[np.int64],
+    rng: np.random.Generator,
+    group_size: int,
+    groups_per_position: int,
+) -> NDArray[np.int64]:
+    """Draw the members of each seed's groups from its neighbours, without replacement.
+
+    Parameters
+    ----------
+    seeds : (S,) int64
+        Rows around which groups are drawn.
+    neighbours : (S, K) int64
+        Rows to draw from; -1 is none. At least C - 1 of each seed's are rows.
+    rng : numpy.random.Generator
+        Source of the draw.
+    group_size : int
+        Patterns per group, C.
+    groups_per_position : int
+        Groups drawn around each seed.
+
+    Returns
+    -------
+    (S * groups_per_position, C) int64
+        Rows, the seed first.
+    """
     drawn = np.empty((len(seeds), groups_per_position, group_size), dtype=np.int64)
     drawn[:, :, 0] = seeds[:, None]
+    missing = neighbours < 0
+    some_missing = bool(missing.any())
     for turn in range(groups_per_position):
         # The smallest of K random keys are a draw without replacement.
         keys = rng.random(neighbours.shape, dtype=np.float32)
+        if some_missing:
+            keys[missing] = np.inf
         chosen = np.argpartition(keys, group_size - 2, axis=1)[:, : group_size - 1]
         drawn[:, turn, 1:] = np.take_along_axis(neighbours, chosen, axis=1)
     return drawn.reshape(-1, group_size)

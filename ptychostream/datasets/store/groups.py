@@ -1,82 +1,13 @@
-"""A table of groups, and how it is kept in its store under the parameters that made it."""
+"""A table of groups, computed from positions and parameters."""
 
-import hashlib
-import json
-import logging
-import os
-import shutil
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.grouping import choose_seeds, nearest_neighbor_groups
-from ptychostream.datasets.store.layout import GROUPINGS
-from ptychostream.errors import DataContractError
+from ptychostream.datasets.store.draw import draw_groups, draw_patterns, draw_upstream_groups
+from ptychostream.datasets.store.grouping_parameters import GroupingParameters
 from ptychostream.geometry import split_coordinates
-
-logger = logging.getLogger(__name__)
-
-NeighborFunction = Literal["nearest"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupingParameters:
-    """What decides a grouping; equal parameters are the same grouping.
-
-    Attributes
-    ----------
-    gridsize : int
-        Patterns along one side of a group.
-    neighbor_count : int
-        Nearest neighbours K that a group is drawn from.
-    num_groups : int, optional
-        Positions that seed groups in each experiment; None is all.
-    groups_per_position : int
-        Groups drawn around each seed.
-    neighbor_function : str
-        How neighbours are found.
-    sequential : bool
-        Whether the first positions are the seeds, instead of a draw.
-    seed : int
-        Seed of the draws.
-    witnesses : int
-        Members drawn beyond gridsize², to test what a model makes of the others.
-    """
-
-    gridsize: int
-    neighbor_count: int
-    num_groups: int | None = None
-    groups_per_position: int = 1
-    neighbor_function: NeighborFunction = "nearest"
-    sequential: bool = False
-    seed: int = 0
-    witnesses: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse parameters that no grouping has.
-
-        Raises
-        ------
-        DataContractError
-            If a number is below one, or the neighbour function is unknown.
-        """
-        if min(self.gridsize, self.groups_per_position, self.num_groups or 1) < 1:
-            raise DataContractError(
-                f"gridsize={self.gridsize}, groups_per_position={self.groups_per_position} and "
-                f"num_groups={self.num_groups} must be at least 1"
-            )
-        if self.neighbor_function != "nearest":
-            raise DataContractError(
-                f"neighbor_function={self.neighbor_function!r} is unknown; there is 'nearest'"
-            )
-
-    def key(self) -> str:
-        """Name the grouping: a digest of its parameters."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,7 +17,9 @@ class Groups:
     Attributes
     ----------
     nn_indices : (G, C) int64
-        Rows of the store in acquisition order; the first member is the group's seed.
+        Rows of the store in acquisition order. The first member is the group's seed, except with
+        `four_quadrant`, where it stands in any place, and with `policy="upstream"`, where it is no
+        member.
     parameters : GroupingParameters
         What made the table.
     """
@@ -141,96 +74,20 @@ def compute_groups(
     Returns
     -------
     Groups
-        Ordered by experiment, then by seed.
+        Ordered by experiment; then by seed, unless groups are oversampled or upstream's.
     """
     rng = np.random.default_rng(parameters.seed)
     parts = []
     for experiment in np.unique(experiment_id):
         rows = np.flatnonzero(experiment_id == experiment)
+        if parameters.n_subsample is not None:
+            rows = rows[draw_patterns(len(rows), parameters.n_subsample, parameters.seed)]
         here = positions[rows]
-        seeds = choose_seeds(
-            len(rows), parameters.num_groups, rng, sequential=parameters.sequential
-        )
-        drawn = nearest_neighbor_groups(
-            here,
-            seeds,
-            rng,
-            group_size=parameters.gridsize**2 + parameters.witnesses,
-            neighbor_count=parameters.neighbor_count,
-            groups_per_position=parameters.groups_per_position,
-        )
+        if parameters.policy == "upstream":
+            # A generator of its own, as a kept table has no use for the global one's state.
+            legacy = np.random.RandomState()
+            drawn = draw_upstream_groups(here, parameters, parameters.seed, legacy)
+        else:
+            drawn = draw_groups(here, parameters, rng)
         parts.append(rows[drawn])
     return Groups(nn_indices=np.concatenate(parts), parameters=parameters)
-
-
-def load_grouping(store_root: Path, parameters: GroupingParameters) -> Groups | None:
-    """Find a grouping in a store.
-
-    Parameters
-    ----------
-    store_root : Path
-        The store's folder.
-    parameters : GroupingParameters
-        Which grouping.
-
-    Returns
-    -------
-    Groups or None
-        None where it has not been computed.
-
-    Raises
-    ------
-    DataContractError
-        If the kept table is damaged.
-    """
-    folder = store_root / GROUPINGS / parameters.key()
-    if not folder.is_dir():
-        return None
-    import zarr
-
-    try:
-        record: dict[str, Any] = json.loads((folder / "grouping.json").read_text())
-        table = np.asarray(zarr.open_array(folder / "nn_indices", mode="r")[:], dtype=np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataContractError(
-            f"the grouping in '{folder}' is damaged ({error}); delete this folder, it will be "
-            "computed again"
-        ) from error
-    if hashlib.sha256(table.tobytes()).hexdigest() != record["sha256"]:
-        raise DataContractError(
-            f"the grouping in '{folder}' fails its checksum; delete this folder, it will be "
-            "computed again"
-        )
-    return Groups(nn_indices=table, parameters=parameters)
-
-
-def keep_grouping(store_root: Path, groups: Groups) -> None:
-    """Keep a grouping in its store, published by one rename.
-
-    A store that can't be written to is left as it is.
-
-    Parameters
-    ----------
-    store_root : Path
-        The store's folder.
-    groups : Groups
-        The table.
-    """
-    import zarr
-
-    final = store_root / GROUPINGS / groups.parameters.key()
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    table = np.ascontiguousarray(groups.nn_indices)
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        zarr.save_array(partial / "nn_indices", table, zarr_format=3)  # type: ignore[arg-type]
-        record = {
-            "parameters": asdict(groups.parameters),
-            "sha256": hashlib.sha256(table.tobytes()).hexdigest(),
-        }
-        (partial / "grouping.json").write_text(json.dumps(record, indent=1))
-        partial.replace(final)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if not final.is_dir():
-            logger.warning("could not keep the grouping in '%s': %s", store_root, error)

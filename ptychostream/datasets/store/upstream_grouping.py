@@ -1,13 +1,15 @@
 """Groups drawn as the existing backend draws them, number for number.
 
-The draws come from NumPy's global legacy generator, since callers rely on what its state is before
-and after; nothing else in this library touches it. `grouping` is what to use otherwise: here a
-seed position is not in its own group, and a position near the border may be in none.
+The draws come from NumPy's legacy generator. Callers of raw data rely on the state of the global
+one before and after, so theirs come from it; nothing else in this library touches it. `grouping`
+is what to use otherwise: here a seed position is not in its own group, and a position near the
+border may be in none.
 """
 
 import itertools
 import logging
 import math
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,41 @@ from scipy.spatial import cKDTree
 from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
+
+
+class LegacyGenerator(Protocol):
+    """What the module `numpy.random` and a `numpy.random.RandomState` have in common."""
+
+    def seed(self, seed: Any = None) -> None:
+        """Begin again.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Where to begin.
+        """
+
+    def choice(self, a: Any, size: Any = None, replace: bool = True) -> Any:
+        """Draw numbers below `a`.
+
+        Parameters
+        ----------
+        a : int
+            Limit.
+        size : int, optional
+            How many.
+        replace : bool
+            Whether a number may come twice.
+        """
+
+    def permutation(self, x: Any) -> Any:
+        """Shuffle the numbers below `x`.
+
+        Parameters
+        ----------
+        x : int
+            Limit.
+        """
 
 
 def upstream_groups(
@@ -28,6 +65,7 @@ def upstream_groups(
     sequential: bool = False,
     oversample: bool = False,
     pool_size: int | None = None,
+    generator: LegacyGenerator,
 ) -> NDArray[np.int32] | NDArray[np.int64]:
     """Draw groups as the existing backend does.
 
@@ -43,7 +81,7 @@ def upstream_groups(
         Groups wanted. More than M are possible with `oversample` only; groups of one pattern
         are capped at M.
     seed : int, optional
-        Seeds the global generator first; None goes on from its state.
+        Seeds the generator first; None goes on from its state.
     sequential : bool
         Whether the first positions are the seeds; the generator is then seeded with 0, whatever
         `seed` is, unless more groups than positions are drawn.
@@ -51,6 +89,8 @@ def upstream_groups(
         Whether more groups than positions may be drawn: combinations of C out of the pool.
     pool_size : int, optional
         Neighbours that oversampling combines; None is `neighbor_count`.
+    generator : numpy.random.RandomState, or the module numpy.random
+        Source of the draw.
 
     Returns
     -------
@@ -71,7 +111,9 @@ def upstream_groups(
         pool = neighbor_count if pool_size is None else pool_size
         _check_oversampling(num_groups, count, group_size, pool, allowed=oversample)
         first = np.arange(count) if sequential else None
-        return _combinations(positions, group_size, num_groups, min(pool, count - 1), seed, first)
+        return _combinations(
+            positions, group_size, num_groups, min(pool, count - 1), seed, first, generator
+        )
     if group_size > 1 and neighbor_count < group_size:
         raise DataContractError(
             f"neighbor_count={neighbor_count} is too few for groups of {group_size}: without "
@@ -79,20 +121,22 @@ def upstream_groups(
         )
     if num_groups > count:
         logger.warning("%d groups of one pattern asked for, there are %d", num_groups, count)
-    seeds = _seeds(count, num_groups, seed, sequential=sequential)
+    seeds = _seeds(count, num_groups, seed, generator, sequential=sequential)
     if group_size == 1:
         return seeds[:, None]
-    return _around_seeds(positions, seeds, group_size, neighbor_count)
+    return _around_seeds(positions, seeds, group_size, neighbor_count, generator)
 
 
-def _seeds(count: int, wanted: int, seed: int | None, *, sequential: bool) -> NDArray[np.int64]:
+def _seeds(
+    count: int, wanted: int, seed: int | None, generator: LegacyGenerator, *, sequential: bool
+) -> NDArray[np.int64]:
     if sequential:
-        np.random.seed(0)  # noqa: NPY002
+        generator.seed(0)
     elif seed is not None:
-        np.random.seed(seed)  # noqa: NPY002
+        generator.seed(seed)
     if sequential or wanted >= count:
         return np.arange(min(wanted, count))
-    return np.random.choice(count, wanted, replace=False)  # noqa: NPY002
+    return generator.choice(count, wanted, replace=False)
 
 
 def _around_seeds(
@@ -100,6 +144,7 @@ def _around_seeds(
     seeds: NDArray[np.int64],
     group_size: int,
     neighbor_count: int,
+    generator: LegacyGenerator,
 ) -> NDArray[np.int32]:
     """Draw one group from the neighbours of each seed, in the order of the seeds."""
     found = min(neighbor_count + 1, len(positions))
@@ -108,10 +153,7 @@ def _around_seeds(
     near = near[:, 1:] if found == neighbor_count + 1 else near
     candidates = near.shape[1]
     # `choice` without replacement is the head of a permutation, and three times as slow.
-    heads = [
-        np.random.permutation(candidates)[:group_size]  # noqa: NPY002
-        for _ in range(len(seeds))
-    ]
+    heads = [generator.permutation(candidates)[:group_size] for _ in range(len(seeds))]
     return np.take_along_axis(near, np.array(heads), axis=1).astype(np.int32)
 
 
@@ -122,23 +164,24 @@ def _combinations(
     pool_size: int,
     seed: int | None,
     first: NDArray[np.int64] | None,
+    generator: LegacyGenerator,
 ) -> NDArray[np.int64]:
     """Draw from all combinations of C neighbours of some seeds, twice as many as are wanted."""
     if seed is not None:
-        np.random.seed(seed)  # noqa: NPY002
+        generator.seed(seed)
     count = len(positions)
     needed = max(1, math.ceil(wanted / math.comb(pool_size, group_size)))
     num_seeds = min(2 * needed, count)
     if first is not None and len(first) >= num_seeds:
         seeds = first[:num_seeds]
     elif num_seeds < count:
-        seeds = np.random.choice(count, num_seeds, replace=False)  # noqa: NPY002
+        seeds = generator.choice(count, num_seeds, replace=False)
     else:
         seeds = np.arange(count)
     _, near = cKDTree(positions).query(positions[seeds], k=np.arange(1, pool_size + 2))
     choices = np.array(list(itertools.combinations(range(1, pool_size + 1), group_size)))
     pool = near[:, choices].reshape(-1, group_size)[: 2 * wanted]
-    picked = np.random.choice(len(pool), wanted, replace=len(pool) < wanted)  # noqa: NPY002
+    picked = generator.choice(len(pool), wanted, replace=len(pool) < wanted)
     return pool[picked].astype(np.int64)
 
 

@@ -1,0 +1,52 @@
+"""The groups that a configuration asks for."""
+
+from ptychostream.config import InferenceConfig, TrainingConfig
+from ptychostream.datasets.store import GroupStore
+from ptychostream.datasets.store.groups import Groups
+
+
+def select_groups(
+    store: GroupStore,
+    config: TrainingConfig | InferenceConfig,
+    *,
+    gridsize: int | None = None,
+    witnesses: int = 0,
+) -> Groups:
+    """Find the groups of a store that a configuration asks for.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data.
+    config : TrainingConfig or InferenceConfig
+        How many groups of which neighbours, of how many patterns, by which draw.
+    gridsize : int, optional
+        Patterns along one side of a group; None is the configuration's own.
+    witnesses : int
+        Members drawn beyond gridsize².
+
+    Returns
+    -------
+    Groups
+        The table.
+
+    Raises
+    ------
+    ConfigurationError
+        If an option does nothing beside the others.
+    DataContractError
+        If there are too few positions or neighbours.
+    """
+    gridsize = config.model.gridsize if gridsize is None else gridsize
+    return store.groups(
+        gridsize,
+        # A group of C needs C - 1 neighbours of its seed, and a witness one more.
+        max(config.neighbor_count, gridsize**2 - 1 + witnesses),
+        num_groups=config.n_groups,
+        sequential=isinstance(config, TrainingConfig) and config.sequential_sampling,
+        seed=config.subsample_seed or 0,
+        witnesses=witnesses,
+        n_subsample=config.n_subsample,
+        enable_oversampling=config.enable_oversampling,
+        neighbor_pool_size=config.neighbor_pool_size,
+    )
