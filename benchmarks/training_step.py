@@ -43,6 +43,8 @@ def report(store, folder, architecture, gridsize, options):
         neighbor_count=7,
     )
     model = initial_model(config, store, seed=0)
+    # As `fit` does it.
+    model.generator.to(memory_format=torch.channels_last)
     module = PinnModule(
         model, config, ps.PyTorchExecutionConfig(), monitor="train_loss", loaders={}
     )
