@@ -24,6 +24,7 @@ REFUSED = "refused"
 LEGACY_ONLY = "legacy readers"
 
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
+FOURIER = "models/generators/fourier_network.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
 OBJECTIVE, STAGES = "models/objective.py", "models/stages.py"
 PICTURES = "reconstruction_log.py"
@@ -34,16 +35,17 @@ WHERE = {
         "n_filters_scale": CNN,
         "model_type": OBJECTIVE,
         "architecture": "models/generators/build.py",
-        "fno_modes": REFUSED,
-        "fno_width": REFUSED,
-        "fno_blocks": REFUSED,
-        "fno_cnn_blocks": REFUSED,
-        "learned_input_channels": REFUSED,
-        "max_hidden_channels": REFUSED,
-        "resnet_width": REFUSED,
-        "fno_input_transform": REFUSED,
-        "generator_output_mode": REFUSED,
+        "fno_modes": FOURIER,
+        "fno_width": FOURIER,
+        "fno_blocks": "models/generators/fno.py",
+        "fno_cnn_blocks": FOURIER,
+        "learned_input_channels": FOURIER,
+        "max_hidden_channels": FOURIER,
+        "resnet_width": FOURIER,
+        "fno_input_transform": FOURIER,
+        "generator_output_mode": FOURIER,
         "amp_activation": CNN,
+        "cbam_encoder": CNN,
         "object_big": CNN,
         "probe_big": CNN,
         "probe_mask": PROBE,
@@ -52,6 +54,7 @@ WHERE = {
         "pad_object": CNN,
         "probe_scale": PROBE,
         "gaussian_smoothing_sigma": "models/pinn.py",
+        "compat": "models/pinn.py",
         "unrolled_steps": "models/generators/unrolled.py",
         "unrolled_width": "models/generators/unrolled.py",
     },
@@ -153,25 +156,12 @@ WHERE = {
     },
 }
 
-#: A value other than the default, where adding one to it or turning it over does not do.
-OTHER = {
-    "model_type": OBJECTIVE,
-    "fno_input_transform": "sqrt",
-    "generator_output_mode": "amp_phase",
-    "recon_log_fixed_indices": PICTURES,
-    "physics_weight_schedule": STAGES,
-}
-
 
 def _other(kind, name):
     default = getattr(kind(), name)
     if isinstance(default, bool):
-        return OTHER.get(name, not default)
-    return OTHER.get(name, 2 if default is None else default if name in OTHER else _more(default))
-
-
-def _more(value):
-    return value + 1 if isinstance(value, int | float) else value
+        return not default
+    return 2 if default is None else default + 1
 
 
 FIELDS = [(kind, name, where) for kind, names in WHERE.items() for name, where in names.items()]
