@@ -89,29 +89,51 @@ def member_coordinates(store: Any, members: NDArray[np.int64]) -> dict[str, NDAr
     return parts
 
 
-def true_patches(store: Any, members: NDArray[np.int64]) -> NDArray[np.complex64] | None:
+def objects_of(store: Any) -> list[NDArray[np.complex64] | None]:
+    """Read the object of every experiment.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data.
+
+    Returns
+    -------
+    list of (H, W) complex64 or None
+        None where it is not known.
+    """
+    return [store.object_guess_of(number) for number in range(store.num_experiments)]
+
+
+def true_patches(
+    store: Any,
+    members: NDArray[np.int64],
+    objects: list[NDArray[np.complex64] | None],
+) -> NDArray[np.complex64] | None:
     """Cut the true patches of groups.
 
     Parameters
     ----------
     store : GroupStore
-        The positions, and the object of each experiment.
+        The positions.
     members : (B, C) int64
         Rows of the patterns.
+    objects : list of (H, W) complex64 or None
+        From `objects_of`.
 
     Returns
     -------
     (B, N, N, C) complex64 or None
-        None where an experiment has no object.
+        None where the object of an experiment is not known.
     """
+    if any(obj is None for obj in objects):
+        return None
     experiment = store.experiment_id[members[:, 0]]
     patches = np.empty((*members.shape, store.N, store.N), np.complex64)
-    for number in np.unique(experiment):
-        obj = store.object_guess_of(int(number))
-        if obj is None:
-            return None
+    for number, obj in enumerate(objects):
         here = experiment == number
-        patches[here] = cut_labels(obj, store.positions[members[here]], store.N)
+        if here.any() and obj is not None:
+            patches[here] = cut_labels(obj, store.positions[members[here]], store.N)
     return np.ascontiguousarray(np.moveaxis(patches, 1, -1))
 
 
@@ -151,12 +173,13 @@ def to_spec_dict(store: Any, groups: Any, rows: NDArray[np.int64] | None = None)
         stored = np.sqrt(stored, dtype=np.float32)
     diffraction = np.ascontiguousarray(np.moveaxis(stored.astype(np.float32, copy=False), 1, -1))
     factor = group_normalisation(store, groups)[experiment].astype(np.float32)
+    objects = objects_of(store)
     return {
         "diffraction": diffraction,
-        "Y": true_patches(store, members),
+        "Y": true_patches(store, members, objects),
         **member_coordinates(store, members),
         "nn_indices": members,
-        "objectGuess": store.object_guess if store.num_experiments == 1 else None,
+        "objectGuess": objects[0] if len(objects) == 1 else None,
         "X_full": diffraction * factor[:, None, None, None],
         "experiment_id": experiment,
     }
