@@ -30,6 +30,8 @@ KEY_MAPPINGS = {
 OWN_FIELDS = frozenset(
     {
         "overlap_weight",
+        "scale_contract_version",
+        "measurement_domain",
         "unrolled_steps",
         "unrolled_width",
         "stage_1_epochs",

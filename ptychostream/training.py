@@ -10,7 +10,7 @@ import torch
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.sampler import Order
-from ptychostream.datasets.scaling import Scales, scales_of
+from ptychostream.datasets.scaling import Scales, scales_of, with_scaling_profile
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
@@ -82,7 +82,8 @@ def train(
     check_data(config, store, validation)
     seed = config.subsample_seed or 0
     model = initial_model(config, store, seed=seed)
-    scales = scales_of(store, config.nphotons)
+    config = with_scaling_profile(config, store)
+    scales = scales_of(store, config.nphotons, config.scale_contract_version)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
 
@@ -96,7 +97,7 @@ def train(
     loaders = {"train": partial(_loader, config, execution, store, scales, "shuffled")}
     if validation is not None:
         # Patterns are scaled by the energy of their own store: it may be brighter.
-        theirs = scales_of(validation, config.nphotons)
+        theirs = scales_of(validation, config.nphotons, config.scale_contract_version)
         loaders["validation"] = partial(_loader, config, execution, validation, theirs, "storage")
     history = fit(config, execution, model, loaders)
     return ModelBundle(

@@ -7,6 +7,11 @@ from typing import Literal
 
 from ptychostream.config.checks import check_at_least, check_choices
 from ptychostream.config.model import ModelConfig
+from ptychostream.config.scaling_profile import (
+    ScaleContractVersion,
+    ScaleDomain,
+    check_scaling_profile,
+)
 from ptychostream.errors import ConfigurationError
 
 
@@ -41,7 +46,14 @@ class TrainingConfig:
         which the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone
         patterns, which otherwise fit their own noise, and 0.25 for groups.
     nphotons : float
-        Mean photons per pattern, for data that carry no photon counts themselves.
+        Mean photons per pattern, for data that carry no photon counts themselves, and with
+        `legacy_v1`.
+    scale_contract_version : str, optional
+        Scaling profile, with `measurement_domain`: `ci_intensity_v2` compares predictions with
+        counts, `legacy_v1` with amplitudes brought to `nphotons`. None is the first where data
+        carry photon counts, else the second; a trained model knows which it was.
+    measurement_domain : str, optional
+        `count_intensity` with `ci_intensity_v2`, `normalized_amplitude` with `legacy_v1`.
     n_groups : int, optional
         Positions that seed a group, or groups where `enable_oversampling` draws more of them;
         None uses every position of a store (and stands as 512 in the legacy dictionary).
@@ -127,6 +139,8 @@ class TrainingConfig:
     realspace_weight: float = 0.0
     overlap_weight: float | None = None
     nphotons: float = 1e9
+    scale_contract_version: ScaleContractVersion | None = None
+    measurement_domain: ScaleDomain | None = None
     n_groups: int | None = None
     n_images: int | None = None
     n_subsample: int | None = None
@@ -172,6 +186,7 @@ class TrainingConfig:
         """
         take_deprecated_n_images(self)
         check_choices(self)
+        check_scaling_profile(self.scale_contract_version, self.measurement_domain)
         check_at_least(self, 1, "batch_size", "nepochs", "n_groups", "n_subsample")
         check_at_least(
             self, 0, "mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_fields import REFUSED, WHERE
+from test_legacy import PAIR
 
 import ptychostream as ps
 from ptychostream.cli.main import main
@@ -43,6 +44,8 @@ BESIDE = {
     "n_groups": {"subsample_seed": 1},
     "sequential_sampling": {"n_groups": 20},
     "nphotons": {"_data": "amplitude"},
+    "scale_contract_version": {"nphotons": 1e3},
+    "measurement_domain": {"nphotons": 1e3},
     "probe_mask_sigma": {"probe_mask": True, "probe_mask_diameter": 8.0},
     "probe_mask_diameter": {"probe_mask": True},
     "plateau_factor": PLATEAUS,
@@ -78,6 +81,8 @@ VALUE = {
     "neighbor_pool_size": 12,
     "realspace_weight": 0.5,
     "nphotons": 1e3,
+    "scale_contract_version": "legacy_v1",
+    "measurement_domain": "normalized_amplitude",
     "backend": "tensorflow",
     "torch_loss_mode": "mae",
     "gradient_clip_val": 1e-6,
@@ -209,7 +214,9 @@ def test_a_field_that_is_set_is_seen_in_the_run(stores, kind, name, tmp_path, ca
     if value is None:
         value = (not default) if isinstance(default, bool) else (default or 0) + 1
     assert value != default
-    assert _observe(stores, kind, beside | {name: value}) != _PLAIN[key]
+    # Half of a pair is refused.
+    changes = PAIR if name in PAIR else {name: value}
+    assert _observe(stores, kind, beside | changes) != _PLAIN[key]
 
 
 def _loader(stores, **execution):

@@ -24,6 +24,7 @@ REFUSED = "refused"
 LEGACY_ONLY = "legacy readers"
 
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
+SELECTION = "datasets/selection.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
 WHERE = {
     ps.ModelConfig: {
@@ -64,18 +65,20 @@ WHERE = {
         "realspace_weight": MODULE,
         "overlap_weight": "config/training.py",
         "nphotons": "training.py",
-        "n_groups": "training.py",
+        "scale_contract_version": "datasets/scaling.py",
+        "measurement_domain": "config/scaling_profile.py",
+        "n_groups": SELECTION,
         "n_images": "config/training.py",
-        "n_subsample": "backends/training_data.py",
-        "subsample_seed": "training.py",
-        "neighbor_count": "training.py",
-        "enable_oversampling": REFUSED,
-        "neighbor_pool_size": REFUSED,
+        "n_subsample": SELECTION,
+        "subsample_seed": SELECTION,
+        "neighbor_count": SELECTION,
+        "enable_oversampling": SELECTION,
+        "neighbor_pool_size": SELECTION,
         "positions_provided": REFUSED,
         "probe_trainable": "training.py",
         "intensity_scale_trainable": "training.py",
         "output_dir": FIT,
-        "sequential_sampling": "training.py",
+        "sequential_sampling": SELECTION,
         "backend": "workflows.py",
         "torch_loss_mode": MODULE,
         "torch_mae_pred_l2_match_target": MODULE,

@@ -335,6 +335,38 @@ def test_the_other_backend_trains_on_the_patterns_that_are_drawn(ptycho, tiny_sc
     assert results["mean"] == raw.subsample(20, 4).diff3d.mean()
 
 
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ({}, {"overlap_weight": 0.5}),
+        ({}, {"stage_1_epochs": 2}),
+        ({"unrolled_steps": 3}, {}),
+        ({"architecture": "unrolled"}, {}),
+        (
+            {},
+            {
+                "scale_contract_version": "ci_intensity_v2",
+                "measurement_domain": "count_intensity",
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_other_backend_would_never_see_is_refused(ptycho, tiny_scan, model, options):
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16, **model), **options)
+    name = next(iter(model | options))
+    with pytest.raises(ConfigurationError, match=f"{name}|measurement_domain"):
+        train_cdi_model(RawDataTorch.from_scan(tiny_scan), None, config)
+
+
+def test_the_other_backends_own_scaling_may_be_named(ptycho, tiny_scan):
+    pair = {"scale_contract_version": "legacy_v1", "measurement_domain": "normalized_amplitude"}
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16), **pair)
+    assert train_cdi_model(RawDataTorch.from_scan(tiny_scan), None, config)["backend"] == (
+        "tensorflow"
+    )
+
+
 def test_an_archive_of_the_other_backend_is_loaded_by_it(ptycho, tmp_path):
     with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
         archive.writestr("manifest.dill", b"never read here")
