@@ -129,12 +129,12 @@ def true_patches(
     if any(obj is None for obj in objects):
         return None
     experiment = store.experiment_id[members[:, 0]]
-    patches = np.empty((*members.shape, store.N, store.N), np.complex64)
+    patches = np.empty((len(members), store.N, store.N, members.shape[1]), np.complex64)
     for number, obj in enumerate(objects):
         here = experiment == number
         if here.any() and obj is not None:
             patches[here] = cut_labels(obj, store.positions[members[here]], store.N)
-    return np.ascontiguousarray(np.moveaxis(patches, 1, -1))
+    return patches
 
 
 def to_spec_dict(store: Any, groups: Any, rows: NDArray[np.int64] | None = None) -> dict[str, Any]:

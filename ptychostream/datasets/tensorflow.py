@@ -177,7 +177,7 @@ def _centre_patches(
     for number, obj in enumerate(objects):
         here = experiment == number
         if obj is not None and here.any():
-            patches[here, ..., 0] = cut_labels(obj, centres[here], store.N)
+            patches[here] = cut_labels(obj, centres[here, None], store.N)
     return patches
 
 

@@ -58,6 +58,8 @@ BESIDE = {
         "nepochs": 4,
         "learning_rate": 0.1,
     },
+    "physics_weight_schedule": {"stage_2_epochs": 2},
+    "stage_3_lr_factor": {"stage_3_epochs": 2},
     "checkpoint_mode": {"enable_checkpointing": True, "nepochs": 3},
     "checkpoint_save_top_k": {"enable_checkpointing": True, "nepochs": 3},
 }
@@ -69,6 +71,11 @@ for each in ("n_filters_scale", "amp_activation", "object_big", "probe_big", "pa
 VALUE = {
     "N": 32,
     "gridsize": 2,
+    "model_type": "supervised",
+    "fno_input_transform": "sqrt",
+    "generator_output_mode": "amp_phase",
+    "physics_weight_schedule": "linear",
+    "recon_log_fixed_indices": [1],
     "architecture": "cnn",
     "amp_activation": "relu",
     "overlap_weight": 0.5,
