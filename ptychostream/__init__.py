@@ -19,6 +19,9 @@ _HOME = {
     "simulate_scan": "simulation",
     "build_group_store": "datasets.store",
     "open_group_store": "datasets.store",
+    "append_patterns": "datasets.store",
+    "finish_group_store": "datasets.store",
+    "read_scans": "datasets.store",
     "GroupStore": "datasets.store",
     "make_loader": "datasets.loader",
     "to_spec_dict": "datasets.spec",
@@ -46,12 +49,15 @@ __all__ = [
     "Scan",
     "TrainingConfig",
     "__version__",
+    "append_patterns",
     "build_group_store",
+    "finish_group_store",
     "from_spec_dict",
     "load_bundle",
     "make_loader",
     "open_group_store",
     "read_scan",
+    "read_scans",
     "reconstruct",
     "save_bundle",
     "simulate_scan",
@@ -72,7 +78,14 @@ if TYPE_CHECKING:
     from ptychostream.datasets.raw_data import RawDataTorch
     from ptychostream.datasets.sources import read_scan
     from ptychostream.datasets.spec import from_spec_dict, to_spec_dict
-    from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
+    from ptychostream.datasets.store import (
+        GroupStore,
+        append_patterns,
+        build_group_store,
+        finish_group_store,
+        open_group_store,
+        read_scans,
+    )
     from ptychostream.inference import reconstruct
     from ptychostream.models.pinn import PtychoPINN
     from ptychostream.persistence import ModelBundle, load_bundle, save_bundle

@@ -21,5 +21,13 @@ class MissingFileError(PtychoStreamError, FileNotFoundError):
     """A file that was asked for is not there."""
 
 
+class StorageError(PtychoStreamError, OSError):
+    """A disk or a remote store can't be read or written; the message says what to look at."""
+
+
 class BackendUnavailableError(PtychoStreamError, RuntimeError):
     """The chosen backend cannot be imported; the message says what to install."""
+
+
+class TrainingProcessError(PtychoStreamError, RuntimeError):
+    """One of several training processes died; the others have been ended."""

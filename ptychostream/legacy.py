@@ -29,9 +29,11 @@ KEY_MAPPINGS = {
 #: Fields that the legacy dictionary does not have.
 OWN_FIELDS = frozenset(
     {
+        "amplitude_variation_weight",
         "overlap_weight",
         "scale_contract_version",
         "measurement_domain",
+        "phase_variation_weight",
         "unrolled_steps",
         "unrolled_width",
         "stage_1_epochs",
@@ -39,6 +41,7 @@ OWN_FIELDS = frozenset(
         "stage_3_epochs",
         "physics_weight_schedule",
         "stage_3_lr_factor",
+        "validation_fraction",
     }
 )
 

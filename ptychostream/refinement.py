@@ -13,6 +13,7 @@ from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.progress import ShouldStop
 from ptychostream.stitching import ObjectRefinement
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def refine_probes(
     store: GroupStore,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     """Give a model better probes than the store's guesses, before it is trained.
 
@@ -88,6 +90,8 @@ def refine_probes(
         Seed of the order.
     execution : PyTorchExecutionConfig
         Memory budget and threads.
+    should_stop : callable, optional
+        Asked after each batch; True ends the refinement with what there is.
     """
     for experiment in range(store.num_experiments):
         with torch.no_grad():
@@ -107,6 +111,7 @@ def refine_probes(
             experiment,
             PROBE_PASSES,
             probe_after=OBJECT_FIRST,
+            should_stop=should_stop,
         )
         found = refinement.probe
         overlap = torch.vdot(found.flatten(), guess.flatten()).abs()
@@ -129,6 +134,7 @@ def _run(
     passes: int,
     *,
     probe_after: int | None,
+    should_stop: ShouldStop | None = None,
 ) -> None:
     loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
@@ -139,6 +145,8 @@ def _run(
             rows = batch["nn_indices"][:, 0].numpy()
             amplitude = model.network_input(batch.to(device))[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
+            if should_stop is not None and should_stop():
+                return
 
 
 def _one_by_one(

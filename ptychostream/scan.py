@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -104,6 +104,47 @@ class ArrayPatterns(PatternSource):
             A copy.
         """
         return np.asarray(self._array[rows])
+
+
+class ChosenPatterns(PatternSource):
+    """Some patterns of another source.
+
+    Parameters
+    ----------
+    source : PatternSource
+        All patterns.
+    rows : (M,) int64
+        Which of them, in this order.
+    """
+
+    def __init__(self, source: PatternSource, rows: NDArray[np.int64]) -> None:
+        self._source, self._rows = source, rows
+        self.random_access = source.random_access
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, N, N."""
+        return len(self._rows), *self._source.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type as measured."""
+        return self._source.dtype
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which of the chosen patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            The patterns.
+        """
+        return self._source.read(self._rows[np.asarray(rows)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +272,28 @@ class Scan:
     def N(self) -> int:
         """Edge of a pattern, in pixels."""
         return self.patterns.shape[1]
+
+    def select(self, rows: NDArray[np.int64]) -> "Scan":
+        """Take some positions with their patterns.
+
+        Parameters
+        ----------
+        rows : (M,) int64
+            Which ones, in this order.
+
+        Returns
+        -------
+        Scan
+            Reads its patterns from this one's source.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            patterns=ChosenPatterns(self.patterns, rows),
+            positions=self.positions[rows],
+            positions_start=None if self.positions_start is None else self.positions_start[rows],
+            scan_index=None if self.scan_index is None else self.scan_index[rows],
+        )
 
     def _check_positions(self, label: str, array: NDArray[np.float64] | None, count: int) -> None:
         if array is None:

@@ -1,47 +1,46 @@
 """Train a network on a store."""
 
-from dataclasses import fields
+import hashlib
+import logging
+from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.config.training import check_supervised
+from ptychostream.datasets.hold_out import split_by_position
 from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.sampler import Order
 from ptychostream.datasets.scaling import Scales, scales_of, with_scaling_profile
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
+from ptychostream.datasets.store.groups import Groups
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.labelled import objects_in_model_unit
+from ptychostream.models.checkpoints import find_checkpoint
 from ptychostream.models.generators import GENERATORS
+from ptychostream.models.objective import needs_labels
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.progress import OnEpoch, ShouldStop, latched
+from ptychostream.models.true_patches import TruePatches
 from ptychostream.persistence import ModelBundle
+from ptychostream.processes import fit_to_launcher, starts_processes, train_in_processes
 from ptychostream.refinement import refine_probes
+
+logger = logging.getLogger(__name__)
 
 #: Fields whose other values this version can't honour yet: asking for them is refused.
 _NOT_YET: dict[str, dict[str, Any]] = {
-    "ModelConfig": {"model_type": "pinn"},
+    "ModelConfig": {},
     "TrainingConfig": {
-        "realspace_mae_weight": 0.0,
         "positions_provided": True,
-        "stage_1_epochs": 0,
-        "stage_2_epochs": 0,
-        "stage_3_epochs": 0,
-        "physics_weight_schedule": "cosine",
-        "stage_3_lr_factor": 0.1,
     },
-    "PyTorchExecutionConfig": {
-        "recon_log_every_n_epochs": None,
-        "recon_log_num_patches": 4,
-        "recon_log_fixed_indices": None,
-        "recon_log_stitch": False,
-        "recon_log_max_stitch_samples": None,
-        "middle_trim": 0,
-        "pad_eval": False,
-        "prefetch_factor": None,
-        "pin_memory": False,
-    },
+    "PyTorchExecutionConfig": {"middle_trim": 0, "pad_eval": False, "prefetch_factor": None},
 }
 
 
@@ -51,6 +50,9 @@ def train(
     *,
     validation: GroupStore | None = None,
     execution: PyTorchExecutionConfig | None = None,
+    on_epoch: OnEpoch | None = None,
+    should_stop: ShouldStop | None = None,
+    resume_from: str | Path | None = None,
 ) -> ModelBundle:
     """Train a network on a store, with PyTorch whatever `config.backend` says.
 
@@ -64,11 +66,20 @@ def train(
         Data that the loss is watched on.
     execution : PyTorchExecutionConfig, optional
         Device, precision, learning rate, checkpoints.
+    on_epoch : callable, optional
+        Called with an `EpochReport` after each epoch, in the thread that trains.
+    should_stop : callable, optional
+        Asked after each batch, in the thread that trains. When it returns True, training ends
+        there, and the model as it is then is returned.
+    resume_from : str or Path, optional
+        Folder of an unfinished run of the same configuration on the same data, or one of its
+        checkpoints: training goes on there.
 
     Returns
     -------
     ModelBundle
-        The trained model, with all that inference needs.
+        The trained model, with all that inference needs. Where `should_stop` ended training,
+        `history["stopped_after"]` holds the number of epochs done, the last one in part.
 
     Raises
     ------
@@ -76,33 +87,89 @@ def train(
         If an option is not available, or the loss became NaN.
     DataContractError
         If a store does not fit the model.
+    KeyboardInterrupt
+        If SIGINT or SIGTERM came, in a program's main thread; the checkpoint `last.ckpt` is then
+        that of the last step.
     """
-    execution = execution or PyTorchExecutionConfig()
+    execution = fit_to_launcher(execution or PyTorchExecutionConfig())
     check_supported(config, execution)
     check_data(config, store, validation)
-    seed = config.subsample_seed or 0
-    model = initial_model(config, store, seed=seed)
     config = with_scaling_profile(config, store)
+    checkpoint = None if resume_from is None else find_checkpoint(resume_from)
+    should_stop = should_stop and latched(should_stop)
+    if starts_processes(execution):
+        number = len(training_groups(_without_lonely_witness(config, store, validation), store))
+        if number < execution.devices:
+            raise ConfigurationError(
+                f"{number} groups cannot be shared by devices={execution.devices}; use fewer"
+            )
+        return train_in_processes(
+            config,
+            store,
+            validation,
+            execution,
+            on_epoch=on_epoch,
+            should_stop=should_stop,
+            resume_from=checkpoint,
+        )
+    asked, config = config, _without_lonely_witness(config, store, validation)
+    model = initial_model(config, store, seed=config.subsample_seed or 0)
     scales = scales_of(store, config.nphotons, config.scale_contract_version)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
+    from ptychostream.reconstruction_log import ReconstructionLog
 
     if validation is not None and not model.probe.began_as(validation.probe):
         raise DataContractError(
             f"'{validation.path}' has another probe than '{store.path}'; validate on data that "
             "were measured with the same probe"
         )
-    if config.probe_trainable:
-        refine_probes(model, store, config, execution)
-    loaders = {"train": partial(_loader, config, execution, store, scales, "shuffled")}
+    if config.probe_trainable and checkpoint is None:
+        refine_probes(model, store, config, execution, should_stop)
+    parts = {"train": (store, scales, training_groups(config, store))}
+    if config.validation_fraction:
+        training, held_out = split_by_position(parts["train"][2], store, config.validation_fraction)
+        parts = {"train": (store, scales, training), "validation": (store, scales, held_out)}
     if validation is not None:
         # Patterns are scaled by the energy of their own store: it may be brighter.
         theirs = scales_of(validation, config.nphotons, config.scale_contract_version)
-        loaders["validation"] = partial(_loader, config, execution, validation, theirs, "storage")
-    history = fit(config, execution, model, loaders)
+        parts["validation"] = (validation, theirs, training_groups(config, validation))
+    serve = partial(_loader, config, execution)
+    loaders = {
+        name: partial(serve, *part, "shuffled" if name == "train" else "storage")
+        for name, part in parts.items()
+    }
+    labels = {}
+    if needs_labels(config):
+        labels = {
+            name: TruePatches(objects_in_model_unit(data, model, factors), config.model.N)
+            for name, (data, factors, _) in parts.items()
+        }
+    callbacks = []
+    if execution.recon_log_every_n_epochs:
+        table = parts["train"][2]
+
+        def serve_rows(rows: NDArray[np.int64]) -> GroupLoader:
+            chosen = replace(table, nn_indices=table.nn_indices[rows])
+            return serve(store, scales, chosen, "table", 0, 1)
+
+        first = store.experiment_id[table.nn_indices[:, 0]]
+        callbacks.append(ReconstructionLog(execution, store, serve_rows, first))
+    history = fit(
+        config,
+        execution,
+        model,
+        loaders,
+        labels=labels,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+        resume_from=checkpoint,
+        data_name=_name_of(store),
+        callbacks=callbacks,
+    )
     return ModelBundle(
         model=model.cpu().eval(),
-        config=config,
+        config=asked,
         intensity_scale=float(scales.intensity_scale.mean()),
         probe_guess=store.probe,
         history=history,
@@ -126,8 +193,16 @@ def check_data(
     Raises
     ------
     DataContractError
-        If patterns have another size than the network, or too few neighbours fill a group.
+        If patterns have another size than the network, too few neighbours fill a group, or the
+        losses need true patches and an experiment has no object.
+    ConfigurationError
+        If there are two kinds of validation data.
     """
+    if validation is not None and config.validation_fraction:
+        raise ConfigurationError(
+            f"validation_fraction={config.validation_fraction} holds a part of the training store "
+            f"out, but '{validation.path}' is given for validation; choose one"
+        )
     for data in (store, validation):
         if data is None:
             continue
@@ -142,6 +217,21 @@ def check_data(
                 f"'{data.path}' has an experiment of {smallest} positions, which cannot fill "
                 f"groups of {config.model.group_size}; use a smaller gridsize"
             )
+        if config.overlap_weight and smallest <= config.model.group_size:
+            raise DataContractError(
+                f"overlap_weight={config.overlap_weight} needs a neighbour beyond each group of "
+                f"{config.model.group_size}, but '{data.path}' has an experiment of {smallest} "
+                "positions; set it to 0"
+            )
+        if needs_labels(config):
+            for experiment in range(data.num_experiments):
+                if data.object_guess_of(experiment) is None:
+                    raise DataContractError(
+                        f"'{data.path}' has no object_guess of experiment {experiment}, which "
+                        f"model_type={config.model.model_type!r} with realspace_mae_weight="
+                        f"{config.realspace_mae_weight:g} compares with; build the store from a "
+                        "scan with objectGuess, or train without"
+                    )
 
 
 def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> PtychoPINN:
@@ -168,7 +258,9 @@ def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> Pt
             store.probe,
             bad_pixels=store.bad_pixels,
             probe_trainable=config.probe_trainable,
-            intensity_scale_trainable=config.intensity_scale_trainable,
+            # Nothing compares the prediction's scale with anything in supervised training.
+            intensity_scale_trainable=config.intensity_scale_trainable
+            and config.model.model_type != "supervised",
         )
 
 
@@ -194,6 +286,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 raise ConfigurationError(
                     f"{name}={asked!r} is not available in this version; leave it at {value!r}"
                 )
+    check_supervised(config)
     # Not refused at construction: existing callers describe such data, and never group them.
     if config.neighbor_count < config.model.group_size - 1:
         raise ConfigurationError(
@@ -219,10 +312,61 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 f"{name} belongs to a Fourier network, not to architecture "
                 f"{config.model.architecture!r}; leave it at {getattr(default, name)!r}"
             )
-    if "agc" in (config.gradient_clip_algorithm, execution.gradient_clip_algorithm):
+    limit = execution.gradient_clip_val or config.gradient_clip_val
+    algorithm = execution.gradient_clip_algorithm or config.gradient_clip_algorithm
+    if limit is None and algorithm != "norm":
         raise ConfigurationError(
-            "gradient_clip_algorithm='agc' is not available in this version; use 'norm' or 'value'"
+            f"gradient_clip_algorithm={algorithm!r} acts only with gradient_clip_val; set that too"
         )
+    pictures = [f.name for f in fields(execution) if f.name.startswith("recon_log_")]
+    every = "recon_log_every_n_epochs"
+    for name in pictures:
+        default = getattr(PyTorchExecutionConfig(), name)
+        if getattr(execution, name) != default and getattr(execution, every) is None:
+            raise ConfigurationError(
+                f"{name}={getattr(execution, name)!r} acts only with {every}; set that too"
+            )
+    if getattr(execution, every) and execution.logger_backend is None:
+        raise ConfigurationError(
+            f"{every}={getattr(execution, every)} needs a logger to write to; set logger_backend"
+        )
+
+
+def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
+    """Find the groups that a configuration trains on.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        How groups are made.
+    store : GroupStore
+        The data.
+
+    Returns
+    -------
+    Groups
+        Kept in the store.
+    """
+    return select_groups(store, config, witnesses=int(config.overlap_share > 0))
+
+
+def _without_lonely_witness(
+    config: TrainingConfig, store: GroupStore, validation: GroupStore | None
+) -> TrainingConfig:
+    """Leave the witness out by default, where an experiment has no position for it."""
+    smallest = min(
+        int(np.bincount(data.experiment_id).min()) for data in (store, validation) if data
+    )
+    if config.overlap_share and smallest <= config.model.group_size:
+        logger.info("too few positions for a neighbour that tests each group: overlap_weight is 0")
+        return replace(config, n_images=None, overlap_weight=0.0)
+    return config
+
+
+def _name_of(store: GroupStore) -> str:
+    """Identify data by their positions and energies."""
+    digest = hashlib.sha256(store.positions.tobytes() + store.energy.tobytes())
+    return digest.hexdigest()
 
 
 def _loader(
@@ -230,11 +374,11 @@ def _loader(
     execution: PyTorchExecutionConfig,
     store: GroupStore,
     scales: Scales,
+    groups: Groups,
     order: Order,
     rank: int,
     world_size: int,
 ) -> GroupLoader:
-    groups = select_groups(store, config, witnesses=int(config.overlap_share > 0))
     return make_loader(
         store,
         groups,

@@ -131,18 +131,31 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
 @pytest.mark.parametrize(
     ("changes", "execution", "message"),
     [
-        ({"model": {"model_type": "supervised"}}, {}, "model_type='supervised'"),
+        ({"model": {"model_type": "supervised"}, "mae_weight": 1}, {}, "mae_weight=1 acts on"),
         ({"model": {"fno_modes": 3}}, {}, "fno_modes belongs to a Fourier network"),
-        ({"stage_1_epochs": 2}, {}, "stage_1_epochs=2"),
+        ({"stage_1_epochs": 2}, {}, "set nepochs to 2"),
+        ({"stage_1_epochs": 1, "torch_loss_mode": "mae"}, {}, "go over from"),
         ({"neighbor_pool_size": 9}, {}, "neighbor_pool_size=9 does nothing without"),
-        ({"gradient_clip_algorithm": "agc"}, {}, "agc"),
+        ({"gradient_clip_algorithm": "agc"}, {}, "agc' acts only with gradient_clip_val"),
         ({}, {"middle_trim": 4}, "middle_trim=4"),
-        ({}, {"recon_log_every_n_epochs": 1}, "recon_log_every_n_epochs=1"),
+        ({}, {"recon_log_every_n_epochs": 1}, "needs a logger"),
+        ({}, {"recon_log_stitch": True}, "acts only with recon_log_every_n_epochs"),
+        ({"subsample_seed": -1}, {}, "subsample_seed=-1"),
+        ({}, {"accelerator": "gpu"}, "accelerator='gpu'"),
+        ({}, {"accelerator": "gpu", "devices": 2}, "machine has 0 GPUs"),
+        ({}, {"strategy": "telepathy"}, "strategy='telepathy' is not one of 'auto', 'ddp'"),
+        ({}, {"num_nodes": 2}, "torchrun --nnodes 2"),
+        ({}, {"precision": "16-mixed"}, "use 'bf16-mixed'"),
+        ({}, {"pin_memory": True}, "this run is on 'cpu'"),
+        ({}, {"checkpoint_monitor_metric": "beauty"}, "'val_loss', 'train_loss'"),
     ],
+    ids=str,
 )
-def test_what_cannot_be_honoured_yet_is_refused(
+def test_what_cannot_be_honoured_is_refused_in_one_message(
     tiny_store, make_config, changes, execution, message
 ):
+    if torch.cuda.is_available() and ({"accelerator", "pin_memory"} & set(execution)):
+        pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigurationError, match=message):
         ps.train(make_config(**changes), tiny_store, execution=_execution(**execution))
 
@@ -166,3 +179,53 @@ def test_several_experiments_train_with_their_own_probes(two_experiments, make_c
     for experiment in (0, 1):
         result = ps.reconstruct(bundle, two_experiments, experiment=experiment)
         assert result.object.shape == two_experiments.object_guess_of(experiment).shape
+
+
+def test_a_host_program_hears_of_each_epoch(tiny_store, make_config):
+    reports = []
+    bundle = ps.train(
+        make_config(nepochs=2),
+        tiny_store,
+        validation=tiny_store,
+        execution=_execution(),
+        on_epoch=reports.append,
+    )
+    assert [report.epoch for report in reports] == [1, 2]
+    assert [report.train_loss for report in reports] == bundle.history["train_loss"]
+    assert [report.val_loss for report in reports] == bundle.history["val_loss"]
+    for report in reports:
+        # 64 groups of one pattern.
+        assert report.patterns_per_second * report.seconds == pytest.approx(64)
+        assert report.nepochs == 2
+
+
+@pytest.mark.parametrize("batches", [1, 5, 8, 11])
+def test_a_host_program_ends_training_in_the_middle_of_an_epoch(tiny_store, make_config, batches):
+    asked = []
+
+    def should_stop():
+        asked.append(len(asked))
+        return len(asked) == batches
+
+    bundle = ps.train(
+        make_config(nepochs=1000), tiny_store, execution=_execution(), should_stop=should_stop
+    )
+    # 8 batches are an epoch.
+    assert len(asked) == batches
+    assert bundle.history["stopped_after"] == [batches / 8]
+    assert len(bundle.history["train_loss"]) == batches // 8
+    assert np.isfinite(ps.reconstruct(bundle, tiny_store).object).all()
+
+
+def test_the_search_for_a_probe_can_be_ended_too(tiny_store, make_config):
+    config = make_config(nepochs=1000, probe_trainable=True)
+    bundle = ps.train(config, tiny_store, execution=_execution(), should_stop=lambda: True)
+    assert bundle.history["stopped_after"] == [1 / 8]
+
+
+def test_training_runs_in_a_thread_of_a_host_program(tiny_store, make_config):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        bundle = pool.submit(ps.train, make_config(), tiny_store, execution=_execution()).result()
+    assert len(bundle.history["train_loss"]) == 1

@@ -67,7 +67,7 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
-def log_to(folder: Path, name: str) -> None:
+def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     """Write the log into a file too.
 
     Parameters
@@ -76,9 +76,11 @@ def log_to(folder: Path, name: str) -> None:
         Made if need be.
     name : str
         The file's name.
+    append : bool
+        Whether what the file holds is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / name, mode="w")
+    handler = logging.FileHandler(folder / name, mode="a" if append else "w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
 

@@ -1,11 +1,12 @@
 """`ptychostream train STORE -o RUN`."""
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, make_parser, parse, say
+from ptychostream.cli.common import log_to, logger, make_parser, parse, say
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 
 
@@ -28,10 +29,15 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("store", type=Path, help="the store")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--validation", type=Path, help="store that the loss is watched on")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run in --out, with the configuration that it wrote",
+    )
     parser.add_class_arguments(TrainingConfig, None, fail_untyped=True)
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
     parser.set_defaults({"model.N": None, "backend": "pytorch"})
-    options = parse(parser, expand_aliases("train", words))
+    options = parse(parser, _with_written_configuration(expand_aliases("train", words)))
     # What the command line says of data and results counts, whatever a YAML file says.
     options.train_data_file, options.output_dir = options.store, options.out
     options.test_data_file = options.validation or options.test_data_file
@@ -41,10 +47,31 @@ def run(words: Sequence[str]) -> None:
     out: Path = options.out
     chosen = {item.name: getattr(ready, item.name) for item in fields(TrainingConfig)}
     config = TrainingConfig(**chosen)
-    train_into(config, ready.execution, out)
+    train_into(config, ready.execution, out, resume=options.resume)
 
 
-def train_into(config: TrainingConfig, execution: PyTorchExecutionConfig, out: Path) -> None:
+def _with_written_configuration(words: list[str]) -> list[str]:
+    """Put the options that a run wrote before those of the command line that resumes it."""
+    if "--resume" not in words:
+        return words
+    finder = ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("-o", "--out", type=Path)
+    out = finder.parse_known_args(words)[0].out
+    if out is None or not (out / "config.yaml").is_file():
+        return words
+    written = ["--config", str(out / "config.yaml")]
+    if (out / "execution.yaml").is_file():
+        written += ["--execution", str(out / "execution.yaml")]
+    return written + words
+
+
+def train_into(
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+) -> None:
     """Train, and write archive, configuration, losses, picture and log into a folder.
 
     Parameters
@@ -55,11 +82,15 @@ def train_into(config: TrainingConfig, execution: PyTorchExecutionConfig, out: P
         Where and how fast.
     out : Path
         The folder.
+    resume : bool
+        Whether to go on with the run that the folder holds.
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses
+    from ptychostream.models.checkpoints import find_checkpoint
     from ptychostream.persistence import save_bundle
+    from ptychostream.processes import is_first_process
     from ptychostream.training import check_data, check_supported, train
 
     check_supported(config, execution)
@@ -68,10 +99,24 @@ def train_into(config: TrainingConfig, execution: PyTorchExecutionConfig, out: P
     held_out = config.test_data_file
     validation = None if held_out is None else open_group_store(held_out)
     check_data(config, store, validation)
-    log_to(out, "train.log")
-    write_yaml(config, out / "config.yaml")
-    write_yaml(execution, out / "execution.yaml")
-    bundle = train(config, store, validation=validation, execution=execution)
+    checkpoint = find_checkpoint(out) if resume else None
+    first = is_first_process()
+    if first:
+        log_to(out, "train.log", append=resume)
+        write_yaml(config, out / "config.yaml")
+        write_yaml(execution, out / "execution.yaml")
+    try:
+        bundle = train(
+            config, store, validation=validation, execution=execution, resume_from=checkpoint
+        )
+    except KeyboardInterrupt:
+        if first and (out / "checkpoints" / "last.ckpt").is_file():
+            logger.warning(
+                "go on with: ptychostream train %s -o %s --resume", config.train_data_file, out
+            )
+        raise
+    if not first:
+        return
     archive = save_bundle(bundle, out)
     draw_losses(bundle.history, out / "losses.png")
     say(

@@ -16,13 +16,16 @@ class PyTorchExecutionConfig:
     accelerator : str
         Kind of device.
     devices : int
-        Number of devices.
+        Number of devices, and processes, on each node.
+    num_nodes : int
+        Number of nodes. For more than one, start the program on each with torchrun or srun.
     strategy : str
-        Lightning's strategy, for example `ddp`.
+        Lightning's strategy for several devices: `auto` is `ddp`.
     deterministic : bool or 'warn'
         Whether only deterministic algorithms are used.
     precision : str
-        Precision of the network.
+        Precision of the network's convolutions; probes, waves and losses are always float32.
+        `16-mixed` needs a GPU.
     gradient_clip_val : float, optional
         Takes the place of the training configuration's value when given.
     gradient_clip_algorithm : str, optional
@@ -58,13 +61,13 @@ class PyTorchExecutionConfig:
     recon_log_every_n_epochs : int, optional
         Epochs between logged reconstructions.
     recon_log_num_patches : int
-        Patches in each.
+        Patches in each, spread over the groups.
     recon_log_fixed_indices : list of int, optional
-        Which patches.
+        Rows of the group table whose patches are logged instead.
     recon_log_stitch : bool
         Whether the stitched object is logged too.
     recon_log_max_stitch_samples : int, optional
-        Most patches that are stitched for it.
+        Most groups that are stitched for it, spread over the scan; None is all.
     inference_batch_size : int, optional
         Groups per batch at inference; None chooses a number.
     middle_trim : int
@@ -77,7 +80,8 @@ class PyTorchExecutionConfig:
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: int = 1
-    strategy: str = "auto"
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
     deterministic: Literal[True, False, "warn"] = True
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     gradient_clip_val: float | None = None
@@ -92,7 +96,7 @@ class PyTorchExecutionConfig:
     enable_progress_bar: bool = False
     enable_checkpointing: bool = True
     checkpoint_save_top_k: int = 1
-    checkpoint_monitor_metric: str = "val_loss"
+    checkpoint_monitor_metric: Literal["val_loss", "train_loss"] = "val_loss"
     checkpoint_mode: Literal["min", "max"] = "min"
     early_stop_patience: int = 100
     logger_backend: Literal["csv", "tensorboard", "mlflow"] | None = "csv"
@@ -115,9 +119,10 @@ class PyTorchExecutionConfig:
             If a value is out of range, or is not one of its choices.
         """
         check_choices(self)
-        check_at_least(self, 1, "devices", "accum_steps", "inference_batch_size")
+        check_at_least(self, 1, "devices", "num_nodes", "accum_steps", "inference_batch_size")
         check_at_least(self, 1, "early_stop_patience", "recon_log_every_n_epochs")
-        check_at_least(self, 0, "num_workers", "middle_trim", "recon_log_num_patches")
+        check_at_least(self, 0, "num_workers", "middle_trim")
+        check_at_least(self, 1, "recon_log_num_patches", "recon_log_max_stitch_samples")
         check_at_least(self, 0, "learning_rate", "gradient_clip_val", exclusive=True)
         if self.checkpoint_save_top_k < -1:
             raise ConfigurationError(

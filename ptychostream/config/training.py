@@ -38,9 +38,14 @@ class TrainingConfig:
     nll_weight : float
         Weight of the Poisson negative log-likelihood.
     realspace_mae_weight : float
-        Weight of the mean absolute error against labelled patches.
+        Weight of the mean absolute error against true patches, cut out of the store's object;
+        supervised training always has it, with a weight of 1 where this is 0.
     realspace_weight : float
-        Weight of the total variation of the object patches.
+        Weight of the squared differences of neighbouring pixels of the object patches.
+    amplitude_variation_weight : float
+        Weight of the absolute differences of neighbouring amplitudes: edges stay, noise goes.
+    phase_variation_weight : float
+        Weight of one minus the cosine of the phase differences of neighbouring pixels.
     overlap_weight : float, optional
         Part of the diffraction loss, from 0 to 1, that is taken on the pattern of a neighbour
         which the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone
@@ -107,7 +112,8 @@ class TrainingConfig:
     lr_warmup_epochs : int
         Epochs of linear warm-up (`WarmupCosine`).
     lr_min_ratio : float
-        Last over first learning rate (`WarmupCosine`, `Exponential`).
+        Last over first learning rate (`WarmupCosine`, `Exponential`). An exponential never
+        reaches 0: there, 0 stands for 0.001.
     plateau_factor : float
         Factor at a plateau (`ReduceLROnPlateau`).
     plateau_patience : int
@@ -117,15 +123,21 @@ class TrainingConfig:
     plateau_threshold : float
         Progress that counts.
     stage_1_epochs : int
-        Epochs on the data loss only (0 is off).
+        First epochs, on the data loss only: the mean absolute error of normalised amplitudes,
+        which knows no photon counts (0 is off).
     stage_2_epochs : int
-        Epochs of weighted transition to the physics loss.
+        Epochs after those, of weighted transition to the physics loss: the weighted sum of
+        likelihood and amplitude error that is used without stages.
     stage_3_epochs : int
-        Epochs on the physics loss only.
+        Last epochs of the run, on the physics loss with a lower learning rate. Epochs between
+        stages 2 and 3 are on the physics loss with the full one.
     physics_weight_schedule : str
-        Shape of that transition.
+        How the weight of the physics loss rises over the epochs of stage 2.
     stage_3_lr_factor : float
         Factor on the learning rate in stage 3.
+    validation_fraction : float
+        Part of the scan, from 0 to below 1, that is held out for validation: one end of its
+        longer side, so that no pattern of a training group is in a validation group.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -137,6 +149,8 @@ class TrainingConfig:
     nll_weight: float = 1.0
     realspace_mae_weight: float = 0.0
     realspace_weight: float = 0.0
+    amplitude_variation_weight: float = 0.0
+    phase_variation_weight: float = 0.0
     overlap_weight: float | None = None
     nphotons: float = 1e9
     scale_contract_version: ScaleContractVersion | None = None
@@ -175,6 +189,7 @@ class TrainingConfig:
     stage_3_epochs: int = 0
     physics_weight_schedule: Literal["linear", "cosine", "exponential"] = "cosine"
     stage_3_lr_factor: float = 0.1
+    validation_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse choices that contradict each other.
@@ -191,6 +206,8 @@ class TrainingConfig:
         check_at_least(
             self, 0, "mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"
         )
+        check_at_least(self, 0, "amplitude_variation_weight", "phase_variation_weight")
+        check_at_least(self, 0, "subsample_seed")
         check_at_least(self, 0, "weight_decay", "momentum", "lr_warmup_epochs", "lr_min_ratio")
         check_at_least(self, 0, "stage_1_epochs", "stage_2_epochs", "stage_3_epochs")
         check_at_least(self, 0, "plateau_patience", "plateau_min_lr", "plateau_threshold")
@@ -198,6 +215,11 @@ class TrainingConfig:
         check_at_least(self, 0, "stage_3_lr_factor", exclusive=True)
         if self.overlap_weight is not None and not 0 <= self.overlap_weight <= 1:
             raise ConfigurationError(f"overlap_weight={self.overlap_weight} must lie in [0, 1]")
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigurationError(
+                f"validation_fraction={self.validation_fraction} must lie in [0, 1)"
+            )
+        _check_stages(self)
         if self.backend == "tensorflow":
             _check_tensorflow_limits(self)
         for name in ("adam_beta1", "adam_beta2"):
@@ -213,9 +235,59 @@ class TrainingConfig:
         """The value that `overlap_weight` stands for."""
         if self.overlap_weight is not None:
             return self.overlap_weight
-        if self.model.architecture != "unrolled":
+        if self.model.architecture != "unrolled" or self.model.model_type == "supervised":
             return 0.0
         return 1.0 if self.model.gridsize == 1 else 0.25
+
+
+def _check_stages(config: TrainingConfig) -> None:
+    """Refuse stages that are longer than the run, or that have nothing to go over to."""
+    stages = (config.stage_1_epochs, config.stage_2_epochs, config.stage_3_epochs)
+    if sum(stages) > config.nepochs:
+        raise ConfigurationError(
+            f"the stages take {' + '.join(map(str, stages))} epochs but nepochs={config.nepochs}; "
+            f"set nepochs to {sum(stages)} or more"
+        )
+    if any(stages[:2]) and (config.torch_loss_mode == "mae" or not config.nll_weight):
+        raise ConfigurationError(
+            "stages 1 and 2 go over from the amplitude error to the likelihood, which "
+            f"torch_loss_mode={config.torch_loss_mode!r} with nll_weight={config.nll_weight:g} "
+            "does not have; set both stages to 0"
+        )
+
+
+def check_supervised(config: TrainingConfig) -> None:
+    """Refuse options of the diffraction loss, which supervised training does not have.
+
+    Not at construction: existing callers make such configurations for the other backend.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is to be trained.
+
+    Raises
+    ------
+    ConfigurationError
+        If such an option is set.
+    """
+    if config.model.model_type != "supervised":
+        return
+    unused = {
+        "mae_weight": 0.0,
+        "overlap_weight": None,
+        "torch_loss_mode": "poisson",
+        "torch_mae_pred_l2_match_target": False,
+        "stage_1_epochs": 0,
+        "stage_2_epochs": 0,
+        "probe_trainable": False,
+    }
+    for name, value in unused.items():
+        if getattr(config, name) != value:
+            raise ConfigurationError(
+                f"{name}={getattr(config, name)!r} acts on the diffraction loss, which "
+                f"model_type='supervised' does not have; leave it at {value!r}"
+            )
 
 
 def take_deprecated_n_images(config: object) -> None:

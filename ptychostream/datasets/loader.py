@@ -92,6 +92,11 @@ class GroupLoader:
     def __len__(self) -> int:
         return len(self._plan.batch_sizes(self._rank, self._world_size))
 
+    @property
+    def batch_totals(self) -> list[int]:
+        """Groups of each batch, over all ranks."""
+        return self._plan.batch_totals(self._world_size)
+
     def __iter__(self) -> Iterator[TensorDict]:
         plan, skip = self._plan, self._resume_at
         self._resume_at = 0

@@ -61,8 +61,13 @@ class SamplerPlan:
         Returns
         -------
         list of Window
-            A consecutive part of the epoch, so that few chunks are decoded by two ranks.
+            Where all chunks are in memory at once, the rank's part of each batch of all ranks
+            together: batches are then those of one process with the larger batch. Else a
+            consecutive part of the epoch, so that few chunks are decoded by two ranks.
         """
+        if len(self.windows) == 1 and world_size > 1:
+            (window,) = self.windows
+            return [Window(window.chunks, window.groups[self._dealt(rank, world_size)])]
         total = sum(len(window.groups) for window in self.windows)
         first, last = rank * total // world_size, (rank + 1) * total // world_size
         shares, at = [], 0
@@ -72,6 +77,32 @@ class SamplerPlan:
                 shares.append(Window(window.chunks, window.groups[low:high]))
             at += len(window.groups)
         return shares
+
+    def batch_totals(self, world_size: int) -> list[int]:
+        """Count the groups of each batch over all ranks.
+
+        Parameters
+        ----------
+        world_size : int
+            Number of processes.
+
+        Returns
+        -------
+        list of int
+            One number per batch.
+        """
+        sizes = [self.batch_sizes(rank, world_size) for rank in range(world_size)]
+        return [sum(parts) for parts in zip(*sizes, strict=True)]
+
+    def _dealt(self, rank: int, world_size: int) -> NDArray[np.int64]:
+        """Places of a rank's groups where batches of all ranks follow each other."""
+        sizes = [self.batch_sizes(each, world_size) for each in range(world_size)]
+        parts, at = [], 0
+        for batch in zip(*sizes, strict=True):
+            first = at + sum(batch[:rank])
+            parts.append(np.arange(first, first + batch[rank]))
+            at += sum(batch)
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
     def batch_sizes(self, rank: int, world_size: int) -> list[int]:
         """Length of each batch of a rank; every rank has the same number of batches.

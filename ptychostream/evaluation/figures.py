@@ -62,7 +62,7 @@ def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
     Parameters
     ----------
     history : mapping
-        Name and values of each loss.
+        Name and values of each loss; what else a history holds is left out.
     path : Path
         The PNG.
 
@@ -72,7 +72,8 @@ def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
         The PNG.
     """
     figure, axes = _new_figure(1, 1, (6.4, 4.2))
-    for name, values in history.items():
+    losses = {name: values for name, values in history.items() if name.endswith("loss")}
+    for name, values in losses.items():
         axes[0].plot(range(1, len(values) + 1), values, marker="o", label=name)
     axes[0].set_xlabel("epoch")
     axes[0].set_ylabel("loss")

@@ -1,6 +1,8 @@
 """Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
 
+import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -9,9 +11,13 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.models.losses import amplitude_mae, poisson_nll, total_variation
-from ptychostream.models.pinn import Prediction, PtychoPINN
-from ptychostream.models.schedule import make_optimizer, make_scheduler
+from ptychostream.models.checkpoints import check_same_run
+from ptychostream.models.clipping import clip_by_weights
+from ptychostream.models.objective import objective
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.schedule import learning_rate_curve, make_optimizer, make_plateau
+from ptychostream.models.stages import learning_rate_factor, physics_weight
+from ptychostream.models.true_patches import TruePatches
 
 #: Makes the loader of one process, given its rank and the number of processes.
 LoaderFactory = Callable[[int, int], Any]
@@ -33,6 +39,10 @@ class PinnModule(lightning.LightningModule):
     loaders : mapping
         `train` and perhaps `validation`: functions of rank and world size that make the batches
         of one process.
+    labels : mapping, optional
+        The true patches of the same, where the losses need them.
+    run : dict, optional
+        Says in checkpoints what is trained; from `describe_run`.
     """
 
     def __init__(
@@ -43,14 +53,27 @@ class PinnModule(lightning.LightningModule):
         *,
         monitor: str,
         loaders: Mapping[str, LoaderFactory],
+        labels: Mapping[str, TruePatches] | None = None,
+        run: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
-        self._loaders = loaders
+        self._loaders, self._run = loaders, run or {}
+        # A module dictionary can't have an entry `train`: every module has a method of that name.
+        self.labels = torch.nn.ModuleDict({f"of_{n}": each for n, each in (labels or {}).items()})
+        self._resumed_plateau: dict[str, Any] | None = None
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        #: Mean losses of the last finished epoch.
+        self.means: dict[str, float] = {}
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+
+    @cached_property
+    def _train_loader(self) -> Any:
+        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> Any:
         """Return this process's share of the training groups."""
-        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
+        return self._train_loader
 
     def val_dataloader(self) -> Any:
         """Return this process's share of the validation groups, if there are any."""
@@ -59,7 +82,7 @@ class PinnModule(lightning.LightningModule):
         return self._loaders["validation"](self.trainer.global_rank, self.trainer.world_size)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and log it.
+        """Return the loss of a batch.
 
         Parameters
         ----------
@@ -73,12 +96,18 @@ class PinnModule(lightning.LightningModule):
         () float
             The loss.
         """
-        loss = self.loss(self.model(batch), batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
+        weight = physics_weight(self.config, self.current_epoch)
+        loss = self._loss("train", batch, weight)
+        self._add("train_loss", loss, len(batch))
+        processes = self.trainer.world_size
+        if processes > 1:
+            # Gradients are averaged over processes, whose last batches may differ in length.
+            total = self._train_loader.batch_totals[batch_idx]
+            loss = loss * (len(batch) * processes / total)
         return loss
 
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
-        """Log the loss of a batch that is not trained on.
+        """Take the loss of a batch that is not trained on, without regard to stages.
 
         Parameters
         ----------
@@ -87,63 +116,87 @@ class PinnModule(lightning.LightningModule):
         batch_idx : int
             Number of the batch.
         """
-        loss = self.loss(self.model(batch), batch)
-        self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
+        self._add("val_loss", self._loss("validation", batch), len(batch))
 
-    def loss(self, prediction: Prediction, batch: TensorDict) -> Tensor:
-        """Weigh the losses as configured.
+    def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
+        prediction = self.model(batch)
+        true = None
+        if f"of_{part}" in self.labels:
+            true = self.labels[f"of_{part}"](batch, self.model.config.group_size)
+        return objective(
+            self.config,
+            prediction,
+            batch,
+            self.model.good_pixels,
+            physics_weight=weight,
+            true_patches=true,
+        )
 
-        The Poisson term is divided by the mean counts per pixel, so that its size does not
-        depend on the dose.
+    def close_epoch(self) -> None:
+        """Turn the sums of the epoch into `means`, the same in all processes."""
+        self.means = {}
+        for name, (total, groups) in sorted(self._sums.items()):
+            both = torch.stack((total, total.new_tensor(groups)))
+            if self.trainer.world_size > 1:
+                both = self.trainer.strategy.reduce(both, reduce_op="sum")
+            self.means[name] = float(both[0] / both[1])
+        self._sums = {}
+
+    def loss_is_finite(self) -> bool:
+        """Say whether all losses of this epoch are finite, in all processes; the host waits."""
+        finite = all(bool(torch.isfinite(total)) for total, _ in self._sums.values())
+        finite = finite and all(map(math.isfinite, self.means.values()))
+        if self.trainer.world_size > 1:
+            finite = bool(self.trainer.strategy.reduce_boolean_decision(finite, all=True))
+        return finite
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's losses, which schedules, checkpoints and loggers look at."""
+        for name, value in self.means.items():
+            self.log(name, value, prog_bar=True)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        if self._plateau is not None:
+            self._plateau.step(self.means[self.monitor])
+
+    def on_train_epoch_start(self) -> None:
+        """Take the share of the learning rate that a new stage leaves, where no curve has it."""
+        if self._plateau is None:
+            return
+        epoch = self.current_epoch
+        now = learning_rate_factor(self.config, epoch)
+        before = learning_rate_factor(self.config, epoch - 1) if epoch else 1.0
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] *= now / before
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the sums of an unfinished epoch into a checkpoint.
 
         Parameters
         ----------
-        prediction : Prediction
-            What the model says.
-        batch : TensorDict
-            What was measured.
-
-        Returns
-        -------
-        () float
-            The weighted sum.
+        checkpoint : dict
+            Written by Lightning.
         """
-        share = self.config.overlap_share
-        size = self.model.config.group_size
-        total = torch.zeros((), device=prediction.intensity.device)
-        if share < 1:
-            total = total + (1 - share) * self._data_loss(prediction, batch, slice(0, size))
-        if share > 0:
-            total = total + share * self._data_loss(prediction, batch, slice(size, None))
-        if self.config.realspace_weight:
-            tv = total_variation(prediction.object_patches)
-            total = total + self.config.realspace_weight * tv
-        return total
+        checkpoint["run"] = self._run
+        checkpoint["loss_sums"] = dict(self._sums)
+        if self._plateau is not None:
+            checkpoint["plateau"] = self._plateau.state_dict()
 
-    def _data_loss(self, prediction: Prediction, batch: TensorDict, members: slice) -> Tensor:
-        """Compare predicted and measured diffraction of some members of each group."""
-        config, edge = self.config, self.model.config.N
-        mask = self.model.good_pixels[batch["experiment_id"]][:, None]
-        predicted = prediction.intensity[:, members]
-        diffraction = batch["diffraction"][:, members]
-        to_photons = (batch["physics_scale"] / batch["rms_scale"]).square()
-        total = torch.zeros((), device=predicted.device)
-        if config.torch_loss_mode == "poisson" and config.nll_weight:
-            counts = (diffraction * batch["physics_scale"]).square()
-            mean_counts = to_photons.mean() * (edge / 2) ** 2 / edge**2
-            nll = poisson_nll(predicted * to_photons, counts, mask)
-            total = total + config.nll_weight * nll / mean_counts
-        if config.torch_loss_mode == "mae" or config.mae_weight:
-            # √ has an infinite slope at zero.
-            amplitude = (predicted + 1e-12).sqrt()
-            measured = diffraction * batch["rms_scale"]
-            if config.torch_mae_pred_l2_match_target:
-                energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
-                sums = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
-                amplitude = amplitude * (energies / sums).sqrt()
-            weight = config.mae_weight or 1.0
-            total = total + weight * amplitude_mae(amplitude, measured, mask)
-        return total
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums of a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            Read by Lightning.
+        """
+        check_same_run(self._run, checkpoint)
+        self._sums = dict(checkpoint["loss_sums"])
+        self._resumed_plateau = checkpoint.get("plateau")
+
+    def _add(self, name: str, loss: Tensor, groups: int) -> None:
+        """Add up on the device: a number that is looked at would make the host wait for it."""
+        total, before = self._sums.get(name, (torch.zeros_like(loss), 0))
+        self._sums[name] = (total + loss.detach() * groups, before + groups)
 
     def configure_optimizers(self) -> Any:
         """Make optimiser and schedule for Lightning.
@@ -153,25 +206,54 @@ class PinnModule(lightning.LightningModule):
         optimizer, or dict with optimizer and lr_scheduler
             As Lightning takes them.
         """
-        rate = self.execution.learning_rate
         network = [p for p in self.model.generator.parameters() if p.requires_grad]
         groups = [{"params": network}]
         if self.model.log_scale.requires_grad:
             groups.append({"params": [self.model.log_scale]})
         if self.model.probe.parts.requires_grad:
             groups.append({"params": [self.model.probe.parts]})
-        optimizer = make_optimizer(self.config, groups, rate)
-        steps = self.trainer.estimated_stepping_batches // max(self.config.nepochs, 1)
-        scheduler = make_scheduler(
-            self.config,
-            self.execution.scheduler or self.config.scheduler,
-            optimizer,
-            steps_per_epoch=int(steps),
-            monitor=self.monitor,
-        )
-        if scheduler is None:
+        optimizer = make_optimizer(self.config, groups, self.execution.learning_rate)
+        name = self.execution.scheduler or self.config.scheduler
+        if name == "ReduceLROnPlateau":
+            # Stepped here, not by Lightning: its checkpoints are written before that.
+            self._plateau = make_plateau(self.config, optimizer)
+            if self._resumed_plateau is not None:
+                self._plateau.load_state_dict(self._resumed_plateau)
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        # Lightning's own estimate sets the loaders up before a checkpoint's state is there.
+        steps = math.ceil(len(self._train_loader) / self.execution.accum_steps)
+        curve = learning_rate_curve(self.config, name, max(steps, 1))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the gradients as configured.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            Its parameters' gradients are limited.
+        gradient_clip_val, gradient_clip_algorithm : float, str
+            Lightning's own, which are not used.
+        """
+        limit = self.execution.gradient_clip_val or self.config.gradient_clip_val
+        if limit is None:
+            return
+        algorithm = self.execution.gradient_clip_algorithm or self.config.gradient_clip_algorithm
+        if algorithm == "agc":
+            clip_by_weights(self.parameters(), limit)
+        else:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=limit, gradient_clip_algorithm=algorithm
+            )
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -192,4 +274,6 @@ class PinnModule(lightning.LightningModule):
         TensorDict
             The batch on the device.
         """
+        if self.execution.pin_memory:
+            batch = batch.pin_memory()
         return batch.to(device, non_blocking=True)

@@ -3,8 +3,13 @@
 import torch
 from torch import Tensor
 
+#: Keeps slopes finite where there is no amplitude.
+_TINY = 1e-12
 
-def poisson_nll(rate: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+
+def poisson_nll(
+    rate: Tensor, counts: Tensor, mask: Tensor | None = None, unit: Tensor | float = 1.0
+) -> Tensor:
     """Poisson negative log-likelihood, without its constant term.
 
     Parameters
@@ -15,11 +20,14 @@ def poisson_nll(rate: Tensor, counts: Tensor, mask: Tensor | None = None) -> Ten
         Measured photons per pixel.
     mask : (..., N, N) bool, optional
         True for pixels that count; broadcasts.
+    unit : (..., 1, 1) float or float
+        What each pattern's is divided by, so that the loss does not depend on the dose: a mean
+        number of photons per pixel.
 
     Returns
     -------
     () float
-        Mean over pixels; least where `rate` equals `counts`.
+        Mean over patterns and their pixels that count; least where `rate` equals `counts`.
 
     References
     ----------
@@ -27,7 +35,7 @@ def poisson_nll(rate: Tensor, counts: Tensor, mask: Tensor | None = None) -> Ten
     """
     # A rate of zero would make the logarithm infinite: rates below this are all "no photon".
     rate = rate.clamp_min(1e-8)
-    return _mean(rate - counts * torch.log(rate), mask)
+    return _mean((rate - counts * torch.log(rate)) / unit, mask)
 
 
 def amplitude_mae(amplitude: Tensor, measured: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -67,8 +75,66 @@ def total_variation(images: Tensor) -> Tensor:
     return total / images.numel()
 
 
+def complex_mae(patches: Tensor, true: Tensor) -> Tensor:
+    """Mean absolute error of complex patches.
+
+    Parameters
+    ----------
+    patches, true : (..., N, N) complex
+        Predicted and true transmission.
+
+    Returns
+    -------
+    () float
+        Mean over pixels of |difference|.
+    """
+    return (patches - true).abs().mean()
+
+
+def amplitude_variation(images: Tensor) -> Tensor:
+    """Absolute differences of neighbouring amplitudes, a prior for areas with sharp edges.
+
+    Parameters
+    ----------
+    images : (..., H, W) complex
+        Object patches.
+
+    Returns
+    -------
+    () float
+        Sum over both directions, divided by the number of pixels.
+    """
+    # The slope of |z| at zero is undefined.
+    amplitude = (images.real.square() + images.imag.square() + _TINY).sqrt()
+    down = (amplitude[..., 1:, :] - amplitude[..., :-1, :]).abs().sum()
+    right = (amplitude[..., :, 1:] - amplitude[..., :, :-1]).abs().sum()
+    return (down + right) / images.numel()
+
+
+def phase_variation(images: Tensor) -> Tensor:
+    """One minus the cosine of phase differences of neighbours; jumps of 2π do not count.
+
+    Parameters
+    ----------
+    images : (..., H, W) complex
+        Object patches.
+
+    Returns
+    -------
+    () float
+        Sum over both directions, divided by the number of pixels; half the squared difference,
+        in radians, where it is small.
+    """
+    turned = images / (images.real.square() + images.imag.square() + _TINY).sqrt()
+    down = 1 - (turned[..., 1:, :] * turned[..., :-1, :].conj()).real
+    right = 1 - (turned[..., :, 1:] * turned[..., :, :-1].conj()).real
+    return (down.sum() + right.sum()) / images.numel()
+
+
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over patterns, of which each counts the same however many of its pixels do."""
     if mask is None:
         return values.mean()
     weight = mask.expand(values.shape).to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp_min(1)
+    inside = (values * weight).sum(dim=(-2, -1)) / weight.sum(dim=(-2, -1)).clamp_min(1)
+    return inside.mean()

@@ -1,4 +1,4 @@
-"""What happens between epochs: losses are kept, and said in the log."""
+"""What happens at the end of an epoch: losses are kept, said in the log, and reported."""
 
 import logging
 import time
@@ -6,16 +6,22 @@ from typing import Any
 
 import lightning
 
+from ptychostream.models.progress import EpochReport, OnEpoch
+
 logger = logging.getLogger(__name__)
 
 
-class LossHistory(lightning.pytorch.callbacks.Callback):
-    """Keep the losses of each epoch, and log them with the speed.
+class EpochReports(lightning.pytorch.callbacks.Callback):
+    """Keep the losses of each epoch, log them with the speed, and tell the host program.
 
     Parameters
     ----------
     nepochs : int
         Epochs planned.
+    group_size : int
+        Patterns per group, C.
+    on_epoch : callable, optional
+        Hears of each epoch, in the first process.
 
     Attributes
     ----------
@@ -23,10 +29,21 @@ class LossHistory(lightning.pytorch.callbacks.Callback):
         `train_loss`, and `val_loss` with validation: one number per epoch.
     """
 
-    def __init__(self, nepochs: int) -> None:
+    def __init__(self, nepochs: int, group_size: int, on_epoch: OnEpoch | None = None) -> None:
         self.losses: dict[str, list[float]] = {"train_loss": []}
-        self._nepochs = nepochs
+        self._nepochs, self._group_size, self._on_epoch = nepochs, group_size, on_epoch
         self._began = 0.0
+        self._groups = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note when training begins; a resumed epoch does not begin anew.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        """
+        self._began, self._groups = time.perf_counter(), 0
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note when an epoch begins.
@@ -36,27 +53,66 @@ class LossHistory(lightning.pytorch.callbacks.Callback):
         trainer, pl_module : object
             Given by Lightning.
         """
-        self._began = time.perf_counter()
+        self._began, self._groups = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count groups.
+
+        Parameters
+        ----------
+        trainer, pl_module, outputs, batch : object
+            Given by Lightning.
+        batch_idx : int
+            Number of the batch.
+        """
+        self._groups += len(batch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Keep and log the epoch's losses.
+        """Keep, log and report the epoch's losses.
 
         Parameters
         ----------
         trainer, pl_module : object
-            Given by Lightning.
+            Given by Lightning; the module is a `PinnModule`.
         """
-        said = []
-        for name in ("train_loss", "val_loss"):
-            if name in trainer.callback_metrics:
-                value = float(trainer.callback_metrics[name])
-                self.losses.setdefault(name, []).append(value)
-                said.append(f"{name} {value:.5g}")
-        seconds = time.perf_counter() - self._began
-        logger.info(
-            "epoch %d of %d: %s (%.1f s)",
-            trainer.current_epoch + 1,
-            self._nepochs,
-            ", ".join(said),
-            seconds,
+        pl_module.close_epoch()
+        for name, value in pl_module.means.items():
+            self.losses.setdefault(name, []).append(value)
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        report = EpochReport(
+            epoch=trainer.current_epoch + 1,
+            nepochs=self._nepochs,
+            train_loss=pl_module.means["train_loss"],
+            val_loss=pl_module.means.get("val_loss"),
+            learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
+            seconds=seconds,
+            patterns_per_second=self._groups * self._group_size * trainer.world_size / seconds,
         )
+        if not trainer.is_global_zero:
+            return
+        logger.info(
+            "epoch %d of %d: %s (%.1f s, %.0f patterns/s)",
+            report.epoch,
+            report.nepochs,
+            ", ".join(f"{name} {value:.5g}" for name, value in pl_module.means.items()),
+            report.seconds,
+            report.patterns_per_second,
+        )
+        if self._on_epoch is not None:
+            self._on_epoch(report)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the losses so far, for a checkpoint."""
+        return {"losses": {name: list(values) for name, values in self.losses.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the losses of a checkpoint.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From `state_dict`.
+        """
+        self.losses = {name: list(values) for name, values in state_dict["losses"].items()}

@@ -123,6 +123,7 @@ OTHER = {
     "batch_size": 32,
     "mae_weight": 0.5,
     "overlap_weight": 0.5,
+    "validation_fraction": 0.25,
     "nll_weight": 0.5,
     "neighbor_count": 9,
     "adam_beta1": 0.5,

@@ -32,7 +32,12 @@ class MappedPatterns(PatternSource):
         self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int = 0
     ) -> None:
         self._shape, self._dtype = shape, dtype
+        self._at = (path, shape, dtype, offset)
         self._array: np.memmap[Any, Any] = np.memmap(path, dtype, "r", offset, shape)
+
+    def __reduce__(self) -> Any:
+        """Travel to another process as an address, not as data."""
+        return MappedPatterns, self._at
 
     @property
     def shape(self) -> tuple[int, int, int]:

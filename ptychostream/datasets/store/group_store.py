@@ -1,9 +1,12 @@
 """An open store: patterns by row, groups by parameters, and whether all of it is intact."""
 
+import logging
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,35 +16,29 @@ from ptychostream.datasets.store.grouping_parameters import (
     NeighborFunction,
     Policy,
 )
-from ptychostream.datasets.store.groups import (
-    Groups,
-    compute_groups,
-    keep_grouping,
-    load_grouping,
-)
-from ptychostream.datasets.store.layout import ATTRIBUTES, DIFFRACTION, FORMAT_NAME, FORMAT_VERSION
-from ptychostream.datasets.store.manifest import (
-    Files,
-    check_digests,
-    check_sizes,
-    read_manifest,
-)
-from ptychostream.datasets.store.shards import ShardReader
-from ptychostream.errors import DataContractError, MissingFileError
+from ptychostream.datasets.store.groups import Groups, compute_groups
+from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
+from ptychostream.datasets.store.layout import FINISHED, MANIFEST, SEGMENTS, segment_folder
+from ptychostream.datasets.store.manifest import Files, read_manifest
+from ptychostream.datasets.store.places import LocalPlace, Place, find_place
+from ptychostream.datasets.store.segment import Segment, open_segment
+from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class GroupStore:
-    """A complete store, open for reading. Rows are always in acquisition order.
+    """A store, open for reading: what was complete when it was opened, and never less or more.
 
-    M is the number of patterns over all E experiments, P of probe modes, N the edge of a
-    pattern.
+    Rows are always in acquisition order. M is the number of patterns over all E experiments, P of
+    probe modes, N the edge of a pattern.
 
     Attributes
     ----------
-    path : Path
-        The store's folder.
+    path : Path or str
+        The store's folder, or its URL.
     positions : (M, 2) float64
         Scan positions (x, y) on the object grid, in pixels.
     positions_start : (M, 2) float64
@@ -60,7 +57,7 @@ class GroupStore:
         The store's own record: domain, dose, provenance.
     """
 
-    path: Path
+    path: Path | str
     positions: NDArray[np.float64]
     positions_start: NDArray[np.float64]
     experiment_id: NDArray[np.int64]
@@ -69,11 +66,16 @@ class GroupStore:
     probe: NDArray[np.complex64]
     bad_pixels: NDArray[np.bool_]
     attributes: dict[str, Any]
-    _storage_row: NDArray[np.int64]
-    _array: Any
-    _objects: Any
-    _files: Files
-    _shards: ShardReader | None
+    segments: tuple[Segment, ...]
+
+    def __reduce__(self) -> Any:
+        """Travel to another process as an address: it opens the same patterns, or refuses."""
+        return _open_same, (self.path, [segment.files for segment in self.segments])
+
+    @property
+    def address(self) -> str:
+        """The store's absolute path, or its URL: opens it from anywhere."""
+        return self.path if isinstance(self.path, str) else str(self.path.resolve())
 
     @property
     def num_patterns(self) -> int:
@@ -93,7 +95,7 @@ class GroupStore:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the stored patterns, as measured."""
-        return np.dtype(self._array.dtype)
+        return np.dtype(self.segments[0].array.dtype)
 
     @property
     def measurement_domain(self) -> MeasurementDomain:
@@ -114,7 +116,7 @@ class GroupStore:
     @property
     def num_chunks(self) -> int:
         """Chunks that hold the patterns."""
-        return -(-self.num_patterns // self.patterns_per_chunk)
+        return int(self._first_chunks[-1])
 
     @property
     def object_guess(self) -> NDArray[np.complex64] | None:
@@ -144,9 +146,10 @@ class GroupStore:
         (H, W) complex64 or None
             None where the source had none.
         """
-        if self._objects is None or str(experiment) not in self._objects:
+        objects = self.segments[0].objects
+        if objects is None or str(experiment) not in objects:
             return None
-        return np.asarray(self._objects[str(experiment)][:])
+        return np.asarray(objects[str(experiment)][:])
 
     def metadata_of(self, experiment: int) -> ScanMetadata:
         """Return what is known about one experiment.
@@ -163,10 +166,29 @@ class GroupStore:
         """
         return ScanMetadata(**self.attributes["metadata"][experiment])
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more will be appended, as far as is known."""
+        return not self.attributes.get("growing") or self._place.has(FINISHED)
+
     @cached_property
     def storage_rows(self) -> NDArray[np.int64]:
-        """(M,) int64: where each acquisition row lies in the array of patterns."""
-        return self._storage_row
+        """(M,) int64: chunk · `patterns_per_chunk` + place in the chunk, of each acquisition row.
+
+        Each appended segment begins a new chunk, so that some numbers may be left out.
+        """
+        firsts = self._first_chunks[:-1] * self.patterns_per_chunk
+        return np.concatenate(
+            [first + s.storage_rows for first, s in zip(firsts, self.segments, strict=True)]
+        )
+
+    @cached_property
+    def _first_chunks(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(segment.num_chunks for segment in self.segments)])
+
+    @property
+    def _place(self) -> Place:
+        return self.segments[0].place
 
     def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
         """Decode one chunk.
@@ -183,18 +205,8 @@ class GroupStore:
         DataContractError
             If the chunk is damaged or missing; the message names it.
         """
-        if self._shards is not None:
-            self._shards.read_into(chunk, out)
-            return
-        start = chunk * self.patterns_per_chunk
-        stop = min(start + self.patterns_per_chunk, self.num_patterns)
-        try:
-            out[: stop - start] = self._array[start:stop]
-        except Exception as error:  # zarr's codecs raise many kinds
-            raise DataContractError(
-                f"store '{self.path}' is damaged: chunk {chunk} of the patterns can't be decoded "
-                f"({error}); run `ptychostream verify`, then copy or build the store again"
-            ) from error
+        number = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
+        self.segments[number].read_chunk(chunk - int(self._first_chunks[number]), out)
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
@@ -325,11 +337,12 @@ class GroupStore:
         Groups
             The table.
         """
-        kept = load_grouping(self.path, parameters)
+        grown_to = self.num_patterns if len(self.segments) > 1 else 0
+        kept = load_grouping(self._place, parameters, grown_to=grown_to)
         if kept is not None:
             return kept
         computed = compute_groups(self.positions, self.experiment_id, parameters)
-        keep_grouping(self.path, computed)
+        keep_grouping(self._place, computed, grown_to=grown_to)
         return computed
 
     def verify(self) -> None:
@@ -340,13 +353,78 @@ class GroupStore:
         DataContractError
             If a file is missing or changed in a single bit; the damaged chunk is named.
         """
-        check_sizes(self.path, self._files)
-        changed = check_digests(self.path, self._files)
-        if changed:
-            places = "; ".join(self._locate(name) for name in changed)
+        damage = [place for segment in self.segments for place in segment.damage()]
+        if damage:
             raise DataContractError(
-                f"store '{self.path}' is damaged: {places}; copy or build the store again"
+                f"store '{self.path}' is damaged: {'; '.join(damage)}; copy or build the store "
+                "again"
             )
+
+    def refreshed(self) -> "GroupStore":
+        """Open the store as it is now.
+
+        Returns
+        -------
+        GroupStore
+            This very store where nothing was appended to it.
+
+        Raises
+        ------
+        DataContractError
+            If another store has taken its name.
+        """
+        place = find_place(self.path)
+        if read_manifest(place) != self.segments[0].files:
+            raise DataContractError(f"'{self.path}' was replaced by another store; open it again")
+        added = _open_appended(place, len(self.segments) - 1)
+        return _joined(self.path, (*self.segments, *added)) if added else self
+
+    def follow(
+        self, *, interval_s: float = 1.0, timeout_s: float | None = None
+    ) -> Iterator["GroupStore"]:
+        """Iterate over a growing store: each time it has grown, until it is finished.
+
+        Parameters
+        ----------
+        interval_s : float
+            Seconds between two looks.
+        timeout_s : float, optional
+            Seconds without growth after which following ends, with a warning; None waits.
+
+        Yields
+        ------
+        GroupStore
+            The store as it was at that moment: first this one, last the finished one.
+
+        Raises
+        ------
+        ConfigurationError
+            If the interval is not positive.
+        """
+        if interval_s <= 0:
+            raise ConfigurationError(f"interval_s={interval_s} must be positive")
+        store, waited = self, 0.0
+        yield store
+        while True:
+            # Asked first: what is appended before the end is then seen by the look below.
+            finished = store.is_complete
+            grown = store.refreshed()
+            if grown is not store:
+                store, waited = grown, 0.0
+                yield store
+            elif finished:
+                return
+            elif timeout_s is not None and waited >= timeout_s:
+                logger.warning(
+                    "'%s' has not grown for %g s and was never finished: %d patterns so far",
+                    self.path,
+                    waited,
+                    store.num_patterns,
+                )
+                return
+            else:
+                time.sleep(interval_s)
+                waited += interval_s
 
     def scan(self, experiment: int = 0) -> Scan:
         """Return one experiment as a scan, in acquisition order; patterns stay in the store.
@@ -380,20 +458,6 @@ class GroupStore:
             provenance=self.attributes["provenance"][experiment],
         )
 
-    def _locate(self, name: str) -> str:
-        if not name.startswith(f"{DIFFRACTION}/c/"):
-            return f"file '{name}' has changed"
-        shard = int(name.split("/")[2])
-        per_shard = self._array.shards[0] // self.patterns_per_chunk
-        first = shard * per_shard
-        decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
-        for chunk in range(first, min(first + per_shard, self.num_chunks)):
-            try:
-                self.read_chunk(chunk, decoded)
-            except DataContractError:
-                return f"chunk {chunk} in file '{name}' has changed"
-        return f"the shard index of file '{name}' has changed"
-
 
 def open_group_store(path: str | Path) -> GroupStore:
     """Open a store for reading.
@@ -401,12 +465,12 @@ def open_group_store(path: str | Path) -> GroupStore:
     Parameters
     ----------
     path : str or Path
-        The store's folder.
+        The store's folder, or any URL that fsspec knows (`s3://bucket/scan.zarr`).
 
     Returns
     -------
     GroupStore
-        The store; its tables are in memory, its patterns on disk.
+        The store as it is now; its tables are in memory, its patterns where they lie.
 
     Raises
     ------
@@ -415,64 +479,49 @@ def open_group_store(path: str | Path) -> GroupStore:
     DataContractError
         If it is no complete store, a file is missing or truncated, or a newer version wrote it.
     """
-    import zarr
-
-    path = Path(path)
-    if not path.is_dir():
+    place = find_place(path)
+    if isinstance(place, LocalPlace) and not place.folder.is_dir():
         raise MissingFileError(f"no group store '{path}'")
-    files = read_manifest(path)
-    check_sizes(path, files)
-    # Tables are read whole now, so they can be checked whole; patterns when they are read.
-    tables_only = {n: f for n, f in files.items() if not n.startswith(f"{DIFFRACTION}/c/")}
-    changed = check_digests(path, tables_only)
-    if changed:
-        raise DataContractError(
-            f"store '{path}' is damaged: {', '.join(map(repr, changed))} changed; copy or build "
-            "the store again"
-        )
+    segments = (open_segment(place), *_open_appended(place, 0))
+    return _joined(place.folder if isinstance(place, LocalPlace) else str(place), segments)
+
+
+def _open_appended(place: Place, known: int) -> tuple[Segment, ...]:
+    """Open the segments after the first `known`; one that is still being written is left out."""
+    segments = []
+    present = set(place.folders(SEGMENTS))
+    for number in range(known + 1, len(present) + 1):
+        name = segment_folder(number)
+        if name.split("/")[1] not in present or not place.has(f"{name}/{MANIFEST}"):
+            break
+        segments.append(open_segment(place.child(name)))
+    return tuple(segments)
+
+
+def _open_same(path: Path | str, files: list[Files]) -> GroupStore:
+    store = open_group_store(path)
+    if [segment.files for segment in store.segments[: len(files)]] != files:
+        raise DataContractError(f"'{path}' is no longer the store that it was; open it again")
+    return _joined(path, store.segments[: len(files)])
+
+
+def _joined(path: Path | str, segments: tuple[Segment, ...]) -> GroupStore:
+    base = segments[0]
+    names = ("positions", "positions_start", "scan_index", "energy")
+    appended = [
+        np.full(segment.num_patterns, segment.attributes["experiment"]) for segment in segments[1:]
+    ]
     try:
-        root = zarr.open_group(path, mode="r")
-        attributes = cast("dict[str, Any]", root.attrs.asdict()[ATTRIBUTES])
-        _check_version(path, attributes)
-        tables: dict[str, Any] = {
-            name: np.asarray(root[name][:])  # type: ignore[index]
-            for name in (
-                "positions",
-                "positions_start",
-                "experiment_id",
-                "scan_index",
-                "energy",
-                "probe",
-                "bad_pixels",
-            )
-        }
-        order = np.asarray(root["storage_order"][:])  # type: ignore[index]
-        objects = root.get("object_guess", None)
-        patterns = root[DIFFRACTION]
-    except Exception as error:  # zarr raises many kinds on damaged metadata
-        if isinstance(error, DataContractError):
-            raise
-        raise DataContractError(
-            f"store '{path}' is damaged: {error}; run `ptychostream verify`"
-        ) from error
-    storage_row = np.empty_like(order)
-    storage_row[order] = np.arange(len(order))
-    return GroupStore(
-        path=path,
-        attributes=attributes,
-        _storage_row=storage_row,
-        _array=patterns,
-        _objects=objects,
-        _files=files,
-        _shards=ShardReader.for_array(path, patterns),
-        **tables,
-    )
-
-
-def _check_version(path: Path, attributes: dict[str, Any]) -> None:
-    major, minor = attributes["version"]
-    if attributes["format"] != FORMAT_NAME or major > FORMAT_VERSION[0]:
-        raise DataContractError(
-            f"store '{path}' has format version {major}.{minor}; this version reads "
-            f"{FORMAT_VERSION[0]}.x: update ptychostream"
+        return GroupStore(
+            path=path,
+            probe=base.tables["probe"],
+            bad_pixels=base.tables["bad_pixels"],
+            experiment_id=np.concatenate([base.tables["experiment_id"], *appended]),
+            attributes=base.attributes,
+            segments=segments,
+            **{name: np.concatenate([s.tables[name] for s in segments]) for name in names},
         )
+    except KeyError as error:
+        raise DataContractError(
+            f"store '{path}' is damaged: it has no table {error}; copy or build the store again"
+        ) from error

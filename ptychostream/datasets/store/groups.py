@@ -1,24 +1,13 @@
-"""A table of groups, and how it is kept in its store under the parameters that made it."""
+"""A table of groups, computed from positions and parameters."""
 
-import hashlib
-import json
-import logging
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store.draw import draw_groups, draw_patterns, draw_upstream_groups
 from ptychostream.datasets.store.grouping_parameters import GroupingParameters
-from ptychostream.datasets.store.layout import GROUPINGS
-from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,76 +91,3 @@ def compute_groups(
             drawn = draw_groups(here, parameters, rng)
         parts.append(rows[drawn])
     return Groups(nn_indices=np.concatenate(parts), parameters=parameters)
-
-
-def load_grouping(store_root: Path, parameters: GroupingParameters) -> Groups | None:
-    """Find a grouping in a store.
-
-    Parameters
-    ----------
-    store_root : Path
-        The store's folder.
-    parameters : GroupingParameters
-        Which grouping.
-
-    Returns
-    -------
-    Groups or None
-        None where it has not been computed.
-
-    Raises
-    ------
-    DataContractError
-        If the kept table is damaged.
-    """
-    folder = store_root / GROUPINGS / parameters.key()
-    if not folder.is_dir():
-        return None
-    import zarr
-
-    try:
-        record: dict[str, Any] = json.loads((folder / "grouping.json").read_text())
-        table = np.asarray(zarr.open_array(folder / "nn_indices", mode="r")[:], dtype=np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataContractError(
-            f"the grouping in '{folder}' is damaged ({error}); delete this folder, it will be "
-            "computed again"
-        ) from error
-    if hashlib.sha256(table.tobytes()).hexdigest() != record["sha256"]:
-        raise DataContractError(
-            f"the grouping in '{folder}' fails its checksum; delete this folder, it will be "
-            "computed again"
-        )
-    return Groups(nn_indices=table, parameters=parameters)
-
-
-def keep_grouping(store_root: Path, groups: Groups) -> None:
-    """Keep a grouping in its store, published by one rename.
-
-    A store that can't be written to is left as it is.
-
-    Parameters
-    ----------
-    store_root : Path
-        The store's folder.
-    groups : Groups
-        The table.
-    """
-    import zarr
-
-    final = store_root / GROUPINGS / groups.parameters.key()
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    table = np.ascontiguousarray(groups.nn_indices)
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        zarr.save_array(partial / "nn_indices", table, zarr_format=3)  # type: ignore[arg-type]
-        record = {
-            "parameters": groups.parameters.record(),
-            "sha256": hashlib.sha256(table.tobytes()).hexdigest(),
-        }
-        (partial / "grouping.json").write_text(json.dumps(record, indent=1))
-        partial.replace(final)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if not final.is_dir():
-            logger.warning("could not keep the grouping in '%s': %s", store_root, error)

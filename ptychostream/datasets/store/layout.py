@@ -1,14 +1,14 @@
 """The store's format: names, version, codecs and sizes. See docs/reference/store-format.md."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ptychostream.errors import ConfigurationError
 
 #: Major versions are refused when newer; minor ones add what older readers may ignore.
-FORMAT_VERSION = (1, 0)
+FORMAT_VERSION = (1, 1)
 FORMAT_NAME = "ptychostream group store"
 
 #: Key of the root group's attributes under which ours stand.
@@ -16,13 +16,36 @@ ATTRIBUTES = "ptychostream"
 MANIFEST = "manifest.json"
 GROUPINGS = "groupings"
 DIFFRACTION = "diffraction"
+#: Folder of what was appended, and the file that says that nothing more will be.
+SEGMENTS = "segments"
+FINISHED = "finished.json"
 
-#: Chunks of about this size decode fastest (streaming measurements in docs/decisions).
+#: Compression of pattern chunks, after bitshuffle.
+CODEC: Literal["zstd"] = "zstd"
+COMPRESSION_LEVEL = 3
+
+#: Chunks of about this size decode fastest: smaller ones cost calls, larger ones leave the cache.
 CHUNK_BYTES = 2 * 2**20
 CHUNKS_PER_SHARD = 16
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def segment_folder(number: int) -> str:
+    """Name the folder of an appended segment.
+
+    Parameters
+    ----------
+    number : int
+        Counted from 1.
+
+    Returns
+    -------
+    str
+        Relative to the store.
+    """
+    return f"{SEGMENTS}/{number:06d}"
 
 
 def default_patterns_per_chunk(patch_size: int, itemsize: int) -> int:
@@ -49,11 +72,20 @@ def default_patterns_per_chunk(patch_size: int, itemsize: int) -> int:
     return max(8, 2 ** int(np.log2(max(fit, 1))))
 
 
-def pattern_codecs() -> list[Any]:
-    """Return the codecs of pattern chunks: bitshuffle and zstd, then a CRC32C of the result."""
-    from zarr.codecs import BloscCodec, Crc32cCodec
+def pattern_codecs() -> dict[str, Any]:
+    """Return the codecs of pattern chunks, as `zarr.create_array` takes them.
 
-    return [BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()]
+    The pattern axis becomes the last; then bitshuffle and zstd, and a CRC32C of the result.
+    """
+    from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
+
+    return {
+        "filters": [TransposeCodec(order=(1, 2, 0))],
+        "compressors": [
+            BloscCodec(cname=CODEC, clevel=COMPRESSION_LEVEL, shuffle="bitshuffle"),
+            Crc32cCodec(),
+        ],
+    }
 
 
 def parse_bytes(amount: str | int) -> int:

@@ -2,73 +2,59 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-from ptychostream.datasets.store.layout import GROUPINGS, MANIFEST
+from ptychostream.datasets.store.layout import FINISHED, GROUPINGS, MANIFEST, SEGMENTS
+from ptychostream.datasets.store.places import Place
 from ptychostream.errors import DataContractError
 
+#: Size and SHA-256 of files, by name.
 Files = dict[str, tuple[int, str]]
 
-
-def file_digest(path: Path) -> tuple[int, str]:
-    """Measure a file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    size : int
-        Bytes.
-    digest : str
-        SHA-256 in hexadecimal.
-    """
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return path.stat().st_size, digest
+#: What lies in a store's folder and does not belong to its manifest.
+_APART = (GROUPINGS, MANIFEST, SEGMENTS, FINISHED)
 
 
-def list_files(root: Path) -> list[str]:
-    """List the files that belong to a store's manifest.
+def list_files(place: Place) -> dict[str, int]:
+    """List the files that belong to a manifest.
 
     Parameters
     ----------
-    root : Path
+    place : Place
         The store's folder.
 
     Returns
     -------
-    list of str
-        Relative names, sorted; groupings and the manifest itself are not among them.
+    dict
+        Sizes by relative name; groupings, appended segments and the manifest are not among them.
     """
-    names = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return sorted(name.as_posix() for name in names if name.parts[0] not in (GROUPINGS, MANIFEST))
+    found = place.sizes()
+    return {n: size for n, size in sorted(found.items()) if n.split("/")[0] not in _APART}
 
 
-def write_manifest(root: Path, files: Files) -> None:
-    """Write the manifest, the last file of a store.
+def manifest_bytes(files: Files) -> bytes:
+    """Make the content of a manifest, the last file of a store.
 
     Parameters
     ----------
-    root : Path
-        The store's folder.
     files : dict
         Size and digest of every file, by relative name.
+
+    Returns
+    -------
+    bytes
+        JSON.
     """
     ordered = {name: list(files[name]) for name in sorted(files)}
-    content = {"files": ordered, "sha256": _digest(ordered)}
-    (root / MANIFEST).write_text(json.dumps(content, indent=0))
+    return json.dumps({"files": ordered, "sha256": _digest(ordered)}, indent=0).encode()
 
 
-def read_manifest(root: Path) -> Files:
+def read_manifest(place: Place) -> Files:
     """Read a store's manifest and check it against itself.
 
     Parameters
     ----------
-    root : Path
+    place : Place
         The store's folder.
 
     Returns
@@ -81,28 +67,29 @@ def read_manifest(root: Path) -> Files:
     DataContractError
         If there is none (an unfinished store, or none at all), or it is damaged.
     """
-    path = root / MANIFEST
-    if not path.is_file():
-        raise DataContractError(
-            f"'{root}' is not a complete group store: it has no {MANIFEST}; build it again, or "
-            "name another folder"
-        )
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        text = place.read(MANIFEST)
+    except FileNotFoundError as error:
+        raise DataContractError(
+            f"'{place}' is not a complete group store: it has no {MANIFEST}; build it again, or "
+            "name another folder"
+        ) from error
+    try:
+        content: dict[str, Any] = json.loads(text)
         files = content["files"]
         if _digest(files) != content["sha256"]:
             raise ValueError("its digest does not match")
         return {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataContractError(f"'{path}' is damaged: {error}") from error
+        raise DataContractError(f"'{place}/{MANIFEST}' is damaged: {error}") from error
 
 
-def check_sizes(root: Path, files: Files) -> None:
+def check_sizes(place: Place, files: Files) -> None:
     """Check that every file is there and has its size.
 
     Parameters
     ----------
-    root : Path
+    place : Place
         The store's folder.
     files : dict
         The manifest.
@@ -112,22 +99,22 @@ def check_sizes(root: Path, files: Files) -> None:
     DataContractError
         If a file is missing, truncated or grown; the message names it.
     """
+    present = list_files(place)
     for name, (size, _) in files.items():
-        path = root / name
-        found = path.stat().st_size if path.is_file() else None
+        found = present.get(name)
         if found != size:
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise DataContractError(
-                f"store '{root}' is damaged: '{name}' {state}; copy or build the store again"
+                f"store '{place}' is damaged: '{name}' {state}; copy or build the store again"
             )
 
 
-def check_digests(root: Path, files: Files) -> list[str]:
+def check_digests(place: Place, files: Files) -> list[str]:
     """Find the files whose content has changed.
 
     Parameters
     ----------
-    root : Path
+    place : Place
         The store's folder.
     files : dict
         The manifest.
@@ -137,7 +124,7 @@ def check_digests(root: Path, files: Files) -> list[str]:
     list of str
         Names of changed files, sorted.
     """
-    return [name for name in sorted(files) if file_digest(root / name) != tuple(files[name])]
+    return [name for name in sorted(files) if place.digest(name) != files[name][1]]
 
 
 def _digest(files: dict[str, Any]) -> str:

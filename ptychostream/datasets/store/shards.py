@@ -1,12 +1,13 @@
-"""Decode pattern chunks straight from the shard files of a local store.
+"""Encode and decode shards: files in zarr's sharding format, without zarr's machinery.
 
 Zarr's own reader takes three times as long a chunk, most of it between its tasks; windows are what
-training waits for, so this is worth a page of code. Anything that is not the layout that `build`
-writes is left to zarr.
+training waits for, so this is worth a page of code. What is written here zarr reads too; what has
+another layout is left to zarr.
+
+Within a chunk the pattern axis is the last one: a pixel's values in neighbouring patterns are of
+one size, so their high bits are zero together, and compress.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -14,53 +15,110 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.layout import DIFFRACTION
+from ptychostream.datasets.store.layout import CODEC, COMPRESSION_LEVEL, DIFFRACTION
+from ptychostream.datasets.store.places import Place
 from ptychostream.errors import DataContractError
 
 #: Offset and length in the index of a chunk that was never written.
 _MISSING = 2**64 - 1
 _CRC_BYTES = 4
 
+#: Pixels that are transposed together: their rows in the chunk fit into the first cache.
+_BLOCK = 64
 
-class ShardReader:
-    """The chunks of a store's patterns, each checked against its CRC32C.
+
+def shard_file(shard: int) -> str:
+    """Name the file of a shard.
 
     Parameters
     ----------
-    root : Path
-        The store's folder.
-    shape : (int, int, int)
-        Patterns M and their edges N, N.
-    dtype : numpy.dtype
-        Of the patterns.
+    shard : int
+        Which shard.
+
+    Returns
+    -------
+    str
+        Relative to the store.
+    """
+    return f"{DIFFRACTION}/c/{shard}/0/0"
+
+
+def encode_shard(
+    patterns: NDArray[Any], *, patterns_per_chunk: int, chunks_per_shard: int
+) -> bytes:
+    """Compress patterns into the bytes of a shard.
+
+    Parameters
+    ----------
+    patterns : (R, N, N)
+        At most as many patterns as a shard holds.
     patterns_per_chunk : int
         Patterns that are compressed together.
     chunks_per_shard : int
         Chunks in one file.
+
+    Returns
+    -------
+    bytes
+        The chunks, then their index, each with its CRC32C.
+    """
+    index = np.full((chunks_per_shard, 2), _MISSING, "<u8")
+    parts, at = [], 0
+    for number, start in enumerate(range(0, len(patterns), patterns_per_chunk)):
+        chunk = np.zeros((patterns_per_chunk, *patterns.shape[1:]), patterns.dtype)
+        part = patterns[start : start + patterns_per_chunk]
+        chunk[: len(part)] = part
+        turned = np.empty((*chunk.shape[1:], len(chunk)), chunk.dtype)
+        _transpose(chunk.reshape(len(chunk), -1), turned.reshape(-1, len(chunk)))
+        encoded = blosc.compress(turned, CODEC.encode(), COMPRESSION_LEVEL, blosc.BITSHUFFLE)
+        index[number] = at, len(encoded) + _CRC_BYTES
+        parts += [encoded, _checksum(encoded)]
+        at += len(encoded) + _CRC_BYTES
+    table = index.tobytes()
+    return b"".join([*parts, table, _checksum(table)])
+
+
+class ShardReader:
+    """The chunks of an array of patterns, each checked against its CRC32C.
+
+    Parameters
+    ----------
+    place : Place
+        The store's folder.
+    sizes : dict
+        Bytes of each shard, by file name.
+    chunk_shape : (int, int, int)
+        Patterns in a chunk, and their edges N, N.
+    chunks_per_shard : int
+        Chunks in one file.
+    transposed : bool
+        Whether the pattern axis is the last one within a chunk.
     """
 
     def __init__(
         self,
-        root: Path,
-        shape: tuple[int, int, int],
-        dtype: np.dtype[Any],
+        place: Place,
+        sizes: dict[str, int],
+        chunk_shape: tuple[int, int, int],
         *,
-        patterns_per_chunk: int,
         chunks_per_shard: int,
+        transposed: bool,
     ) -> None:
-        self._root = root / DIFFRACTION / "c"
-        self._chunk_shape = (patterns_per_chunk, *shape[1:])
-        self._dtype = dtype
-        self._chunks_per_shard = chunks_per_shard
+        self._place, self._sizes = place, sizes
+        self._chunk_shape, self._chunks_per_shard = chunk_shape, chunks_per_shard
+        self._transposed = transposed
+        self._indices: dict[int, NDArray[np.uint64]] = {}
 
     @classmethod
-    def for_array(cls, root: Path, array: Any) -> "ShardReader | None":
-        """Make a reader for an array, if it has the layout that `build` writes.
+    def for_array(cls, place: Place, sizes: dict[str, int], array: Any) -> "ShardReader | None":
+        """Make a reader for an array, if it has a layout that `build` writes or wrote.
 
         Parameters
         ----------
-        root : Path
+        place : Place
             The store's folder.
+        sizes : dict
+            Bytes of each file, by name.
         array : zarr.Array
             The patterns.
 
@@ -69,22 +127,27 @@ class ShardReader:
         ShardReader or None
             None where zarr has to read it.
         """
-        names = [codec.get("name") for codec in array.metadata.to_dict()["codecs"]]
-        if names != ["sharding_indexed"] or array.shards is None:
+        codecs = array.metadata.to_dict()["codecs"]
+        if [codec["name"] for codec in codecs] != ["sharding_indexed"] or array.shards is None:
             return None
-        sharding = array.metadata.to_dict()["codecs"][0]["configuration"]
+        sharding = codecs[0]["configuration"]
         inner = [codec["name"] for codec in sharding["codecs"]]
+        transposed = inner[:1] == ["transpose"]
+        if transposed:
+            if tuple(sharding["codecs"][0]["configuration"]["order"]) != (1, 2, 0):
+                return None
+            inner = inner[1:]
         index = [codec["name"] for codec in sharding["index_codecs"]]
         plain = inner == ["bytes", "blosc", "crc32c"] and index == ["bytes", "crc32c"]
         little = np.dtype(array.dtype).newbyteorder("<") == np.dtype(array.dtype)
         if not plain or not little or sharding.get("index_location", "end") != "end":
             return None
         return cls(
-            root,
-            array.shape,
-            np.dtype(array.dtype),
-            patterns_per_chunk=array.chunks[0],
+            place,
+            sizes,
+            array.chunks,
             chunks_per_shard=array.shards[0] // array.chunks[0],
+            transposed=transposed,
         )
 
     def read_into(self, chunk: int, out: NDArray[Any]) -> None:
@@ -95,7 +158,7 @@ class ShardReader:
         chunk : int
             Which chunk, counted over all shards.
         out : (patterns_per_chunk, N, N)
-            Receives the patterns; the store's last chunk is filled up with zeros.
+            Receives the patterns; the last chunk is filled up with zeros.
 
         Raises
         ------
@@ -103,42 +166,62 @@ class ShardReader:
             If the chunk is missing, or fails its checksum; the message names it and its file.
         """
         shard, number = divmod(chunk, self._chunks_per_shard)
-        path = self._root / str(shard) / "0" / "0"
+        data = self._encoded(shard, number, chunk)
         try:
-            handle = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise self._damaged(chunk, path, str(error)) from error
-        try:
-            data = self._encoded(handle, number, chunk, path)
-        finally:
-            os.close(handle)
-        try:
-            # A view of bytes: the decoder writes into it without a copy.
-            blosc.decompress(data, out.reshape(-1).view(np.uint8))
+            if not self._transposed:
+                # A view of bytes: the decoder writes into it without a copy.
+                blosc.decompress(data, out.reshape(-1).view(np.uint8))
+                return
+            turned = np.empty((out[0].size, len(out)), out.dtype)
+            blosc.decompress(data, turned.reshape(-1).view(np.uint8))
         except (RuntimeError, ValueError) as error:
-            raise self._damaged(chunk, path, str(error)) from error
+            raise self._damaged(chunk, shard, str(error)) from error
+        _transpose(turned, out.reshape(len(out), -1))
 
-    def _encoded(self, handle: int, number: int, chunk: int, path: Path) -> bytes:
-        size = os.fstat(handle).st_size
-        length = 16 * self._chunks_per_shard + _CRC_BYTES
-        index = os.pread(handle, length, max(size - length, 0))
-        if len(index) != length or not _is_intact(index):
-            raise self._damaged(chunk, path, "the shard's index fails its checksum")
-        offset, extent = np.frombuffer(index[:-_CRC_BYTES], "<u8").reshape(-1, 2)[number].tolist()
-        if _MISSING in (offset, extent):
-            raise self._damaged(chunk, path, "it was never written")
-        data = os.pread(handle, extent, offset)
+    def _encoded(self, shard: int, number: int, chunk: int) -> bytes:
+        name = shard_file(shard)
+        try:
+            if shard not in self._indices:
+                length = 16 * self._chunks_per_shard + _CRC_BYTES
+                table = self._place.read(name, max(self._sizes[name] - length, 0), length)
+                if len(table) != length or not _is_intact(table):
+                    raise self._damaged(chunk, shard, "the shard's index fails its checksum")
+                self._indices[shard] = np.frombuffer(table[:-_CRC_BYTES], "<u8").reshape(-1, 2)
+            offset, extent = self._indices[shard][number].tolist()
+            if _MISSING in (offset, extent):
+                raise self._damaged(chunk, shard, "it was never written")
+            data = self._place.read(name, offset, extent)
+        except (FileNotFoundError, KeyError) as error:
+            raise self._damaged(
+                chunk, shard, "the file is gone; was the store replaced?"
+            ) from error
+        except OSError as error:
+            if isinstance(error, DataContractError):
+                raise
+            raise self._damaged(chunk, shard, str(error)) from error
         if len(data) != extent or not _is_intact(data):
-            raise self._damaged(chunk, path, "it fails its checksum")
+            raise self._damaged(chunk, shard, "it fails its checksum")
         return data[:-_CRC_BYTES]
 
-    def _damaged(self, chunk: int, path: Path, reason: str) -> DataContractError:
+    def _damaged(self, chunk: int, shard: int, reason: str) -> DataContractError:
         return DataContractError(
-            f"chunk {chunk} in '{path}' is damaged ({reason}); run `ptychostream verify`, then "
-            "copy or build the store again"
+            f"chunk {chunk} in '{self._place}/{shard_file(shard)}' is damaged ({reason}); run "
+            "`ptychostream verify`, then copy or build the store again"
         )
 
 
+def _transpose(source: NDArray[Any], out: NDArray[Any]) -> None:
+    """Write (A, B) into (B, A); in blocks, which takes a fifth of NumPy's time."""
+    for start in range(0, max(source.shape), _BLOCK):
+        if source.shape[0] >= source.shape[1]:
+            out[:, start : start + _BLOCK] = source[start : start + _BLOCK].T
+        else:
+            out[start : start + _BLOCK] = source[:, start : start + _BLOCK].T
+
+
+def _checksum(data: bytes) -> bytes:
+    return int(google_crc32c.value(data)).to_bytes(_CRC_BYTES, "little")
+
+
 def _is_intact(data: bytes) -> bool:
-    expected = int.from_bytes(data[-_CRC_BYTES:], "little")
-    return bool(google_crc32c.value(data[:-_CRC_BYTES]) == expected)
+    return data[-_CRC_BYTES:] == _checksum(data[:-_CRC_BYTES])

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from ptychostream.datasets.sources.mapped_patterns import MappedPatterns
-from ptychostream.scan import PatternSource
+from ptychostream.scan import ArrayPatterns, PatternSource
 
 
-def random_access(source: PatternSource, scratch: Path) -> PatternSource:
+def random_access(source: PatternSource, scratch: Path, *, shared: bool = False) -> PatternSource:
     """Make patterns readable in any order.
 
     Parameters
@@ -16,13 +16,15 @@ def random_access(source: PatternSource, scratch: Path) -> PatternSource:
     scratch : Path
         File for a copy; used only where the source streams, and kept if complete, so that
         a resumed build need not copy again.
+    shared : bool
+        Whether other processes read them, for whom an array in memory is copied, too.
 
     Returns
     -------
     PatternSource
         The source itself, or its copy.
     """
-    if source.random_access:
+    if source.random_access and not (shared and isinstance(source, ArrayPatterns)):
         return source
     if not scratch.exists():
         partial = scratch.with_suffix(".partial")

@@ -30,7 +30,7 @@ def _bytes_of(folder):
 def test_store_holds_each_pattern_once_in_acquisition_order(tiny_scan, tiny_store):
     every = np.arange(64)
     np.testing.assert_array_equal(tiny_store.diffraction(every), tiny_scan.patterns.read(every))
-    assert tiny_store._array.shape == (64, 16, 16)
+    assert tiny_store.segments[0].array.shape == (64, 16, 16)
     assert tiny_store.dtype == tiny_scan.patterns.dtype
     np.testing.assert_array_equal(tiny_store.positions, tiny_scan.positions)
     np.testing.assert_array_equal(tiny_store.probe[0], tiny_scan.probe)

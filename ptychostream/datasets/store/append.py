@@ -1,0 +1,174 @@
+"""Let a store grow: patterns of a running scan become segments, complete ones or none."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptychostream.datasets.store.build import (
+    publish_segment,
+    readable_sources,
+    segment_tables,
+    storage_errors,
+    write_shards,
+)
+from ptychostream.datasets.store.building_site import building_site
+from ptychostream.datasets.store.group_store import GroupStore, open_group_store
+from ptychostream.datasets.store.layout import (
+    FINISHED,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    parse_bytes,
+    segment_folder,
+)
+from ptychostream.datasets.store.places import LocalPlace, Place, find_place
+from ptychostream.datasets.store.plan import plan_build
+from ptychostream.datasets.store.shard_writer import ShardJob
+from ptychostream.errors import DataContractError, StoreExistsError
+from ptychostream.geometry import check_extent
+from ptychostream.scan import Scan
+
+
+def append_patterns(
+    path: str | Path,
+    scan: Scan,
+    *,
+    experiment: int = 0,
+    memory_budget: str | int = "1 GiB",
+) -> GroupStore:
+    """Append patterns to an experiment of a store.
+
+    They become a segment of their own, which appears at once when it is complete: who has the
+    store open keeps seeing what was there, and who opens it later sees all. Each segment begins a
+    new chunk, so append some hundred patterns at a time; build a new store from a finished one
+    to have all patterns in one order.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store, a folder or a URL. One process appends at a time.
+    scan : Scan
+        The new patterns with their positions, on the same object grid as the others.
+    experiment : int
+        The experiment they belong to.
+    memory_budget : str or int
+        Memory for patterns in flight.
+
+    Returns
+    -------
+    GroupStore
+        The grown store, opened.
+
+    Raises
+    ------
+    DataContractError
+        If the scan does not continue the experiment: another size, domain, type, probe or bad
+        pixels; or if the store is finished.
+    StoreExistsError
+        If another process is appending.
+    """
+    place = find_place(path)
+    with storage_errors(place), _sole_appender(place):
+        store = open_group_store(path)
+        scan = _continuing(store, scan, experiment)
+        site = building_site(place.child(segment_folder(len(store.segments))))
+        plan = plan_build((scan,), store.patterns_per_chunk)
+        with site.occupied() as scratch:
+            # What a killed appending left is not resumed: it is short.
+            site.begin(plan.fingerprint(), resume=False, overwrite=True)
+            try:
+                job = ShardJob(site, plan, readable_sources(plan, scratch, shared=False))
+                records = write_shards(job, parse_bytes(memory_budget))
+                attributes = {
+                    "format": FORMAT_NAME,
+                    "version": list(FORMAT_VERSION),
+                    "patterns_per_chunk": plan.patterns_per_chunk,
+                    "experiment": experiment,
+                    "provenance": scan.provenance,
+                }
+                publish_segment(job, segment_tables(job), attributes, records)
+            except BaseException:
+                site.place.remove("")
+                site.records.remove("")
+                raise
+    return open_group_store(path)
+
+
+def finish_group_store(path: str | Path) -> GroupStore:
+    """Declare that nothing more will be appended to a store.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store.
+
+    Returns
+    -------
+    GroupStore
+        The store, opened; those who follow it come to its end.
+    """
+    place = find_place(path)
+    with storage_errors(place), _sole_appender(place):
+        store = open_group_store(path)
+        record = {"segments": len(store.segments), "num_patterns": store.num_patterns}
+        place.write(FINISHED, json.dumps(record).encode())
+    return store
+
+
+def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
+    """Check that a scan continues an experiment; returns it in the store's data type."""
+    name = f"'{store.path}'"
+    if store.attributes.get("growing") and store.is_complete:
+        raise DataContractError(f"{name} is finished; build a new store from it to add patterns")
+    if not 0 <= experiment < store.num_experiments:
+        raise DataContractError(
+            f"{name} has no experiment {experiment}; it holds {store.num_experiments}"
+        )
+    theirs: list[tuple[str, Any, Any]] = [
+        ("patterns of", f"{scan.N} px", f"{store.N} px"),
+        ("measurement domain", scan.measurement_domain, store.measurement_domain),
+        ("data type", str(scan.patterns.dtype), str(store.dtype)),
+    ]
+    for what, new, old in theirs:
+        if new != old:
+            raise DataContractError(
+                f"{scan.name} does not continue {name}: {what} {new} instead of {old}"
+            )
+    modes = store.attributes["probe_modes"][experiment]
+    probe = store.probe[experiment, :modes]
+    if scan.probe.shape != probe.shape or not np.allclose(scan.probe, probe, rtol=1e-4):
+        raise DataContractError(
+            f"{scan.name} does not continue {name}: it has another probe; give it the store's "
+            "own, or build a second experiment"
+        )
+    bad = store.bad_pixels[experiment]
+    if scan.bad_pixels is not None and (scan.bad_pixels != bad).any():
+        raise DataContractError(
+            f"{scan.name} does not continue {name}: it has other bad pixels; give it the store's"
+        )
+    here = store.positions[store.experiment_id == experiment]
+    check_extent(np.concatenate([here, scan.positions]), store.N, name=scan.name)
+    return replace(scan, bad_pixels=bad)
+
+
+@contextmanager
+def _sole_appender(place: Place) -> Iterator[None]:
+    if not isinstance(place, LocalPlace) or not place.folder.is_dir():
+        # A URL has no locks; a missing folder is named when it is opened.
+        yield
+        return
+    handle = os.open(place.folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreExistsError(f"another process is appending to '{place}'") from error
+        yield
+    finally:
+        os.close(handle)

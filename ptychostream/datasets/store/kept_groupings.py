@@ -1,0 +1,103 @@
+"""Groupings are computed once: they are kept in their store, under what decides them."""
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+import numpy as np
+
+from ptychostream.datasets.store.grouping_parameters import GroupingParameters
+from ptychostream.datasets.store.groups import Groups
+from ptychostream.datasets.store.layout import GROUPINGS
+from ptychostream.datasets.store.places import Place
+from ptychostream.datasets.store.tables import encoded_tables
+from ptychostream.errors import DataContractError
+
+logger = logging.getLogger(__name__)
+
+_RECORD = "grouping.json"
+
+
+def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int) -> Groups | None:
+    """Find a grouping in a store.
+
+    Parameters
+    ----------
+    place : Place
+        The store's folder.
+    parameters : GroupingParameters
+        Which grouping.
+    grown_to : int
+        Patterns in a store that has been appended to; 0 for one as it was built.
+
+    Returns
+    -------
+    Groups or None
+        None where it has not been computed.
+
+    Raises
+    ------
+    DataContractError
+        If the kept table is damaged.
+    """
+    import zarr
+
+    folder = _folder(parameters, grown_to)
+    try:
+        # Written last: where it is missing, another process is still keeping the table.
+        record: dict[str, Any] = json.loads(place.read(f"{folder}/{_RECORD}"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise _damaged(place, folder, str(error)) from error
+    try:
+        array = zarr.open_array(place.zarr_store(), path=f"{folder}/nn_indices", mode="r")
+        table = np.asarray(array[...], dtype=np.int64)
+        expected = record["sha256"]
+    except Exception as error:  # zarr raises many kinds on damaged metadata
+        raise _damaged(place, folder, str(error)) from error
+    if hashlib.sha256(table.tobytes()).hexdigest() != expected:
+        raise _damaged(place, folder, "its checksum does not match")
+    return Groups(nn_indices=table, parameters=parameters)
+
+
+def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
+    """Keep a grouping in its store.
+
+    A store that can't be written to is left as it is.
+
+    Parameters
+    ----------
+    place : Place
+        The store's folder.
+    groups : Groups
+        The table.
+    grown_to : int
+        Patterns in a store that has been appended to; 0 for one as it was built.
+    """
+    folder = _folder(groups.parameters, grown_to)
+    table = np.ascontiguousarray(groups.nn_indices)
+    record = {
+        "parameters": groups.parameters.record(),
+        "sha256": hashlib.sha256(table.tobytes()).hexdigest(),
+    }
+    try:
+        for name, data in encoded_tables({"nn_indices": table}).items():
+            if name.startswith("nn_indices/"):
+                place.write(f"{folder}/{name}", data)
+        place.write(f"{folder}/{_RECORD}", json.dumps(record, indent=1).encode())
+    except OSError as error:
+        logger.warning("could not keep the grouping in '%s': %s", place, error)
+
+
+def _folder(parameters: GroupingParameters, grown_to: int) -> str:
+    suffix = f"-{grown_to}" if grown_to else ""
+    return f"{GROUPINGS}/{parameters.key()}{suffix}"
+
+
+def _damaged(place: Place, folder: str, reason: str) -> DataContractError:
+    return DataContractError(
+        f"the grouping in '{place}/{folder}' is damaged ({reason}); delete this folder, it will "
+        "be computed again"
+    )

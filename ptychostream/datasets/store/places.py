@@ -1,0 +1,550 @@
+"""Where a store's files lie: a folder of this machine, or any URL that fsspec knows."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ptychostream.errors import ConfigurationError, StorageError
+
+#: Remote files are hashed in parts of this many bytes.
+_PART = 16 * 2**20
+
+
+class Place(ABC):
+    """A folder of files, each of which is written whole or not at all."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Name the place in messages."""
+
+    @abstractmethod
+    def child(self, name: str) -> "Place":
+        """Return the place of a folder in this one.
+
+        Parameters
+        ----------
+        name : str
+            The folder's name.
+
+        Returns
+        -------
+        Place
+            The folder, whether it exists or not.
+        """
+
+    @abstractmethod
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a file or a part of it.
+
+        Parameters
+        ----------
+        name : str
+            The file, relative to this place.
+        start : int
+            First byte.
+        length : int, optional
+            Bytes; fewer come back where the file ends. None is all that follow.
+
+        Returns
+        -------
+        bytes
+            The content.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        StorageError
+            If the place can't be read.
+        """
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, which appears when it is complete and safely stored.
+
+        Parameters
+        ----------
+        name : str
+            The file, relative to this place.
+        data : bytes
+            Its content.
+        """
+
+    @abstractmethod
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Measure all files.
+
+        Parameters
+        ----------
+        below : str
+            A folder of this place; empty is the place itself.
+
+        Returns
+        -------
+        dict
+            Size in bytes of every file, by name relative to this place.
+        """
+
+    @abstractmethod
+    def folders(self, below: str) -> list[str]:
+        """List the folders in a folder.
+
+        Parameters
+        ----------
+        below : str
+            A folder of this place; it may be absent.
+
+        Returns
+        -------
+        list of str
+            Their names, sorted.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Delete a file, or a folder with all that is in it; what is absent is no error.
+
+        Parameters
+        ----------
+        name : str
+            Relative to this place; empty is the place itself.
+        """
+
+    @abstractmethod
+    def zarr_store(self) -> Any:
+        """Return the place as zarr takes it, for reading."""
+
+    def digest(self, name: str) -> str:
+        """Hash a file.
+
+        Parameters
+        ----------
+        name : str
+            The file.
+
+        Returns
+        -------
+        str
+            SHA-256 in hexadecimal.
+        """
+        digest, at = hashlib.sha256(), 0
+        while part := self.read(name, at, _PART):
+            digest.update(part)
+            at += len(part)
+        return digest.hexdigest()
+
+    def has(self, name: str) -> bool:
+        """Say whether a file exists.
+
+        Parameters
+        ----------
+        name : str
+            The file.
+
+        Returns
+        -------
+        bool
+            False for folders.
+        """
+        try:
+            self.read(name, 0, 1)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+class LocalPlace(Place):
+    """A folder of this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._handle: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_handle": None}
+
+    def hold(self) -> None:
+        """Read from this very folder from now on, also after another takes its name."""
+        if self._handle is None:
+            self._handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            weakref.finalize(self, os.close, self._handle)
+
+    def child(self, name: str) -> "LocalPlace":
+        """Return the place of a folder in this one.
+
+        Parameters
+        ----------
+        name : str
+            The folder's name.
+
+        Returns
+        -------
+        LocalPlace
+            The folder, whether it exists or not.
+        """
+        return LocalPlace(self.folder / name)
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a file or a part of it.
+
+        Parameters
+        ----------
+        name : str
+            The file, relative to this place.
+        start : int
+            First byte.
+        length : int, optional
+            Bytes; fewer come back where the file ends. None is all that follow.
+
+        Returns
+        -------
+        bytes
+            The content.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        """
+        path = str(self.folder / name) if self._handle is None else name
+        handle = os.open(path, os.O_RDONLY, dir_fd=self._handle)
+        try:
+            size = os.fstat(handle).st_size - start
+            wanted = size if length is None else min(size, length)
+            parts, at = [], start
+            # The system reads at most two GiB at once.
+            while wanted > 0 and (part := os.pread(handle, min(wanted, 2**30), at)):
+                parts.append(part)
+                at, wanted = at + len(part), wanted - len(part)
+        finally:
+            os.close(handle)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, which appears when it is complete and safely on disk.
+
+        Parameters
+        ----------
+        name : str
+            The file, relative to this place.
+        data : bytes
+            Its content.
+        """
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o666 & ~_UMASK)
+                os.fsync(stream.fileno())
+            Path(scratch).replace(path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Measure all files.
+
+        Parameters
+        ----------
+        below : str
+            A folder of this place; empty is the place itself.
+
+        Returns
+        -------
+        dict
+            Size in bytes of every file, by name relative to this place.
+        """
+        found = {}
+        for path in (self.folder / below).rglob("*"):
+            try:
+                if path.is_file():
+                    found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
+            except FileNotFoundError:  # somebody's scratch file, gone by now
+                continue
+        return found
+
+    def folders(self, below: str) -> list[str]:
+        """List the folders in a folder.
+
+        Parameters
+        ----------
+        below : str
+            A folder of this place; it may be absent.
+
+        Returns
+        -------
+        list of str
+            Their names, sorted.
+        """
+        folder = self.folder / below
+        if not folder.is_dir():
+            return []
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+    def remove(self, name: str) -> None:
+        """Delete a file, or a folder with all that is in it; what is absent is no error.
+
+        Parameters
+        ----------
+        name : str
+            Relative to this place; empty is the place itself.
+        """
+        path = self.folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def zarr_store(self) -> Any:
+        """Return the place as zarr takes it, for reading."""
+        return str(self.folder)
+
+
+class RemotePlace(Place):
+    """A folder in an object store or on another machine.
+
+    Parameters
+    ----------
+    url : str
+        Any URL of fsspec, say `s3://bucket/scan.zarr`; its options come from fsspec's own
+        configuration and from the environment.
+
+    Raises
+    ------
+    ConfigurationError
+        If the protocol is unknown, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = url.rstrip("/")
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(
+                f"'{url}' can't be opened: {error}; for S3, install ptychostream[s3]"
+            ) from error
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["url"])  # type: ignore[misc]
+
+    def child(self, name: str) -> "RemotePlace":
+        """Return the place of a folder in this one.
+
+        Parameters
+        ----------
+        name : str
+            The folder's name.
+
+        Returns
+        -------
+        RemotePlace
+            The folder, whether it exists or not.
+        """
+        return RemotePlace(f"{self.url}/{name}")
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a file or a part of it.
+
+        Parameters
+        ----------
+        name : str
+            The file, relative to this place.
+        start : int
+            First byte.
+        length : int, optional
+            Bytes; fewer come back where the file ends. None is all that follow.
+
+        Returns
+        -------
+        bytes
+            The content.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        StorageError
+            If the place can't be read.
+        """
+        path = f"{self._root}/{name}"
+        try:
+            stop = None if length is None else start + length
+            data: bytes = self._files.cat_file(path, start=start or None, end=stop)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # every protocol has errors of its own
+            if self._begins_beyond(path, start):
+                return b""
+            raise self._unreachable(error) from error
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, which appears when it is complete.
+
+        Parameters
+        ----------
+        name : str
+            The file, relative to this place.
+        data : bytes
+            Its content.
+
+        Raises
+        ------
+        StorageError
+            If the place can't be written to.
+        """
+        path = f"{self._root}/{name}"
+        try:
+            self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._files.pipe_file(path, data)
+        except Exception as error:  # every protocol has errors of its own
+            raise StorageError(
+                f"could not write '{self.url}/{name}': {error}; check address, credentials and "
+                "space"
+            ) from error
+
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Measure all files.
+
+        Parameters
+        ----------
+        below : str
+            A folder of this place; empty is the place itself.
+
+        Returns
+        -------
+        dict
+            Size in bytes of every file, by name relative to this place.
+        """
+        root = f"{self._root}/{below}".rstrip("/")
+        try:
+            self._files.invalidate_cache()
+            found = self._files.find(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # every protocol has errors of its own
+            raise self._unreachable(error) from error
+        skip = len(self._root.rstrip("/")) + 1
+        return {name[skip:]: int(entry["size"]) for name, entry in found.items()}
+
+    def folders(self, below: str) -> list[str]:
+        """List the folders in a folder.
+
+        Parameters
+        ----------
+        below : str
+            A folder of this place; it may be absent.
+
+        Returns
+        -------
+        list of str
+            Their names, sorted.
+        """
+        inside = (name[len(below) + 1 :] for name in self.sizes(below))
+        return sorted({name.split("/")[0] for name in inside if "/" in name})
+
+    def remove(self, name: str) -> None:
+        """Delete a file, or a folder with all that is in it; what is absent is no error.
+
+        Parameters
+        ----------
+        name : str
+            Relative to this place; empty is the place itself.
+        """
+        try:
+            self._files.rm(f"{self._root}/{name}".rstrip("/"), recursive=True)
+        except FileNotFoundError:
+            return
+
+    def zarr_store(self) -> Any:
+        """Return the place as zarr takes it, for reading."""
+        from zarr.storage import FsspecStore
+
+        return FsspecStore.from_url(self.url, read_only=True)
+
+    def _begins_beyond(self, path: str, start: int) -> bool:
+        """Say whether a reading failed because it begins at the file's end or behind it."""
+        if not start:
+            return False
+        try:
+            return int(self._files.info(path)["size"]) <= start
+        except Exception:
+            return False
+
+    def _unreachable(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"'{self.url}' can't be read: {error}; check address, credentials and network"
+        )
+
+
+def find_place(path: str | Path) -> Place:
+    """Return the place that a path or URL names.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, or a URL with a protocol (`s3://`, `gs://`, `https://`, `memory://`).
+
+    Returns
+    -------
+    Place
+        It need not exist.
+    """
+    if isinstance(path, str) and "://" in path and not path.startswith("file://"):
+        return RemotePlace(path)
+    return LocalPlace(Path(str(path).removeprefix("file://")))
+
+
+def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tuple[str, int, str]]:
+    """Write files and measure them.
+
+    Parameters
+    ----------
+    files : iterable of (str, bytes)
+        Names and contents.
+    place : Place
+        Where they go.
+
+    Yields
+    ------
+    (str, int, str)
+        Name, size and SHA-256 of each.
+    """
+    for name, data in files:
+        place.write(name, data)
+        yield name, len(data), hashlib.sha256(data).hexdigest()
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()

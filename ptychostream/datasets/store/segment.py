@@ -1,0 +1,209 @@
+"""One immutable block of a store: its patterns with their tables, behind a manifest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store.layout import (
+    ATTRIBUTES,
+    DIFFRACTION,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+)
+from ptychostream.datasets.store.manifest import (
+    Files,
+    check_digests,
+    check_sizes,
+    read_manifest,
+)
+from ptychostream.datasets.store.places import LocalPlace, Place
+from ptychostream.datasets.store.shards import ShardReader, shard_file
+from ptychostream.errors import DataContractError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Segment:
+    """Patterns that were written together: those of a build, or of one appending.
+
+    Attributes
+    ----------
+    place : Place
+        The folder.
+    files : dict
+        Its manifest.
+    attributes : dict
+        Its own record.
+    tables : dict of str to array
+        What was measured at each pattern, in acquisition order, and whatever else the folder
+        holds besides the patterns; objects are read when asked for.
+    array : zarr.Array
+        The patterns, in storage order.
+    shards : ShardReader or None
+        Decodes them; None where zarr has to.
+    """
+
+    place: Place
+    files: Files
+    attributes: dict[str, Any]
+    tables: dict[str, NDArray[Any]]
+    array: Any
+    objects: Any
+    shards: ShardReader | None
+
+    @property
+    def num_patterns(self) -> int:
+        """Number of patterns."""
+        return len(self.tables["positions"])
+
+    @property
+    def patterns_per_chunk(self) -> int:
+        """Patterns that are decoded together."""
+        return int(self.attributes["patterns_per_chunk"])
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks that hold the patterns; the last one may not be full."""
+        return -(-self.num_patterns // self.patterns_per_chunk)
+
+    @property
+    def storage_rows(self) -> NDArray[np.int64]:
+        """(M,) int64: where each acquisition row lies in the array of patterns."""
+        order = self.tables["storage_order"]
+        rows = np.empty_like(order)
+        rows[order] = np.arange(len(order))
+        return rows
+
+    def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
+        """Decode one chunk.
+
+        Parameters
+        ----------
+        chunk : int
+            Which chunk, in storage order.
+        out : (patterns_per_chunk, N, N)
+            Receives the patterns, as measured; the last chunk may leave its end as it is.
+
+        Raises
+        ------
+        DataContractError
+            If the chunk is damaged or missing; the message names it.
+        """
+        if self.shards is not None:
+            self.shards.read_into(chunk, out)
+            return
+        start = chunk * self.patterns_per_chunk
+        stop = min(start + self.patterns_per_chunk, self.num_patterns)
+        try:
+            out[: stop - start] = self.array[start:stop]
+        except Exception as error:  # zarr's codecs raise many kinds
+            raise DataContractError(
+                f"store '{self.place}' is damaged: chunk {chunk} of the patterns can't be decoded "
+                f"({error}); run `ptychostream verify`, then copy or build the store again"
+            ) from error
+
+    def damage(self) -> list[str]:
+        """Read every file and compare it with the manifest.
+
+        Returns
+        -------
+        list of str
+            What has changed, down to the chunk; empty for an intact segment.
+
+        Raises
+        ------
+        DataContractError
+            If a file is missing, truncated or grown.
+        """
+        check_sizes(self.place, self.files)
+        return [self._locate(name) for name in check_digests(self.place, self.files)]
+
+    def _locate(self, name: str) -> str:
+        if not name.startswith(f"{DIFFRACTION}/c/"):
+            return f"file '{name}' has changed"
+        per_shard = self.array.shards[0] // self.patterns_per_chunk
+        first = int(name.split("/")[2]) * per_shard
+        decoded = np.empty((self.patterns_per_chunk, *self.array.shape[1:]), self.array.dtype)
+        for chunk in range(first, min(first + per_shard, self.num_chunks)):
+            try:
+                self.read_chunk(chunk, decoded)
+            except DataContractError:
+                return f"chunk {chunk} in file '{name}' has changed"
+        return f"the shard index of file '{name}' has changed"
+
+
+def open_segment(place: Place) -> Segment:
+    """Open a segment; its tables are read and checked, its patterns stay where they are.
+
+    Parameters
+    ----------
+    place : Place
+        The folder.
+
+    Returns
+    -------
+    Segment
+        The segment.
+
+    Raises
+    ------
+    DataContractError
+        If it is incomplete, a file is missing or truncated, a table has changed, or a newer
+        version wrote it.
+    """
+    import zarr
+
+    if isinstance(place, LocalPlace):
+        place.hold()
+    files = read_manifest(place)
+    check_sizes(place, files)
+    # Tables are read whole now, so they can be checked whole; patterns when they are read.
+    shards = f"{DIFFRACTION}/c/"
+    changed = check_digests(place, {n: f for n, f in files.items() if not n.startswith(shards)})
+    if changed:
+        raise DataContractError(
+            f"store '{place}' is damaged: {', '.join(map(repr, changed))} changed; copy or build "
+            "the store again"
+        )
+    try:
+        root = zarr.open_group(place.zarr_store(), mode="r")
+        attributes: Any = root.attrs.asdict()[ATTRIBUTES]
+        _check_version(place, attributes)
+        members = {name.split("/")[0] for name in files if "/" in name}
+        tables = {
+            name: np.asarray(root[name][...])  # type: ignore[index]
+            for name in sorted(members - {DIFFRACTION, "object_guess"})
+        }
+        patterns: Any = root[DIFFRACTION]
+        objects = root["object_guess"] if "object_guess" in members else None
+    except Exception as error:  # zarr raises many kinds on damaged metadata
+        if isinstance(error, DataContractError):
+            raise
+        raise DataContractError(
+            f"store '{place}' is damaged: {error}; run `ptychostream verify`"
+        ) from error
+    sizes = {name: size for name, (size, _) in files.items() if name.startswith(shards)}
+    if len(sizes) != -(-patterns.shape[0] // patterns.shards[0]) or shard_file(0) not in sizes:
+        raise DataContractError(
+            f"store '{place}' is damaged: its manifest lists {len(sizes)} files of patterns for "
+            f"{patterns.shape[0]} patterns; build the store again"
+        )
+    return Segment(
+        place=place,
+        files=files,
+        attributes=attributes,
+        tables=tables,
+        array=patterns,
+        objects=objects,
+        shards=ShardReader.for_array(place, sizes, patterns),
+    )
+
+
+def _check_version(place: Place, attributes: dict[str, Any]) -> None:
+    major, minor = attributes["version"]
+    if attributes["format"] != FORMAT_NAME or major > FORMAT_VERSION[0]:
+        raise DataContractError(
+            f"store '{place}' has format version {major}.{minor}; this version reads "
+            f"{FORMAT_VERSION[0]}.x: update ptychostream"
+        )

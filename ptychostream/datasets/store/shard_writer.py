@@ -1,0 +1,179 @@
+"""Read the patterns of one shard, check them, and write them: the unit of a build's work."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store.building_site import BuildingSite
+from ptychostream.datasets.store.plan import BuildPlan
+from ptychostream.datasets.store.shards import encode_shard, shard_file
+from ptychostream.errors import DataContractError
+from ptychostream.scan import PatternSource, Scan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShardRecord:
+    """What a build remembers of a finished shard.
+
+    Attributes
+    ----------
+    name : str
+        Its file, relative to the store.
+    size : int
+        Bytes.
+    sha256 : str
+        Digest.
+    whole : bool
+        Whether all its values are counts, or amplitudes whose squares are whole.
+    above_one : bool
+        Whether one of these is above one.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    whole: bool
+    above_one: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ShardJob:
+    """All that writing any shard of a build needs; travels to other processes.
+
+    Attributes
+    ----------
+    site : BuildingSite
+        Where the store is built.
+    plan : BuildPlan
+        What is built.
+    sources : tuple of PatternSource
+        The patterns of each experiment, readable in any order.
+    """
+
+    site: BuildingSite
+    plan: BuildPlan
+    sources: tuple[PatternSource, ...]
+
+    def write(self, shard: int) -> ShardRecord:
+        """Write one shard.
+
+        Parameters
+        ----------
+        shard : int
+            Which.
+
+        Returns
+        -------
+        ShardRecord
+            What to remember; it is already remembered.
+
+        Raises
+        ------
+        DataContractError
+            If a pattern holds values that no detector measures.
+        """
+        patterns, energy, looks = self._gather(shard)
+        data = encode_shard(
+            patterns,
+            patterns_per_chunk=self.plan.patterns_per_chunk,
+            chunks_per_shard=self.plan.patterns_per_shard // self.plan.patterns_per_chunk,
+        )
+        name = shard_file(shard)
+        self.site.place.write(name, data)
+        stream = io.BytesIO()
+        np.save(stream, energy)
+        self.site.records.write(f"energy-{shard}.npy", stream.getvalue())
+        digest = hashlib.sha256(data).hexdigest()
+        record = ShardRecord(name=name, size=len(data), sha256=digest, **looks)
+        # Written last: a record that exists is complete.
+        self.site.records.write(f"shard-{shard}.json", json.dumps(record.__dict__).encode())
+        return record
+
+    def finished(self, shard: int) -> ShardRecord | None:
+        """Find a shard that an earlier build finished.
+
+        Parameters
+        ----------
+        shard : int
+            Which.
+
+        Returns
+        -------
+        ShardRecord or None
+            None where it must be written.
+        """
+        records = self.site.records
+        if not records.has(f"energy-{shard}.npy"):
+            return None
+        try:
+            record = ShardRecord(**json.loads(records.read(f"shard-{shard}.json")))
+        except FileNotFoundError:
+            return None
+        return record if self.site.holds(record.name, record.size, record.sha256) else None
+
+    def energies(self) -> NDArray[np.float64]:
+        """Collect the energy of every pattern, in acquisition order.
+
+        Returns
+        -------
+        (M,) float64
+            Σ counts, or Σ amplitude², over the good pixels.
+        """
+        energy = np.empty(self.plan.shape[0])
+        stored = [
+            np.load(io.BytesIO(self.site.records.read(f"energy-{shard}.npy")))
+            for shard in range(self.plan.num_shards)
+        ]
+        energy[self.plan.storage_order] = np.concatenate(stored)
+        return energy
+
+    def _gather(self, shard: int) -> tuple[NDArray[Any], NDArray[np.float64], dict[str, bool]]:
+        plan = self.plan
+        start, stop = plan.shard_rows(shard)
+        rows = plan.storage_order[start:stop]
+        patterns = np.empty((stop - start, *plan.shape[1:]), plan.dtype)
+        energy = np.empty(stop - start)
+        whole, above_one = True, False
+        for number, (scan, source) in enumerate(zip(plan.scans, self.sources, strict=True)):
+            first, last = plan.starts[number], plan.starts[number + 1]
+            here = np.flatnonzero((rows >= first) & (rows < last))
+            # Ascending rows are read fastest; small blocks bound what reading and checking hold.
+            here = here[np.argsort(rows[here])]
+            for part in np.array_split(here, max(1, -(-len(here) // plan.patterns_per_chunk))):
+                if not len(part):
+                    continue
+                wanted = rows[part] - first
+                block = source.read(wanted).astype(plan.dtype, copy=False)
+                block, energy[part], is_whole, above = _examined(block, wanted, scan)
+                patterns[part] = block
+                whole, above_one = whole and is_whole, above_one or above
+        return patterns, energy, {"whole": whole, "above_one": above_one}
+
+
+def _examined(
+    block: NDArray[Any], rows: NDArray[np.int64], scan: Scan
+) -> tuple[NDArray[Any], NDArray[np.float64], bool, bool]:
+    """Check patterns; returns them cleaned, their energies, and whether they look like counts."""
+    good = np.ones(block.shape[1:], bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    valid = np.isfinite(block) & (block >= 0)
+    if not valid.all():
+        wrong = np.flatnonzero(~(valid | ~good).all(axis=(1, 2)))
+        if len(wrong):
+            values = block[wrong[0]][good & ~valid[wrong[0]]]
+            raise DataContractError(
+                f"{scan.name}: pattern {rows[wrong[0]]} holds {values[0]}; patterns must be finite "
+                "and not negative: flag such pixels in bad_pixels, or replace them first"
+            )
+        # Detectors mark dead pixels with -1 or NaN; where they are flagged they carry nothing.
+        block = np.where(valid, block, block.dtype.type(0))
+    if scan.measurement_domain == "counts":
+        return block, block.sum(axis=(1, 2), dtype=np.float64, where=good), True, True
+    squared = np.square(block, dtype=np.float64)
+    squared[:, ~good] = 0
+    whole = bool((np.abs(squared - np.rint(squared)) <= 0.01 + 1e-6 * squared).all())
+    return block, squared.sum(axis=(1, 2)), whole, bool(squared.max() > 1)

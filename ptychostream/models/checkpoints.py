@@ -1,0 +1,91 @@
+"""Which run a checkpoint belongs to, and where the last one lies."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ptychostream.config import TrainingConfig
+from ptychostream.errors import ConfigurationError, MissingFileError
+
+#: What may differ between a run and the one that goes on with it.
+_FREE = {"nepochs", "output_dir", "train_data_file", "test_data_file", "n_images", "backend"}
+
+
+def describe_run(config: TrainingConfig, data_name: str) -> dict[str, Any]:
+    """Say what is trained on what, for a checkpoint.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is trained.
+    data_name : str
+        Identifies the data.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
+    values = dataclasses.asdict(config)
+    model = {f"model.{name}": value for name, value in values.pop("model").items()}
+    return {
+        "config": model | {name: value for name, value in values.items() if name not in _FREE},
+        "data": data_name,
+    }
+
+
+def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+    """Refuse to go on with the checkpoint of another run.
+
+    Parameters
+    ----------
+    mine : dict
+        From `describe_run`.
+    checkpoint : dict
+        As read.
+
+    Raises
+    ------
+    ConfigurationError
+        If configuration or data are others.
+    """
+    run = checkpoint.get("run", {"config": {}, "data": ""})
+    for name, value in mine["config"].items():
+        before = run["config"].get(name)
+        if before != value:
+            raise ConfigurationError(
+                f"the checkpoint was made with {name}={before!r}, this run has {value!r}; resume "
+                "with the same configuration"
+            )
+    if run["data"] != mine["data"]:
+        raise ConfigurationError(
+            "the checkpoint was made with other data; resume with the same store"
+        )
+
+
+def find_checkpoint(place: str | Path) -> Path:
+    """Find the checkpoint to go on from.
+
+    Parameters
+    ----------
+    place : str or Path
+        A checkpoint, or the folder of a run.
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+
+    Raises
+    ------
+    MissingFileError
+        If there is none.
+    """
+    place = Path(place)
+    found = place if place.is_file() else place / "checkpoints" / "last.ckpt"
+    if not found.is_file():
+        raise MissingFileError(
+            f"no checkpoint '{found}' to resume from; train without resuming, or with "
+            "enable_checkpointing"
+        )
+    return found

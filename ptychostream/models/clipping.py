@@ -1,0 +1,39 @@
+"""Limit gradients in proportion to the weights that they change."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+#: Weights below this count as this: layers that start at zero could never move else.
+_LEAST = 1e-3
+
+
+@torch.no_grad()
+def clip_by_weights(parameters: Iterable[nn.Parameter], ratio: float) -> None:
+    """Scale down the gradients that are too large for their weights, in place.
+
+    Parameters
+    ----------
+    parameters : iterable of torch.nn.Parameter
+        Those with a gradient.
+    ratio : float
+        Largest norm of a unit's gradient, relative to the norm of its weights; a unit is what
+        makes one output channel.
+
+    References
+    ----------
+    Brock, De, Smith & Simonyan, arXiv:2102.06171 (2021), equation 3.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        limit = _unit_norms(parameter).clamp_min(_LEAST) * ratio
+        norm = _unit_norms(parameter.grad)
+        parameter.grad.mul_(torch.clamp(limit / norm.clamp_min(1e-12), max=1.0))
+
+
+def _unit_norms(values: Tensor) -> Tensor:
+    if values.ndim < 2:
+        return values.abs()
+    return values.square().sum(dim=tuple(range(1, values.ndim)), keepdim=True).sqrt()

@@ -1,0 +1,69 @@
+"""Mixed precision for convolutions alone: Fourier transforms and counts need all of float32."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
+
+#: By the names that the configuration uses.
+_DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+class ConvolutionsOnly(MixedPrecision):
+    """Lightning's mixed precision, with its loss scaling but without autocast around the step.
+
+    Parameters
+    ----------
+    precision : str
+        `16-mixed` or `bf16-mixed`.
+    device : str
+        Kind of device.
+    """
+
+    def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
+        """Leave the step as it is: `mixed_convolutions` has changed the layers."""
+        return nullcontext()
+
+
+@contextmanager
+def mixed_convolutions(model: nn.Module, precision: str, device: str) -> Iterator[None]:
+    """Let a model's convolutions and linear layers compute in half precision.
+
+    What they return is float32 again, so that everything between them stays as it is.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its layers are changed for the time of the block.
+    precision : str
+        As the configuration has it; `32-true` changes nothing.
+    device : str
+        Kind of device.
+    """
+    dtype = _DTYPES.get(precision)
+    layers = [] if dtype is None else [m for m in model.modules() if isinstance(m, _LAYERS)]
+    for layer in layers:
+        layer.forward = _in_half(layer.forward, device, dtype)  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            # The class's own method comes back.
+            del layer.forward
+
+
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def _in_half(
+    forward: Callable[[Tensor], Tensor], device: str, dtype: torch.dtype | None
+) -> Callable[[Tensor], Tensor]:
+    def compute(x: Tensor) -> Tensor:
+        with torch.autocast(device, dtype=dtype):
+            y = forward(x)
+        return y.float()
+
+    return compute

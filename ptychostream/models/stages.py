@@ -1,0 +1,63 @@
+"""The three stages of a run: which loss, and which share of the learning rate, in which epoch."""
+
+import math
+
+from ptychostream.config import TrainingConfig
+
+#: How much of the exponential rise comes last: the weight grows e⁵-fold over a stage.
+_STEEPNESS = 5.0
+
+
+def physics_weight(config: TrainingConfig, epoch: int) -> float:
+    """Weigh the physics loss against the data loss.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The stages, and the shape of the transition.
+    epoch : int
+        Number of the epoch, from 0.
+
+    Returns
+    -------
+    float
+        From 0, the data loss alone, to 1, the physics loss alone. In stage 2 it rises, with
+        neither end in it: those are stages 1 and 3.
+
+    Examples
+    --------
+    >>> stages = {"stage_1_epochs": 1, "stage_2_epochs": 3, "physics_weight_schedule": "linear"}
+    >>> config = TrainingConfig(nepochs=5, **stages)
+    >>> [physics_weight(config, epoch) for epoch in range(5)]
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    into = epoch - config.stage_1_epochs
+    if into < 0:
+        return 0.0
+    if into >= config.stage_2_epochs:
+        return 1.0
+    part = (into + 1) / (config.stage_2_epochs + 1)
+    if config.physics_weight_schedule == "linear":
+        return part
+    if config.physics_weight_schedule == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * part))
+    return math.expm1(_STEEPNESS * part) / math.expm1(_STEEPNESS)
+
+
+def learning_rate_factor(config: TrainingConfig, epoch: int) -> float:
+    """Say how much of the learning rate is left by the stage.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The stages.
+    epoch : int
+        Number of the epoch, from 0.
+
+    Returns
+    -------
+    float
+        `stage_3_lr_factor` in stage 3, the last epochs of the run; else 1.
+    """
+    last = epoch >= config.nepochs - config.stage_3_epochs
+    return config.stage_3_lr_factor if last else 1.0

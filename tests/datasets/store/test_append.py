@@ -1,0 +1,208 @@
+import multiprocessing
+import pickle
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.errors import DataContractError, StoreExistsError
+from ptychostream.scan import ArrayPatterns
+
+
+def _part(scan, start, stop):
+    return scan.select(np.arange(start, stop))
+
+
+@pytest.fixture
+def whole():
+    scan = ps.simulate_scan(num_positions=120, N=16, step=2.5, seed=3)
+    return replace(scan, patterns=ArrayPatterns(scan.patterns.read(np.arange(120))))
+
+
+@pytest.fixture
+def grown(whole, tmp_path):
+    ps.build_group_store(
+        _part(whole, 0, 50), tmp_path / "s.zarr", patterns_per_chunk=8, growing=True
+    )
+    for start, stop in ((50, 53), (53, 100), (100, 120)):
+        store = ps.append_patterns(tmp_path / "s.zarr", _part(whole, start, stop))
+    return store
+
+
+def test_appended_patterns_follow_in_acquisition_order(whole, grown):
+    rows = np.random.default_rng(0).permutation(120)
+    np.testing.assert_array_equal(grown.diffraction(rows), whole.patterns.read(rows))
+    np.testing.assert_array_equal(grown.positions, whole.positions)
+    np.testing.assert_allclose(grown.energy, whole.patterns.read(np.arange(120)).sum(axis=(1, 2)))
+    grown.verify()
+
+
+def test_a_grown_store_is_streamed_as_one_built_at_once(whole, grown, tmp_path):
+    once = ps.build_group_store(whole, tmp_path / "once.zarr", patterns_per_chunk=8)
+    groups = grown.groups(2, 6, seed=1)
+    np.testing.assert_array_equal(groups.nn_indices, once.groups(2, 6, seed=1).nn_indices)
+    for budget in ("1 GiB", 8 * 16 * 16 * 2 * 2 * 6):
+        batches = list(ps.make_loader(grown, groups, batch_size=7, memory_budget=budget))
+        assert sum(len(batch) for batch in batches) == 120
+        for batch in batches:
+            expected = np.sqrt(whole.patterns.read(batch["nn_indices"].numpy().ravel()))
+            np.testing.assert_allclose(
+                batch["diffraction"].reshape(-1, 16, 16), expected, rtol=1e-6
+            )
+
+
+def test_a_reader_keeps_its_snapshot_and_its_groups(whole, tmp_path):
+    before = ps.build_group_store(_part(whole, 0, 50), tmp_path / "s.zarr", growing=True)
+    few = before.groups(1, 4)
+    after = ps.append_patterns(tmp_path / "s.zarr", _part(whole, 50, 90))
+    assert (before.num_patterns, after.num_patterns) == (50, 90)
+    assert (len(few), len(before.groups(1, 4)), len(after.groups(1, 4))) == (50, 50, 90)
+    assert before.refreshed().num_patterns == 90
+    assert after.refreshed() is after
+    assert pickle.loads(pickle.dumps(before)).num_patterns == 50
+
+
+def test_a_store_built_from_a_grown_one_is_in_one_order(whole, grown, tmp_path):
+    once = ps.build_group_store(whole, tmp_path / "once.zarr", patterns_per_chunk=8)
+    compact = ps.build_group_store(grown.path, tmp_path / "compact.zarr", patterns_per_chunk=8)
+    for name in ("0", "1"):
+        file = f"diffraction/c/{name}/0/0"
+        if (once.path / file).exists():
+            assert (compact.path / file).read_bytes() == (once.path / file).read_bytes()
+    assert len(compact.segments) == 1
+
+
+@pytest.mark.parametrize("what", ["size", "domain", "type", "probe", "bad_pixels", "experiment"])
+def test_what_does_not_continue_the_experiment_is_refused(whole, tmp_path, what):
+    target = tmp_path / "s.zarr"
+    ps.build_group_store(_part(whole, 0, 50), target, growing=True)
+    part = _part(whole, 50, 60)
+    mask = np.zeros((16, 16), bool)
+    mask[3, 3] = True
+    changed = {
+        "size": lambda: ps.simulate_scan(num_positions=9, N=32),
+        "domain": lambda: replace(part, measurement_domain="amplitude"),
+        "type": lambda: replace(
+            part, patterns=ArrayPatterns(part.patterns.read(np.arange(10)).astype(np.float64))
+        ),
+        "probe": lambda: replace(part, probe=part.probe * 2),
+        "bad_pixels": lambda: replace(part, bad_pixels=mask),
+        "experiment": lambda: part,
+    }[what]()
+    with pytest.raises(DataContractError, match=r"does not continue|no experiment 3"):
+        ps.append_patterns(target, changed, experiment=3 if what == "experiment" else 0)
+    assert ps.open_group_store(target).num_patterns == 50
+    assert [p.name for p in (target / "segments").glob("*")] == []
+
+
+def test_a_finished_store_takes_no_more(whole, tmp_path):
+    target = tmp_path / "s.zarr"
+    store = ps.build_group_store(_part(whole, 0, 50), target, growing=True)
+    assert not store.is_complete
+    ps.finish_group_store(target)
+    assert store.is_complete
+    with pytest.raises(DataContractError, match="is finished"):
+        ps.append_patterns(target, _part(whole, 50, 60))
+
+
+def test_a_killed_appending_leaves_the_store_as_it_was(whole, tmp_path):
+    target = tmp_path / "s.zarr"
+    ps.build_group_store(_part(whole, 0, 50), target, growing=True)
+
+    class Dies(ArrayPatterns):
+        def read(self, rows):
+            if len(rows) and rows.max() > 20:
+                import os
+
+                os._exit(9)
+            return super().read(rows)
+
+    part = _part(whole, 50, 100)
+    dying = replace(part, patterns=Dies(part.patterns.read(np.arange(50))))
+    process = multiprocessing.get_context("fork").Process(
+        target=ps.append_patterns, args=(target, dying)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert ps.open_group_store(target).num_patterns == 50
+    assert ps.append_patterns(target, part).num_patterns == 100
+    assert [p.name for p in (target / "segments").iterdir()] == ["000001"]
+
+
+def test_a_second_appender_is_refused(whole, tmp_path):
+    target = tmp_path / "s.zarr"
+    ps.build_group_store(_part(whole, 0, 50), target, growing=True)
+    inside, leave = threading.Event(), threading.Event()
+
+    class Waits(ArrayPatterns):
+        def read(self, rows):
+            inside.set()
+            leave.wait(20)
+            return super().read(rows)
+
+    part = _part(whole, 50, 60)
+    slow = replace(part, patterns=Waits(part.patterns.read(np.arange(10))))
+    first = threading.Thread(target=ps.append_patterns, args=(target, slow))
+    first.start()
+    inside.wait(20)
+    try:
+        with pytest.raises(StoreExistsError, match="another process is appending"):
+            ps.append_patterns(target, part)
+    finally:
+        leave.set()
+        first.join()
+    assert ps.open_group_store(target).num_patterns == 60
+
+
+def test_followers_see_every_pattern_and_come_to_the_end(whole, tmp_path):
+    target = tmp_path / "s.zarr"
+    store = ps.build_group_store(_part(whole, 0, 20), target, growing=True, patterns_per_chunk=8)
+    torn, seen = [], {}
+    values = whole.patterns.read(np.arange(120))
+
+    def read(number):
+        sizes = []
+        for now in store.follow(interval_s=0.01, timeout_s=30):
+            rows = np.arange(now.num_patterns)
+            if not (now.diffraction(rows) == values[rows]).all():
+                torn.append(now.num_patterns)
+            sizes.append(now.num_patterns)
+        seen[number] = sizes
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(4)]
+    for reader in readers:
+        reader.start()
+    for start in range(20, 120, 10):
+        ps.append_patterns(target, _part(whole, start, start + 10))
+        time.sleep(0.02)
+    ps.finish_group_store(target)
+    for reader in readers:
+        reader.join()
+    assert torn == []
+    assert len(seen) == 4
+    for sizes in seen.values():
+        assert sizes == sorted(set(sizes))
+        assert sizes[-1] == 120
+
+
+def test_following_ends_when_nothing_comes(whole, tmp_path, caplog):
+    store = ps.build_group_store(_part(whole, 0, 20), tmp_path / "s.zarr", growing=True)
+    assert len(list(store.follow(interval_s=0.01, timeout_s=0.05))) == 1
+    assert "never finished" in caplog.text
+
+
+def test_a_reader_never_reads_the_patterns_of_a_store_that_took_the_name(whole, tmp_path):
+    target = tmp_path / "s.zarr"
+    store = ps.build_group_store(whole, target, patterns_per_chunk=8)
+    other = ps.simulate_scan(num_positions=120, N=16, step=2.5, seed=4)
+    ps.build_group_store(other, target, patterns_per_chunk=8, overwrite=True)
+    with pytest.raises(DataContractError, match="replaced"):
+        store.diffraction(np.arange(120))
+    with pytest.raises(DataContractError, match="replaced"):
+        store.refreshed()
+    with pytest.raises(DataContractError, match="no longer the store"):
+        pickle.loads(pickle.dumps(store))

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import zarr
+
+from ptychostream.datasets.store.places import LocalPlace
+from ptychostream.datasets.store.shards import ShardReader, encode_shard
+from ptychostream.datasets.store.tables import encoded_pattern_metadata
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 7, 8, 24, 61])
+def test_zarr_reads_what_is_written_and_the_other_way_round(tmp_path, dtype, length):
+    patterns = np.random.default_rng(length).poisson(3, (length, 6, 6)).astype(dtype)
+    sizes = {"patterns_per_chunk": 8, "patterns_per_shard": 32}
+    place = LocalPlace(tmp_path / "ours")
+    for name, data in encoded_pattern_metadata(patterns.shape, patterns.dtype, **sizes).items():
+        place.write(name, data)
+    for shard, start in enumerate(range(0, length, 32)):
+        encoded = encode_shard(
+            patterns[start : start + 32], patterns_per_chunk=8, chunks_per_shard=4
+        )
+        place.write(f"diffraction/c/{shard}/0/0", encoded)
+    ours = zarr.open_array(str(tmp_path / "ours"), path="diffraction", mode="r")
+    np.testing.assert_array_equal(ours[:], patterns)
+
+    theirs = zarr.create_array(
+        str(tmp_path / "theirs"),
+        name="diffraction",
+        shape=patterns.shape,
+        dtype=dtype,
+        chunks=(8, 6, 6),
+        shards=(32, 6, 6),
+        filters=ours.filters,
+        compressors=ours.compressors,
+        config={"write_empty_chunks": True},
+    )
+    theirs[:] = patterns
+    place = LocalPlace(tmp_path / "theirs")
+    reader = ShardReader.for_array(place, place.sizes(), theirs)
+    for chunk, start in enumerate(range(0, length, 8)):
+        out = np.empty((8, 6, 6), dtype)
+        reader.read_into(chunk, out)
+        wanted = patterns[start : start + 8]
+        np.testing.assert_array_equal(out[: len(wanted)], wanted)
