@@ -1,7 +1,9 @@
 """Which ptychodus is installed, and whether the extension is made for it."""
 
+import inspect
 import re
 from importlib import metadata
+from typing import Any
 
 from ptychostream.errors import BackendUnavailableError
 
@@ -58,3 +60,34 @@ def installed_version() -> str:
             "pip install 'ptychostream[ptychodus]'"
         )
     return version
+
+
+def check_parameters(kind: Any, *names: str) -> inspect.Signature:
+    """Check that a class of ptychodus is made from what the extension knows.
+
+    Parameters
+    ----------
+    kind : type
+        The class.
+    *names : str
+        Arguments that it must take.
+
+    Returns
+    -------
+    inspect.Signature
+        Of its constructor, `self` included.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If it takes others; the message says which.
+    """
+    signature = inspect.signature(kind.__init__)
+    missing = [name for name in names if name not in signature.parameters]
+    if missing:
+        raise BackendUnavailableError(
+            f"{kind.__name__} of ptychodus {metadata.version('ptychodus')} takes "
+            f"{', '.join(signature.parameters)} but not {', '.join(missing)}; install a version "
+            "that ptychostream supports: pip install 'ptychostream[ptychodus]'"
+        )
+    return signature

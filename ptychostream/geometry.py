@@ -22,14 +22,39 @@ class ObjectGrid:
         Rows H.
     width : int
         Columns W.
-    origin : (int, int)
+    origin : (float, float)
         Position (x, y) of the pixel in row 0 and column 0; (0, 0) unless patches reach
-        beyond the top or the left of the scan's own grid.
+        beyond the top or the left of the scan's own grid, or another grid was asked for.
     """
 
     height: int
     width: int
-    origin: tuple[int, int] = (0, 0)
+    origin: tuple[float, float] = (0, 0)
+
+    @classmethod
+    def around(cls, centre: tuple[float, float], shape: tuple[int, int]) -> "ObjectGrid":
+        """Make the grid of a shape whose middle lies at a position.
+
+        Parameters
+        ----------
+        centre : (float, float)
+            Position (x, y) of the middle of the array, in pixels: between its two middle
+            pixels where their number is even.
+        shape : (int, int)
+            Rows and columns.
+
+        Returns
+        -------
+        ObjectGrid
+            The grid.
+
+        Examples
+        --------
+        >>> ObjectGrid.around((49.5, 39.5), (80, 100))
+        ObjectGrid(height=80, width=100, origin=(0.0, 0.0))
+        """
+        height, width = shape
+        return cls(height, width, (centre[0] - (width - 1) / 2, centre[1] - (height - 1) / 2))
 
     @property
     def shape(self) -> tuple[int, int]:

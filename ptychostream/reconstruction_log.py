@@ -32,8 +32,8 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
         What is trained on.
     serve : callable
         Serves groups of it.
-    experiment_of_group : (G,) int64
-        Experiment of each group; the first one's object is stitched.
+    seeds : (G,) int64
+        First member of each group; the first experiment's object is stitched.
 
     Raises
     ------
@@ -46,9 +46,10 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
         execution: PyTorchExecutionConfig,
         store: GroupStore,
         serve: Serve,
-        experiment_of_group: NDArray[np.int64],
+        seeds: NDArray[np.int64],
     ) -> None:
-        number = len(experiment_of_group)
+        number = len(seeds)
+        self._seeds = seeds
         self._execution, self._store, self._serve = execution, store, serve
         fixed = execution.recon_log_fixed_indices
         if fixed is not None:
@@ -60,7 +61,7 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
                 )
         else:
             self._rows = _spread(np.arange(number), execution.recon_log_num_patches)
-        first = np.flatnonzero(experiment_of_group == 0)
+        first = np.flatnonzero(store.experiment_id[seeds] == 0)
         self._stitched = _spread(first, execution.recon_log_max_stitch_samples or len(first))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -100,14 +101,18 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
         weight = intensity(probe[0]).detach()
         here = store.positions[store.experiment_id == 0]
         accumulator = PatchAccumulator(object_grid(here, store.N), weight, module.device)
-        alignment = PhaseAlignment(weight.cpu())
-        for patches, members in self._predict(module, self._stitched):
-            alignment.add(patches[:, 0].cpu(), store.positions[members[:, 0]])
+        seeds = self._seeds[self._stitched]
+        alignment = PhaseAlignment(weight.cpu(), store.positions[seeds])
+        at = 0
+        for patches, _ in self._predict(module, self._stitched):
+            alignment.add(patches[:, 0].cpu(), np.arange(at, at + len(patches)))
+            at += len(patches)
         turns = torch.as_tensor(np.exp(1j * alignment.solve()).astype(np.complex64))
         at = 0
         for patches, members in self._predict(module, self._stitched):
             turn = turns[at : at + len(patches), None, None, None].to(module.device)
-            accumulator.add((patches * turn).flatten(0, 1), store.positions[members.ravel()])
+            rows = members.ravel()
+            accumulator.add((patches * turn).flatten(0, 1), store.positions[rows], rows)
             at += len(patches)
         obj, coverage = accumulator.result()
         return obj, coverage > 0

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.progress import ShouldStop
+from ptychostream.progress import Watch
 from ptychostream.stitching import ObjectRefinement
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ def refine_object(
     *,
     experiment: int,
     passes: int,
+    watch: Watch,
+    scratch_folder: Path | None = None,
 ) -> NDArray[np.complex64]:
     """Refine a stitched object against all patterns of its experiment.
 
@@ -56,15 +60,21 @@ def refine_object(
         Which experiment.
     passes : int
         Passes over its patterns.
+    watch : Watch
+        Told of the progress, and asked whether to stop.
+    scratch_folder : Path, optional
+        Where the object lies in a file; None is in memory.
 
     Returns
     -------
     (H, W) complex64
-        The refined object.
+        The refined object, as far as it went.
     """
     probe = model.scaled_probe(torch.tensor([experiment], device=model.log_scale.device))[0]
-    refinement = ObjectRefinement(obj, grid, probe.detach(), model.good_pixels[experiment])
-    _run(refinement, model, store, config, execution, experiment, passes, probe_after=None)
+    refinement = ObjectRefinement(
+        obj, grid, probe.detach(), model.good_pixels[experiment], scratch_folder=scratch_folder
+    )
+    _run(refinement, model, store, config, execution, experiment, passes, watch, probe_after=None)
     return refinement.result()
 
 
@@ -110,8 +120,8 @@ def refine_probes(
             execution,
             experiment,
             PROBE_PASSES,
+            Watch(should_stop=should_stop),
             probe_after=OBJECT_FIRST,
-            should_stop=should_stop,
         )
         found = refinement.probe
         overlap = torch.vdot(found.flatten(), guess.flatten()).abs()
@@ -132,21 +142,21 @@ def _run(
     execution: PyTorchExecutionConfig,
     experiment: int,
     passes: int,
+    watch: Watch,
     *,
     probe_after: int | None,
-    should_stop: ShouldStop | None = None,
 ) -> None:
     loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
     for number in range(passes):
+        if watch.is_stopped:
+            return
         loader.set_epoch(number)
         with_probe = probe_after is not None and number >= probe_after
-        for batch in loader:
+        for batch in watch.steps(loader, len):
             rows = batch["nn_indices"][:, 0].numpy()
             amplitude = model.network_input(batch.to(device))[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
-            if should_stop is not None and should_stop():
-                return
 
 
 def _one_by_one(

@@ -40,7 +40,7 @@ _NOT_YET: dict[str, dict[str, Any]] = {
     "TrainingConfig": {
         "positions_provided": True,
     },
-    "PyTorchExecutionConfig": {"middle_trim": 0, "pad_eval": False, "prefetch_factor": None},
+    "PyTorchExecutionConfig": {"prefetch_factor": None},
 }
 
 
@@ -153,8 +153,8 @@ def train(
             chosen = replace(table, nn_indices=table.nn_indices[rows])
             return serve(store, scales, chosen, "table", 0, 1)
 
-        first = store.experiment_id[table.nn_indices[:, 0]]
-        callbacks.append(ReconstructionLog(execution, store, serve_rows, first))
+        seeds = table.nn_indices[:, 0]
+        callbacks.append(ReconstructionLog(execution, store, serve_rows, seeds))
     history = fit(
         config,
         execution,

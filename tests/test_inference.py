@@ -1,11 +1,16 @@
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from conftest import dense_shift
 
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.evaluation import evaluate_object
+from ptychostream.geometry import ObjectGrid
 from ptychostream.training import initial_model
 
 
@@ -134,3 +139,271 @@ def test_what_cannot_be_reconstructed_is_refused(star, tiny_store):
         ps.reconstruct(bundle, star, refine_passes=-1)
     with pytest.raises(ConfigurationError, match="this machine has none"):
         ps.reconstruct(bundle, star, execution=ps.PyTorchExecutionConfig(accelerator="mps"))
+
+
+def test_progress_goes_up_to_the_total(star):
+    seen = []
+    ps.reconstruct(
+        _untrained(star, 1, 2),
+        star,
+        refine_passes=1,
+        on_progress=lambda *step: seen.append(step),
+        execution=ps.PyTorchExecutionConfig(inference_batch_size=50),
+    )
+    done, totals = zip(*seen, strict=True)
+    assert set(totals) == {1200}
+    assert list(done) == sorted(done)
+    assert done[0] == 50
+    assert done[-1] == 1200
+
+
+def _stopped_after(steps, store, *, stop=None, **options):
+    """Reconstruct until so many steps are done; returns the result and the steps then done."""
+    done = [0]
+
+    def watch(steps_done, _):
+        if stop is not None and steps_done >= steps > done[0]:
+            stop()
+        done[0] = steps_done
+
+    result = ps.reconstruct(
+        _untrained(store, 1, 2),
+        store,
+        execution=ps.PyTorchExecutionConfig(inference_batch_size=20),
+        on_progress=watch,
+        should_stop=None if stop else lambda: done[0] >= steps,
+        **options,
+    )
+    return result, done[0]
+
+
+@pytest.mark.parametrize("align_phases", [True, False])
+def test_a_stopped_reconstruction_holds_the_part_that_was_done(star, align_phases):
+    part, _ = _stopped_after(200, star, align_phases=align_phases)
+    whole = ps.reconstruct(_untrained(star, 1, 2), star, align_phases=align_phases, refine_passes=0)
+    assert part.is_partial
+    assert not whole.is_partial
+    assert part.num_patches == 200
+    well = part.coverage >= 3
+    assert 0.3 < well.sum() / (whole.coverage >= 3).sum() < 0.8
+    metrics = evaluate_object(part.object, star.object_guess, part.coverage, register=False).metrics
+    assert metrics["phase_correlation"] > 0.8
+
+
+def test_a_stop_before_the_first_patch_leaves_an_empty_object(star):
+    part, done = _stopped_after(0, star)
+    assert done == 0
+    assert part.is_partial
+    assert not part.object.any()
+    assert not part.coverage.any()
+
+
+def test_a_stop_while_refining_keeps_the_stitched_object(star):
+    part, done = _stopped_after(1000, star, refine_passes=5)
+    assert part.is_partial
+    assert 1000 <= done < 1020
+    assert part.num_patches == 400
+    assert (part.coverage >= 3).any()
+
+
+def test_an_interrupt_leaves_a_partial_result_and_python_as_it_was(star):
+    part, _ = _stopped_after(200, star, stop=lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert part.is_partial
+    assert part.num_patches == 200
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # One who asks twice does not want to wait.
+    with pytest.raises(KeyboardInterrupt):
+        ps.reconstruct(
+            _untrained(star, 1, 2),
+            star,
+            on_progress=lambda *_: os.kill(os.getpid(), signal.SIGINT),
+        )
+
+
+def test_the_object_lies_on_the_grid_that_was_asked_for(star):
+    bundle = _untrained(star, 1, 2)
+    whole = ps.reconstruct(bundle, star, refine_passes=1)
+    window = ps.reconstruct(
+        bundle, star, refine_passes=1, grid=ObjectGrid.around((60.0, 50.5), (60, 71))
+    )
+    assert window.object.shape == (60, 71)
+    assert window.origin == (25, 21)
+    assert window.num_clipped > 0
+    inside = window.coverage >= 3
+    cut = (slice(21, 81), slice(25, 96))
+    np.testing.assert_array_equal(window.coverage, whole.coverage[cut])
+    assert np.abs(window.object - whole.object[cut])[inside].mean() < 0.05
+    # A fraction of a pixel moves the pixels, not the object.
+    beside = ps.reconstruct(
+        bundle, star, refine_passes=0, grid=ObjectGrid.around((60.5, 50.0), (100, 120))
+    )
+    assert beside.origin == (1.0, 0.5)
+    plain = ps.reconstruct(bundle, star, refine_passes=0)
+    moved = dense_shift(plain.object, (-1.0, -0.5))
+    middle = (slice(35, 65), slice(45, 75))
+    assert np.abs(beside.object - moved)[middle].mean() < 0.05
+
+
+def _close(first, second, atol=2e-5):
+    assert first.num_patches == second.num_patches
+    np.testing.assert_array_equal(first.coverage, second.coverage)
+    np.testing.assert_allclose(first.object, second.object, atol=atol)
+
+
+@pytest.mark.parametrize("align_phases", [True, False])
+def test_two_processes_give_the_object_of_one(star, align_phases, tmp_path):
+    bundle = _untrained(star, 2, 2)
+    options = {"align_phases": align_phases, "refine_passes": 0, "scratch_folder": tmp_path}
+    one = ps.reconstruct(bundle, star, **options)
+    two = ps.reconstruct(
+        bundle,
+        star,
+        execution=ps.PyTorchExecutionConfig(devices=2, inference_batch_size=37),
+        **options,
+    )
+    _close(one, two, atol=1e-4)
+    assert two.seconds["predict"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_fails_says_why(star, monkeypatch):
+    broken = replace(star, path=star.path / "nowhere")
+    bundle = _untrained(star, 1, 2)
+    with pytest.raises(ConfigurationError, match="of 2 failed: .*nowhere"):
+        ps.reconstruct(bundle, broken, execution=ps.PyTorchExecutionConfig(devices=2))
+
+
+def test_mixed_precision_gives_nearly_the_same_object(star):
+    bundle = _untrained(star, 1, 2)
+    full = ps.reconstruct(bundle, star, refine_passes=0)
+    mixed = ps.reconstruct(
+        bundle, star, refine_passes=0, execution=ps.PyTorchExecutionConfig(precision="bf16-mixed")
+    )
+    assert np.abs(full.object - mixed.object).max() < 0.05
+
+
+def test_groups_are_those_that_were_asked_for(star):
+    bundle = _untrained(star, 2, 2)
+
+    def made(groups_per_position=1, **config):
+        return ps.reconstruct(
+            bundle,
+            star,
+            refine_passes=0,
+            groups_per_position=groups_per_position,
+            config=ps.InferenceConfig(**config),
+        )
+
+    twice = made(2, neighbor_count=6)
+    assert twice.num_patches == 3200
+    assert twice.num_duplicates == 2800
+    assert twice.coverage.max() < 400
+    few = made(n_groups=50, neighbor_count=6)
+    assert few.num_patches == 200
+    assert 0 < len(few.without_patch) < 350
+    subset = made(n_subsample=100, subsample_seed=1)
+    assert subset.num_patches == 400
+    assert len(subset.without_patch) == 300
+    more = made(n_groups=900, enable_oversampling=True, neighbor_pool_size=5)
+    assert more.num_patches == 3600
+    assert not len(more.without_patch)
+
+
+def test_an_object_larger_than_the_budget_is_kept_in_files_and_is_the_same(star, tmp_path, caplog):
+    bundle = _untrained(star, 1, 2)
+    files = {"canvas_budget": "100 KiB", "scratch_folder": tmp_path}
+    for passes in (0, 1):
+        inside = ps.reconstruct(bundle, star, refine_passes=passes)
+        outside = ps.reconstruct(bundle, star, refine_passes=passes, **files)
+        assert isinstance(outside.object, np.memmap)
+        _close(inside, outside)
+    assert "more than canvas_budget" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_placeholder_does_not_decide_the_grid(star, tmp_path, caplog):
+    scan = star.scan()
+    small = replace(scan, object_guess=np.ones((40, 40), np.complex64))
+    store = ps.build_group_store(small, tmp_path / "s.zarr")
+    result = ps.reconstruct(_untrained(store, 1, 2), store, refine_passes=0)
+    assert "taken for a placeholder" in caplog.text
+    assert result.num_clipped == 0
+    assert min(result.object.shape) > 60
+
+
+def test_padding_makes_room_for_every_patch(star, tmp_path):
+    scan = star.scan()
+    left = scan.positions.min(axis=0) - 2
+    near = replace(scan, positions=scan.positions - left)
+    store = ps.build_group_store(near, tmp_path / "s.zarr")
+    bundle = _untrained(store, 1, 2)
+    cut = ps.reconstruct(bundle, store, refine_passes=0)
+    padded = ps.reconstruct(
+        bundle, store, refine_passes=0, execution=ps.PyTorchExecutionConfig(pad_eval=True)
+    )
+    assert cut.num_clipped > 0
+    assert "reach beyond" in " ".join(cut.warnings())
+    assert padded.num_clipped == 0
+    left, top = (-int(o) for o in padded.origin)
+    assert min(left, top) > 0
+    height, width = cut.object.shape
+    np.testing.assert_allclose(
+        padded.object[top : top + height, left : left + width], cut.object, atol=1e-4
+    )
+
+
+def test_a_saturated_amplitude_is_reported(tmp_path):
+    scan = ps.simulate_scan(num_positions=64, N=64, step=4.0, probe="gaussian")
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=64))
+    bundle = ps.ModelBundle(
+        model=initial_model(config, store, seed=0).eval(),
+        config=config,
+        intensity_scale=1.0,
+        probe_guess=store.probe,
+    )
+    assert ps.reconstruct(bundle, store, refine_passes=0).saturation < 0.01
+    with torch.no_grad():
+        bundle.model.generator.amplitude.inner.bias += 50
+    result = ps.reconstruct(bundle, store, refine_passes=0)
+    assert result.saturation > 0.9
+    assert "the largest amplitude that the network can give" in " ".join(result.warnings())
+
+
+def test_patches_that_are_not_numbers_are_left_out_and_named(star):
+    bundle = _untrained(star, 1, 2)
+    spoiled = _untrained(star, 1, 2)
+    forward = spoiled.model.generator.forward
+
+    def broken(*arguments):
+        patches = forward(*arguments)
+        patches[0] = np.nan
+        return patches
+
+    spoiled.model.generator.forward = broken
+    execution = ps.PyTorchExecutionConfig(inference_batch_size=100)
+    result = ps.reconstruct(spoiled, star, execution=execution, refine_passes=0)
+    assert result.num_dropped == 4
+    assert "not finite" in " ".join(result.warnings())
+    assert len(result.without_patch) == 4
+    whole = ps.reconstruct(bundle, star, execution=execution, refine_passes=0)
+    well = result.coverage >= 5
+    assert np.abs(result.object - whole.object)[well].mean() < 0.02
+
+
+def test_the_halves_of_a_noisier_scan_agree_less(tmp_path):
+    def crossing(nphotons):
+        scan = ps.simulate_scan(
+            object="siemens_star",
+            probe="gaussian",
+            num_positions=400,
+            N=32,
+            step=1.5,
+            nphotons=nphotons,
+            seed=3,
+        )
+        store = ps.build_group_store(scan, tmp_path / f"{nphotons:g}.zarr")
+        frc = ps.reconstruct(_untrained(store, 1), store, refine_passes=0).frc
+        return frc.crossing(frc.half_bit)
+
+    assert crossing(3e2) < 0.8 * crossing(1e6)

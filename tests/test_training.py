@@ -137,7 +137,6 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
         ({"stage_1_epochs": 1, "torch_loss_mode": "mae"}, {}, "go over from"),
         ({"neighbor_pool_size": 9}, {}, "neighbor_pool_size=9 does nothing without"),
         ({"gradient_clip_algorithm": "agc"}, {}, "agc' acts only with gradient_clip_val"),
-        ({}, {"middle_trim": 4}, "middle_trim=4"),
         ({}, {"recon_log_every_n_epochs": 1}, "needs a logger"),
         ({}, {"recon_log_stitch": True}, "acts only with recon_log_every_n_epochs"),
         ({"subsample_seed": -1}, {}, "subsample_seed=-1"),

@@ -192,8 +192,8 @@ def _predict(
         centres.append(batch["coords_offsets"][:, 0, 0].numpy().astype(np.float64))
     objects, positions = np.concatenate(patches), np.concatenate(centres)
     light = bundle.model.scaled_probe(torch.zeros(1, dtype=torch.int64))[0].detach()
-    alignment = PhaseAlignment(light.abs().square().sum(dim=0))
-    alignment.add(torch.as_tensor(objects[..., 0]), positions)
+    alignment = PhaseAlignment(light.abs().square().sum(dim=0), positions)
+    alignment.add(torch.as_tensor(objects[..., 0]), np.arange(len(positions)))
     turns = np.exp(1j * alignment.solve()).astype(np.complex64)
     return objects * turns[:, None, None, None], positions[:, None, :, None]
 

@@ -2,7 +2,11 @@
 
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
@@ -110,6 +114,64 @@ def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
     return model, values
 
 
+def save_model(directory: Path) -> Path:
+    """Save the model that was trained last in this process.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the archive, made if need be.
+
+    Returns
+    -------
+    Path
+        The archive.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _import("ptycho.model_manager").save(str(directory))
+    return directory / "wts.h5.zip"
+
+
+def predict_patches(
+    config: InferenceConfig, data: Any, probe: NDArray[np.complex64]
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """Predict the object around each group of a scan with a saved model.
+
+    Parameters
+    ----------
+    config : InferenceConfig
+        `model_path` is the folder of the archive, `neighbor_count` the neighbours that a group
+        is drawn from; the model's own shape is the archive's.
+    data : RawDataTorch
+        The scan.
+    probe : (N, N) complex64
+        Illumination, one mode: the package knows no more.
+
+    Returns
+    -------
+    patches : (B, N, N) complex64
+        The object around each group's centre.
+    centres : (B, 2) float64
+        Where that is: (x, y), in the pixels of the scan's positions.
+    """
+    components = _components(config, None)
+    model, values = components.load_inference_bundle(config.model_path)
+    theirs = _data(data, config)
+    _import("ptycho.probe").set_probe_guess(None, probe)
+    grouped = theirs.generate_grouped_data(
+        values["N"],
+        K=config.neighbor_count,
+        nsamples=config.n_groups or len(theirs.diff3d),
+        gridsize=values["gridsize"],
+    )
+    loader = _import("ptycho.loader")
+    container = loader.load(lambda: grouped, probe, which=None, create_split=False)
+    scale = _import("ptycho.params").get("intensity_scale")
+    patches = np.asarray(model.predict([container.X * scale, container.local_offsets]))
+    centres = np.asarray(container.global_offsets, float).reshape(len(patches), 2)
+    return patches[..., 0].astype(np.complex64), centres
+
+
 def _components(config: TrainingConfig | InferenceConfig, execution_config: Any) -> Any:
     if execution_config is not None:
         raise ConfigurationError(
@@ -152,7 +214,7 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _data(data: Any, config: TrainingConfig) -> Any:
+def _data(data: Any, config: TrainingConfig | InferenceConfig) -> Any:
     """Hand our raw data over as theirs; anything else is theirs already."""
     # Asked by name: importing our class would import torch.
     if not hasattr(data, "as_arrays"):

@@ -45,7 +45,7 @@ _DEPRECATED: Mapping[str, Mapping[str, Sequence[str]]] = {
         "--n_images": ("--n_groups",),
         "--disable_mlflow": ("--logger", "none", "--quiet"),
     },
-    "reconstruct": {"--device": ("--accelerator",)},
+    "reconstruct": {"--device": ("--accelerator",), "--n_images": ("--n_groups",)},
 }
 
 

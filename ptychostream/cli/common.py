@@ -1,6 +1,7 @@
 """What all commands share: the parser, logging, and errors that are messages."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from ptychostream.errors import PtychoStreamError
+from ptychostream.errors import ConfigurationError, PtychoStreamError
 
 #: Our logger, above all modules.
 logger = logging.getLogger("ptychostream")
@@ -67,6 +68,29 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Parameters
+    ----------
+    folder : Path
+        May exist.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"'{folder}' can't be made as a folder for results ({error.strerror}); name another"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
+
+
 def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     """Write the log into a file too.
 
@@ -79,7 +103,7 @@ def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     append : bool
         Whether what the file holds is kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     handler = logging.FileHandler(folder / name, mode="a" if append else "w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
@@ -118,10 +142,16 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
     logger.propagate = False
     try:
         command(words)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(("interrupted", *interrupt.args)), file=sys.stderr)
         return 130
     except PtychoStreamError as error:
+        if "--debug" in words:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # A full disk, a file that may not be read: the system's own words say which.
         if "--debug" in words:
             raise
         print(f"error: {error}", file=sys.stderr)

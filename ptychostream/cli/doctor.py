@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata, util
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from ptychostream import __version__
 from ptychostream.cli.common import make_parser, parse
+from ptychostream.errors import BackendUnavailableError
 
 _REQUIRED = ("torch", "lightning", "tensordict", "zarr", "numcodecs", "h5py", "hdf5plugin", "scipy")
 
@@ -33,7 +35,14 @@ def run(words: Sequence[str]) -> None:
     parser = make_parser(
         "doctor", "Say what works on this machine, and what to install for what does not."
     )
-    parse(parser, words)
+    parser.add_argument(
+        "--install-plugin",
+        action="store_true",
+        help="let ptychodus find the library PtychoStream, where an installation can't",
+    )
+    options = parse(parser, words)
+    if options.install_plugin:
+        print(_ask_extension("--install"))
     for name, value in report():
         print(f"{name:14} {value}")
 
@@ -63,7 +72,17 @@ def report() -> list[tuple[str, str]]:
             found.append((module, f"not installed ({purpose}): {remedy}"))
         else:
             found.append((module, f"{_version(module)} ({purpose})"))
+    found.append(("PtychoStream", _ask_extension()))
     return found
+
+
+def _ask_extension(*words: str) -> str:
+    """Ask the extension for ptychodus, in its own process: this package never imports it."""
+    command = [sys.executable, "-m", "ptychodus_ext.install", *words]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode and words:
+        raise BackendUnavailableError(answer.stderr.strip().removeprefix("error: "))
+    return (answer.stdout or answer.stderr).strip()
 
 
 def _version(module: str) -> str:

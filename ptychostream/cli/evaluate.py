@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.cli.common import make_folder, make_parser, parse, say
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError, MissingFileError
 
@@ -25,7 +25,9 @@ def run(words: Sequence[str]) -> None:
         The command's arguments.
     """
     from ptychostream.evaluation import evaluate_object
+    from ptychostream.evaluation.align import reference_on_grid
     from ptychostream.evaluation.figures import draw_evaluation
+    from ptychostream.evaluation.report import RECORD, write_report
 
     parser = make_parser(
         "evaluate",
@@ -36,6 +38,9 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("object", type=Path, help="object.npz of a reconstruction")
     parser.add_argument(
         "--reference", type=Path, required=True, help="NPZ, product (HDF5) or store with the truth"
+    )
+    parser.add_argument(
+        "--experiment", type=int, help="which experiment of a reference that is a store"
     )
     parser.add_argument("-o", "--out", type=Path, help="folder for the results")
     parser.add_argument("--register", type=bool, default=True, help="remove a shift")
@@ -50,74 +55,112 @@ def run(words: Sequence[str]) -> None:
             f"'{options.object}' lacks {missing}; name the object.npz of a reconstruction"
         )
     obj, coverage = arrays.read("object"), arrays.read("coverage")
-    origin = arrays.read("origin").tolist() if "origin" in arrays else [0, 0]
-    if origin != [0, 0]:
-        # The reference begins at position (0, 0): leave out what lies before it.
-        obj, coverage = obj[-origin[1] :, -origin[0] :], coverage[-origin[1] :, -origin[0] :]
+    x, y = arrays.read("origin").tolist() if "origin" in arrays else (0, 0)
+    reference, origin = read_reference(options.reference, options.experiment)
+    reference, part = reference_on_grid(reference, origin, (x, y), obj.shape)
+    if reference.shape != obj.shape:
+        say(f"compared where both are: {reference.shape} of the object's {obj.shape} px")
     evaluation = evaluate_object(
-        obj,
-        read_reference(options.reference),
-        coverage,
+        obj[part],
+        reference,
+        coverage[part],
         register=options.register,
         min_coverage=options.min_coverage,
     )
     out: Path = options.out or options.object.parent
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(evaluation.metrics, indent=1)
+    make_folder(out)
+    text = json.dumps(evaluation.metrics, indent=1, allow_nan=False)
     (out / "evaluation.json").write_text(text)
     draw_evaluation(evaluation, out / "evaluation.png")
     for name, value in evaluation.metrics.items():
         if isinstance(value, float):
             say(f"{name:24} {value:.4f}")
     say(f"frame: {evaluation.metrics['frame']}; box {evaluation.metrics['region_box']}")
-    say(f"wrote {out / 'evaluation.json'} and evaluation.png")
+    written = "evaluation.png"
+    if (out / RECORD).exists():
+        written = f"evaluation.png and {write_report(out).name}"
+    say(f"wrote {out / 'evaluation.json'}, {written}")
 
 
-def read_reference(path: Path) -> NDArray[np.complex64]:
+def read_reference(
+    path: Path, experiment: int | None = None
+) -> tuple[NDArray[np.complex64], tuple[float, float]]:
     """Read an object from any file that may hold one.
 
     Parameters
     ----------
     path : Path
-        NPZ with `object` or `objectGuess`, HDF5 with `object`, or a store.
+        NPZ with `object` (and its `origin`) or `objectGuess`, HDF5 with `object`, or a store.
+    experiment : int, optional
+        Which experiment of a store.
 
     Returns
     -------
-    (H, W) complex64
+    object : (H, W) complex64
         The object.
+    origin : (float, float)
+        Scan position (x, y) of its first pixel.
 
     Raises
     ------
     MissingFileError
         If there is no such file.
     DataContractError
-        If it holds no object.
+        If it holds no object, or several and none was chosen.
     """
     if not path.exists():
         raise MissingFileError(f"no reference '{path}'")
     obj: Any = None
+    origin = (0.0, 0.0)
     if path.is_dir():
         from ptychostream.datasets.store import open_group_store
 
-        obj = open_group_store(path).object_guess
+        store = open_group_store(path)
+        if experiment is None and store.num_experiments > 1:
+            raise DataContractError(
+                f"'{path}' holds {store.num_experiments} experiments; choose one: --experiment 0"
+            )
+        if not 0 <= (experiment or 0) < store.num_experiments:
+            raise DataContractError(
+                f"'{path}' has no experiment {experiment}; it holds {store.num_experiments}"
+            )
+        obj = store.object_guess_of(experiment or 0)
     elif path.suffix in (".h5", ".hdf5"):
         import h5py
 
         try:
             with h5py.File(path, "r") as file:
-                obj = np.asarray(file["object"][:]) if "object" in file else None
+                if "object" in file:
+                    obj = np.asarray(file["object"][:])
+                    origin = _origin_of(file["object"])
         except OSError as error:
             raise DataContractError(f"'{path}' can't be read: {error}") from error
     else:
         arrays = _open_npz(path)
         key = next((key for key in _OBJECT_KEYS if key in arrays), None)
         obj = None if key is None else arrays.read(key)
+        if key == "object" and "origin" in arrays:
+            x, y = arrays.read("origin").tolist()
+            origin = (float(x), float(y))
     if obj is None:
         raise DataContractError(f"'{path}' holds no object to compare with")
     obj = np.squeeze(obj)
     if obj.ndim != 2:
         raise DataContractError(f"the object in '{path}' is {obj.shape}, expected (H, W)")
-    return np.asarray(obj, dtype=np.complex64)
+    return np.asarray(obj, dtype=np.complex64), origin
+
+
+def _origin_of(dataset: Any) -> tuple[float, float]:
+    """Position (x, y) of the first pixel of a product's object, in its pixels."""
+    height, width = dataset.shape[-2:]
+    origin = []
+    for axis, edge, size in (("x", "width", width), ("y", "height", height)):
+        centre = dataset.attrs.get(f"center_{axis}_m")
+        pixel = dataset.attrs.get(f"pixel_{edge}_m")
+        if centre is None or not pixel:
+            return 0.0, 0.0
+        origin.append(round(float(centre / pixel) - (size - 1) / 2, 6))
+    return origin[0], origin[1]
 
 
 def _open_npz(path: Path) -> NpzMembers:

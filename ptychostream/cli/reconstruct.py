@@ -2,10 +2,32 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, make_parser, parse, say
-from ptychostream.config import PyTorchExecutionConfig
+from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
+
+#: Execution options that only training has a use for. A file of options may serve both
+#: commands, but who names one here expects it to do something.
+TRAINING_OPTIONS = {
+    "accum_steps",
+    "checkpoint_mode",
+    "checkpoint_monitor_metric",
+    "checkpoint_save_top_k",
+    "early_stop_patience",
+    "enable_checkpointing",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "learning_rate",
+    "logger_backend",
+    "recon_log_every_n_epochs",
+    "recon_log_fixed_indices",
+    "recon_log_max_stitch_samples",
+    "recon_log_num_patches",
+    "recon_log_stitch",
+    "scheduler",
+}
 
 
 def run(words: Sequence[str]) -> None:
@@ -18,11 +40,9 @@ def run(words: Sequence[str]) -> None:
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.evaluation.figures import draw_losses, draw_object
     from ptychostream.inference import choose_experiment, reconstruct
     from ptychostream.persistence import load_bundle
-    from ptychostream.persistence.product import object_pixel_size_m
-    from ptychostream.persistence.result import save_result
+    from ptychostream.persistence.result_files import write_result_files
 
     parser = make_parser(
         "reconstruct",
@@ -39,33 +59,87 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--align_phases", type=bool, default=True, help="find the patches' phases by overlap"
     )
+    parser.add_argument(
+        "--groups_per_position", type=int, default=1, help="groups around each, to average over"
+    )
+    parser.add_argument(
+        "--placement",
+        type=Literal["fourier", "bilinear"],
+        default="fourier",
+        help="how patches are placed between pixels; bilinear is quicker and blurs a little",
+    )
+    parser.add_argument(
+        "--weight",
+        type=Literal["probe", "uniform"],
+        default="probe",
+        help="trust in the pixels of a patch: by the light on them, or all alike",
+    )
+    parser.add_argument(
+        "--canvas_budget", type=str, default="4 GiB", help="memory for the object and its sums"
+    )
+    parser.add_argument(
+        "--scratch_folder", type=Path, help="for files that go away again; None is the result's"
+    )
+    parser.add_argument("--n_groups", type=int, help="positions to use; None is all")
+    parser.add_argument("--n_subsample", type=int, help="patterns drawn before grouping")
+    parser.add_argument("--subsample_seed", type=int, help="seed of the draws; None is training's")
+    parser.add_argument("--neighbor_count", type=int, help="neighbours; None is as trained")
+    parser.add_argument(
+        "--enable_oversampling", type=bool, default=False, help="more groups than positions"
+    )
+    parser.add_argument("--neighbor_pool_size", type=int, help="neighbours that it combines")
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
-    options = parse(parser, expand_aliases("reconstruct", words))
+    words = expand_aliases("reconstruct", words)
+    for word in words:
+        name = word.partition("=")[0].removeprefix("--execution.")
+        if name != word and name in TRAINING_OPTIONS:
+            parser.error(f"--execution.{name} belongs to `ptychostream train`")
+    options = parse(parser, words)
     execution = parser.instantiate(options).execution
     bundle, store = load_bundle(options.model_path), open_group_store(options.store)
     choose_experiment(bundle, store, options.experiment)
     out: Path = options.out
     log_to(out, "reconstruct.log")
+    trained = bundle.config
+    config = InferenceConfig(
+        n_groups=options.n_groups,
+        n_subsample=options.n_subsample,
+        subsample_seed=(
+            trained.subsample_seed if options.subsample_seed is None else options.subsample_seed
+        ),
+        neighbor_count=options.neighbor_count or trained.neighbor_count,
+        enable_oversampling=options.enable_oversampling,
+        neighbor_pool_size=options.neighbor_pool_size,
+    )
     result = reconstruct(
         bundle,
         store,
+        config=config,
         execution=execution,
         experiment=options.experiment,
         align_phases=options.align_phases,
         refine_passes=options.refine_passes,
+        groups_per_position=options.groups_per_position,
+        placement=options.placement,
+        weight=options.weight,
+        canvas_budget=options.canvas_budget,
+        scratch_folder=options.scratch_folder or out,
     )
     logger.info("%s", ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()))
-    written = save_result(result, out)
-    pixel, is_assumed = object_pixel_size_m(result.metadata, store.N)
-    written += draw_object(
-        result.object, result.coverage, out, pixel_size_m=None if is_assumed else pixel
-    )
-    if bundle.history.get("train_loss"):
-        written.append(draw_losses(bundle.history, out / "losses.png"))
     write_yaml(bundle.config, out / "config.yaml")
-    speed = result.num_patches / max(sum(result.seconds.values()), 1e-9)
+    asked = "\n".join(f"{name}: {value}" for name, value in vars(options).items())
+    written = write_result_files(
+        result,
+        bundle,
+        out,
+        title=options.store.name,
+        options={"Options of this reconstruction": asked},
+    )
+    total = result.seconds["total"]
     say(
-        f"{result.num_patches} patches in {sum(result.seconds.values()):.1f} s "
-        f"({speed:.0f} a second), {result.num_clipped} reach beyond the grid\n"
+        f"{result.num_patches} patches in {total:.1f} s "
+        f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
         f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}"
     )
+    if result.is_partial:
+        raise KeyboardInterrupt(f"the result in {out} is partial")

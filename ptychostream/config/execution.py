@@ -73,7 +73,7 @@ class PyTorchExecutionConfig:
     middle_trim : int
         Edge of the central window of a patch that is stitched, in pixels; 0 is the whole patch.
     pad_eval : bool
-        Whether the canvas is padded at evaluation.
+        Whether the object is made larger at inference where patches reach beyond its grid.
     memory_budget : str
         Memory that the loader's windows may take.
     """

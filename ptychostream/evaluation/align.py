@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.errors import DataContractError
+
 #: Parts of a pixel to which shifts are found.
 _SUBPIXEL = 100
 _ROUNDS = 3
@@ -87,6 +89,54 @@ def align_object(
         ramp=ramp,
         scale=scale,
     )
+
+
+def reference_on_grid(
+    reference: NDArray[np.complex64],
+    origin: tuple[float, float],
+    wanted_origin: tuple[float, float],
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.complex64], tuple[slice, slice]]:
+    """Bring a reference onto the grid of an object, by where their first pixels lie.
+
+    Parameters
+    ----------
+    reference : (H', W') complex64
+        The reference.
+    origin : (float, float)
+        Scan position (x, y) of its first pixel.
+    wanted_origin : (float, float)
+        Scan position (x, y) of the object's first pixel.
+    shape : (int, int)
+        Rows and columns of the object.
+
+    Returns
+    -------
+    reference : (h, w) complex64
+        The part of it that lies under the object.
+    part : (slice, slice)
+        Rows and columns of the object that it lies under.
+
+    Raises
+    ------
+    DataContractError
+        If the two do not overlap.
+    """
+    steps = np.array(wanted_origin[::-1], float) - np.array(origin[::-1], float)
+    whole = np.rint(steps).astype(int)
+    rest = steps - whole
+    if np.abs(rest).max() > 1e-3:
+        reference = _shift(reference.astype(np.complex128), -rest).astype(np.complex64)
+    first = np.maximum(-whole, 0)
+    last = np.minimum(np.array(shape), np.array(reference.shape) - whole)
+    if (last <= first).any():
+        raise DataContractError(
+            f"the object of {shape} px at {wanted_origin} and the reference of {reference.shape} "
+            f"px at {origin} do not overlap: are they of the same scan?"
+        )
+    part = (slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1])))
+    begin, end = first + whole, last + whole
+    return reference[begin[0] : end[0], begin[1] : end[1]], part
 
 
 def bounding_box(region: NDArray[np.bool_]) -> tuple[slice, slice]:

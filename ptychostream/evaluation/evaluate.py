@@ -12,6 +12,9 @@ from ptychostream.evaluation.frc import FourierRingCorrelation, fourier_ring_cor
 #: Patches that must cover a pixel for it to be compared.
 MIN_COVERAGE = 3
 
+#: Edge of the smallest square that is correlated, in pixels.
+_SMALLEST_SQUARE = 16
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
@@ -31,7 +34,7 @@ class Evaluation:
         Within the largest square in the middle of the region.
     """
 
-    metrics: dict[str, float | int | list[float] | list[int] | str]
+    metrics: dict[str, float | int | list[float] | list[int] | str | None]
     alignment: Alignment
     reference: NDArray[np.complex64]
     region: NDArray[np.bool_]
@@ -94,7 +97,7 @@ def evaluate_object(
         "amplitude": (np.abs(aligned), np.abs(truth)),
         "phase": (np.angle(aligned * turn), np.angle(truth * turn)),
     }
-    metrics: dict[str, float | int | list[float] | list[int] | str] = {}
+    metrics: dict[str, float | int | list[float] | list[int] | str | None] = {}
     for name, (image, wanted) in images.items():
         metrics |= _compare(name, image, wanted, region)
     error = np.abs(aligned[region] - truth[region])
@@ -117,12 +120,48 @@ def evaluate_object(
     )
 
 
+def split_frc(
+    first: NDArray[np.complex64],
+    second: NDArray[np.complex64],
+    known: NDArray[np.bool_],
+    coverage: NDArray[np.float32],
+    *,
+    min_coverage: float = MIN_COVERAGE,
+) -> FourierRingCorrelation | None:
+    """Correlate two halves of a reconstruction: up to which detail they agree, without a truth.
+
+    Parameters
+    ----------
+    first, second : (H, W) complex64
+        Objects, each from every other pattern.
+    known : (H, W) bool
+        Where both are known.
+    coverage : (H, W) float32
+        Patches that cover each pixel in all.
+    min_coverage : float
+        Patches that must cover a pixel for it to count.
+
+    Returns
+    -------
+    FourierRingCorrelation or None
+        Within the largest square in the middle; None where that is too small to say anything.
+    """
+    region = known & (coverage >= min_coverage)
+    if not region.any():
+        return None
+    square = largest_square(region)
+    if square[0].stop - square[0].start < _SMALLEST_SQUARE:
+        return None
+    halves = (half[square].astype(np.complex128) for half in (first, second))
+    return fourier_ring_correlation(*halves)
+
+
 def _compare(
     name: str,
     image: NDArray[np.float64],
     wanted: NDArray[np.float64],
     region: NDArray[np.bool_],
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     from skimage.metrics import structural_similarity
 
     inside, target = image[region], wanted[region]
@@ -130,7 +169,7 @@ def _compare(
     rmse = float(np.sqrt(((inside - target) ** 2).mean()))
     spreads = inside.std(), target.std()
     correlation = float(np.corrcoef(inside, target)[0, 1]) if min(spreads) > 0 else 0.0
-    metrics = {
+    metrics: dict[str, float | None] = {
         f"{name}_rmse": rmse,
         f"{name}_correlation": correlation,
         f"{name}_spread_ratio": float(spreads[0] / spreads[1]) if spreads[1] > 0 else 0.0,
@@ -139,7 +178,8 @@ def _compare(
         box = bounding_box(region)
         _, similarity = structural_similarity(wanted[box], image[box], data_range=span, full=True)
         metrics[f"{name}_ssim"] = float(similarity[region[box]].mean())
-        metrics[f"{name}_psnr"] = float(20 * np.log10(span / rmse)) if rmse else float("inf")
+        # Equal images have no finite one, and JSON no infinity.
+        metrics[f"{name}_psnr"] = float(20 * np.log10(span / rmse)) if rmse else None
     return metrics
 
 

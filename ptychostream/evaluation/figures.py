@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.evaluation.evaluate import Evaluation
+from ptychostream.evaluation.frc import FourierRingCorrelation
 
 
 def draw_object(
@@ -192,3 +193,84 @@ def _scale_bar(axis: Any, width: int, pixel_size_m: float | None) -> None:
 def _save(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=110)
     return path
+
+
+def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | None = None) -> Path:
+    """Draw a Fourier ring correlation and where it falls below its thresholds.
+
+    Parameters
+    ----------
+    frc : FourierRingCorrelation
+        The curve.
+    path : Path
+        The PNG.
+    pixel_size_m : float, optional
+        Edge of an object pixel, for a resolution in nanometres.
+
+    Returns
+    -------
+    Path
+        The PNG.
+    """
+    figure, axes = _new_figure(1, 1, (6.4, 5.2))
+    axis = axes[0]
+    axis.plot(frc.frequency, frc.correlation, label="correlation of the halves")
+    axis.plot(frc.frequency, frc.half_bit, "--", label="half bit")
+    axis.axhline(1 / 7, color="gray", linestyle=":", label="1/7")
+    crossing = frc.crossing(frc.half_bit)
+    axis.axvline(crossing, color="tab:red", linewidth=1)
+    axis.text(crossing - 0.005, 0.03, resolution(frc, pixel_size_m), ha="right", color="tab:red")
+    axis.set_xlabel("spatial frequency (cycles/px)")
+    axis.set_xlim(0, 0.51)
+    axis.set_ylim(-0.1, 1.05)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="upper right")
+    return _save(figure, path)
+
+
+def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -> str:
+    """Say the resolution at which a correlation falls below half a bit.
+
+    Parameters
+    ----------
+    frc : FourierRingCorrelation
+        The curve.
+    pixel_size_m : float, optional
+        Edge of an object pixel, for a resolution in nanometres.
+
+    Returns
+    -------
+    str
+        The half period, in pixels or nanometres; "≤" where the pixels are the limit.
+    """
+    frequency = frc.crossing(frc.half_bit)
+    is_limit = "≤ " if frequency >= 0.5 else ""
+    pixels = 0.5 / frequency
+    if pixel_size_m is None:
+        return f"{is_limit}{pixels:.1f} px"
+    return f"{is_limit}{pixels * pixel_size_m * 1e9:.3g} nm ({pixels:.1f} px)"
+
+
+def draw_timing(seconds: Mapping[str, float], path: Path) -> Path:
+    """Draw where the time went.
+
+    Parameters
+    ----------
+    seconds : mapping
+        Time of each part.
+    path : Path
+        The PNG.
+
+    Returns
+    -------
+    Path
+        The PNG.
+    """
+    figure, axes = _new_figure(1, 1, (6.4, 5.2))
+    names = list(seconds)[::-1]
+    bars = axes[0].barh(names, [seconds[name] for name in names], color="tab:blue")
+    axes[0].bar_label(bars, [f" {seconds[name]:.1f} s" for name in names])
+    axes[0].margins(x=0.2)
+    axes[0].set_xlabel("seconds")
+    axes[0].spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)

@@ -55,6 +55,7 @@ def write_product(
     probe: NDArray[np.complex64],
     positions: NDArray[np.float64],
     metadata: ScanMetadata,
+    origin: tuple[float, float] = (0, 0),
     losses: Sequence[float] = (),
     name: str = "ptychostream",
     comments: str = "",
@@ -73,9 +74,11 @@ def write_product(
     probe : (P, N, N) complex64
         Illumination.
     positions : (M, 2) float64
-        Positions (x, y) in pixels of the object array.
+        Scan positions (x, y), in pixels.
     metadata : ScanMetadata
         What is known; the rest is assumed, and `comments` says so.
+    origin : (float, float)
+        Scan position (x, y) of the object's first pixel.
     losses : sequence of float
         Loss of each epoch.
     name : str
@@ -111,8 +114,8 @@ def write_product(
             for dataset in (beam, target):
                 dataset.attrs["pixel_width_m"] = pixel
                 dataset.attrs["pixel_height_m"] = pixel
-            target.attrs["center_x_m"] = (width - 1) / 2 * pixel
-            target.attrs["center_y_m"] = (height - 1) / 2 * pixel
+            target.attrs["center_x_m"] = (origin[0] + (width - 1) / 2) * pixel
+            target.attrs["center_y_m"] = (origin[1] + (height - 1) / 2) * pixel
             file["object_layer_spacing_m"] = np.empty(0)
             file["loss_values"] = np.asarray(losses, dtype=float)
             file["loss_epochs"] = np.arange(1, len(losses) + 1)

@@ -6,6 +6,7 @@ as the least-squares solution of all phase differences between neighbours.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, identity
 from scipy.sparse.linalg import spsolve
@@ -13,11 +14,16 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ptychostream.geometry import patch_corners
+from ptychostream.stitching.weights import lit_window
 
 #: Edge of the cells in which patches are compared, in pixels.
 _CELL = 4
 #: Neighbours that each patch is compared with.
 _NEIGHBOURS = 8
+#: Most patches at one place for which each still finds neighbours elsewhere.
+_MOST_ALIKE = 8
+#: Pairs that are compared at once.
+_PAIRS_AT_ONCE = 4096
 #: Rounds of wrapping phase differences into (-π, π] around the solution so far.
 _ROUNDS = 3
 #: Pull of every patch towards its own phase, relative to the pull of its neighbours.
@@ -25,50 +31,88 @@ _ANCHOR = 1e-4
 
 
 class PhaseAlignment:
-    """Collect thumbnails of patches as they come, then solve for their phases.
+    """Compare patches with their neighbours as they come, then solve for their phases.
 
-    A thumbnail is the weighted patch summed over cells of the object's grid: a twelfth of
-    its size, so that patches themselves need not be kept.
+    Patches are compared by thumbnails: weighted sums over cells of the object's grid, a twelfth
+    of their size. A thumbnail is kept until all neighbours have come: where patches come in an
+    order that follows the scan area, few are in memory at a time.
 
     Parameters
     ----------
     weight : (N, N) float32
         Trust in each patch pixel.
+    positions : (M, 2) float64
+        Centres (x, y) of all patches that will come, in pixels.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        self._weight = weight / weight.max()
-        edge = weight.shape[-1]
+    def __init__(self, weight: Tensor, positions: NDArray[np.float64]) -> None:
+        self._window = lit_window(weight)
+        self._weight = (weight / weight.max())[self._window, self._window]
+        self._edge = len(self._weight)
         # One cell more: patches begin anywhere within a cell.
-        self._cells = edge // _CELL + 2
-        self._thumbnails: list[NDArray[np.complex64]] = []
-        self._corners: list[NDArray[np.int64]] = []
-        self._positions: list[NDArray[np.float64]] = []
+        self._cells = self._edge // _CELL + 2
+        middle = weight.shape[-1] // 2 - self._window.start
+        corners, _ = patch_corners(np.round(positions), 2 * middle)
+        self._corners, self._inside = np.divmod(corners, _CELL)
+        self._sums = _summing_matrices(self._edge, self._cells).to(weight.device)
+        self._first, self._second = _neighbours(positions)
+        self._overlap = np.zeros(len(self._first), np.complex128)
+        number = len(positions)
+        # Pairs of each patch, one patch after the other.
+        ends = np.concatenate([self._first, self._second])
+        self._pairs = np.argsort(ends, kind="stable") % max(len(self._first), 1)
+        self._bounds = np.concatenate([[0], np.bincount(ends, minlength=number).cumsum()])
+        self._unmet = np.diff(self._bounds)
+        self._slot = np.full(number, -1, np.int64)
+        self._is_here = np.zeros(number, bool)
+        self._is_met = np.zeros(len(self._first), bool)
+        self._thumbnails = np.empty((0, self._cells, self._cells), np.complex64)
+        self._free: list[int] = []
+        self._ready: list[NDArray[np.int64]] = []
+        self._num_ready = 0
 
-    def add(self, patches: Tensor, positions: NDArray[np.float64]) -> None:
+    @property
+    def num_patches(self) -> int:
+        """Patches that will come, M."""
+        return len(self._slot)
+
+    @property
+    def num_kept(self) -> int:
+        """Thumbnails for which there is room in memory."""
+        return len(self._thumbnails)
+
+    def add(self, patches: Tensor, rows: NDArray[np.int64]) -> None:
         """Add patches.
 
         Parameters
         ----------
         patches : (B, N, N) complex64
             Object patches.
-        positions : (B, 2) float64
-            Their centres (x, y), in pixels.
+        rows : (B,) int64
+            Which of the positions each lies at; none comes twice.
         """
-        edge = patches.shape[-1]
-        corners, _ = patch_corners(np.round(positions), edge)
-        cell, inside = np.divmod(corners, _CELL)
-        size = self._cells * _CELL
-        canvas = patches.new_zeros(len(patches), size, size)
-        weighted = patches * self._weight
-        # Patches with the same place inside their cells are put down together.
-        for row, column in np.unique(inside, axis=0):
-            here = np.flatnonzero((inside == (row, column)).all(axis=1))
-            canvas[here, row : row + edge, column : column + edge] = weighted[here]
-        sums = canvas.reshape(-1, self._cells, _CELL, self._cells, _CELL).sum(dim=(2, 4))
-        self._thumbnails.append(sums.cpu().numpy())
-        self._corners.append(cell)
-        self._positions.append(np.asarray(positions))
+        lit = patches[:, self._window, self._window] * self._weight
+        parts = torch.view_as_real(lit).flatten(2)
+        inside = torch.as_tensor(self._inside[rows], device=lit.device)
+        cells = self._cells
+        by_rows = torch.bmm(self._sums[inside[:, 0]], parts)
+        by_rows = by_rows.reshape(-1, cells, self._edge, 2).movedim(3, 1).flatten(1, 2)
+        sums = torch.bmm(by_rows, self._sums[inside[:, 1]].mT).reshape(-1, 2, cells, cells)
+        # A patch that is not finite has no phase, and must not spoil those of others.
+        sums = sums.nan_to_num(0, 0, 0)
+        slots = self._take_slots(len(rows))
+        self._thumbnails[slots] = torch.complex(sums[:, 0], sums[:, 1]).cpu().numpy()
+        self._slot[rows] = slots
+        self._is_here[rows] = True
+        spans = [self._pairs[self._bounds[row] : self._bounds[row + 1]] for row in rows]
+        pairs = np.unique(np.concatenate(spans)) if spans else np.empty(0, np.int64)
+        both = self._is_here[self._first[pairs]] & self._is_here[self._second[pairs]]
+        pairs = pairs[both & ~self._is_met[pairs]]
+        self._is_met[pairs] = True
+        self._ready.append(pairs)
+        self._num_ready += len(pairs)
+        if self._num_ready >= _PAIRS_AT_ONCE:
+            self._compare()
 
     def solve(self) -> NDArray[np.float64]:
         """Solve for the phases of all patches.
@@ -76,49 +120,85 @@ class PhaseAlignment:
         Returns
         -------
         (M,) float64
-            Phase to turn each patch by, in radians, in the order in which they were added;
-            their mean is zero.
+            Phase to turn each patch by, in radians; the mean of those that came is zero, and
+            so are the others.
         """
-        thumbnails = np.concatenate(self._thumbnails)
-        number = len(thumbnails)
-        if number == 1:
-            return np.zeros(1)
-        positions, corners = np.concatenate(self._positions), np.concatenate(self._corners)
-        count = min(_NEIGHBOURS + 1, number)
-        _, near = cKDTree(positions).query(positions, k=np.arange(1, count + 1))
-        first = np.repeat(np.arange(number), count)
-        second = near.ravel()
-        # Each pair once, whichever found the other.
-        pairs = np.unique(np.sort(np.stack([first, second], axis=1), axis=1), axis=0)
-        first, second = pairs[pairs[:, 0] != pairs[:, 1]].T
-        overlap = self._overlaps(thumbnails, corners, first, second)
-        return _least_squares(number, first, second, overlap)
+        self._compare()
+        here = np.flatnonzero(self._is_here)
+        phases = np.zeros(len(self._is_here))
+        if not len(here):
+            return phases
+        place = np.full(len(phases), -1)
+        place[here] = np.arange(len(here))
+        met = np.flatnonzero(self._is_met)
+        phases[here] = _least_squares(
+            len(here), place[self._first[met]], place[self._second[met]], self._overlap[met]
+        )
+        return phases
 
-    def _overlaps(
-        self,
-        thumbnails: NDArray[np.complex64],
-        corners: NDArray[np.int64],
-        first: NDArray[np.int64],
-        second: NDArray[np.int64],
-    ) -> NDArray[np.complex128]:
-        """Sum first · second* over the cells that both patches of each pair share."""
+    def _take_slots(self, number: int) -> list[int]:
+        if len(self._free) < number:
+            old = len(self._thumbnails)
+            more = max(number, old // 2)
+            room = np.empty((more, self._cells, self._cells), np.complex64)
+            self._thumbnails = np.concatenate([self._thumbnails, room])
+            self._free += range(old, old + more)
+        taken = self._free[-number:] if number else []
+        del self._free[len(self._free) - number :]
+        return taken
+
+    def _compare(self) -> None:
+        """Sum first · second* over the cells that both patches of each ready pair share."""
+        if not self._num_ready:
+            return
+        pairs = np.concatenate(self._ready)
+        self._ready, self._num_ready = [], 0
+        first, second = self._first[pairs], self._second[pairs]
+        steps = self._corners[second] - self._corners[first]
+        order = np.lexsort(steps.T)
+        bounds = np.flatnonzero((np.diff(steps[order], axis=0) != 0).any(axis=1)) + 1
         cells = self._cells
-        overlap = np.zeros(len(first), np.complex128)
-        steps = corners[second] - corners[first]
-        for down, right in np.unique(steps, axis=0):
+        for here in np.split(order, bounds):
+            down, right = (int(step) for step in steps[here[0]])
             if max(abs(down), abs(right)) >= cells:
                 continue
-            here = np.flatnonzero((steps == (down, right)).all(axis=1))
             top, left = max(down, 0), max(right, 0)
             height, width = cells - abs(down), cells - abs(right)
-            a = thumbnails[first[here], top : top + height, left : left + width]
-            b = thumbnails[
-                second[here],
+            a = self._thumbnails[self._slot[first[here]], top : top + height, left : left + width]
+            b = self._thumbnails[
+                self._slot[second[here]],
                 top - down : top - down + height,
                 left - right : left - right + width,
             ]
-            overlap[here] = np.einsum("nij,nij->n", a, b.conj())
-        return overlap
+            self._overlap[pairs[here]] = np.einsum("nij,nij->n", a, b.conj())
+        for ends in (first, second):
+            np.subtract.at(self._unmet, ends, 1)
+        done = np.unique(np.concatenate([first, second]))
+        done = done[(self._unmet[done] == 0) & (self._slot[done] >= 0)]
+        self._free += self._slot[done].tolist()
+        self._slot[done] = -1
+
+
+def _neighbours(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pair each patch with its nearest neighbours; each pair once, whichever found the other."""
+    number = len(positions)
+    if number < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    # Patches at one and the same place must still find some elsewhere.
+    alike = number // len(np.unique(positions, axis=0))
+    count = min(_NEIGHBOURS * min(alike, _MOST_ALIKE) + 1, number)
+    _, near = cKDTree(positions).query(positions, k=np.arange(1, count + 1))
+    first, second = np.repeat(np.arange(number), count), near.ravel()
+    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
+    pairs = np.unique(pairs[first != second], axis=0)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def _summing_matrices(edge: int, cells: int) -> Tensor:
+    """Matrices (cell, cells, edge) that sum over cells, for each place in the first cell."""
+    pixel = torch.arange(edge)
+    cell = (pixel + torch.arange(_CELL)[:, None]) // _CELL
+    return (cell[:, None] == torch.arange(cells)[:, None]).float()
 
 
 def _least_squares(

@@ -5,7 +5,9 @@ import torch
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
-from ptychostream.patches import place_patches
+from ptychostream.geometry import ObjectGrid
+from ptychostream.stitching.accumulator import PatchAccumulator
+from ptychostream.stitching.weights import patch_weight
 
 #: Windows placed at once.
 _BLOCK = 256
@@ -44,14 +46,11 @@ def reassemble_position(
     margin = int(np.ceil(np.abs(offsets).max()))
     margin += margin % 2
     size = M + 2 * margin
-    low = edge // 2 - M // 2
-    windows = np.asarray(patches)[:, low : low + M, low : low + M, 0]
-    positions = torch.as_tensor(offsets + np.float32(size // 2))
-    total = torch.zeros(size, size, dtype=torch.complex64)
-    weight = torch.zeros(size, size)
-    for start in range(0, len(windows), _BLOCK):
-        block = torch.as_tensor(np.ascontiguousarray(windows[start : start + _BLOCK]))
-        here = positions[start : start + _BLOCK]
-        total += place_patches(block.to(torch.complex64), here, (size, size))
-        weight += place_patches(torch.ones(block.shape), here, (size, size))
-    return np.asarray((total / (weight + 1e-9))[..., None].numpy())
+    positions = offsets.astype(np.float64) + size // 2
+    weight = patch_weight("uniform", torch.ones(edge, edge), window=M, fades=False)
+    accumulator = PatchAccumulator(ObjectGrid(size, size), weight, placement="bilinear")
+    for start in range(0, len(patches), _BLOCK):
+        block = torch.as_tensor(np.ascontiguousarray(patches[start : start + _BLOCK, ..., 0]))
+        accumulator.add(block.to(torch.complex64), positions[start : start + _BLOCK])
+    total, cover = accumulator.sums()
+    return np.asarray((total / (cover + np.float32(1e-9)))[..., None])

@@ -1,13 +1,15 @@
 """Refine a stitched object, and the probe if asked, against all patterns, a batch at a time."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from ptychostream.geometry import ObjectGrid
 from ptychostream.physics import exit_wave, fourier_shift, intensity
+from ptychostream.stitching.canvas import allocate
 
 #: Length of a step, and how much weakly lit pixels are held back.
 _STEP, _REGULARISATION = 0.7, 0.1
@@ -32,6 +34,8 @@ class ObjectRefinement:
         Illumination, in the unit of the amplitudes.
     good_pixels : (N, N) bool
         True where the detector can be trusted.
+    scratch_folder : Path, optional
+        Where the object lies in a file, if it is larger than the memory; None is in memory.
 
     Attributes
     ----------
@@ -44,17 +48,27 @@ class ObjectRefinement:
     """
 
     def __init__(
-        self, obj: NDArray[np.complex64], grid: ObjectGrid, probe: Tensor, good_pixels: Tensor
+        self,
+        obj: NDArray[np.complex64],
+        grid: ObjectGrid,
+        probe: Tensor,
+        good_pixels: Tensor,
+        *,
+        scratch_folder: Path | None = None,
     ) -> None:
-        self._margin, self._origin = probe.shape[-1], grid.origin
-        known = obj != 0
-        start = np.where(known, obj, obj[known].mean() if known.any() else 1)
-        canvas = torch.as_tensor(start, dtype=torch.complex64, device=probe.device)
-        parts = torch.view_as_real(canvas).movedim(-1, 0)[None]
-        padded = functional.pad(parts, (self._margin,) * 4, mode="replicate")[0].movedim(0, -1)
-        self._shape = (padded.shape[0], padded.shape[1])
-        self._canvas = torch.view_as_complex(padded.contiguous()).flatten()
-        self._known = torch.as_tensor(known)
+        margin, (height, width) = probe.shape[-1], obj.shape
+        self._margin, self._origin = margin, grid.origin
+        self._known, self._folder = obj != 0, scratch_folder
+        canvas = allocate((height + 2 * margin, width + 2 * margin), np.complex64, scratch_folder)
+        mean = obj[self._known].mean() if self._known.any() else 1
+        rows, columns = slice(margin, margin + height), slice(margin, margin + width)
+        canvas[rows, columns] = np.where(self._known, obj, mean)
+        # What lies beyond the object is like its edge.
+        canvas[:margin, columns] = canvas[margin, columns]
+        canvas[-margin:, columns] = canvas[margin + height - 1, columns]
+        canvas[:, :margin] = canvas[:, margin, None]
+        canvas[:, -margin:] = canvas[:, margin + width - 1, None]
+        self._canvas = torch.from_numpy(canvas).to(probe.device)
         self.probe = probe
         self._good = torch.fft.ifftshift(good_pixels, dim=(-2, -1))
 
@@ -75,15 +89,21 @@ class ObjectRefinement:
         """
         edge = amplitude.shape[-1]
         exact = positions - edge // 2 + self._margin - np.array(self._origin)
-        corners = np.clip(np.rint(exact), 0, np.array(self._shape[::-1]) - edge).astype(np.int64)
+        limits = np.array(self._canvas.shape[::-1]) - edge
+        corners = np.clip(np.rint(exact), 0, limits).astype(np.int64)
         fractions = torch.as_tensor(exact - corners, dtype=torch.float32, device=amplitude.device)
+        # Only the part of the object under this batch is touched: scans may be far larger.
+        left, top = corners.min(axis=0)
+        right, bottom = corners.max(axis=0) + edge
+        part = self._canvas[top:bottom, left:right]
+        canvas = part.flatten()
         span = torch.arange(edge, device=amplitude.device)
-        first = torch.as_tensor(corners, device=amplitude.device)
-        index = (first[:, 1, None, None] + span[:, None]) * self._shape[1] + (
+        first = torch.as_tensor(corners - (left, top), device=amplitude.device)
+        index = (first[:, 1, None, None] + span[:, None]) * part.shape[1] + (
             first[:, 0, None, None] + span
         )
         beam = fourier_shift(self.probe, fractions[:, None])
-        patches = self._canvas[index]
+        patches = canvas[index]
         spectrum = torch.fft.fft2(exit_wave(patches, beam), norm="ortho")
         measured = torch.fft.ifftshift(amplitude, dim=(-2, -1))
         rate = intensity(spectrum) + 1e-12
@@ -91,12 +111,12 @@ class ObjectRefinement:
         trust = self._good * rate / (rate + _DISTRUST * measured.square())
         excess = (measured * torch.rsqrt(rate) - 1) * trust
         difference = torch.fft.ifft2(excess[:, None] * spectrum, norm="ortho")
-        pull = torch.zeros_like(self._canvas)
+        pull = torch.zeros_like(canvas)
         pull.index_add_(0, index.flatten(), (beam.conj() * difference).sum(dim=1).flatten())
-        light = torch.zeros_like(self._canvas.real)
+        light = torch.zeros_like(canvas.real)
         light.index_add_(0, index.flatten(), intensity(beam).flatten())
         damping = _REGULARISATION * light.max() + (1 - _REGULARISATION) * light
-        self._canvas += _STEP * pull / damping
+        part += (_STEP * pull / damping).reshape(part.shape)
         if with_probe:
             change = fourier_shift(patches.conj()[:, None] * difference, -fractions[:, None])
             weight = patches.abs().square().sum(dim=0)
@@ -106,5 +126,7 @@ class ObjectRefinement:
     def result(self) -> NDArray[np.complex64]:
         """Return the object (H, W) complex64; pixels that were unknown are zero again."""
         margin = self._margin
-        inner = self._canvas.reshape(self._shape)[margin:-margin, margin:-margin].cpu()
-        return np.asarray(torch.where(self._known, inner, 0).numpy())
+        inner = self._canvas[margin:-margin, margin:-margin].cpu().numpy()
+        result = allocate(inner.shape, np.complex64, self._folder)
+        np.copyto(result, inner, where=self._known)
+        return result

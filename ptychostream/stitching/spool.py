@@ -1,56 +1,85 @@
-"""Patches set aside in a scratch file until they can be stitched."""
+"""Placed patches set aside in a scratch file until the phases between them are known."""
 
 import tempfile
 from collections.abc import Iterator
-from types import TracebackType
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from ptychostream.stitching.accumulator import PlacedPatches
+from ptychostream.stitching.canvas import check_free_space
 
 
 class PatchSpool:
-    """A scratch file of patches: written once, read once, in order; gone when closed.
+    """A scratch file of placed patches: written once, read in order; gone when closed.
 
     Parameters
     ----------
-    patch_size : int
-        Edge N.
+    folder : Path, optional
+        Where the file lies; None is the system's folder for temporary files.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the file lies.
+    size : int
+        Bytes written.
     """
 
-    def __init__(self, patch_size: int) -> None:
-        self._edge = patch_size
-        self._file = tempfile.TemporaryFile(prefix="ptychostream-patches-")  # noqa: SIM115
-        self._members: list[NDArray[np.int64]] = []
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = Path(tempfile.gettempdir()) if folder is None else folder
+        self._file = tempfile.TemporaryFile(  # noqa: SIM115
+            prefix=".ptychostream-patches-", dir=self.folder
+        )
+        self._waiting: list[tuple[tuple[int, ...], PlacedPatches]] = []
+        self.size = 0
 
-    def __enter__(self) -> "PatchSpool":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Give the file's space back."""
         self._file.close()
 
-    def append(self, patches: Tensor, members: NDArray[np.int64]) -> None:
-        """Set a batch aside.
+    def reserve(self, size: int) -> None:
+        """Refuse what the disk will not hold, before it is computed.
 
         Parameters
         ----------
-        patches : (B, C, N, N) complex64
-            Object patches.
-        members : (B, C) int64
-            The patterns that they belong to.
-        """
-        self._file.write(patches.cpu().contiguous().numpy().tobytes())
-        self._members.append(members)
+        size : int
+            Bytes that will be written.
 
-    def __iter__(self) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-        self._file.seek(0)
-        for members in self._members:
-            shape = (*members.shape, self._edge, self._edge)
-            data = bytearray(self._file.read(int(np.prod(shape)) * 8))
-            yield torch.frombuffer(data, dtype=torch.complex64).reshape(shape), members
+        Raises
+        ------
+        ConfigurationError
+            If the disk is too full.
+        """
+        check_free_space(self.folder, size, "the patches until they are stitched")
+
+    def append(self, placed: PlacedPatches, nodes: NDArray[np.int64]) -> None:
+        """Set patches aside.
+
+        Parameters
+        ----------
+        placed : PlacedPatches
+            From `PatchAccumulator.place`.
+        nodes : (B,) int64
+            Number of each of its groups, under which its phase will be known.
+        """
+        blocks = placed.blocks.cpu().contiguous().numpy()
+        self._file.seek(self.size)
+        self._file.write(blocks.tobytes())
+        # All but the pixels stays in memory.
+        rest = replace(placed, blocks=torch.empty(0), groups=nodes[placed.groups])
+        self._waiting.append((blocks.shape, rest))
+        self.size += blocks.nbytes
+
+    def __iter__(self) -> Iterator[PlacedPatches]:
+        at = 0
+        for shape, rest in self._waiting:
+            data = bytearray(int(np.prod(shape)) * 8)
+            self._file.seek(at)
+            self._file.readinto(data)
+            at += len(data)
+            blocks = torch.frombuffer(data, dtype=torch.complex64).reshape(shape)
+            yield replace(rest, blocks=blocks)

@@ -43,6 +43,10 @@ def test_the_whole_path_from_simulation_to_evaluation(tmp_path, capsys):
         "reconstruct.log",
         "evaluation.json",
         "evaluation.png",
+        "frc.png",
+        "timing.png",
+        "report.html",
+        "report.json",
     }
     made = {p.name for p in (tmp_path / "run").iterdir()}
     assert made >= {"wts.h5.zip", "config.yaml", "execution.yaml", "losses.png", "train.log"}

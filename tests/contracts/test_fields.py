@@ -20,7 +20,7 @@ REFERENCE = ROOT / "docs" / "reference" / "contract.md"
 
 #: A value of another network, or one that the PyTorch backend does not have: refused.
 REFUSED = "refused"
-#: Handed to readers of the legacy dictionary; `reconstruct` takes its own arguments.
+#: Handed to readers of the legacy dictionary; commands take their own arguments.
 LEGACY_ONLY = "legacy readers"
 
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
@@ -110,13 +110,13 @@ WHERE = {
     ps.InferenceConfig: {
         "model_path": LEGACY_ONLY,
         "test_data_file": LEGACY_ONLY,
-        "n_groups": LEGACY_ONLY,
+        "n_groups": SELECTION,
         "n_images": "config/inference.py",
-        "n_subsample": LEGACY_ONLY,
-        "subsample_seed": LEGACY_ONLY,
-        "neighbor_count": LEGACY_ONLY,
-        "enable_oversampling": LEGACY_ONLY,
-        "neighbor_pool_size": LEGACY_ONLY,
+        "n_subsample": SELECTION,
+        "subsample_seed": SELECTION,
+        "neighbor_count": SELECTION,
+        "enable_oversampling": SELECTION,
+        "neighbor_pool_size": SELECTION,
         "debug": LEGACY_ONLY,
         "output_dir": LEGACY_ONLY,
         "backend": LEGACY_ONLY,
@@ -149,9 +149,9 @@ WHERE = {
         "recon_log_fixed_indices": RECON_LOG,
         "recon_log_stitch": RECON_LOG,
         "recon_log_max_stitch_samples": RECON_LOG,
-        "inference_batch_size": "inference.py",
-        "middle_trim": REFUSED,
-        "pad_eval": REFUSED,
+        "inference_batch_size": "inference/pipeline.py",
+        "middle_trim": "inference/pipeline.py",
+        "pad_eval": "inference/pipeline.py",
         "memory_budget": "training.py",
     },
 }

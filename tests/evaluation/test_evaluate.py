@@ -1,10 +1,18 @@
+import json
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as spline_shift
 
 from ptychostream.errors import DataContractError
-from ptychostream.evaluation import align_object, evaluate_object, fourier_ring_correlation
+from ptychostream.evaluation import (
+    align_object,
+    evaluate_object,
+    fourier_ring_correlation,
+    split_frc,
+)
+from ptychostream.evaluation.align import reference_on_grid
 from ptychostream.evaluation.evaluate import largest_square
 from ptychostream.evaluation.figures import draw_evaluation, draw_losses, draw_object
 
@@ -127,3 +135,53 @@ def test_pictures_are_drawn(truth, coverage, tmp_path):
     ]
     for path in drawn:
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_equal_images_have_no_finite_psnr_and_say_so_without_infinity(truth, coverage):
+    flat = evaluate_object(truth, truth, coverage, register=False).metrics
+    assert flat["amplitude_psnr"] is None or np.isfinite(flat["amplitude_psnr"])
+    json.dumps(flat, allow_nan=False)
+
+
+@pytest.mark.parametrize("origin", [(0.0, 0.0), (-7.0, 3.0), (11.0, -5.0)])
+@pytest.mark.parametrize("theirs", [(0.0, 0.0), (4.0, -6.0)])
+def test_a_reference_lies_where_its_origin_says(truth, origin, theirs):
+    """Both are cut out of one plane, whose pixel (20, 20) is position (0, 0)."""
+    plane = np.pad(truth, 20)
+
+    def cut(first, shape):
+        top, left = int(first[1]) + 20, int(first[0]) + 20
+        return plane[top : top + shape[0], left : left + shape[1]]
+
+    obj, reference = cut(origin, (70, 60)), cut(theirs, (80, 50))
+    found, part = reference_on_grid(reference, theirs, origin, obj.shape)
+    np.testing.assert_array_equal(obj[part], found)
+    assert found.size > 30 * 30
+
+
+def test_a_reference_between_pixels_is_shifted_and_one_elsewhere_is_refused(truth):
+    found, part = reference_on_grid(truth, (0.5, 0.25), (0.0, 0.0), truth.shape)
+    there = spline_shift(truth.astype(complex), (0.25, 0.5), order=3, mode="nearest")
+    inner = (slice(5, 80), slice(5, 70))
+    assert np.abs(found[inner] - there[part][inner]).max() < 0.02
+    with pytest.raises(DataContractError, match="do not overlap"):
+        reference_on_grid(truth, (500.0, 0.0), (0.0, 0.0), truth.shape)
+
+
+def test_halves_agree_up_to_where_their_noise_begins(truth, coverage):
+    rng = np.random.default_rng(0)
+
+    def frc(level):
+        noise = [
+            level * (rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape))
+            for _ in range(2)
+        ]
+        return split_frc(truth + noise[0], truth + noise[1], coverage > 0, coverage)
+
+    fine, coarse = frc(0.01), frc(0.2)
+    assert coarse.crossing(coarse.half_bit) < 0.8 * fine.crossing(fine.half_bit)
+    assert split_frc(truth, truth, coverage > 0, 0 * coverage) is None
+    assert (
+        split_frc(truth[:12, :12], truth[:12, :12], coverage[:12, :12] >= 0, 9 + coverage[:12, :12])
+        is None
+    )

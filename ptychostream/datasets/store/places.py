@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import weakref
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -509,7 +510,8 @@ def find_place(path: str | Path) -> Place:
     Parameters
     ----------
     path : str or Path
-        A folder, or a URL with a protocol (`s3://`, `gs://`, `https://`, `memory://`).
+        A folder, a zip file of one, or a URL with a protocol (`s3://`, `gs://`, `https://`,
+        `memory://`).
 
     Returns
     -------
@@ -518,7 +520,13 @@ def find_place(path: str | Path) -> Place:
     """
     if isinstance(path, str) and "://" in path and not path.startswith("file://"):
         return RemotePlace(path)
-    return LocalPlace(Path(str(path).removeprefix("file://")))
+    local = Path(str(path).removeprefix("file://"))
+    if local.is_file() and zipfile.is_zipfile(local):
+        # Imported here, as it is itself a kind of place.
+        from ptychostream.datasets.store.zipped_place import ZippedPlace
+
+        return ZippedPlace(local)
+    return LocalPlace(local)
 
 
 def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tuple[str, int, str]]:

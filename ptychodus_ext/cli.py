@@ -1,0 +1,38 @@
+"""`ptychodus-stream`: ptychodus with the library, in installations that it can't be found in."""
+
+import logging
+import sys
+
+from ptychostream.errors import PtychoStreamError
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+
+def main() -> int:
+    """Run ptychodus, with its own options.
+
+    Returns
+    -------
+    int
+        Its exit code; 1 where the library can't be added.
+    """
+    from ptychodus_ext.compatibility import installed_version
+
+    try:
+        # Before its modules are imported: the message says what to install.
+        installed_version()
+        import ptychodus.model.core  # noqa: F401
+
+        from ptychodus_ext.hook import activate
+
+        activate()
+    except PtychoStreamError as error:
+        logger.error("error: %s", error)
+        return 1
+    from ptychodus.__main__ import main as run_ptychodus
+
+    return int(run_ptychodus())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Between ptychodus's inputs and products, in metres, and scans and objects, in pixels.
+
+ptychodus puts coordinate 0 of an object between its two middle pixels, half a pixel before our
+count begins, and measures from the object's centre.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ptychodus.api.object import Object, ObjectCenter
+from ptychodus.api.probe import ProbeSequence
+from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
+from ptychodus.api.product import LossValue, Product
+from ptychodus.api.reconstruct import ReconstructInput
+
+from ptychostream.geometry import ObjectGrid
+from ptychostream.scan import ArrayPatterns, Scan, ScanMetadata
+
+_HALF_PIXEL = 0.5
+
+
+def positions_in_pixels(product: Product) -> NDArray[np.float64]:
+    """Convert a product's positions to pixels of its object.
+
+    Parameters
+    ----------
+    product : Product
+        Of ptychodus.
+
+    Returns
+    -------
+    (M, 2) float64
+        Positions (x, y), in our count.
+    """
+    metres = np.array([(point.x_m, point.y_m) for point in product.probe_positions], float)
+    origin, pixel = _frame(product.object_)
+    return (metres.reshape(-1, 2) - origin) / pixel + _HALF_PIXEL
+
+
+def _frame(obj: Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the coordinates (x, y) of an object's first pixel, and the edges of a pixel, in m."""
+    geometry = obj.get_geometry()
+    pixel = np.array([geometry.pixel_width_m, geometry.pixel_height_m])
+    middle = np.array([(geometry.width_px - 1) / 2, (geometry.height_px - 1) / 2])
+    return np.array([geometry.center_x_m, geometry.center_y_m]) - middle * pixel, pixel
+
+
+def scan_of(parameters: ReconstructInput) -> Scan:
+    """Take a reconstruction's input as a scan of counts; the patterns are not copied.
+
+    Parameters
+    ----------
+    parameters : ReconstructInput
+        Of ptychodus.
+
+    Returns
+    -------
+    Scan
+        The scan, checked.
+
+    Raises
+    ------
+    DataContractError
+        If patterns, positions and probe do not fit together.
+    """
+    product = parameters.product
+    metadata: Any = product.metadata
+    bad = np.asarray(parameters.bad_pixels, bool)
+    # ptychodus 1.6 and 1.7 call the energy differently.
+    energy = getattr(metadata, "photon_energy_eV", None) or getattr(
+        metadata, "probe_energy_eV", None
+    )
+    return Scan(
+        name=f"product '{metadata.name}'",
+        patterns=ArrayPatterns(parameters.diffraction_patterns),
+        measurement_domain="counts",
+        positions=positions_in_pixels(product),
+        probe=product.probes.get_probe_no_opr().get_array().astype(np.complex64),
+        object_guess=product.object_.get_layer(0).astype(np.complex64),
+        scan_index=np.array([point.index for point in product.probe_positions], np.int64),
+        bad_pixels=bad if bad.any() else None,
+        metadata=ScanMetadata(
+            energy_eV=energy,
+            detector_distance_m=metadata.detector_distance_m,
+            object_pixel_size_m=product.object_.get_pixel_geometry().width_m,
+        ),
+        provenance={"format": "ptychodus", "product": metadata.name},
+    )
+
+
+def product_with(
+    product: Product,
+    obj: NDArray[np.complex64],
+    probe: NDArray[np.complex64],
+    losses: Sequence[float],
+) -> Product:
+    """Put a result in the place of a product's object, probe and losses.
+
+    Parameters
+    ----------
+    product : Product
+        The input, or what `product_of_store` made of it.
+    obj : (H, W) complex64
+        The object, on the product's own grid.
+    probe : (P, N, N) complex64
+        Illumination.
+    losses : sequence of float
+        Loss of each epoch.
+
+    Returns
+    -------
+    Product
+        With one layer, and one coherent probe of P modes.
+    """
+    old = product.object_
+    return replace(
+        product,
+        object_=Object(obj, old.get_pixel_geometry(), old.get_center()),
+        probes=ProbeSequence(probe[None], None, product.probes.get_pixel_geometry()),
+        losses=[LossValue(epoch, float(loss)) for epoch, loss in enumerate(losses, 1)],
+    )
+
+
+def product_of_store(product: Product, positions: NDArray[np.float64], grid: ObjectGrid) -> Product:
+    """Take the positions of a store in the place of those that ptychodus has loaded.
+
+    Parameters
+    ----------
+    product : Product
+        The input; its pixel size and metadata stay.
+    positions : (M, 2) float64
+        Positions (x, y) of the store, in pixels.
+    grid : ObjectGrid
+        Where the object will lie; where it is the input object's, its centre stays.
+
+    Returns
+    -------
+    Product
+        With a blank object on the grid.
+    """
+    old = product.object_
+    first, pixel = _frame(old)
+    if grid.shape != (old.height_px, old.width_px):
+        first = np.asarray(grid.origin) * pixel
+    size = np.array([grid.shape[1], grid.shape[0]])
+    centre = first + (size - 1) / 2 * pixel
+    metres = first + (positions - np.asarray(grid.origin) - _HALF_PIXEL) * pixel
+    points = [ProbePosition(row, float(x), float(y)) for row, (x, y) in enumerate(metres)]
+    blank = np.ones(grid.shape, np.complex64)
+    return replace(
+        product,
+        probe_positions=ProbePositionSequence(points),
+        object_=Object(blank, old.get_pixel_geometry(), ObjectCenter(*centre.tolist())),
+    )

@@ -1,0 +1,50 @@
+"""Training data of what ptychodus has loaded, as an NPZ scan or a group store."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptychostream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ptychodus.api.reconstruct import ReconstructInput
+
+
+def export_training_data(file_path: Path, parameters: "ReconstructInput") -> None:
+    """Write what a network is trained on, block by block; no copy of the stack is made.
+
+    A store keeps the counts as they are. An NPZ file holds what its contract asks for, float32
+    amplitudes, with bad pixels set to zero, for readers that don't know the mask. Both declare
+    their quantity, and count positions as `ptychostream` does.
+
+    Parameters
+    ----------
+    file_path : Path
+        `*.npz`, which is replaced, or `*.zarr`, which must not exist.
+    parameters : ReconstructInput
+        Patterns, bad pixels and product.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name ends otherwise.
+    StoreExistsError
+        If the store exists.
+    DataContractError
+        If patterns, positions and probe do not fit together.
+    """
+    from ptychodus_ext.convert import scan_of
+    from ptychostream.datasets.amplitude import AmplitudePatterns
+    from ptychostream.datasets.sources.npz import write_npz
+    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
+    from ptychostream.datasets.store import build_group_store
+
+    if file_path.suffix not in (".npz", ".zarr"):
+        raise ConfigurationError(f"'{file_path}' must end in .npz or .zarr")
+    scan = scan_of(parameters)
+    if file_path.suffix == ".zarr":
+        build_group_store(scan, file_path, progress=False)
+        return
+    scan = preprocess(scan, Preprocessing(bad_pixels="zero"))
+    patterns = AmplitudePatterns(scan.patterns, scan.measurement_domain)
+    write_npz(replace(scan, patterns=patterns, measurement_domain="amplitude"), file_path)

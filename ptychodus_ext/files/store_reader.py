@@ -1,0 +1,94 @@
+"""Group stores as diffraction data of ptychodus."""
+
+import logging
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ptychodus.api.diffraction import DiffractionDataset, DiffractionFileReader
+
+from ptychodus_ext.files.counts import as_counts, counts_dtype
+from ptychodus_ext.files.lazy_dataset import Part, make_dataset
+from ptychostream.datasets.store import GroupStore, open_group_store
+from ptychostream.datasets.store.layout import CHUNKS_PER_SHARD, MANIFEST
+from ptychostream.errors import DataContractError
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+_ROOT = "zarr.json"
+
+
+class StoreReader(DiffractionFileReader):
+    """Reads a store shard by shard; stored amplitudes are squared."""
+
+    def read(self, file_path: Path) -> DiffractionDataset:
+        """Open a store; no pattern is read yet.
+
+        Patterns come in the order in which they are stored, each with its own number: its
+        `scan_index` where these are all different, otherwise its row.
+
+        Parameters
+        ----------
+        file_path : Path
+            `zarr.json` in the store's folder, or a zip file of the folder or of its content.
+
+        Returns
+        -------
+        DiffractionDataset
+            One array per shard.
+
+        Raises
+        ------
+        DataContractError
+            If it is no store, is damaged, or holds several experiments.
+        """
+        store = _open(file_path)
+        if store.num_experiments > 1:
+            raise DataContractError(
+                f"'{file_path}' holds {store.num_experiments} experiments but ptychodus takes one "
+                "scan at a time; build a store of each"
+            )
+        if not store.has_photon_counts:
+            logger.warning(
+                "'%s' holds amplitudes without photon counts: their squares are taken as counts, "
+                "whose scale is arbitrary",
+                file_path,
+            )
+        numbers = store.scan_index
+        if len(np.unique(numbers)) < len(numbers):
+            numbers = np.arange(store.num_patterns)
+        shards = store.storage_rows // (store.patterns_per_chunk * CHUNKS_PER_SHARD)
+        parts = []
+        for shard in np.unique(shards):
+            # Within a shard any order costs the same.
+            rows = np.flatnonzero(shards == shard)
+            parts.append(Part(f"shard {shard}", numbers[rows], partial(_read, store, rows)))
+        return make_dataset(
+            file_path,
+            parts,
+            counts_dtype(store.dtype, store.measurement_domain),
+            store.bad_pixels[0],
+            store.metadata_of(0),
+        )
+
+
+def _read(store: GroupStore, rows: NDArray[np.int64]) -> NDArray[Any]:
+    return as_counts(
+        store.diffraction(rows),
+        store.measurement_domain,
+        whole=bool(store.attributes["whole_counts"]),
+    )
+
+
+def _open(file_path: Path) -> GroupStore:
+    if file_path.name in (_ROOT, MANIFEST):
+        return open_group_store(file_path.parent)
+    if zipfile.is_zipfile(file_path):
+        return open_group_store(file_path)
+    raise DataContractError(
+        f"'{file_path}' is no group store; open '{_ROOT}' in the store's folder, or a zip file of "
+        "the folder"
+    )

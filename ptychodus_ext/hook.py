@@ -1,0 +1,189 @@
+"""Add the library and its settings panel to ptychodus, which has no slot for either.
+
+Two names are replaced by subclasses, in the modules that look them up: `ProcessingCore`, which is
+told the libraries, and `ProcessingController`, which is told the panels. Arguments are bound by
+name, and a ptychodus that has other names is left as it is, with an error in the log.
+"""
+
+import importlib.abc
+import importlib.machinery
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ptychodus_ext.compatibility import check_parameters, installed_version
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+_MODEL, _CONTROLLER = "ptychodus.model.core", "ptychodus.controller.core"
+_MARK = "has_ptychostream"
+
+#: The application's choice of algorithm → the library that was added beside it.
+_libraries: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def activate(registry: Any = None) -> None:
+    """Make every application object of ptychodus that is made from now on have the library.
+
+    Parameters
+    ----------
+    registry : PluginRegistry, optional
+        Of ptychodus; the readers of files are registered there.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If this version of ptychodus is not supported.
+    """
+    installed_version()
+    after_import(_MODEL, add_library)
+    # PyQt must not be imported before the application does.
+    after_import(_CONTROLLER, add_panel)
+    if registry is not None:
+        _add_files(registry)
+
+
+def _add_files(registry: Any) -> None:
+    try:
+        from ptychodus_ext.files import register_files
+
+        register_files(registry)
+    except Exception:
+        logger.exception("the file readers of PtychoStream are NOT available")
+
+
+def add_library(module: ModuleType) -> None:
+    """Replace the name `ProcessingCore` by a subclass that is told one library more.
+
+    Parameters
+    ----------
+    module : module
+        `ptychodus.model.core`.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the class takes other arguments than it should.
+    """
+    base: Any = module.ProcessingCore
+    if hasattr(base, _MARK):
+        return
+    signature = check_parameters(base, "task_manager", "settings_registry", "algorithm_libraries")
+
+    class ProcessingCore(base):  # type: ignore[misc]
+        has_ptychostream = True
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            bound = signature.bind(self, *args, **kwargs)
+            library = None
+            try:
+                from ptychodus_ext.library import PtychoStreamLibrary
+
+                library = PtychoStreamLibrary(bound.arguments["settings_registry"])
+            except Exception:
+                logger.exception("PtychoStream is NOT available: its library can't be made")
+            else:
+                others: Sequence[Any] = bound.arguments["algorithm_libraries"]
+                bound.arguments["algorithm_libraries"] = [*others, library]
+            super().__init__(*bound.args[1:], **bound.kwargs)
+            if library is not None:
+                _libraries[self.algorithm_parameter] = library
+                library.application.connect(self, bound.arguments["task_manager"])
+
+    module.ProcessingCore = ProcessingCore  # type: ignore[attr-defined]
+    logger.debug("ProcessingCore has the library PtychoStream")
+
+
+def add_panel(module: ModuleType) -> None:
+    """Replace the name `ProcessingController` by a subclass that is told one panel more.
+
+    Parameters
+    ----------
+    module : module
+        `ptychodus.controller.core`.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the class takes other arguments than it should.
+    """
+    base: Any = module.ProcessingController
+    if hasattr(base, _MARK):
+        return
+    signature = check_parameters(
+        base, "algorithm_parameter", "file_dialog_factory", "view_controller_factories"
+    )
+
+    class ProcessingController(base):  # type: ignore[misc]
+        has_ptychostream = True
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            bound = signature.bind(self, *args, **kwargs)
+            library = _libraries.get(bound.arguments["algorithm_parameter"])
+            if library is not None:
+                _add_factory(bound, library)
+            super().__init__(*bound.args[1:], **bound.kwargs)
+
+    module.ProcessingController = ProcessingController  # type: ignore[attr-defined]
+
+
+def _add_factory(bound: inspect.BoundArguments, library: Any) -> None:
+    try:
+        from ptychodus_ext.panel import PanelFactory
+
+        panel = PanelFactory(library, bound.arguments["file_dialog_factory"])
+    except Exception:
+        # Without a panel ptychodus shows a label in its place, and all else works.
+        logger.exception("the settings panel of PtychoStream can't be shown")
+        return
+    others = bound.arguments["view_controller_factories"]
+    bound.arguments["view_controller_factories"] = [*others, panel]
+
+
+def after_import(name: str, change: Callable[[ModuleType], None]) -> None:
+    """Change a module: now if it is imported already, else right after it is.
+
+    Parameters
+    ----------
+    name : str
+        The module.
+    change : callable
+        Takes the module.
+    """
+    module = sys.modules.get(name)
+    if module is not None:
+        change(module)
+    elif not any(isinstance(f, _AfterImport) and f.name == name for f in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport(name, change))
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Finds one module once, in the usual way, and changes it when it has been executed."""
+
+    def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
+        self.name, self._change = name, change
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_change(module: ModuleType) -> None:
+            execute(module)
+            try:
+                self._change(module)
+            except Exception:
+                logger.exception("PtychoStream can't be added to '%s'", fullname)
+
+        spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
+        return spec

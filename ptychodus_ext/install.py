@@ -1,0 +1,124 @@
+"""Where ptychodus finds the extension: look, put it there, take it away.
+
+A wheel brings the file along; an editable installation can't, and neither can one that lies in
+another folder than ptychodus.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata, util
+from pathlib import Path
+
+from ptychodus_ext.compatibility import installed_version
+from ptychostream.errors import PtychoStreamError
+
+#: The file through which ptychodus finds the extension, below a `site-packages` or the sources.
+PLUGIN = Path("ptychodus/plugins/ptychostream.py")
+
+
+def plugin_folder() -> Path:
+    """Find the folder in which ptychodus looks for plugins.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If ptychodus is not installed, or in a version that is not supported.
+    """
+    installed_version()
+    # Found, not imported: that would take seconds.
+    spec = util.find_spec("ptychodus")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "plugins"
+
+
+def describe() -> str:
+    """Say whether ptychodus finds the extension.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    try:
+        target = plugin_folder() / PLUGIN.name
+    except PtychoStreamError as error:
+        return str(error)
+    if target.is_file():
+        return f"ptychodus {metadata.version('ptychodus')} finds it: '{target}'"
+    return (
+        f"ptychodus {metadata.version('ptychodus')} does not find it: run "
+        "`ptychostream doctor --install-plugin`, or start `ptychodus-stream` instead of `ptychodus`"
+    )
+
+
+def install_plugin() -> str:
+    """Let ptychodus find the extension.
+
+    Returns
+    -------
+    str
+        What was done.
+    """
+    source = Path(__file__).resolve().parent.parent / PLUGIN
+    target = plugin_folder() / PLUGIN.name
+    if target.exists() and target.resolve() == source:
+        return f"nothing to do: {describe()}"
+    target.unlink(missing_ok=True)
+    try:
+        # A link ends when the sources are removed; a copy would have to say so at each start.
+        target.symlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+    return f"wrote '{target}'"
+
+
+def remove_plugin() -> str:
+    """Undo `install_plugin`.
+
+    Returns
+    -------
+    str
+        What was done.
+    """
+    target = plugin_folder() / PLUGIN.name
+    if not target.is_symlink() and not target.exists():
+        return "nothing to do: ptychodus does not find it"
+    target.unlink()
+    return f"removed '{target}'"
+
+
+def main(words: Sequence[str]) -> int:
+    """Run `python -m ptychodus_ext.install [--install | --remove]`.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The arguments; none says whether ptychodus finds the extension.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    actions = {"": describe, "--install": install_plugin, "--remove": remove_plugin}
+    action = actions.get(" ".join(words))
+    if action is None:
+        print("usage: python -m ptychodus_ext.install [--install | --remove]", file=sys.stderr)
+        return 2
+    try:
+        print(action())
+    except (PtychoStreamError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,159 @@
+"""The patterns of a reconstruction as a store, which is all that a child is told of them."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ptychodus.api.product import Product
+from ptychodus.api.reconstruct import ReconstructInput
+
+from ptychodus_ext.application import Application
+from ptychodus_ext.convert import product_of_store, scan_of
+from ptychodus_ext.settings import StreamSettings
+from ptychostream.datasets.store import build_group_store, open_group_store
+from ptychostream.errors import DataContractError
+from ptychostream.geometry import ObjectGrid, object_grid
+from ptychostream.scan import ArrayPatterns
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is reconstructed.
+
+    Attributes
+    ----------
+    store : Path
+        The store.
+    experiment : int
+        Which of its experiments.
+    num_patterns : int
+        Patterns of that experiment.
+    grid : tuple
+        Height, width and origin (x, y) of the object's grid.
+    product : Product
+        Takes the result.
+    """
+
+    store: Path
+    experiment: int
+    num_patterns: int
+    grid: tuple[int, int, tuple[float, float]]
+    product: Product
+
+
+class StoppedError(Exception):
+    """The user or the application asked to stop."""
+
+
+class StoppablePatterns(ArrayPatterns):
+    """Patterns that are read no further once the application asks to stop.
+
+    Parameters
+    ----------
+    array : (M, N, N)
+        The patterns.
+    application : Application
+        Knows when to stop.
+    """
+
+    def __init__(self, array: NDArray[Any], application: Application) -> None:
+        super().__init__(array)
+        self._application = application
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the patterns of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : (B,) int64
+            Which patterns.
+
+        Returns
+        -------
+        (B, N, N)
+            A copy.
+
+        Raises
+        ------
+        StoppedError
+            If it was asked to stop.
+        """
+        if self._application.should_stop():
+            raise StoppedError
+        return super().read(rows)
+
+
+def find_measured(
+    parameters: ReconstructInput, settings: StreamSettings, folder: Path, application: Application
+) -> Measured:
+    """Find the store that is set, else write the loaded patterns into one.
+
+    Parameters
+    ----------
+    parameters : ReconstructInput
+        What ptychodus has loaded.
+    settings : StreamSettings
+        May name a store.
+    folder : Path
+        For a store of the loaded patterns.
+    application : Application
+        Knows when to stop.
+
+    Returns
+    -------
+    Measured
+        The data.
+
+    Raises
+    ------
+    DataContractError
+        If the data do not fit together, or the store has no such experiment.
+    StoppedError
+        If it was asked to stop.
+    """
+    if settings.store_path is not None:
+        experiment = int(settings.data.values()["experiment"])
+        return _of_store(settings.store_path, experiment, parameters.product)
+    patterns = StoppablePatterns(parameters.diffraction_patterns, application)
+    scan = replace(scan_of(parameters), patterns=patterns)
+    store = build_group_store(scan, folder / "patterns.zarr", progress=False)
+    obj = parameters.product.object_
+    grid = (obj.height_px, obj.width_px, (0, 0))
+    return Measured(store.path, 0, store.num_patterns, grid, parameters.product)
+
+
+def _of_store(path: Path, experiment: int, product: Product) -> Measured:
+    store = open_group_store(path.resolve())
+    if experiment >= store.num_experiments:
+        raise DataContractError(
+            f"'{path}' has no experiment {experiment}, it holds {store.num_experiments}; correct "
+            "[PtychoStreamData] Experiment"
+        )
+    positions = store.positions[store.experiment_id == experiment]
+    obj = product.object_
+    own = object_grid(positions, store.N)
+    grid = ObjectGrid(obj.height_px, obj.width_px)
+    # The input's grid where every patch lies on it; a stand-in's is too small.
+    is_inside = not any(own.origin) and own.height <= grid.height and own.width <= grid.width
+    if not is_inside:
+        guess = store.object_guess_of(experiment)
+        grid = own if guess is None else ObjectGrid(*guess.shape)
+        logger.info(
+            "the store does not fit the product's object of %d x %d px: its own grid of %d x %d "
+            "px is taken",
+            obj.height_px,
+            obj.width_px,
+            *grid.shape,
+        )
+    return Measured(
+        store.path,
+        experiment,
+        len(positions),
+        (*grid.shape, grid.origin),
+        product_of_store(product, positions, grid),
+    )

@@ -1,0 +1,81 @@
+"""Which model a reconstruction uses, and whether it fits the backend that is set."""
+
+import zipfile
+from pathlib import Path
+from typing import Protocol
+
+from ptychostream.errors import DataContractError, MissingFileError
+
+#: Member by which an archive of each backend is known, the most telling one first.
+_TELLING = {"ptychostream.json": "pytorch", "manifest.dill": "tensorflow"}
+
+#: The archive's name inside the archive that ptychodus's own library makes of a folder.
+INNER_ARCHIVE = "wts.h5.zip"
+
+
+class HasModelPath(Protocol):
+    """Settings with a path to a model."""
+
+    @property
+    def model_path(self) -> Path | None:
+        """The archive, None where none is set."""
+
+
+def find_model(settings: HasModelPath) -> Path | None:
+    """Find the model that the settings name.
+
+    Parameters
+    ----------
+    settings : StreamSettings
+        The settings.
+
+    Returns
+    -------
+    Path or None
+        The archive; a folder's own one where the path is a folder.
+    """
+    path = settings.model_path
+    if path is None:
+        return None
+    candidates = [path / "model.zip", path / INNER_ARCHIVE] if path.is_dir() else [path]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def check_model(path: Path, backend: str) -> None:
+    """Refuse a file that the chosen backend can't use.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    backend : str
+        The backend that is set.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    DataContractError
+        If it is no archive, or another backend made it; the message names both.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"no model archive '{path}'")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {Path(name).name for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise DataContractError(f"'{path}' is not a readable archive: {error}") from error
+    if INNER_ARCHIVE in names:
+        # Made by the library of ptychodus for TensorFlow.
+        made_by = "tensorflow"
+    else:
+        made_by = next((maker for name, maker in _TELLING.items() if name in names), "")
+    if not made_by:
+        raise DataContractError(
+            f"'{path}' is no model archive: it has neither {' nor '.join(_TELLING)}"
+        )
+    if made_by != backend:
+        raise DataContractError(
+            f"'{path}' is a model of the {made_by} backend but [PtychoStreamModel] Backend is "
+            f"{backend}; set it to {made_by}, or load another model"
+        )

@@ -1,0 +1,123 @@
+"""Train and reconstruct with our own implementation, in a child process."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptychodus_ext.child import Channel
+from ptychodus_ext.tasks.archive import publish
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
+from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
+from ptychostream.geometry import ObjectGrid
+from ptychostream.persistence.result import ReconstructionResult
+
+logger = logging.getLogger(__name__)
+
+
+def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Train a network, and leave its archive where it is wanted.
+
+    Parameters
+    ----------
+    arguments : dict
+        `train` and `test` files, `config`, `execution`, a scratch `folder`, and the archive's
+        `target`.
+    channel : Channel
+        Hears of each epoch.
+
+    Returns
+    -------
+    dict
+        Nothing more.
+    """
+    # Imported here: it takes seconds, in which the parent already watches.
+    from ptychostream.persistence import save_bundle
+    from ptychostream.training import train as train_on
+
+    folder = Path(arguments["folder"])
+    store = _store(arguments["train"], folder / "train.zarr")
+    held_out = arguments["test"]
+    validation = _store([held_out], folder / "test.zarr") if held_out else None
+    values = arguments["config"]
+    values["model"]["N"] = store.N
+    config = from_mapping(TrainingConfig, values, origin="the settings")
+    execution = from_mapping(PyTorchExecutionConfig, arguments["execution"])
+
+    def tell(report: Any) -> None:
+        losses = {"train_loss": report.train_loss, "val_loss": report.val_loss}
+        known = {name: float(loss) for name, loss in losses.items() if loss is not None}
+        channel.progress(report.epoch, config.nepochs, known)
+
+    bundle = train_on(
+        config,
+        store,
+        validation=validation,
+        execution=execution,
+        on_epoch=tell,
+        should_stop=channel.should_stop,
+    )
+    publish(save_bundle(bundle, folder / "archive"), Path(arguments["target"]))
+    return {}
+
+
+def _store(paths: list[str], scratch: Path) -> GroupStore:
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        return open_group_store(paths[0])
+    return build_group_store([Path(path) for path in paths], scratch, progress=False)
+
+
+def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Reconstruct a store with a trained network.
+
+    Parameters
+    ----------
+    arguments : dict
+        The `model` archive, the `store` and its `experiment`, the object's `grid`, `execution`,
+        options, and a `folder` for the result.
+    channel : Channel
+        Hears of the progress, and receives the result as a file.
+
+    Returns
+    -------
+    dict
+        Nothing more.
+    """
+    from ptychostream.inference import reconstruct as reconstruct_with
+    from ptychostream.persistence import load_bundle
+
+    if arguments["debug"]:
+        logging.getLogger("ptychostream").setLevel(logging.DEBUG)
+    bundle = load_bundle(arguments["model"])
+    store = open_group_store(arguments["store"])
+    height, width, origin = arguments["grid"]
+    result = reconstruct_with(
+        bundle,
+        store,
+        execution=from_mapping(PyTorchExecutionConfig, arguments["execution"]),
+        experiment=arguments["experiment"],
+        align_phases=arguments["align_phases"],
+        refine_passes=arguments["refine_passes"],
+        grid=ObjectGrid(height, width, tuple(origin)),
+        on_progress=channel.progress,
+        should_stop=channel.should_stop,
+    )
+    energy = float(store.energy[store.experiment_id == arguments["experiment"]].mean())
+    channel.output(
+        {"is_partial": result.is_partial},
+        {"result": _write(result, energy, Path(arguments["folder"]) / "result.npz")},
+    )
+    return {}
+
+
+def _write(result: ReconstructionResult, energy: float, path: Path) -> Path:
+    """Save object, probe and losses; the probe carries the measured counts of a pattern."""
+    factor = np.sqrt(energy / np.sum(np.abs(result.probe, dtype=np.float64) ** 2))
+    np.savez(
+        path,
+        object=(result.object / factor).astype(np.complex64),
+        probe=(result.probe * factor).astype(np.complex64),
+        losses=np.asarray(result.losses, float),
+    )
+    return path

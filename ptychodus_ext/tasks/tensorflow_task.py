@@ -1,0 +1,133 @@
+"""Train and reconstruct with the installed TensorFlow package `ptycho`, in a child process."""
+
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptychodus_ext.child import Channel
+from ptychodus_ext.models import INNER_ARCHIVE
+from ptychodus_ext.tasks.archive import publish
+from ptychostream.config import InferenceConfig, TrainingConfig, from_mapping
+from ptychostream.datasets.raw_data import RawDataTorch
+from ptychostream.datasets.store import open_group_store
+from ptychostream.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+
+def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Train a network, and leave its archive where it is wanted.
+
+    Parameters
+    ----------
+    arguments : dict
+        `train` and `test` files, `config`, a scratch `folder`, and the archive's `target`.
+    channel : Channel
+        Hears of the epochs when all are over: the package tells of them no earlier.
+
+    Returns
+    -------
+    dict
+        Nothing more.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are several scans to train on.
+    """
+    from ptychostream.backends.tensorflow import save_model
+    from ptychostream.workflows import train_cdi_model
+
+    if len(arguments["train"]) > 1:
+        raise ConfigurationError(
+            f"the tensorflow backend trains on one scan, not on {len(arguments['train'])}; keep "
+            "one, or set [PtychoStreamModel] Backend = pytorch"
+        )
+    data = _raw_data(arguments["train"][0])
+    held_out = None if arguments["test"] is None else _raw_data(arguments["test"])
+    values = arguments["config"]
+    values["model"]["N"] = data.scan.N
+    config = from_mapping(TrainingConfig, values, origin="the settings")
+    results = train_cdi_model(data, held_out, config)
+    _tell_losses(results.get("history", {}), channel)
+    archive = save_model(Path(arguments["folder"]) / "archive")
+    publish(archive, Path(arguments["target"]))
+    return {}
+
+
+def _raw_data(path: str) -> RawDataTorch:
+    if Path(path).is_dir():
+        return RawDataTorch.from_store(open_group_store(path))
+    return RawDataTorch.from_file(path)
+
+
+def _tell_losses(history: Any, channel: Channel) -> None:
+    # Keras returns an object that holds its dictionary.
+    losses = getattr(history, "history", history) or {}
+    training = list(losses.get("train_loss", losses.get("loss", ())))
+    validation = list(losses.get("val_loss", ()))
+    for epoch, loss in enumerate(training, 1):
+        known = {"train_loss": float(loss)}
+        if epoch <= len(validation):
+            known["val_loss"] = float(validation[epoch - 1])
+        channel.progress(epoch, len(training), known)
+
+
+def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Predict a store's patches, and stitch them on the object's grid.
+
+    Parameters
+    ----------
+    arguments : dict
+        The `model` archive, the `store` and its `experiment`, the object's `grid`,
+        `neighbor_count`, and a `folder` for the result.
+    channel : Channel
+        Receives the result as a file.
+
+    Returns
+    -------
+    dict
+        Nothing more.
+    """
+    from ptychodus_ext.tasks.stitch import stitch
+    from ptychostream.backends.tensorflow import predict_patches
+
+    folder, store = Path(arguments["folder"]), open_group_store(arguments["store"])
+    experiment = arguments["experiment"]
+    raw = RawDataTorch.from_store(store, experiment)
+    probe = store.probe[experiment]
+    if np.any(probe[1:]):
+        logger.warning(
+            "the tensorflow backend knows one probe mode: the first of %d is used", len(probe)
+        )
+    config = InferenceConfig(
+        model_path=_unpacked(Path(arguments["model"]), folder / "model"),
+        neighbor_count=arguments["neighbor_count"],
+        backend="tensorflow",
+    )
+    logger.info("reconstructing with the tensorflow backend")
+    patches, centres = predict_patches(config, raw, probe[0])
+    obj = stitch(patches, centres, probe[:1], arguments["grid"])
+    energy = float(store.energy[store.experiment_id == experiment].mean())
+    factor = np.sqrt(energy / np.sum(np.abs(probe[0]) ** 2))
+    result = folder / "result.npz"
+    np.savez(result, object=obj, probe=probe[:1] * np.float32(factor), losses=np.empty(0))
+    channel.output({"is_partial": False}, {"result": result})
+    return {}
+
+
+def _unpacked(archive: Path, folder: Path) -> Path:
+    """Lay out a folder as the package expects it; ptychodus's own library archives the folder."""
+    folder.mkdir()
+    with zipfile.ZipFile(archive) as outer:
+        inner = [name for name in outer.namelist() if Path(name).name == INNER_ARCHIVE]
+        if inner:
+            with outer.open(inner[0]) as source, (folder / INNER_ARCHIVE).open("wb") as target:
+                shutil.copyfileobj(source, target)
+            return folder
+    shutil.copyfile(archive, folder / INNER_ARCHIVE)
+    return folder

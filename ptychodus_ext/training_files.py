@@ -1,0 +1,75 @@
+"""What a folder holds to train on."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptychostream.errors import DataContractError, MissingFileError
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """What is trained on.
+
+    Attributes
+    ----------
+    train : list of Path
+        Scan files, or one store.
+    test : Path, optional
+        Scan file or store that the loss is watched on.
+    """
+
+    train: list[Path]
+    test: Path | None = None
+
+    def __str__(self) -> str:
+        held_out = f", validated on '{self.test}'" if self.test else ""
+        return ", ".join(f"'{path}'" for path in self.train) + held_out
+
+
+def find_training_files(folder: Path, store: Path | None) -> TrainingFiles:
+    """Choose the data to train on.
+
+    Parameters
+    ----------
+    folder : Path
+        Looked through first, for stores (`*.zarr`), then for `train_data.npz`, then for any
+        other `*.npz`. `test_data.*` is what the loss is watched on.
+    store : Path, optional
+        Store to train on where the folder holds nothing.
+
+    Returns
+    -------
+    TrainingFiles
+        The choice.
+
+    Raises
+    ------
+    MissingFileError
+        If there is nothing to train on.
+    DataContractError
+        If the folder holds several stores.
+    """
+    for suffix, test_name in ((".zarr", "test_data.zarr"), (".npz", "test_data.npz")):
+        test = folder / test_name
+        found = sorted(p for p in folder.glob(f"*{suffix}") if p != test and p.name[0] != ".")
+        named = folder / f"train_data{suffix}"
+        train = [named] if named in found else found
+        if not train:
+            continue
+        if suffix == ".zarr" and len(train) > 1:
+            raise DataContractError(
+                f"'{folder}' holds {len(train)} stores ({', '.join(p.name for p in train)}); name "
+                "one train_data.zarr, or build one store of all scans: ptychostream build"
+            )
+        if left := [path.name for path in found if path not in train]:
+            logger.warning("not trained on: %s", ", ".join(left))
+        return TrainingFiles(train, test if test.exists() else None)
+    if store is not None:
+        return TrainingFiles([store])
+    raise MissingFileError(
+        f"'{folder}' holds no train_data.npz, no other *.npz and no *.zarr; export training data "
+        "into it, or set [PtychoStreamData] StorePath"
+    )

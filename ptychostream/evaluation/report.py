@@ -1,0 +1,201 @@
+"""One self-contained page about a reconstruction: pictures, numbers, warnings, configuration."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ptychostream.errors import DataContractError
+
+#: What the page is made from, beside the pictures.
+RECORD = "report.json"
+
+#: Pictures that the page shows if they are there: file, heading, and what it shows.
+_PICTURES = (
+    ("amplitude.png", "Amplitude", "Transmission of the object; unlit pixels are blank."),
+    ("phase.png", "Phase", "Phase shift of the object, around its mean."),
+    ("coverage.png", "Coverage", "Different scan positions that light each pixel."),
+    (
+        "frc.png",
+        "Resolution without a reference",
+        "Fourier ring correlation of two stitched objects, each from every other position.",
+    ),
+    ("losses.png", "Losses", "Of each epoch of the training of this model."),
+    ("timing.png", "Time", "Stitching runs beside reading and predicting."),
+)
+
+#: Figures of merit that are shown large.
+_HEADLINES = (
+    "amplitude psnr",
+    "amplitude ssim",
+    "phase rmse",
+    "phase ssim",
+    "phase correlation",
+)
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d9dee5;
+  --paper: #f5f7f9; --card: #ffffff; --accent: #1f5fa8; --warn: #8a4b00; --warn-paper: #fff4e2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #a3adba; --line: #343c47;
+  --paper: #14181d; --card: #1d232b; --accent: #7fb2ee; --warn: #ffc27a; --warn-paper: #3a2a14; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+main { max-width: 1180px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.7rem; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .8rem; }
+p { margin: .3rem 0; } .soft { color: var(--soft); font-size: .92rem; }
+.tiles { display: grid; gap: .8rem; margin: 1.4rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); }
+.tile, figure, table, details, .warnings { background: var(--card);
+  border: 1px solid var(--line); border-radius: 8px; }
+.tile { padding: .8rem 1rem; } .tile b { display: block; font-size: 1.35rem; font-weight: 600; }
+.warnings { padding: .8rem 1.2rem; background: var(--warn-paper); color: var(--warn); }
+.warnings ul { margin: .2rem 0; padding-left: 1.2rem; }
+.pictures { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
+figure { margin: 0; padding: .8rem; } figure img { width: 100%; height: auto; display: block;
+  background: #ffffff; border-radius: 4px; }
+figure.wide { margin-bottom: 1rem; }
+figcaption { padding-top: .5rem; } figcaption b { display: block; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; overflow: hidden; }
+td, th { padding: .4rem .9rem; text-align: left; border-top: 1px solid var(--line);
+  overflow-wrap: anywhere; } tr:first-child > * { border-top: 0; }
+th { font-weight: 500; color: var(--soft); width: 40%; }
+td { font-variant-numeric: tabular-nums; }
+details { padding: .7rem 1rem; margin: .6rem 0; } summary { cursor: pointer; color: var(--accent); }
+pre { overflow-x: auto; font-size: .85rem; }
+"""
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` from what lies in a result's folder.
+
+    The page needs no other file and no network.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `report.json`, and any of the pictures, `evaluation.json` and `config.yaml`.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    DataContractError
+        If the record is missing or damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        evaluation = folder / "evaluation.json"
+        metrics = json.loads(evaluation.read_text()) if evaluation.exists() else None
+    except (OSError, ValueError) as error:
+        raise DataContractError(f"no report can be made from '{folder}': {error}") from error
+    parts = [
+        f"<h1>{_text(record['title'])}</h1>",
+        f'<p class="soft">{_text(record["subtitle"])}</p>',
+        _tiles(record["tiles"]),
+        _warnings(record["warnings"]),
+        "<h2>Object</h2>",
+        _pictures(folder, [p for p in _PICTURES if p[0] in ("amplitude.png", "phase.png")]),
+    ]
+    if metrics is not None:
+        parts += ["<h2>Against a reference</h2>", _evaluation(folder, metrics)]
+    rest = [p for p in _PICTURES if p[0] not in ("amplitude.png", "phase.png")]
+    parts += ["<h2>How it came about</h2>", _pictures(folder, rest)]
+    parts += ["<h2>Numbers</h2>", _table(record["numbers"]), "<h2>Configuration</h2>"]
+    config = folder / "config.yaml"
+    texts = dict(record["configuration"])
+    if config.exists():
+        texts = {"Model and training (config.yaml)": config.read_text(), **texts}
+    parts += [
+        f"<details><summary>{_text(name)}</summary><pre>{_text(text)}</pre></details>"
+        for name, text in texts.items()
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        # Without one the browser would ask a server for it.
+        '<link rel="icon" href="data:,">'
+        f"<title>{_text(record['title'])}</title><style>{_STYLE}</style></head>"
+        f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _tiles(tiles: Sequence[Sequence[str]]) -> str:
+    inner = "".join(
+        f'<div class="tile"><b>{_text(value)}</b><span class="soft">{_text(name)}</span></div>'
+        for name, value in tiles
+    )
+    return f'<div class="tiles">{inner}</div>'
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return '<p class="soft">No warnings: every position was used, and no patch left out.</p>'
+    listed = "".join(f"<li>{_text(warning)}</li>" for warning in warnings)
+    return f'<div class="warnings"><b>Before you trust it</b><ul>{listed}</ul></div>'
+
+
+def _pictures(folder: Path, pictures: Sequence[tuple[str, str, str]]) -> str:
+    shown = [
+        _figure(folder / name, title, text)
+        for name, title, text in pictures
+        if (folder / name).exists()
+    ]
+    return f'<div class="pictures">{"".join(shown)}</div>'
+
+
+def _figure(path: Path, title: str, text: str, kind: str = "") -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure class="{kind}"><img alt="{_text(title)}" src="data:image/png;base64,{data}">'
+        f'<figcaption><b>{_text(title)}</b><span class="soft">{_text(text)}</span></figcaption>'
+        "</figure>"
+    )
+
+
+def _evaluation(folder: Path, metrics: Mapping[str, Any]) -> str:
+    numbers = {
+        name.replace("_", " "): "none: the images are equal" if value is None else _number(value)
+        for name, value in metrics.items()
+    }
+    drawn = ""
+    if (folder / "evaluation.png").exists():
+        drawn = _figure(
+            folder / "evaluation.png",
+            "Reconstruction, reference and difference",
+            "After global phase, scale, ramp and shift are removed.",
+            "wide",
+        )
+    tiles = [(numbers[name], name) for name in _HEADLINES if name in numbers]
+    listed = f"<details><summary>All figures of merit</summary>{_table(numbers)}</details>"
+    return _tiles(tiles) + drawn + listed
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_number(part) for part in value)
+    return str(value)
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    inner = "".join(
+        f"<tr><th>{_text(name)}</th><td>{_text(_number(value))}</td></tr>"
+        for name, value in rows.items()
+    )
+    return f"<table>{inner}</table>"

@@ -1,0 +1,99 @@
+"""Choose the pixels that are reconstructed, and where their sums are kept."""
+
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store import GroupStore
+from ptychostream.geometry import ObjectGrid, check_extent, object_grid
+
+logger = logging.getLogger(__name__)
+
+#: Bytes per pixel: sums of patches and weights, the object, and its coverage.
+_BYTES_PER_PIXEL = 8 + 4 + 8 + 4
+
+
+def choose_grid(
+    store: GroupStore, experiment: int, positions: NDArray[np.float64], *, pads: bool
+) -> ObjectGrid:
+    """Choose the grid of the scan's object guess, or the smallest one that holds every patch.
+
+    Parameters
+    ----------
+    store : GroupStore
+        Its object guess decides the grid, unless positions lie outside it: then it is a
+        placeholder.
+    experiment : int
+        Which experiment.
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    pads : bool
+        Whether the guess's grid is made larger where patches reach beyond it.
+
+    Returns
+    -------
+    ObjectGrid
+        The grid.
+
+    Raises
+    ------
+    DataContractError
+        If a stray position makes the object far larger than the patterns can cover.
+    """
+    guess = store.object_guess_of(experiment)
+    if guess is not None:
+        grid = ObjectGrid(*guess.shape)
+        outside = (positions < 0).any(axis=1) | (positions >= grid.shape[::-1]).any(axis=1)
+        if not outside.any():
+            if not pads:
+                return grid
+            least = object_grid(positions, store.N)
+            right, bottom = (
+                max(a + n, m)
+                for a, n, m in zip(least.origin, least.shape[::-1], grid.shape[::-1], strict=True)
+            )
+            left, top = least.origin
+            return ObjectGrid(int(bottom - top), int(right - left), least.origin)
+        logger.warning(
+            "%d of %d positions lie outside the object guess of %d x %d px: it is taken for a "
+            "placeholder, and the grid holds all patches",
+            np.count_nonzero(outside),
+            len(positions),
+            *guess.shape,
+        )
+    check_extent(positions, store.N, name=f"'{store.path}'")
+    return object_grid(positions, store.N)
+
+
+def canvas_folder(grid: ObjectGrid, budget: int, scratch_folder: Path | None) -> Path | None:
+    """Say where the sums of an object are kept.
+
+    Parameters
+    ----------
+    grid : ObjectGrid
+        Its pixels.
+    budget : int
+        Bytes of memory that they may take.
+    scratch_folder : Path, optional
+        For files; None is the system's folder for temporary files.
+
+    Returns
+    -------
+    Path or None
+        None is in memory.
+    """
+    size = grid.height * grid.width * _BYTES_PER_PIXEL
+    if size <= budget:
+        return None
+    folder = scratch_folder or Path(tempfile.gettempdir())
+    logger.warning(
+        "an object of %d x %d px takes %.2g GB, more than canvas_budget: it is kept in files in "
+        "'%s'; if it should not be so large, look for a stray position",
+        *grid.shape,
+        size / 1e9,
+        folder,
+    )
+    return folder

@@ -1,0 +1,62 @@
+"""One of several processes that predict patches; started by `processes`, not by users."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ptychostream.config import PyTorchExecutionConfig
+from ptychostream.datasets.scaling import scales_of
+from ptychostream.datasets.store import open_group_store
+from ptychostream.datasets.store.grouping_parameters import GroupingParameters
+from ptychostream.datasets.store.groups import Groups
+from ptychostream.inference.predict import inference_loader, predict
+from ptychostream.inference.processes import AHEAD
+from ptychostream.persistence.archive import load_bundle
+
+
+def work(folder: Path, rank: int) -> None:
+    """Predict one process's part of the groups; a line to standard output for every file.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the request, and takes the patches.
+    rank : int
+        Which part.
+    """
+    request = json.loads((folder / "request.json").read_text())
+    execution = PyTorchExecutionConfig(**request["execution"])
+    world = execution.devices
+    bundle, store = load_bundle(folder), open_group_store(request["store"])
+    kind = request["device"]
+    device = torch.device(f"{kind}:{rank}" if kind == "cuda" else kind)
+    model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
+    table = np.load(folder / "groups.npy")
+    first, last = (part * len(table) // world for part in (rank, rank + 1))
+    groups = Groups(
+        nn_indices=table[first:last], parameters=GroupingParameters(**request["parameters"])
+    )
+    loader = inference_loader(
+        store,
+        groups,
+        scales_of(store, bundle.config.nphotons),
+        execution,
+        request["batch_size"],
+    )
+    seconds = {"read": 0.0, "predict": 0.0}
+    predicted = predict(model, loader, execution, seconds, first=first)
+    for number, (patches, _, nodes) in enumerate(predicted):
+        while (folder / f"{rank}-{number - AHEAD}.npy").exists():
+            time.sleep(0.005)
+        name = f"{rank}-{number}.npy"
+        np.save(folder / name, patches.cpu().numpy())
+        print(json.dumps({"file": name, "first": int(nodes[0])}), flush=True)  # noqa: T201
+    print(json.dumps(seconds), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,186 @@
+"""Where sums of patches are kept: in memory, in a scratch file, or on a device."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychostream.errors import ConfigurationError
+
+
+class Canvas(Protocol):
+    """A sum of blocks of pixels; what falls outside is lost."""
+
+    def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
+        """Add blocks.
+
+        Parameters
+        ----------
+        blocks : (B, ..., h, w)
+            What is added.
+        corners : (B, 2) int64
+            Row and column of each block's first pixel.
+        """
+
+    def values(self) -> NDArray[Any]:
+        """Return the sum (..., H, W); a view where it lies in host memory or a file."""
+
+
+class HostCanvas:
+    """A sum in host memory, or in a file that the system keeps in memory as far as it fits.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (..., H, W).
+    dtype : numpy.dtype
+        Of the sum.
+    folder : Path, optional
+        Where the file lies; None is in memory.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> None:
+        self._sum = allocate(shape, dtype, folder)
+
+    def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
+        """Add blocks; see `Canvas.add`.
+
+        Parameters
+        ----------
+        blocks : (B, ..., h, w)
+            What is added.
+        corners : (B, 2) int64
+            Row and column of each block's first pixel.
+        """
+        total, (height, width) = self._sum, self._sum.shape[-2:]
+        rows, columns = blocks.shape[-2:]
+        # Slices stream through memory; index_add_ would read an index for every pixel too.
+        for block, (top, left) in zip(blocks.numpy(), corners.tolist(), strict=True):
+            bottom, right = top + rows, left + columns
+            if top >= 0 and left >= 0 and bottom <= height and right <= width:
+                total[..., top:bottom, left:right] += block
+                continue
+            above, before = max(-top, 0), max(-left, 0)
+            below, behind = rows - max(bottom - height, 0), columns - max(right - width, 0)
+            if above < below and before < behind:
+                total[..., top + above : top + below, left + before : left + behind] += block[
+                    ..., above:below, before:behind
+                ]
+
+    def values(self) -> NDArray[Any]:
+        """Return the sum (..., H, W), a view."""
+        return self._sum
+
+
+class DeviceCanvas:
+    """A sum in the memory of a device.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (..., H, W).
+    dtype : numpy.dtype
+        Of the sum.
+    device : torch.device
+        The device.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, device: torch.device) -> None:
+        self._shape = shape
+        kind = torch.complex64 if np.issubdtype(dtype, np.complexfloating) else torch.float32
+        # One pixel more takes what falls outside.
+        pixels = shape[-2] * shape[-1] + 1
+        self._sum = torch.zeros(*shape[:-2], pixels, dtype=kind, device=device)
+
+    def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
+        """Add blocks; see `Canvas.add`.
+
+        Parameters
+        ----------
+        blocks : (B, ..., h, w)
+            What is added.
+        corners : (B, 2) int64
+            Row and column of each block's first pixel.
+        """
+        height, width = self._shape[-2:]
+        first = torch.as_tensor(corners, device=blocks.device)
+        rows = first[:, 0, None] + torch.arange(blocks.shape[-2], device=blocks.device)
+        columns = first[:, 1, None] + torch.arange(blocks.shape[-1], device=blocks.device)
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+            :, None, :
+        ]
+        index = rows[:, :, None] * width + columns[:, None, :]
+        index = torch.where(inside, index, height * width).flatten()
+        layers = blocks.movedim(0, -3).reshape(*self._shape[:-2], -1)
+        self._sum.index_add_(-1, index, layers)
+
+    def values(self) -> NDArray[Any]:
+        """Return the sum (..., H, W), a copy in host memory."""
+        return self._sum[..., :-1].reshape(self._shape).cpu().numpy()
+
+
+def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> NDArray[Any]:
+    """Make an array of zeros, in memory or in a scratch file that goes away with it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dtype : numpy.dtype
+        Its data type.
+    folder : Path, optional
+        Where the file lies; None is in memory.
+
+    Returns
+    -------
+    array
+        The zeros.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder's disk is too full.
+    """
+    if folder is None:
+        return np.zeros(shape, dtype)
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    check_free_space(folder, size, "the object's sums")
+    handle, name = tempfile.mkstemp(prefix=".ptychostream-canvas-", dir=folder)
+    try:
+        with os.fdopen(handle, "r+b") as file:
+            file.truncate(size)
+            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    finally:
+        # The mapping outlives the name: whatever happens, nothing is left behind.
+        Path(name).unlink()
+
+
+def check_free_space(folder: Path, size: int, purpose: str) -> None:
+    """Refuse to write what does not fit.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is to be written.
+    size : int
+        How much, in bytes.
+    purpose : str
+        What it is, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If the disk has less free space.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ConfigurationError(
+            f"{purpose} take {size / 1e9:.2g} GB but '{folder}' has {free / 1e9:.2g} GB free; "
+            "choose another scratch_folder"
+        )

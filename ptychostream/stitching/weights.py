@@ -1,0 +1,119 @@
+"""How far each pixel of a patch is trusted."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ptychostream.errors import ConfigurationError
+
+WeightName = Literal["probe", "uniform"]
+
+#: Part of the probe's power that marks the area in which a patch covers the object.
+COVERING_POWER = 0.9
+
+#: Weight, relative to the heaviest pixel, below which a patch says nothing of a pixel.
+UNLIT = 1e-3
+
+#: Pixels over which a window fades out, where patches are shifted in Fourier space.
+_FADE = 4
+
+
+def patch_weight(
+    weight: WeightName | Tensor, light: Tensor, *, window: int = 0, fades: bool = True
+) -> Tensor:
+    """Make the weight of a patch's pixels.
+
+    Parameters
+    ----------
+    weight : str or (N, N) float32
+        `probe` trusts a pixel as far as the probe lights it, `uniform` trusts all of them
+        alike; or weights of your own, none negative.
+    light : (N, N) float32
+        The probe's intensity.
+    window : int
+        Edge of the central window outside which nothing is trusted, in pixels; 0 is the whole
+        patch.
+    fades : bool
+        Whether hard edges are made soft, over a few pixels, as a shift in Fourier space needs.
+
+    Returns
+    -------
+    (N, N) float32
+        At most one.
+
+    Raises
+    ------
+    ConfigurationError
+        If weights have another shape than patches or are negative, or there is no such window.
+    """
+    edge = light.shape[-1]
+    if isinstance(weight, Tensor):
+        chosen = weight.to(light)
+        if chosen.shape != light.shape or not (chosen >= 0).all() or not chosen.any():
+            raise ConfigurationError(
+                f"the weight is {tuple(chosen.shape)}, from {float(chosen.min()):g}; it must be "
+                f"{tuple(light.shape)}, none negative and not all zero"
+            )
+    else:
+        chosen = {"probe": light, "uniform": torch.ones_like(light)}[weight]
+    if window and (not 2 <= window <= edge or window % 2):
+        raise ConfigurationError(
+            f"a central window of {window} px must be an even number in 2 … {edge}"
+        )
+    if window or (isinstance(weight, str) and weight == "uniform"):
+        along = _window(edge, window or edge, _FADE if fades else 0).to(light)
+        chosen = chosen * along[:, None] * along
+    return chosen / chosen.max()
+
+
+def _window(edge: int, window: int, fade: int) -> Tensor:
+    """One inside the central window, zero outside; half a cosine between them."""
+    fade = min(fade, window // 4)
+    along = torch.zeros(edge)
+    inside = torch.ones(window)
+    if fade:
+        ramp = torch.sin(torch.pi / 2 * (torch.arange(fade) + 0.5) / fade).square()
+        inside[:fade], inside[-fade:] = ramp, ramp.flip(0)
+    first = edge // 2 - window // 2
+    along[first : first + window] = inside
+    return along
+
+
+def lit_window(weight: Tensor) -> slice:
+    """Find the central part of a patch, along both axes, that holds all pixels with weight.
+
+    Parameters
+    ----------
+    weight : (N, N) float32
+        At most one.
+
+    Returns
+    -------
+    slice
+        An even number of pixels, with pixel N/2 in their middle, or the whole patch.
+    """
+    edge = weight.shape[-1]
+    lit = weight >= UNLIT * weight.max()
+    along = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
+    middle = edge // 2
+    half = max(middle - int(along[0]), int(along[-1]) + 1 - middle)
+    return slice(max(middle - half, 0), min(middle + half, edge))
+
+
+def covering_area(weight: Tensor) -> Tensor:
+    """Mark the smallest area that takes `COVERING_POWER` of a weight.
+
+    Parameters
+    ----------
+    weight : (N, N) float32
+        Not negative.
+
+    Returns
+    -------
+    (N, N) float32
+        One inside, zero outside.
+    """
+    ordered = weight.flatten().sort(descending=True).values
+    needed = torch.searchsorted(ordered.cumsum(0), COVERING_POWER * ordered.sum())
+    return (weight >= ordered[min(int(needed), len(ordered) - 1)]).float()

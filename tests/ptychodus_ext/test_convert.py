@@ -1,0 +1,90 @@
+"""Metres of ptychodus and pixels of ours, against ptychodus's own conversions and files."""
+
+import h5py
+import numpy as np
+import pytest
+from ptychodus.api.io import load_diffraction_data, load_product, save_product
+from ptychodus.api.reconstruct import PositionIndexFilter, prepare_reconstruct_input
+
+import ptychostream as ps
+from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
+from ptychostream.geometry import ObjectGrid
+from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_scan, tmp_path_factory):
+    """The object lies off-centre, and is not square."""
+    folder = tmp_path_factory.mktemp("experiment")
+    write_ptychodus_experiment(tiny_scan, folder)
+    with h5py.File(folder / "product.h5", "r+") as file:
+        for axis, by in (("x", 3e-6), ("y", -2e-6)):
+            file[f"probe_position_{axis}_m"][:] += by
+            file["object"].attrs[f"center_{axis}_m"] += by
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parameters(folder):
+    """Every second pattern."""
+    data = load_diffraction_data(folder / "diffraction.h5")
+    product = load_product(folder / "product.h5")
+    return prepare_reconstruct_input(data, product, PositionIndexFilter.EVEN)
+
+
+def test_positions_are_those_of_ptychodus_and_half_a_pixel(parameters, tiny_scan):
+    product = parameters.product
+    geometry = product.object_.get_geometry()
+    theirs = [geometry.map_coordinates_probe_to_object(p) for p in product.probe_positions]
+    theirs = np.array([(point.x_px, point.y_px) for point in theirs])
+    ours = positions_in_pixels(product)
+    np.testing.assert_allclose(ours, theirs + 0.5, atol=1e-6)
+    np.testing.assert_allclose(ours, tiny_scan.positions[::2], atol=1e-6)
+
+
+def test_an_input_is_the_scan_that_our_reader_finds_in_the_files(parameters, folder):
+    scan, read = scan_of(parameters), ps.read_scan(folder)
+    rows = np.arange(0, 64, 2)
+    assert np.array_equal(scan.scan_index, rows)
+    assert np.array_equal(scan.patterns.read(np.arange(32)), read.patterns.read(rows))
+    assert np.array_equal(scan.probe, read.probe)
+    assert np.array_equal(scan.object_guess, read.object_guess)
+    np.testing.assert_allclose(scan.positions, read.positions[rows], atol=1e-9)
+    assert scan.measurement_domain == "counts"
+    for name in ("energy_eV", "detector_distance_m", "object_pixel_size_m"):
+        assert getattr(scan.metadata, name) == pytest.approx(getattr(read.metadata, name))
+
+
+def test_a_result_lies_where_the_input_lay_also_in_a_file(parameters, tmp_path):
+    product = parameters.product
+    old = product.object_
+    rng = np.random.default_rng(0)
+    obj = rng.normal(size=(old.height_px, old.width_px, 2)).astype(np.float32).view(np.complex64)
+    probe = rng.normal(size=(3, 16, 32)).astype(np.float32).view(np.complex64)
+    result = product_with(product, obj[..., 0], probe, [3.0, 2.0])
+    save_product(tmp_path / "result.h5", result)
+    for found in (result, load_product(tmp_path / "result.h5")):
+        assert np.array_equal(found.object_.get_array(), obj[None, ..., 0])
+        assert found.object_.get_center() == old.get_center()
+        assert found.object_.get_pixel_geometry() == old.get_pixel_geometry()
+        assert np.array_equal(found.probes.get_array(), probe[None])
+        assert found.probes.get_pixel_geometry() == product.probes.get_pixel_geometry()
+        assert [p.index for p in found.probe_positions] == list(range(0, 64, 2))
+        assert [(loss.epoch, loss.value) for loss in found.losses] == [(1, 3.0), (2, 2.0)]
+        np.testing.assert_allclose(
+            positions_in_pixels(found), positions_in_pixels(product), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (-3, 5)])
+def test_positions_of_a_store_return_to_their_pixels(parameters, tiny_scan, origin):
+    product = parameters.product
+    old = product.object_
+    for grid in (ObjectGrid(old.height_px, old.width_px), ObjectGrid(70, 90, origin)):
+        moved = product_of_store(product, tiny_scan.positions, grid)
+        found = positions_in_pixels(moved) + np.asarray(grid.origin)
+        np.testing.assert_allclose(found, tiny_scan.positions, atol=1e-6)
+        assert moved.object_.get_array().shape[-2:] == grid.shape
+        assert moved.object_.get_pixel_geometry() == old.get_pixel_geometry()
+        if grid.shape == (old.height_px, old.width_px):
+            assert moved.object_.get_center() == old.get_center()
