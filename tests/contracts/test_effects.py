@@ -132,6 +132,8 @@ VALUE = {
 
 #: Fields that leave the numbers as they are: the test that shows what they do.
 SHOWN_BY = {
+    "middle_trim": "tests/cli/test_reconstruct.py",
+    "pad_eval": "tests/test_inference.py",
     "devices": "tests/test_distributed.py",
     "num_nodes": "tests/test_training.py",
     "strategy": "tests/test_distributed.py",
@@ -296,11 +298,6 @@ def _num_workers(stores, *_):
 
 
 def _inference_batch_size(stores, *_):
-    from ptychostream.datasets.store.groups import Groups
-    from ptychostream.inference import batch_size_for
-
-    groups: Groups = stores["counts"].groups(1)
-    assert batch_size_for(groups, 16) != 5
     config = ps.TrainingConfig(
         model=ps.ModelConfig(N=16, architecture="unrolled"), nepochs=1, backend="pytorch"
     )
