@@ -95,20 +95,21 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
-def path_or_url(text: str) -> Path | str:
+def path_or_url(text: str | Path) -> Path | str:
     """Read the name of a store or of a scan file.
 
     Parameters
     ----------
-    text : str
-        A path, or a URL with a protocol, which a `Path` would spoil.
+    text : str or Path
+        A path, or a URL with a protocol, which a `Path` would spoil. The parser checks what came
+        out by asking once more.
 
     Returns
     -------
     Path or str
         The path, or the URL as it is.
     """
-    return text if "://" in text else Path(text)
+    return text if isinstance(text, str) and "://" in text else Path(text)
 
 
 def make_folder(folder: Path) -> None:
