@@ -1,5 +1,6 @@
 # make demo     simulate, build, train, reconstruct, evaluate: a picture in a few minutes
 # make test     the whole test suite
+# make test-ptychodus  the tests of the ptychodus extension, with another version of ptychodus
 # make check    linters, types, import contracts, docstrings, dependencies
 # make docs     the documentation as a site, in site/; any warning is an error
 # make package  wheel and sdist in dist/, installed into an empty environment and tried
@@ -13,7 +14,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OUT := demo
 
-.PHONY: demo test check docs package pictures install clean
+# The version of ptychodus that `test-ptychodus` takes; `test` takes the one in the constraints.
+PTYCHODUS ?= 1.6.0
+OTHER := $(VENV)-ptychodus-$(PTYCHODUS)
+
+.PHONY: demo test test-ptychodus check docs package pictures install clean
 
 install: $(INSTALLED)
 
@@ -35,6 +40,14 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# All but that one package is taken from the first environment.
+test-ptychodus: $(INSTALLED)
+	$(PYTHON) -m venv --without-pip $(OTHER)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(OTHER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/rest.pth
+	$(BIN)/pip --python $(OTHER)/bin/python install --quiet --no-deps 'ptychodus==$(PTYCHODUS)'
+	$(OTHER)/bin/python -m pytest tests/ptychodus_ext --ignore tests/ptychodus_ext/child
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -59,4 +72,4 @@ package: $(INSTALLED)
 	$(BIN)/python tests/try_package.py dist
 
 clean:
-	rm -rf $(VENV) $(OUT) site dist build
+	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT) site dist build

@@ -101,8 +101,7 @@ def path_or_url(text: str | Path) -> Path | str:
     Parameters
     ----------
     text : str or Path
-        A path, or a URL with a protocol, which a `Path` would spoil. The parser checks what came
-        out by asking once more.
+        A path, or a URL with a protocol, which a `Path` would spoil.
 
     Returns
     -------
