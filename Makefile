@@ -1,7 +1,9 @@
-# make demo   simulate, build, train, reconstruct, evaluate: a picture in a few minutes
-# make test   the whole test suite
+# make demo     simulate, build, train, reconstruct, evaluate: a picture in a few minutes
+# make test     the whole test suite
 # make test-ptychodus  the tests of the ptychodus extension, with another version of ptychodus
-# make check  linters, types, import contracts, docstrings
+# make check    linters, types, import contracts, docstrings, dependencies
+# make docs     the documentation as a site, in site/; any warning is an error
+# make package  wheel and sdist in dist/, installed into an empty environment and tried
 #
 # Each works alone after a clone: it makes .venv and installs what it needs.
 
@@ -16,14 +18,14 @@ OUT := demo
 PTYCHODUS ?= 1.6.0
 OTHER := $(VENV)-ptychodus-$(PTYCHODUS)
 
-.PHONY: demo test test-ptychodus check install clean
+.PHONY: demo test test-ptychodus check docs package pictures install clean
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev,ptychodus]'
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev,docs,ptychodus]'
 	touch $@
 
 demo: $(INSTALLED)
@@ -53,6 +55,21 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $$(git ls-files 'ptychostream/*.py' 'ptychodus_ext/*.py')
+	$(BIN)/deptry .
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pictures: $(INSTALLED)
+	$(BIN)/python examples/run_page.py docs/tutorial.md --pictures docs/images
+	$(BIN)/python examples/gallery.py docs/images/simulation.png
+	$(BIN)/python examples/geometry_drawing.py docs/images/geometry.png
+
+package: $(INSTALLED)
+	rm -rf dist build
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/try_package.py dist
 
 clean:
-	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT)
+	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT) site dist build

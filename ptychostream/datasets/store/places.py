@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ptychostream.datasets.store.layout import MANIFEST
 from ptychostream.errors import ConfigurationError, StorageError
 
 #: Remote files are hashed in parts of this many bytes.
@@ -154,7 +155,7 @@ class Place(ABC):
         """
         try:
             self.read(name, 0, 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
@@ -527,6 +528,29 @@ def find_place(path: str | Path) -> Place:
         if holds_store(local):
             return ZippedPlace(local)
     return LocalPlace(local)
+
+
+def is_store(path: str | Path) -> bool:
+    """Say whether a path names a group store, complete or not.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, a file or a URL; every URL counts as a store's.
+
+    Returns
+    -------
+    bool
+        By its content.
+    """
+    if isinstance(path, str) and "://" in path:
+        return True
+    local = Path(path)
+    if local.is_file() and zipfile.is_zipfile(local):
+        with zipfile.ZipFile(local) as archive:
+            names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
+        return {MANIFEST, "zarr.json"} <= names
+    return (local / "zarr.json").is_file()
 
 
 def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tuple[str, int, str]]:
