@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import weakref
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
