@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from ptychostream.config import InferenceConfig, TrainingConfig
+from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
+from ptychostream.errors import ConfigurationError
 
 
 def groups_of(
@@ -45,20 +47,17 @@ def groups_of(
     DataContractError
         If there are too few positions or neighbours.
     """
-    gridsize = trained.model.gridsize
+    if groups_per_position < 1:
+        raise ConfigurationError(f"groups_per_position={groups_per_position} must be at least 1")
     asked = config or InferenceConfig(
         neighbor_count=trained.neighbor_count, subsample_seed=trained.subsample_seed
     )
-    groups = store.groups(
-        gridsize,
-        max(asked.neighbor_count, gridsize**2 - 1),
-        num_groups=asked.n_groups,
+    groups = select_groups(
+        store,
+        asked,
+        gridsize=trained.model.gridsize,
         groups_per_position=groups_per_position,
-        seed=asked.subsample_seed or 0,
-        n_subsample=asked.n_subsample,
-        enable_oversampling=asked.enable_oversampling,
-        neighbor_pool_size=asked.neighbor_pool_size,
     )
-    table = groups.nn_indices[store.experiment_id[groups.nn_indices[:, 0]] == experiment]
-    order = np.argsort(store.storage_rows[table[:, 0]], kind="stable")
-    return replace(groups, nn_indices=table[order])
+    members = groups.nn_indices[store.experiment_id[groups.nn_indices[:, 0]] == experiment]
+    order = np.argsort(store.storage_rows[members[:, 0]], kind="stable")
+    return replace(groups, nn_indices=members[order])
