@@ -157,7 +157,7 @@ def simulate(folder: Path) -> None:
     scan = ps.simulate_scan(num_positions=600, N=64, object="siemens_star", nphotons=1e6, seed=1)
     write_ptychodus_experiment(scan, folder)
     ps.build_group_store(folder, folder / "scan.zarr")
-    (folder / "settings.ini").write_text("[PtychoStreamTraining]\nNumEpochs = 3\n")
+    (folder / "settings.ini").write_text("[PtychoStreamTraining]\nNumEpochs = 2\n")
 
 
 def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str, Any]:
