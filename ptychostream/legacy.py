@@ -33,6 +33,8 @@ OWN_FIELDS = frozenset(
         "cbam_encoder",
         "compat",
         "overlap_weight",
+        "scale_contract_version",
+        "measurement_domain",
         "phase_variation_weight",
         "unrolled_steps",
         "unrolled_width",

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.config.training import check_supervised
 from ptychostream.datasets.hold_out import split_by_position
 from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.sampler import Order
-from ptychostream.datasets.scaling import Scales, scales_of
+from ptychostream.datasets.scaling import Scales, scales_of, with_scaling_profile
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
@@ -40,7 +41,7 @@ _NOT_YET: dict[str, dict[str, Any]] = {
     "TrainingConfig": {
         "positions_provided": True,
     },
-    "PyTorchExecutionConfig": {},
+    "PyTorchExecutionConfig": {"prefetch_factor": None},
 }
 
 
@@ -94,6 +95,7 @@ def train(
     execution = fit_to_launcher(execution or PyTorchExecutionConfig())
     check_supported(config, execution)
     check_data(config, store, validation)
+    config = with_scaling_profile(config, store)
     checkpoint = None if resume_from is None else find_checkpoint(resume_from)
     should_stop = should_stop and latched(should_stop)
     if starts_processes(execution):
@@ -113,7 +115,7 @@ def train(
         )
     asked, config = config, _without_lonely_witness(config, store, validation)
     model = initial_model(config, store, seed=config.subsample_seed or 0)
-    scales = scales_of(store, config.nphotons)
+    scales = scales_of(store, config.nphotons, config.scale_contract_version)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
     from ptychostream.models.training_callbacks import Description
@@ -132,7 +134,7 @@ def train(
         parts = {"train": (store, scales, training), "validation": (store, scales, held_out)}
     if validation is not None:
         # Patterns are scaled by the energy of their own store: it may be brighter.
-        theirs = scales_of(validation, config.nphotons)
+        theirs = scales_of(validation, config.nphotons, config.scale_contract_version)
         parts["validation"] = (validation, theirs, training_groups(config, validation))
     serve = partial(_loader, config, execution)
     loaders = {
@@ -288,6 +290,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
                 raise ConfigurationError(
                     f"{name}={asked!r} is not available in this version; leave it at {value!r}"
                 )
+    check_supervised(config)
     # Not refused at construction: existing callers describe such data, and never group them.
     if config.neighbor_count < config.model.group_size - 1:
         raise ConfigurationError(

@@ -9,6 +9,7 @@ import numpy as np
 from tensordict import TensorDict
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.config.scaling_profile import PROFILES
 from ptychostream.datasets.container import PtychoDataContainerTorch
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.persistence import ModelBundle
@@ -104,11 +105,22 @@ def train_container(
             f"overlap_weight={config.overlap_weight} needs a neighbour beyond each group, which a "
             "container does not have; train on a store, or set it to 0"
         )
+    if config.scale_contract_version == "ci_intensity_v2":
+        raise ConfigurationError(
+            "scale_contract_version='ci_intensity_v2' compares with counts, but a container holds "
+            "normalised amplitudes; train on a store, or set 'legacy_v1'"
+        )
     if execution.devices > 1:
         raise ConfigurationError(
             f"devices={execution.devices}: a container is not shared by processes; train on a store"
         )
-    config = replace(config, overlap_weight=0.0)
+    config = replace(
+        config,
+        overlap_weight=0.0,
+        scale_contract_version="legacy_v1",
+        measurement_domain=PROFILES["legacy_v1"],
+        n_images=None,
+    )
     shape = (config.model.N, config.model.N, config.model.group_size)
     for data in (container, held_out):
         if data is None:

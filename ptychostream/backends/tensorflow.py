@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
-from ptychostream.legacy import LEGACY_N_GROUPS, params, update_installed_ptycho
+from ptychostream.legacy import LEGACY_N_GROUPS, OWN_FIELDS, params, update_installed_ptycho
+
+#: The one scaling profile that it has.
+_ITS_SCALING = ("legacy_v1", "normalized_amplitude")
 
 
 def train_cdi_model(
@@ -188,7 +191,27 @@ def _components(config: TrainingConfig | InferenceConfig, execution_config: Any)
         )
     # Modules of that package read its dictionary while they are imported.
     update_installed_ptycho(config)
+    _refuse_what_it_lacks(config)
     return _import("ptycho.workflows.components")
+
+
+def _refuse_what_it_lacks(config: TrainingConfig | InferenceConfig) -> None:
+    """Refuse options that only the PyTorch backend has: that package would never see them."""
+    for part in (config, config.model):
+        default = type(part)()
+        for name in sorted(OWN_FIELDS & {item.name for item in fields(part)}):
+            value = getattr(part, name)
+            if value in (getattr(default, name), *_ITS_SCALING):
+                continue
+            raise ConfigurationError(
+                f"{name}={value!r} is an option of the PyTorch backend; leave it at "
+                f"{getattr(default, name)!r}, or choose backend='pytorch'"
+            )
+    if config.model.architecture == "unrolled":
+        raise ConfigurationError(
+            "architecture='unrolled' is a network of the PyTorch backend; choose 'cnn', or "
+            "backend='pytorch'"
+        )
 
 
 def _import(module: str) -> Any:

@@ -7,6 +7,11 @@ from typing import Literal
 
 from ptychostream.config.checks import check_at_least, check_choices
 from ptychostream.config.model import ModelConfig
+from ptychostream.config.scaling_profile import (
+    ScaleContractVersion,
+    ScaleDomain,
+    check_scaling_profile,
+)
 from ptychostream.errors import ConfigurationError
 
 
@@ -46,7 +51,14 @@ class TrainingConfig:
         which the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone
         patterns, which otherwise fit their own noise, and 0.25 for groups.
     nphotons : float
-        Mean photons per pattern, for data that carry no photon counts themselves.
+        Mean photons per pattern, for data that carry no photon counts themselves, and with
+        `legacy_v1`.
+    scale_contract_version : str, optional
+        Scaling profile, with `measurement_domain`: `ci_intensity_v2` compares predictions with
+        counts, `legacy_v1` with amplitudes brought to `nphotons`. None is the first where data
+        carry photon counts, else the second; a trained model knows which it was.
+    measurement_domain : str, optional
+        `count_intensity` with `ci_intensity_v2`, `normalized_amplitude` with `legacy_v1`.
     n_groups : int, optional
         Positions that seed a group, or groups where `enable_oversampling` draws more of them;
         None uses every position of a store (and stands as 512 in the legacy dictionary).
@@ -141,6 +153,8 @@ class TrainingConfig:
     phase_variation_weight: float = 0.0
     overlap_weight: float | None = None
     nphotons: float = 1e9
+    scale_contract_version: ScaleContractVersion | None = None
+    measurement_domain: ScaleDomain | None = None
     n_groups: int | None = None
     n_images: int | None = None
     n_subsample: int | None = None
@@ -187,6 +201,7 @@ class TrainingConfig:
         """
         take_deprecated_n_images(self)
         check_choices(self)
+        check_scaling_profile(self.scale_contract_version, self.measurement_domain)
         check_at_least(self, 1, "batch_size", "nepochs", "n_groups", "n_subsample")
         check_at_least(
             self, 0, "mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"
@@ -205,7 +220,6 @@ class TrainingConfig:
                 f"validation_fraction={self.validation_fraction} must lie in [0, 1)"
             )
         _check_stages(self)
-        _check_supervised(self)
         if self.backend == "tensorflow":
             _check_tensorflow_limits(self)
         for name in ("adam_beta1", "adam_beta2"):
@@ -250,8 +264,21 @@ def _check_stages(config: TrainingConfig) -> None:
         )
 
 
-def _check_supervised(config: TrainingConfig) -> None:
-    """Refuse options of the diffraction loss, which supervised training does not have."""
+def check_supervised(config: TrainingConfig) -> None:
+    """Refuse options of the diffraction loss, which supervised training does not have.
+
+    Not at construction: existing callers make such configurations for the other backend.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is to be trained.
+
+    Raises
+    ------
+    ConfigurationError
+        If such an option is set.
+    """
     if config.model.model_type != "supervised":
         return
     unused = {

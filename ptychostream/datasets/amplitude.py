@@ -21,10 +21,17 @@ class AmplitudePatterns(PatternSource):
         (M, N, N) patterns.
     domain : str
         What the source holds: `counts` or `amplitude`.
+    bad_pixels : (N, N) bool, optional
+        True where the detector can't be trusted; such pixels are zero.
     """
 
-    def __init__(self, source: PatternSource, domain: MeasurementDomain) -> None:
-        self._source, self._domain = source, domain
+    def __init__(
+        self,
+        source: PatternSource,
+        domain: MeasurementDomain,
+        bad_pixels: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._source, self._domain, self._bad_pixels = source, domain, bad_pixels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,6 +87,9 @@ class AmplitudePatterns(PatternSource):
             yield self._amplitude(block)
 
     def _amplitude(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
+        if self._bad_pixels is not None:
+            # Before the root: dead pixels may be marked by -1.
+            patterns = np.where(self._bad_pixels, 0, patterns)
         if self._domain == "counts":
             return np.sqrt(patterns, dtype=np.float32)
         return patterns.astype(np.float32, copy=False)

@@ -180,14 +180,11 @@ def _labels(
     scan = source.scan
     if source.Y is not None:
         patches = np.asarray(source.Y, np.complex64)[nn_indices]
-    elif scan.object_guess is None:
+        return np.ascontiguousarray(np.moveaxis(patches, 1, -1))
+    if scan.object_guess is None:
         return None
-    elif labels == "true":
-        rows, inverse = np.unique(nn_indices, return_inverse=True)
-        cut = cut_labels(scan.object_guess, scan.positions[rows], scan.N)
-        patches = cut[inverse.reshape(nn_indices.shape)]
-    else:
-        offsets, relative = split_coordinates(scan.positions, nn_indices)
-        mirrored = offsets[:, None] + relative
-        patches = cut_labels_in_single_precision(scan.object_guess, mirrored, scan.N)
-    return np.ascontiguousarray(np.moveaxis(patches, 1, -1))
+    if labels == "true":
+        return cut_labels(scan.object_guess, scan.positions[nn_indices], scan.N)
+    offsets, relative = split_coordinates(scan.positions, nn_indices)
+    mirrored = offsets[:, None] + relative
+    return cut_labels_in_single_precision(scan.object_guess, mirrored, scan.N)

@@ -97,7 +97,7 @@ class RawDataTorch:
                 f"{scan.name}: Y is {Y.shape} but the patterns are {scan.patterns.shape}"
             )
         self.scan, self.store, self.sample_indices, self.Y = scan, store, sample_indices, Y
-        self.amplitude = AmplitudePatterns(scan.patterns, scan.measurement_domain)
+        self.amplitude = AmplitudePatterns(scan.patterns, scan.measurement_domain, scan.bad_pixels)
 
     @classmethod
     def from_scan(cls, scan: Scan) -> "RawDataTorch":

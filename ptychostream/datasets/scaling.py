@@ -1,10 +1,12 @@
 """Scale factors between measured amplitudes, network inputs and photons, per experiment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.config import TrainingConfig
+from ptychostream.config.scaling_profile import PROFILES, ScaleContractVersion
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
 
@@ -18,7 +20,7 @@ class Scales:
     rms : (E,) float64
         To the network's input, whose mean energy per pattern is (N/2)².
     physics : (E,) float64
-        To √photons; 1 where the data carry photon counts.
+        To √photons; 1 with `ci_intensity_v2`, whose data carry photon counts.
     """
 
     rms: NDArray[np.float64]
@@ -30,7 +32,25 @@ class Scales:
         return self.physics / self.rms
 
 
-def scales_of(store: GroupStore, nphotons: float = 1e9) -> Scales:
+def profile_of(store: GroupStore) -> ScaleContractVersion:
+    """Name the scaling profile that a store's data are made for.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data.
+
+    Returns
+    -------
+    str
+        `ci_intensity_v2` where they carry photon counts, else `legacy_v1`.
+    """
+    return "ci_intensity_v2" if store.has_photon_counts else "legacy_v1"
+
+
+def scales_of(
+    store: GroupStore, nphotons: float = 1e9, profile: ScaleContractVersion | None = None
+) -> Scales:
     """Derive the scale factors from a store's recorded pattern energies.
 
     Parameters
@@ -38,7 +58,9 @@ def scales_of(store: GroupStore, nphotons: float = 1e9) -> Scales:
     store : GroupStore
         The data.
     nphotons : float
-        Mean photons per pattern, for data that carry no photon counts.
+        Mean photons per pattern with `legacy_v1`.
+    profile : str, optional
+        Scaling profile; None is that of the data.
 
     Returns
     -------
@@ -48,8 +70,15 @@ def scales_of(store: GroupStore, nphotons: float = 1e9) -> Scales:
     Raises
     ------
     DataContractError
-        If an experiment's patterns are all zero.
+        If an experiment's patterns are all zero, or counts are asked for that there are not.
     """
+    profile = profile or profile_of(store)
+    if profile == "ci_intensity_v2" and not store.has_photon_counts:
+        raise DataContractError(
+            f"'{store.path}' holds amplitudes without photon counts, but "
+            "scale_contract_version='ci_intensity_v2' compares with counts; set 'legacy_v1' with "
+            "measurement_domain='normalized_amplitude', or build the store from counts"
+        )
     energy = np.array(
         [store.energy[store.experiment_id == e].mean() for e in range(store.num_experiments)]
     )
@@ -58,6 +87,31 @@ def scales_of(store: GroupStore, nphotons: float = 1e9) -> Scales:
             f"'{store.path}': all patterns of experiment {int(energy.argmin())} are zero"
         )
     rms = (store.N / 2) / np.sqrt(energy)
-    if store.has_photon_counts:
+    if profile == "ci_intensity_v2":
         return Scales(rms, np.ones_like(rms))
     return Scales(rms, np.sqrt(nphotons / energy))
+
+
+def with_scaling_profile(config: TrainingConfig, store: GroupStore) -> TrainingConfig:
+    """Write the scaling profile into a configuration, where it leaves it to the data.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is to be trained.
+    store : GroupStore
+        The data.
+
+    Returns
+    -------
+    TrainingConfig
+        With both halves of the pair.
+    """
+    version = config.scale_contract_version or profile_of(store)
+    return replace(
+        config,
+        scale_contract_version=version,
+        measurement_domain=PROFILES[version],
+        # It has done its work: it would warn a second time.
+        n_images=None,
+    )

@@ -10,6 +10,7 @@ def select_groups(
     config: TrainingConfig | InferenceConfig,
     *,
     gridsize: int | None = None,
+    groups_per_position: int = 1,
     witnesses: int = 0,
 ) -> Groups:
     """Find the groups of a store that a configuration asks for.
@@ -22,6 +23,8 @@ def select_groups(
         How many groups of which neighbours, of how many patterns, by which draw.
     gridsize : int, optional
         Patterns along one side of a group; None is the configuration's own.
+    groups_per_position : int
+        Groups drawn around each seed.
     witnesses : int
         Members drawn beyond gridsize².
 
@@ -43,6 +46,7 @@ def select_groups(
         # A group of C needs C - 1 neighbours of its seed, and a witness one more.
         max(config.neighbor_count, gridsize**2 - 1 + witnesses),
         num_groups=config.n_groups,
+        groups_per_position=groups_per_position,
         sequential=isinstance(config, TrainingConfig) and config.sequential_sampling,
         seed=config.subsample_seed or 0,
         witnesses=witnesses,

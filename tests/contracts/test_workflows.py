@@ -1,8 +1,10 @@
+import json
 import pickle
 import subprocess
 import sys
 import textwrap
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +25,11 @@ from ptychostream.workflows import (
 
 QUIET = ps.PyTorchExecutionConfig(logger_backend=None, enable_checkpointing=False)
 
-#: A small package that can be imported as `ptycho`: it trains a mean, and records what it was
-#: told and what its dictionary held when its modules were imported.
+#: A small package that is installed as `ptycho`: it trains a mean, and records what it was told
+#: and what its dictionary held when its modules were imported.
 PTYCHO = {
     "__init__.py": "",
-    "params.py": "cfg = {'N': 64, 'gridsize': 1, 'nphotons': 1e9}\n",
+    "params.py": f"cfg = {legacy.DEFAULTS!r}\n",
     "raw_data.py": """
         class RawData:
             def __init__(self, xcoords, ycoords, xcoords_start, ycoords_start, diff3d, probeGuess,
@@ -73,15 +75,33 @@ PTYCHO = {
 }
 
 
-@pytest.fixture
-def ptycho(tmp_path, monkeypatch):
-    """Install the small package for one test."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Install the small package with pip, into an environment of its own."""
+    source, site = tmp_path_factory.mktemp("ptycho"), tmp_path_factory.mktemp("site")
     for name, text in PTYCHO.items():
-        path = tmp_path / "site" / "ptycho" / name
+        path = source / "ptycho" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    yield tmp_path / "site"
+    (source / "pyproject.toml").write_text(
+        "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
+        "[project]\nname = 'ptycho-for-tests'\nversion = '1.0'\n"
+        "[tool.setuptools.packages.find]\ninclude = ['ptycho*']\n"
+    )
+    pip = "-m pip --quiet install --no-index --no-deps --no-build-isolation --target".split()
+    done = subprocess.run(
+        [sys.executable, *pip, str(site), str(source)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (site / "ptycho_for_tests-1.0.dist-info").is_dir()
+    return site
+
+
+@pytest.fixture
+def ptycho(site, monkeypatch):
+    """Make the installed package importable for one test."""
+    monkeypatch.syspath_prepend(site)
+    yield site
     for name in [name for name in sys.modules if name.split(".")[0] == "ptycho"]:
         del sys.modules[name]
 
@@ -265,12 +285,15 @@ def test_what_is_no_archive_is_said(tmp_path):
         load_inference_bundle(tmp_path)
 
 
-def test_tensorflow_delegates_to_the_installed_package(ptycho, tiny_scan):
+def test_tensorflow_delegates_to_the_installed_package(ptycho, tiny_scan, caplog):
     config = ps.TrainingConfig(model=ps.ModelConfig(N=16, gridsize=2), nepochs=7)
     raw = RawDataTorch.from_scan(tiny_scan)
-    amplitude, phase, results = run_cdi_example(
-        raw, raw, config, flip_y=True, M=12, do_stitching=True
-    )
+    with caplog.at_level("INFO", logger="ptychostream"):
+        amplitude, phase, results = run_cdi_example(
+            raw, raw, config, flip_y=True, M=12, do_stitching=True
+        )
+    assert "TensorFlow backend selected" in caplog.text
+    assert "PyTorch backend selected" not in caplog.text
     np.testing.assert_array_equal(amplitude, np.abs(tiny_scan.object_guess))
     assert phase is None
     assert results["backend"] == "tensorflow"
@@ -279,14 +302,70 @@ def test_tensorflow_delegates_to_the_installed_package(ptycho, tiny_scan):
     assert (results["config"].model.gridsize, results["config"].nepochs) == (2, 7)
     assert results["config"].n_groups == 512
     # Written before the package's own modules were imported.
-    expected = legacy.dataclass_to_legacy_dict(config)
-    for key, value in expected.items():
-        if value is not None:
-            assert results["at_import"][key] == value
-            assert legacy.params.cfg[key] == value
+    from ptycho.params import cfg
+
+    expected = {
+        key: value
+        for key, value in legacy.dataclass_to_legacy_dict(config).items()
+        if value is not None
+    }
+    assert results["at_import"] == cfg == legacy.params.cfg == legacy.DEFAULTS | expected
     assert train_cdi_model(raw, None, config)["backend"] == "tensorflow"
     with pytest.raises(ConfigurationError, match="execution_config belongs to the PyTorch"):
         train_cdi_model(raw, None, config, QUIET)
+
+
+CASES = json.loads((Path(__file__).parents[1] / "data/contract/params_cfg.json").read_text())
+
+
+@pytest.mark.filterwarnings("ignore:n_images")
+@pytest.mark.parametrize("number", range(len(CASES["cases"])))
+def test_the_installed_packages_dictionary_is_written_as_it_writes_it_itself(ptycho, number):
+    from ptycho.params import cfg
+    from test_legacy import _build, _typed
+
+    case = CASES["cases"][number]
+    legacy.update_installed_ptycho(_build(case["kind"], case["model"], case["args"]))
+    assert _typed(cfg) == _typed(CASES["default_cfg"] | case["changed"])
+
+
+def test_the_other_backend_trains_on_the_patterns_that_are_drawn(ptycho, tiny_scan):
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16), n_subsample=20, subsample_seed=4)
+    raw = RawDataTorch.from_scan(tiny_scan)
+    results = train_cdi_model(raw, None, config)
+    assert results["mean"] == raw.subsample(20, 4).diff3d.mean()
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ({}, {"overlap_weight": 0.5}),
+        ({}, {"stage_1_epochs": 2}),
+        ({"unrolled_steps": 3}, {}),
+        ({"architecture": "unrolled"}, {}),
+        (
+            {},
+            {
+                "scale_contract_version": "ci_intensity_v2",
+                "measurement_domain": "count_intensity",
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_other_backend_would_never_see_is_refused(ptycho, tiny_scan, model, options):
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16, **model), **options)
+    name = next(iter(model | options))
+    with pytest.raises(ConfigurationError, match=f"{name}|measurement_domain"):
+        train_cdi_model(RawDataTorch.from_scan(tiny_scan), None, config)
+
+
+def test_the_other_backends_own_scaling_may_be_named(ptycho, tiny_scan):
+    pair = {"scale_contract_version": "legacy_v1", "measurement_domain": "normalized_amplitude"}
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16), **pair)
+    assert train_cdi_model(RawDataTorch.from_scan(tiny_scan), None, config)["backend"] == (
+        "tensorflow"
+    )
 
 
 def test_an_archive_of_the_other_backend_is_loaded_by_it(ptycho, tmp_path):

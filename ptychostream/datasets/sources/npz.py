@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.config.scaling_profile import check_scaling_profile
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
@@ -233,6 +234,14 @@ def _domain(
 ) -> MeasurementDomain:
     if asked is not None:
         return asked
+    if "scale_contract_version" in members:
+        # Here the domain is half of a pair, in the scale contract's words.
+        half = "measurement_domain" in members
+        check_scaling_profile(
+            str(members.read("scale_contract_version")),
+            str(members.read("measurement_domain")) if half else None,
+            where=f"'{members.path}': ",
+        )
     if "measurement_domain" in members:
         declared = str(members.read("measurement_domain"))
         if declared in ("counts", "amplitude"):

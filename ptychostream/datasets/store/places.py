@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import weakref
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -155,7 +154,7 @@ class Place(ABC):
         """
         try:
             self.read(name, 0, 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
@@ -502,31 +501,6 @@ class RemotePlace(Place):
         return StorageError(
             f"'{self.url}' can't be read: {error}; check address, credentials and network"
         )
-
-
-def find_place(path: str | Path) -> Place:
-    """Return the place that a path or URL names.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder, a zip file of one, or a URL with a protocol (`s3://`, `gs://`, `https://`,
-        `memory://`).
-
-    Returns
-    -------
-    Place
-        It need not exist.
-    """
-    if isinstance(path, str) and "://" in path and not path.startswith("file://"):
-        return RemotePlace(path)
-    local = Path(str(path).removeprefix("file://"))
-    if local.is_file() and zipfile.is_zipfile(local):
-        # Imported here, as it is itself a kind of place.
-        from ptychostream.datasets.store.zipped_place import ZippedPlace
-
-        return ZippedPlace(local)
-    return LocalPlace(local)
 
 
 def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tuple[str, int, str]]:
