@@ -221,7 +221,7 @@ def check_data(
                 f"'{data.path}' has an experiment of {smallest} positions, which cannot fill "
                 f"groups of {config.model.group_size}; use a smaller gridsize"
             )
-        if config.overlap_weight and smallest <= config.model.group_size:
+        if config.overlap_weight and _is_lonely(config, data):
             raise DataContractError(
                 f"overlap_weight={config.overlap_weight} needs a neighbour beyond each group of "
                 f"{config.model.group_size}, but '{data.path}' has an experiment of {smallest} "
@@ -351,13 +351,18 @@ def _without_lonely_witness(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None
 ) -> TrainingConfig:
     """Leave the witness out by default, where an experiment has no position for it."""
-    smallest = min(
-        int(np.bincount(data.experiment_id).min()) for data in (store, validation) if data
-    )
-    if config.overlap_share and smallest <= config.model.group_size:
+    if config.overlap_share and any(_is_lonely(config, d) for d in (store, validation) if d):
         logger.info("too few positions for a neighbour that tests each group: overlap_weight is 0")
         return replace(config, n_images=None, overlap_weight=0.0)
     return config
+
+
+def _is_lonely(config: TrainingConfig, store: GroupStore) -> bool:
+    """Say whether an experiment has too few positions for groups and those that test them."""
+    smallest = int(np.bincount(store.experiment_id).min())
+    if config.n_subsample is not None:
+        smallest = min(smallest, config.n_subsample)
+    return smallest < config.model.group_size + config.num_witnesses
 
 
 def _name_of(store: GroupStore) -> str:

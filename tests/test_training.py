@@ -132,7 +132,7 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
     ("changes", "execution", "message"),
     [
         ({"model": {"model_type": "supervised"}, "mae_weight": 1}, {}, "mae_weight=1 acts on"),
-        ({"model": {"fno_modes": 3}}, {}, "fno_modes belongs to a Fourier network"),
+        ({"model": {"fno_modes": 3}}, {}, "fno_modes=3 has no meaning"),
         ({"stage_1_epochs": 2}, {}, "set nepochs to 2"),
         ({"stage_1_epochs": 1, "torch_loss_mode": "mae"}, {}, "go over from"),
         ({"neighbor_pool_size": 9}, {}, "neighbor_pool_size=9 does nothing without"),

@@ -13,15 +13,7 @@ _DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 class ConvolutionsOnly(MixedPrecision):
-    """Lightning's mixed precision, with its loss scaling but without autocast around the step.
-
-    Parameters
-    ----------
-    precision : str
-        `16-mixed` or `bf16-mixed`.
-    device : str
-        Kind of device.
-    """
+    """Lightning's mixed precision, with its loss scaling but without autocast around the step."""
 
     def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
         """Leave the step as it is: `mixed_convolutions` has changed the layers."""

@@ -59,5 +59,6 @@ def learning_rate_factor(config: TrainingConfig, epoch: int) -> float:
     float
         `stage_3_lr_factor` in stage 3, the last epochs of the run; else 1.
     """
-    last = epoch >= config.nepochs - config.stage_3_epochs
-    return config.stage_3_lr_factor if last else 1.0
+    if not config.stage_3_epochs or epoch < config.nepochs - config.stage_3_epochs:
+        return 1.0
+    return config.stage_3_lr_factor

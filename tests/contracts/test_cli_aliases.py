@@ -15,6 +15,7 @@ TRAIN = [
     ("--deterministic", {"deterministic": True}),
     ("--no-deterministic", {"deterministic": False}),
     ("--num-workers 2", {"num_workers": 2}),
+    ("--devices 2 --num-nodes 3 --strategy ddp", {"devices": 2, "num_nodes": 3, "strategy": "ddp"}),
     ("--learning-rate=2e-4", {"learning_rate": 2e-4}),
     ("--scheduler Exponential", {"scheduler": "Exponential"}),
     ("--accumulate-grad-batches 2", {"accum_steps": 2}),
@@ -55,7 +56,7 @@ def test_names_of_the_existing_train_command_set_the_fields(tiny_store, tmp_path
 def _record(tmp_path):
     from ptychostream.config import write_yaml
 
-    def record(config, execution, out):
+    def record(config, execution, out, *, resume):
         out.mkdir()
         write_yaml(config, out / "config.yaml")
         write_yaml(execution, out / "execution.yaml")

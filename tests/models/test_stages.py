@@ -22,6 +22,8 @@ def test_the_last_epochs_have_a_lower_rate():
     config = ps.TrainingConfig(**STAGES, stage_3_lr_factor=0.2)
     factors = [learning_rate_factor(config, epoch) for epoch in range(12)]
     assert factors == [1.0] * 9 + [0.2] * 3
+    # Asked of the step after the last one too.
+    assert learning_rate_factor(ps.TrainingConfig(nepochs=2), 2) == 1.0
 
 
 @pytest.mark.parametrize(
