@@ -37,7 +37,7 @@ COLUMNS = (
 ROWS = {
     "physics1": ("unrolled", 1, 0, None, 8, 2e-3),
     "physics2": ("unrolled", 2, 0, None, 4, 2e-3),
-    "unrolled1": ("unrolled", 1, 5, None, 2, 4e-3),
+    "unrolled1": ("unrolled", 1, 5, None, 2, 2e-3),
     "unrolled2": ("unrolled", 2, 5, 380, 4, 2e-3),
     "cnn1": ("cnn", 1, 15, None, 16, 1e-3),
     "cnn2": ("cnn", 2, 15, None, 16, 1e-3),
