@@ -54,6 +54,9 @@ STEPS = (3.0, 4.0, 5.5, 8.0, 11.0)
 def scan_store(
     folder: Path, seed: int, number: int, step: float, nphotons: float = 1e6
 ) -> ps.GroupStore:
+    target = folder / f"{seed}-{step}-{nphotons:.0e}.zarr"
+    if target.exists():
+        return ps.open_group_store(target)
     scan = ps.simulate_scan(
         object="bars_and_ellipses",
         probe="gaussian",
@@ -64,7 +67,7 @@ def scan_store(
         nphotons=nphotons,
         seed=seed,
     )
-    return ps.build_group_store(scan, folder / f"{seed}-{step}-{nphotons:.0e}.zarr")
+    return ps.build_group_store(scan, target)
 
 
 def untrained(config: ps.TrainingConfig, store: ps.GroupStore) -> ps.ModelBundle:
