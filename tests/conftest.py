@@ -1,6 +1,5 @@
 """Real, tiny scans that the tests share."""
 
-
 import pytest
 import torch
 from tiny import tiny_config

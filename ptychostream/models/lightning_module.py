@@ -59,7 +59,9 @@ class PinnModule(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
         self._loaders, self._run = loaders, run or {}
-        self.labels = torch.nn.ModuleDict(dict(labels or {}))
+        # `train` alone is a method of every module.
+        named = {f"of_{part}": true for part, true in (labels or {}).items()}
+        self.labels = torch.nn.ModuleDict(named)
         self._resumed_plateau: dict[str, Any] | None = None
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         #: Mean losses of the last finished epoch.
@@ -120,8 +122,8 @@ class PinnModule(lightning.LightningModule):
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
         prediction = self.model(batch)
         true = None
-        if part in self.labels:
-            true = self.labels[part](batch, self.model.config.group_size)
+        if f"of_{part}" in self.labels:
+            true = self.labels[f"of_{part}"](batch, self.model.config.group_size)
         return objective(
             self.config,
             prediction,

@@ -26,12 +26,14 @@ LEGACY_ONLY = "legacy readers"
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
 FOURIER = "models/generators/fourier_network.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
+OBJECTIVE, STAGES = "models/objective.py", "models/stages.py"
+PICTURES = "reconstruction_log.py"
 WHERE = {
     ps.ModelConfig: {
         "N": "training.py",
         "gridsize": "training.py",
         "n_filters_scale": CNN,
-        "model_type": REFUSED,
+        "model_type": OBJECTIVE,
         "architecture": "models/generators/build.py",
         "fno_modes": FOURIER,
         "fno_width": FOURIER,
@@ -61,29 +63,31 @@ WHERE = {
         "test_data_file": "cli/train.py",
         "batch_size": "training.py",
         "nepochs": FIT,
-        "mae_weight": MODULE,
-        "nll_weight": MODULE,
-        "realspace_mae_weight": REFUSED,
-        "realspace_weight": MODULE,
+        "mae_weight": OBJECTIVE,
+        "nll_weight": OBJECTIVE,
+        "realspace_mae_weight": OBJECTIVE,
+        "realspace_weight": OBJECTIVE,
+        "amplitude_variation_weight": OBJECTIVE,
+        "phase_variation_weight": OBJECTIVE,
         "overlap_weight": "config/training.py",
         "nphotons": "training.py",
-        "n_groups": "training.py",
+        "n_groups": "datasets/selection.py",
         "n_images": "config/training.py",
-        "n_subsample": "backends/training_data.py",
+        "n_subsample": "datasets/selection.py",
         "subsample_seed": "training.py",
         "neighbor_count": "training.py",
-        "enable_oversampling": REFUSED,
+        "enable_oversampling": "datasets/selection.py",
         "neighbor_pool_size": REFUSED,
         "positions_provided": REFUSED,
         "probe_trainable": "training.py",
         "intensity_scale_trainable": "training.py",
         "output_dir": FIT,
-        "sequential_sampling": "training.py",
+        "sequential_sampling": "datasets/selection.py",
         "backend": "workflows.py",
-        "torch_loss_mode": MODULE,
-        "torch_mae_pred_l2_match_target": MODULE,
-        "gradient_clip_val": FIT,
-        "gradient_clip_algorithm": FIT,
+        "torch_loss_mode": OBJECTIVE,
+        "torch_mae_pred_l2_match_target": OBJECTIVE,
+        "gradient_clip_val": MODULE,
+        "gradient_clip_algorithm": MODULE,
         "optimizer": SCHEDULE,
         "momentum": SCHEDULE,
         "weight_decay": SCHEDULE,
@@ -96,11 +100,12 @@ WHERE = {
         "plateau_patience": SCHEDULE,
         "plateau_min_lr": SCHEDULE,
         "plateau_threshold": SCHEDULE,
-        "stage_1_epochs": REFUSED,
-        "stage_2_epochs": REFUSED,
-        "stage_3_epochs": REFUSED,
-        "physics_weight_schedule": REFUSED,
-        "stage_3_lr_factor": REFUSED,
+        "stage_1_epochs": STAGES,
+        "stage_2_epochs": STAGES,
+        "stage_3_epochs": STAGES,
+        "physics_weight_schedule": STAGES,
+        "stage_3_lr_factor": STAGES,
+        "validation_fraction": "training.py",
     },
     ps.InferenceConfig: {
         "model_path": LEGACY_ONLY,
@@ -119,16 +124,17 @@ WHERE = {
     ps.PyTorchExecutionConfig: {
         "accelerator": FIT,
         "devices": FIT,
+        "num_nodes": FIT,
         "strategy": FIT,
         "deterministic": FIT,
         "precision": FIT,
-        "gradient_clip_val": FIT,
-        "gradient_clip_algorithm": FIT,
+        "gradient_clip_val": MODULE,
+        "gradient_clip_algorithm": MODULE,
         "accum_steps": FIT,
         "num_workers": "training.py",
-        "pin_memory": REFUSED,
-        "persistent_workers": "config/execution.py",
-        "prefetch_factor": REFUSED,
+        "pin_memory": FIT,
+        "persistent_workers": REFUSED,
+        "prefetch_factor": "training.py",
         "learning_rate": MODULE,
         "scheduler": MODULE,
         "enable_progress_bar": FIT,
@@ -138,11 +144,11 @@ WHERE = {
         "checkpoint_mode": FIT,
         "early_stop_patience": FIT,
         "logger_backend": FIT,
-        "recon_log_every_n_epochs": REFUSED,
-        "recon_log_num_patches": REFUSED,
-        "recon_log_fixed_indices": REFUSED,
-        "recon_log_stitch": REFUSED,
-        "recon_log_max_stitch_samples": REFUSED,
+        "recon_log_every_n_epochs": PICTURES,
+        "recon_log_num_patches": PICTURES,
+        "recon_log_fixed_indices": PICTURES,
+        "recon_log_stitch": PICTURES,
+        "recon_log_max_stitch_samples": PICTURES,
         "inference_batch_size": "inference/pipeline.py",
         "middle_trim": "inference/pipeline.py",
         "pad_eval": "inference/pipeline.py",
@@ -150,23 +156,12 @@ WHERE = {
     },
 }
 
-#: A value other than the default, where adding one to it or turning it over does not do.
-OTHER = {
-    "model_type": "supervised",
-    "recon_log_fixed_indices": [1],
-    "physics_weight_schedule": "linear",
-}
-
 
 def _other(kind, name):
     default = getattr(kind(), name)
     if isinstance(default, bool):
-        return OTHER.get(name, not default)
-    return OTHER.get(name, 2 if default is None else default if name in OTHER else _more(default))
-
-
-def _more(value):
-    return value + 1 if isinstance(value, int | float) else value
+        return not default
+    return 2 if default is None else default + 1
 
 
 FIELDS = [(kind, name, where) for kind, names in WHERE.items() for name, where in names.items()]

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").rglob("*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 #: Tests of their own look at what comes out.
 RUN_ELSEWHERE = {"README.md", "write-a-generator.md"}
 
