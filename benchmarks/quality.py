@@ -37,7 +37,7 @@ COLUMNS = (
 ROWS = {
     "physics1": ("unrolled", 1, 0, None, 8, 2e-3),
     "physics2": ("unrolled", 2, 0, None, 4, 2e-3),
-    "unrolled1": ("unrolled", 1, 5, None, 2, 4e-3),
+    "unrolled1": ("unrolled", 1, 5, None, 2, 2e-3),
     "unrolled2": ("unrolled", 2, 5, 380, 4, 2e-3),
     "cnn1": ("cnn", 1, 15, None, 16, 1e-3),
     "cnn2": ("cnn", 2, 15, None, 16, 1e-3),
@@ -54,6 +54,9 @@ STEPS = (3.0, 4.0, 5.5, 8.0, 11.0)
 def scan_store(
     folder: Path, seed: int, number: int, step: float, nphotons: float = 1e6
 ) -> ps.GroupStore:
+    target = folder / f"{seed}-{step}-{nphotons:.0e}.zarr"
+    if target.exists():
+        return ps.open_group_store(target)
     scan = ps.simulate_scan(
         object="bars_and_ellipses",
         probe="gaussian",
@@ -64,7 +67,7 @@ def scan_store(
         nphotons=nphotons,
         seed=seed,
     )
-    return ps.build_group_store(scan, folder / f"{seed}-{step}-{nphotons:.0e}.zarr")
+    return ps.build_group_store(scan, target)
 
 
 def untrained(config: ps.TrainingConfig, store: ps.GroupStore) -> ps.ModelBundle:

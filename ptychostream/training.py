@@ -344,7 +344,9 @@ def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
     Groups
         Kept in the store.
     """
-    return select_groups(store, config, witnesses=config.num_witnesses)
+    positions = int(np.bincount(store.experiment_id).min())
+    spare = min(positions, config.n_subsample or positions) - config.model.group_size
+    return select_groups(store, config, witnesses=max(0, min(config.num_witnesses, spare)))
 
 
 def _without_lonely_witness(

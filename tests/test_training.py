@@ -132,7 +132,7 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
     ("changes", "execution", "message"),
     [
         ({"model": {"model_type": "supervised"}, "mae_weight": 1}, {}, "mae_weight=1 acts on"),
-        ({"model": {"fno_modes": 3}}, {}, "fno_modes=3 has no meaning"),
+        ({"model": {"fno_modes": 3}}, {}, "fno_modes=3 has no meaning for"),
         ({"stage_1_epochs": 2}, {}, "set nepochs to 2"),
         ({"stage_1_epochs": 1, "torch_loss_mode": "mae"}, {}, "go over from"),
         ({"neighbor_pool_size": 9}, {}, "neighbor_pool_size=9 does nothing without"),
@@ -228,3 +228,11 @@ def test_training_runs_in_a_thread_of_a_host_program(tiny_store, make_config):
     with ThreadPoolExecutor(1) as pool:
         bundle = pool.submit(ps.train, make_config(), tiny_store, execution=_execution()).result()
     assert len(bundle.history["train_loss"]) == 1
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_scans_of_few_positions_train_with_the_neighbours_there_are(number, tmp_path, make_config):
+    scan = ps.simulate_scan(num_positions=number, N=16, step=2.5)
+    store = ps.build_group_store(scan, tmp_path / "few.zarr")
+    bundle = ps.train(make_config(), store, execution=ps.PyTorchExecutionConfig(**QUIET))
+    assert np.isfinite(bundle.history["train_loss"]).all()

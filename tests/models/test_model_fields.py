@@ -9,7 +9,6 @@ import torch
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators import GENERATORS, build_generator, check_fields
-from ptychostream.training import check_supported
 
 UNROLLED = {"N": 16, "gridsize": 2, "architecture": "unrolled", "unrolled_steps": 2}
 CNN = {"N": 64, "gridsize": 2, "n_filters_scale": 1, "architecture": "cnn"}
@@ -102,10 +101,12 @@ def test_changing_a_field_changes_the_model(name, base, value):
         assert (first - second).abs().max() > 1e-3 * first.abs().max()
 
 
-def test_a_model_type_that_needs_labels_is_refused_where_there_are_none():
-    config = ps.TrainingConfig(model=ps.ModelConfig(model_type="supervised"))
-    with pytest.raises(ConfigurationError, match="model_type"):
-        check_supported(config, ps.PyTorchExecutionConfig())
+def test_the_model_type_decides_what_is_learnt_from():
+    # Labels instead of neighbours; that labels must be there is a matter of training.
+    kinds = [
+        ps.ModelConfig(architecture="unrolled", model_type=kind) for kind in ("pinn", "supervised")
+    ]
+    assert [ps.TrainingConfig(model=kind).num_witnesses for kind in kinds] == [3, 0]
 
 
 @pytest.mark.parametrize("name", CASES)
