@@ -4,13 +4,13 @@ Code that reads `params.cfg` sees a configuration after `update_legacy_dict(para
 Nothing inside this library reads the dictionary to decide a result.
 """
 
-from collections.abc import MutableMapping
-from dataclasses import fields
+from collections.abc import Mapping, MutableMapping
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ptychostream.config import InferenceConfig, ModelConfig, TrainingConfig
+from ptychostream.config import InferenceConfig, ModelConfig, TrainingConfig, from_mapping
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
 
 #: Field → legacy key; every other field keeps its name.
@@ -30,6 +30,8 @@ KEY_MAPPINGS = {
 OWN_FIELDS = frozenset(
     {
         "amplitude_variation_weight",
+        "cbam_encoder",
+        "compat",
         "overlap_weight",
         "scale_contract_version",
         "measurement_domain",
@@ -244,6 +246,52 @@ def dataclass_to_legacy_dict(
     return flat
 
 
+def training_config_of(values: Mapping[str, Any]) -> tuple[TrainingConfig, dict[str, Any]]:
+    """Make a configuration from a whole legacy dictionary: the way back.
+
+    Parameters
+    ----------
+    values : mapping
+        Legacy keys and values; what is missing has the dictionary's own default.
+
+    Returns
+    -------
+    config : TrainingConfig
+        The configuration; `backend` is `pytorch`, which takes all that the other one does.
+    others : dict
+        Values that no field holds: plain ones only.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is out of range.
+    """
+    known = {**DEFAULTS, **values}
+    found: dict[type, dict[str, Any]] = {}
+    taken = {"backend", "n_images"}
+    for kind in (ModelConfig, TrainingConfig):
+        mine = {KEY_MAPPINGS.get(f.name, f.name): f.name for f in fields(kind)}
+        taken |= set(mine)
+        found[kind] = {
+            name: _plain(known[key])
+            for key, name in mine.items()
+            if known.get(key) is not None and name not in ("model", "backend", "n_images")
+        }
+    try:
+        training = from_mapping(TrainingConfig, {**found[TrainingConfig], "backend": "pytorch"})
+        config = replace(training, model=from_mapping(ModelConfig, found[ModelConfig]))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the legacy dictionary does not fit: {error}") from error
+    others = {key: _plain(value) for key, value in values.items() if key not in taken}
+    kinds = (str, int, float, bool)
+    return config, {key: value for key, value in others.items() if isinstance(value, kinds)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn a scalar of NumPy into Python's own."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
 def update_legacy_dict(
     cfg: MutableMapping[str, Any], config: ModelConfig | TrainingConfig | InferenceConfig
 ) -> None:
@@ -277,12 +325,28 @@ def update_installed_ptycho(config: ModelConfig | TrainingConfig | InferenceConf
     BackendUnavailableError
         If the package `ptycho` is not there.
     """
+    update_legacy_dict(installed_ptycho_cfg(), config)
+
+
+def installed_ptycho_cfg() -> MutableMapping[str, Any]:
+    """Return the `ptycho.params.cfg` of the installed TensorFlow package itself.
+
+    Returns
+    -------
+    dict
+        Changing it changes what that package computes.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the package `ptycho` is not there.
+    """
     try:
-        theirs = import_module("ptycho.params")
+        theirs: MutableMapping[str, Any] = import_module("ptycho.params").cfg
     except ImportError as error:
         raise BackendUnavailableError(
             f"TensorFlow backend selected, but the package 'ptycho' can't be imported ({error}); "
             "pip install tensorflow git+https://github.com/hoidn/PtychoPINN, or choose "
             "backend='pytorch'"
         ) from error
-    update_legacy_dict(theirs.cfg, config)
+    return theirs

@@ -92,7 +92,9 @@ def intensity(waves: Tensor) -> Tensor:
     (..., N, N) float
         Sum over the modes of |wave|².
     """
-    return (waves.real.square() + waves.imag.square()).sum(dim=-3)
+    each = waves.real.square() + waves.imag.square()
+    # Summing one mode would copy it.
+    return each[..., 0, :, :] if each.shape[-3] == 1 else each.sum(dim=-3)
 
 
 def fourier_shift(images: Tensor, shifts: Tensor) -> Tensor:

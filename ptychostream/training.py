@@ -23,7 +23,7 @@ from ptychostream.datasets.store.groups import Groups
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.labelled import objects_in_model_unit
 from ptychostream.models.checkpoints import find_checkpoint
-from ptychostream.models.generators import GENERATORS
+from ptychostream.models.generators import check_fields
 from ptychostream.models.objective import needs_labels
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.progress import OnEpoch, ShouldStop, latched
@@ -117,6 +117,7 @@ def train(
     scales = scales_of(store, config.nphotons, config.scale_contract_version)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
+    from ptychostream.models.training_callbacks import Description
     from ptychostream.reconstruction_log import ReconstructionLog
 
     if validation is not None and not model.probe.began_as(validation.probe):
@@ -145,7 +146,9 @@ def train(
             name: TruePatches(objects_in_model_unit(data, model, factors), config.model.N)
             for name, (data, factors, _) in parts.items()
         }
-    callbacks = []
+    scale = float(scales.intensity_scale.mean())
+    about = {"intensity_scale": scale, "probe_guess": store.probe}
+    callbacks: list[Any] = [Description(asked, about)]
     if execution.recon_log_every_n_epochs:
         table = parts["train"][2]
 
@@ -170,7 +173,7 @@ def train(
     return ModelBundle(
         model=model.cpu().eval(),
         config=asked,
-        intensity_scale=float(scales.intensity_scale.mean()),
+        intensity_scale=scale,
         probe_guess=store.probe,
         history=history,
     )
@@ -294,24 +297,12 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             f"{config.model.gridsize}: a group of {config.model.group_size} needs at least "
             f"{config.model.group_size - 1} neighbours of its seed"
         )
+    check_fields(config.model)
     if config.neighbor_pool_size is not None and not config.enable_oversampling:
         raise ConfigurationError(
             f"neighbor_pool_size={config.neighbor_pool_size} does nothing without "
             "enable_oversampling=True; set it, or leave the pool size out"
         )
-    if config.model.architecture not in GENERATORS:
-        raise ConfigurationError(
-            f"no architecture {config.model.architecture!r}; there are "
-            f"{', '.join(sorted(GENERATORS))}"
-        )
-    fourier = [f.name for f in fields(config.model) if f.name.startswith(("fno_", "learned_"))]
-    default = type(config.model)()
-    for name in (*fourier, "max_hidden_channels", "resnet_width", "generator_output_mode"):
-        if getattr(config.model, name) != getattr(default, name):
-            raise ConfigurationError(
-                f"{name} belongs to a Fourier network, not to architecture "
-                f"{config.model.architecture!r}; leave it at {getattr(default, name)!r}"
-            )
     limit = execution.gradient_clip_val or config.gradient_clip_val
     algorithm = execution.gradient_clip_algorithm or config.gradient_clip_algorithm
     if limit is None and algorithm != "norm":
@@ -347,7 +338,7 @@ def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
     Groups
         Kept in the store.
     """
-    return select_groups(store, config, witnesses=int(config.overlap_share > 0))
+    return select_groups(store, config, witnesses=config.num_witnesses)
 
 
 def _without_lonely_witness(

@@ -4,7 +4,6 @@ The order is fixed: the legacy dictionary is updated first, then the backend is 
 its modules are imported. Nothing falls back to another backend.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from ptychostream.backends.base import load_backend
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.legacy import params, update_legacy_dict
 
 __all__ = ["load_inference_bundle", "run_cdi_example", "save_outputs", "train_cdi_model"]
@@ -164,7 +162,7 @@ def load_inference_bundle(
     Parameters
     ----------
     directory : str or Path
-        Folder that holds `wts.h5.zip`, or the archive itself.
+        Folder that holds `wts.h5.zip`, or the archive itself; for ours, what `load_bundle` takes.
     backend : str, optional
         The backend that the archive must belong to; None takes either.
 
@@ -184,27 +182,10 @@ def load_inference_bundle(
     BackendUnavailableError
         If its backend can't be imported.
     """
-    path = Path(directory)
-    path = path / "wts.h5.zip" if path.is_dir() else path
-    made_by = _backend_of(path)
-    if backend is not None and backend != made_by:
-        raise DataContractError(
-            f"'{path}' is an archive of the {made_by} backend but the {backend} backend is wanted; "
-            f"set backend='{made_by}', or train again"
-        )
+    # Imported late: where TensorFlow does the work, nothing of torch is imported for it.
+    from ptychostream.persistence.opening import backend_of_file, check_backend, find_archive
+
+    path = find_archive(directory)
+    made_by = backend_of_file(path)
+    check_backend(f"'{path}'", made_by, backend)
     return load_backend(made_by).load_inference_bundle(directory)
-
-
-def _backend_of(path: Path) -> str:
-    if not path.is_file():
-        raise MissingFileError(f"no model archive '{path}'")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise DataContractError(f"'{path}' is not a readable archive: {error}") from error
-    if "ptychostream.json" in names or any(name.endswith("model.pth") for name in names):
-        return "pytorch"
-    if "manifest.dill" in names:
-        return "tensorflow"
-    raise DataContractError(f"'{path}' has no 'manifest.dill': it is no model archive")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import dense_shift
+from tiny import dense_shift
 
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError

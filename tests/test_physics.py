@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import dense_shift
+from tiny import dense_shift
 
 from ptychostream.physics import (
     exit_wave,

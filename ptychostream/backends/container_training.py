@@ -96,6 +96,7 @@ def train_container(
         If the groups do not fit the model, or the validation data are no container.
     """
     from ptychostream.models.fit import fit
+    from ptychostream.models.training_callbacks import Description
 
     execution = execution or PyTorchExecutionConfig()
     check_supported(config, execution)
@@ -144,11 +145,13 @@ def train_container(
     }
     if held_out is not None:
         loaders["validation"] = lambda *_: ContainerLoader(held_out, config.batch_size, None)
-    history = fit(config, execution, model, loaders)
+    scale = float(container.norm_Y_I)
+    about = {"intensity_scale": scale, "probe_guess": probe}
+    history = fit(config, execution, model, loaders, callbacks=[Description(config, about)])
     return ModelBundle(
         model=model.cpu().eval(),
         config=config,
-        intensity_scale=float(container.norm_Y_I),
+        intensity_scale=scale,
         probe_guess=probe,
         history=history,
     )

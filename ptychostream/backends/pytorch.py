@@ -19,7 +19,7 @@ from ptychostream.datasets.loader import make_loader
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
-from ptychostream.legacy import params, update_legacy_dict
+from ptychostream.legacy import params
 from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
 from ptychostream.stitching import PhaseAlignment, reassemble_position
 from ptychostream.training import train
@@ -139,19 +139,16 @@ def load_inference_bundle(directory: str | Path) -> tuple[ModelBundle, dict[str,
     Parameters
     ----------
     directory : str or Path
-        Folder of the archive.
+        Folder of the archive, or a checkpoint of ours.
 
     Returns
     -------
     model : ModelBundle
         `model.predict([diffraction * intensity_scale, local_offsets])` gives objects.
     values : dict
-        The legacy dictionary, with `intensity_scale`.
+        The legacy dictionary, with `intensity_scale` and `probe`.
     """
-    bundle = load_bundle(directory)
-    update_legacy_dict(params.cfg, bundle.config)
-    params.set("intensity_scale", bundle.intensity_scale)
-    return bundle, params.params()
+    return load_bundle(directory, backend="pytorch"), params.params()
 
 
 def _train(

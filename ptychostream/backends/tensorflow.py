@@ -108,8 +108,19 @@ def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
         The model.
     values : dict
         Its legacy dictionary, which ours takes over too.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the package is not there.
     """
-    model, values = _import("ptycho.workflows.components").load_inference_bundle(directory)
+    try:
+        components = _import("ptycho.workflows.components")
+    except BackendUnavailableError as error:
+        raise BackendUnavailableError(
+            f"{error}; or do without that package: `ptychostream convert` makes an archive of ours"
+        ) from error
+    model, values = components.load_inference_bundle(directory)
     params.cfg.update(values)
     return model, values
 

@@ -1,9 +1,14 @@
 """`ptychostream build SRC [SRC ...] OUT.zarr`."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.cli.common import make_parser, parse, path_or_url, say
+
+if TYPE_CHECKING:
+    from ptychostream.datasets.store.plan import BuildPlan
 
 
 def run(words: Sequence[str]) -> None:
@@ -14,18 +19,26 @@ def run(words: Sequence[str]) -> None:
     words : sequence of str
         The command's arguments.
     """
-    from ptychostream.datasets.sources import read_scan
     from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
-    from ptychostream.datasets.store import build_group_store
+    from ptychostream.datasets.store import build_group_store, read_scans
+    from ptychostream.datasets.store.plan import plan_build
 
     parser = make_parser(
         "build",
-        "Turn scan files into a group store, one experiment a file. A build that was "
-        "interrupted goes on with --resume. Example: ptychostream build scan.npz scan.zarr",
+        "Turn scan files into a group store, one experiment a file; a folder counts as its "
+        "files, and a store as its experiments. A build that was interrupted goes on with "
+        "--resume.",
     )
-    parser.add_argument("paths", type=Path, nargs="+", help="scan files, then the store to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
+    parser.add_argument(
+        "paths", type=path_or_url, nargs="+", help="scan files, then the store to make: path or URL"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing store, and an unfinished one"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished build")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say what would be written, and write nothing"
+    )
     parser.add_argument(
         "--measurement_domain",
         choices=["counts", "amplitude"],
@@ -33,15 +46,24 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("--patterns_per_chunk", type=int, help="patterns compressed together")
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
+    parser.add_argument("--growing", action="store_true", help="more will be appended")
+    parser.add_argument("--cluster", help="address of a dask scheduler whose workers write it")
     names = parser.add_class_arguments(Preprocessing, None)
     options = parse(parser, words)
     *sources, target = options.paths
     if not sources:
         parser.error("name at least one scan file and the store to make")
     changes = Preprocessing(**{name: getattr(options, name) for name in names})
-    scans = [read_scan(source, measurement_domain=options.measurement_domain) for source in sources]
+    scans = [
+        scan
+        for source in sources
+        for scan in read_scans(source, measurement_domain=options.measurement_domain)
+    ]
     if changes != Preprocessing():
         scans = [preprocess(scan, changes) for scan in scans]
+    if options.dry_run:
+        print(describe_plan(plan_build(tuple(scans), options.patterns_per_chunk), target))
+        return
     store = build_group_store(
         scans,
         target,
@@ -49,6 +71,8 @@ def run(words: Sequence[str]) -> None:
         resume=options.resume,
         patterns_per_chunk=options.patterns_per_chunk,
         memory_budget=options.memory_budget,
+        growing=options.growing,
+        cluster=options.cluster,
     )
     say(
         f"wrote {target}: {store.num_patterns} patterns of {store.N} x {store.N} px "
@@ -56,3 +80,39 @@ def run(words: Sequence[str]) -> None:
         f"next: ptychostream train {target} -o run --model.architecture unrolled "
         f"--model.gridsize 2 --nepochs 3"
     )
+
+
+def describe_plan(plan: "BuildPlan", target: Path | str) -> str:
+    """Say what a build would write.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+        The plan.
+    target : Path or str
+        The store it would become.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    patterns, edge, _ = plan.shape
+    size = patterns * edge**2 * plan.dtype.itemsize
+    lines = [
+        f"would write {target}: {patterns} patterns of {edge} x {edge} px, {plan.dtype}",
+        f"  experiments  {len(plan.scans)}: {', '.join(scan.name for scan in plan.scans)}",
+        f"  files        {plan.num_shards} of up to {plan.patterns_per_shard} patterns, in chunks "
+        f"of {plan.patterns_per_chunk}",
+        f"  size         at most {size / 2**20:.1f} MiB before compression",
+    ]
+    if isinstance(target, str):
+        return "\n".join(lines)
+    parent = next(folder for folder in target.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(parent).free
+    lines[-1] += f"; {free / 2**20:.0f} MiB are free"
+    if size > free:
+        lines.append("  this may not fit: compression saves more or less, by what was counted")
+    if target.exists():
+        lines.append(f"  {target} exists; add --overwrite, or choose another name")
+    return "\n".join(lines)

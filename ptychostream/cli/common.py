@@ -3,16 +3,36 @@
 import logging
 import os
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from ptychostream.cli.examples import EXAMPLES
 from ptychostream.errors import ConfigurationError, PtychoStreamError
 
 #: Our logger, above all modules.
 logger = logging.getLogger("ptychostream")
+
+_FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+#: Whether `parse` hands the parser out instead of using it.
+_parser_wanted: ContextVar[bool] = ContextVar("_parser_wanted", default=False)
+
+
+class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type: ignore[misc]
+    """Leaves the lines of the examples as they are."""
+
+
+class _ParserReady(Exception):
+    """Carries a command's parser out of it."""
+
+    def __init__(self, parser: ArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
 
 
 def make_parser(command: str, description: str) -> ArgumentParser:
@@ -23,23 +43,26 @@ def make_parser(command: str, description: str) -> ArgumentParser:
     command : str
         Its name.
     description : str
-        What it does, with an example.
+        What it does.
 
     Returns
     -------
     jsonargparse.ArgumentParser
-        The parser.
+        The parser; its help ends with the command's examples.
     """
     parser = ArgumentParser(
         prog=f"ptychostream {command}",
         # Listing every option above each error would bury the error.
         usage=f"ptychostream {command} [--help] [options]",
-        description=description,
+        description="\n".join(wrap(description, 79)),
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in EXAMPLES.get(command, ())),
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--config", action="config", help="YAML file with options")
-    parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
-    parser.add_argument("--verbose", action="store_true", help="say everything")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say everything")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser.add_argument("--log_file", type=Path, help="file that keeps everything, with times")
     return parser
 
 
@@ -58,6 +81,8 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     jsonargparse.Namespace
         The options.
     """
+    if _parser_wanted.get():
+        raise _ParserReady(parser)
     options = parser.parse_args(list(words))
     level = logging.INFO
     if options.quiet:
@@ -65,7 +90,25 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     if options.verbose or options.debug:
         level = logging.DEBUG
     logger.setLevel(level)
+    if options.log_file is not None:
+        _keep_log(options.log_file)
     return options
+
+
+def path_or_url(text: str) -> Path | str:
+    """Read the name of a store or of a scan file.
+
+    Parameters
+    ----------
+    text : str
+        A path, or a URL with a protocol, which a `Path` would spoil.
+
+    Returns
+    -------
+    Path or str
+        The path, or the URL as it is.
+    """
+    return text if "://" in text else Path(text)
 
 
 def make_folder(folder: Path) -> None:
@@ -91,6 +134,29 @@ def make_folder(folder: Path) -> None:
         raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
 
 
+def parser_of(command: Callable[[Sequence[str]], None]) -> ArgumentParser:
+    """Take a command's parser out of it, without running it.
+
+    Parameters
+    ----------
+    command : callable
+        The `run` of a command's module.
+
+    Returns
+    -------
+    jsonargparse.ArgumentParser
+        The parser, as the command itself would use it.
+    """
+    token = _parser_wanted.set(True)
+    try:
+        command([])
+    except _ParserReady as ready:
+        return ready.parser
+    finally:
+        _parser_wanted.reset(token)
+    raise AssertionError(f"{command} parsed nothing")
+
+
 def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     """Write the log into a file too.
 
@@ -104,13 +170,18 @@ def log_to(folder: Path, name: str, *, append: bool = False) -> None:
         Whether what the file holds is kept.
     """
     make_folder(folder)
-    handler = logging.FileHandler(folder / name, mode="a" if append else "w")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _keep_log(folder / name, append=append)
+
+
+def _keep_log(path: Path, *, append: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="a" if append else "w")
+    handler.setFormatter(_FILE_FORMAT)
     logger.addHandler(handler)
 
 
 def say(text: str) -> None:
-    """Print a result, unless the user asked for quiet.
+    """Print a result, unless the user asked for quiet; log files keep it anyway.
 
     Parameters
     ----------
@@ -119,6 +190,16 @@ def say(text: str) -> None:
     """
     if logger.level <= logging.INFO:
         print(text, flush=True)
+    _into_files(logging.INFO, text)
+
+
+def _into_files(level: int, text: str, error: BaseException | None = None) -> None:
+    """Give log files what the terminal has seen in its own form, or shall not see."""
+    info = None if error is None else (type(error), error, error.__traceback__)
+    record = logger.makeRecord(logger.name, level, "", 0, text, (), info)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> int:
@@ -142,24 +223,37 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
     logger.propagate = False
     try:
         command(words)
+        sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        print(": ".join(("interrupted", *interrupt.args)), file=sys.stderr)
+        message = ": ".join(("interrupted", *map(str, interrupt.args)))
+        print(message, file=sys.stderr)
+        _into_files(logging.WARNING, message)
         return 130
-    except PtychoStreamError as error:
-        if "--debug" in words:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        # A full disk, a file that may not be read: the system's own words say which.
-        if "--debug" in words:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 2
+    except Exception as error:
+        _into_files(logging.ERROR, f"error: {error}", error)
+        if "--debug" in words:
+            raise
+        print(f"error: {_message(error)}", file=sys.stderr)
+        return 1
     finally:
         for attached in list(logger.handlers):
             logger.removeHandler(attached)
             attached.close()
     return 0
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, PtychoStreamError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; ask for less at once, or for a smaller memory_budget"
+    return (
+        f"{type(error).__name__}: {error}\nThis is a defect of ptychostream, not yours: please "
+        "report what the same command prints with --debug"
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.cli.common import make_parser, parse, path_or_url, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
 
@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> None:
         "Write a store back as a scan file, in acquisition order: .npz, or .h5 for ptychodus "
         "training data.",
     )
-    parser.add_argument("store", type=Path, help="the store")
+    parser.add_argument("store", type=path_or_url, help="the store")
     parser.add_argument("out", type=Path, help="the file to make")
     parser.add_argument("--experiment", type=int, default=0, help="which experiment")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
@@ -51,4 +51,7 @@ def run(words: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     scan = store.scan(options.experiment)
     writers[out.suffix](scan, out)
-    say(f"wrote {out}: {scan.num_patterns} patterns ({scan.measurement_domain})")
+    say(
+        f"wrote {out}: {scan.num_patterns} patterns ({scan.measurement_domain})\n"
+        f"next: ptychostream info {out}"
+    )

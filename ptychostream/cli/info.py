@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ptychostream.cli.common import make_parser, parse
+from ptychostream.cli.common import make_parser, parse, path_or_url
 from ptychostream.errors import MissingFileError
+from ptychostream.persistence.describe import describe_model
+from ptychostream.persistence.opening import ARCHIVE_NAME
 
 
 def run(words: Sequence[str]) -> None:
-    """Say what a scan file, a store or a model archive is.
+    """Say what a scan file, a store, a model archive or a checkpoint is.
 
     Parameters
     ----------
@@ -22,16 +24,23 @@ def run(words: Sequence[str]) -> None:
     MissingFileError
         If there is no such path.
     """
-    parser = make_parser("info", "Say what a scan file, a store or a model archive is.")
-    parser.add_argument("path", type=Path, help="what to look at")
+    parser = make_parser(
+        "info", "Say what a scan file, a store, a model archive or a checkpoint is."
+    )
+    parser.add_argument("path", type=path_or_url, help="what to look at")
     options = parse(parser, words)
-    path: Path = options.path
-    if not path.exists():
-        raise MissingFileError(f"no file or folder '{path}'")
-    if path.name.endswith(".zip") or (path.is_dir() and (path / "wts.h5.zip").is_file()):
-        lines = describe_archive(path)
-    elif path.is_dir():
+    from ptychostream.datasets.store.layout import MANIFEST
+    from ptychostream.datasets.store.places import find_place
+
+    path: Path | str = options.path
+    if isinstance(path, str):
         lines = describe_store(path)
+    elif not path.exists():
+        raise MissingFileError(f"no file or folder '{path}'")
+    elif find_place(path).has(MANIFEST) or (path / "zarr.json").is_file():
+        lines = describe_store(path)
+    elif path.suffix in (".zip", ".ckpt") or (path / ARCHIVE_NAME).is_file():
+        lines = describe_model(path)
     else:
         lines = describe_scan(path)
     width = max(len(name) for name, _ in lines)
@@ -70,13 +79,13 @@ def describe_scan(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def describe_store(path: Path) -> list[tuple[str, str]]:
+def describe_store(path: Path | str) -> list[tuple[str, str]]:
     """Describe a store.
 
     Parameters
     ----------
-    path : Path
-        The store's folder.
+    path : Path or str
+        The store's folder or URL.
 
     Returns
     -------
@@ -84,51 +93,22 @@ def describe_store(path: Path) -> list[tuple[str, str]]:
         Names and values.
     """
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.datasets.store.layout import GROUPINGS
 
     store = open_group_store(path)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    files = [file for segment in store.segments for file in segment.files.values()]
+    size = sum(size for size, _ in files)
     raw = store.num_patterns * store.N**2 * store.dtype.itemsize
-    kept = sorted((path / GROUPINGS).glob("[!.]*")) if (path / GROUPINGS).is_dir() else []
     version = ".".join(map(str, store.attributes["version"]))
+    growth = "" if store.is_complete else ", growing"
     return [
         ("group store", f"{path}, format {version}"),
         ("patterns", f"{store.num_patterns} of {store.N} x {store.N} px, {store.dtype}"),
+        ("segments", f"{len(store.segments)}{growth}"),
         ("experiments", str(store.num_experiments)),
         ("domain", store.measurement_domain),
         ("counts", f"{store.energy.mean():.4g} a pattern (mean of all)"),
         ("chunks", f"{store.num_chunks} of {store.patterns_per_chunk} patterns"),
         ("size", f"{size / 2**20:.1f} MiB, {size / raw:.2f} of the patterns alone"),
-        ("groupings", str(len(kept))),
+        ("groupings", str(store.num_groupings)),
         ("sources", ", ".join(str(p.get("file", p)) for p in store.attributes["provenance"])),
-    ]
-
-
-def describe_archive(path: Path) -> list[tuple[str, str]]:
-    """Describe a model archive, without loading its weights.
-
-    Parameters
-    ----------
-    path : Path
-        The archive, or its folder.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-    """
-    from ptychostream.persistence.archive import find_archive, read_index
-
-    archive = find_archive(path)
-    index = read_index(archive)
-    config, losses = index["config"], index["history"].get("train_loss", [])
-    model = config["model"]
-    return [
-        ("model archive", str(archive)),
-        ("written by", str(index.get("written_by"))),
-        ("backend", index["backend"]),
-        ("architecture", f"{model['architecture']}, {index.get('parameters')} parameters"),
-        ("patches", f"N {model['N']}, gridsize {model['gridsize']}"),
-        ("epochs", f"{len(losses)}, last loss {losses[-1]:.5g}" if losses else "0"),
-        ("intensity scale", f"{index['intensity_scale']:.5g}"),
     ]

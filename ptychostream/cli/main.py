@@ -1,5 +1,6 @@
 """`ptychostream COMMAND ...`: find the command, run it, turn errors into messages."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -10,13 +11,16 @@ from ptychostream import __version__
 COMMANDS = {
     "simulate": "make a synthetic scan: NPZ, store or ptychodus training data",
     "build": "turn scan files into a group store",
-    "info": "say what a scan file, a store or a model archive is",
+    "append": "let a store grow by the patterns of a scan file",
+    "info": "say what a scan file, a store, a model archive or a checkpoint is",
     "verify": "check every byte of a store",
     "export": "write a store back as an NPZ scan",
     "train": "train a network on a store",
     "reconstruct": "reconstruct a store with a trained network",
+    "convert": "make one of our model archives from a TensorFlow one, or from a checkpoint",
     "evaluate": "compare an object with a reference",
     "doctor": "say what works on this machine, and what to install for what does not",
+    "completion": "print a script that completes commands and options in a shell",
 }
 
 _EXAMPLE = """\
@@ -40,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted.
+        0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted, 141
+        the reader of our output went away.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -50,11 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ptychostream {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"no command {words[0]!r}; see ptychostream --help", file=sys.stderr)
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"no command {words[0]!r}{meant}; see ptychostream --help", file=sys.stderr)
         return 2
-    from ptychostream.cli.common import run_guarded
+    try:
+        from ptychostream.cli.common import run_guarded
 
-    module = importlib.import_module(f"ptychostream.cli.{words[0]}")
+        module = importlib.import_module(f"ptychostream.cli.{words[0]}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return run_guarded(module.run, words[1:])
 
 
@@ -66,8 +77,9 @@ def _help() -> str:
         "Ptychography with physics-informed networks.\n\n"
         f"commands:\n{listed}\n\n"
         f"{_EXAMPLE}\n"
-        "`ptychostream COMMAND --help` lists a command's options; every command takes\n"
-        "--config FILE.yaml, and --debug to see where an error comes from."
+        "`ptychostream COMMAND --help` lists a command's options, with examples. Every command\n"
+        "takes --config FILE.yaml, --quiet, --verbose, --log_file FILE, and --debug to see where\n"
+        "an error comes from."
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, logger, make_parser, parse, say
+from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
 
 #: Execution options that only training has a use for. A file of options may serve both
@@ -46,10 +46,9 @@ def run(words: Sequence[str]) -> None:
 
     parser = make_parser(
         "reconstruct",
-        "Reconstruct a store with a trained network. Example: ptychostream reconstruct scan.zarr "
-        "--model_path run -o result",
+        "Reconstruct a store with a trained network.",
     )
-    parser.add_argument("store", type=Path, help="the store")
+    parser.add_argument("store", type=path_or_url, help="the store")
     parser.add_argument("--model_path", type=Path, required=True, help="folder of wts.h5.zip")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--experiment", type=int, help="which experiment, if there are several")
@@ -139,7 +138,8 @@ def run(words: Sequence[str]) -> None:
     say(
         f"{result.num_patches} patches in {total:.1f} s "
         f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
-        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}"
+        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
+        f"next: ptychostream evaluate {out / 'object.npz'} --reference FILE"
     )
     if result.is_partial:
         raise KeyboardInterrupt(f"the result in {out} is partial")

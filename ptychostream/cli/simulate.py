@@ -70,7 +70,7 @@ def run(words: Sequence[str]) -> None:
         write_ptychodus_training(scan, out)
     else:
         build_group_store(scan, out, overwrite=options.overwrite)
-    say(f"wrote {out}: {scan.num_patterns} patterns of {scan.N} x {scan.N} px")
+    say(f"wrote {out}: {scan.num_patterns} patterns of {scan.N} x {scan.N} px\n{_next_step(out)}")
 
 
 def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
@@ -88,5 +88,11 @@ def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
     store = build_group_store(scans, out, overwrite=options.overwrite)
     say(
         f"wrote {out}: {store.num_experiments} experiments, {store.num_patterns} patterns of "
-        f"{store.N} x {store.N} px"
+        f"{store.N} x {store.N} px\n{_next_step(out)}"
     )
+
+
+def _next_step(out: Path) -> str:
+    if out.suffix == ".zarr":
+        return f"next: ptychostream train {out} -o run --model.architecture unrolled"
+    return f"next: ptychostream build {out} {out.with_suffix('.zarr')}"

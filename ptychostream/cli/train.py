@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, logger, make_parser, parse, say
+from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 
 
@@ -22,13 +22,11 @@ def run(words: Sequence[str]) -> None:
 
     parser = make_parser(
         "train",
-        "Train a network on a store. N is the store's own unless given. Example: "
-        "ptychostream train scan.zarr -o run --model.architecture unrolled --model.gridsize 2 "
-        "--nepochs 3",
+        "Train a network on a store. N is the store's own unless given.",
     )
-    parser.add_argument("store", type=Path, help="the store")
+    parser.add_argument("store", type=path_or_url, help="the store")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--validation", type=Path, help="store that the loss is watched on")
+    parser.add_argument("--validation", type=path_or_url, help="store that the loss is watched on")
     parser.add_argument(
         "--resume",
         action="store_true",

@@ -1,9 +1,8 @@
 """`ptychostream verify STORE`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
 
 def run(words: Sequence[str]) -> None:
@@ -17,7 +16,10 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.datasets.store import open_group_store
 
     parser = make_parser("verify", "Read a whole store and compare it with its manifest.")
-    parser.add_argument("store", type=Path, help="the store")
+    parser.add_argument("store", type=path_or_url, help="the store")
     options = parse(parser, words)
     open_group_store(options.store).verify()
-    say(f"{options.store} is complete and unchanged")
+    say(
+        f"{options.store} is complete and unchanged\n"
+        f"next: ptychostream train {options.store} -o run --model.architecture unrolled"
+    )

@@ -18,7 +18,7 @@ class ModelConfig:
     ----------
     N : int
         Edge of patterns, probe and patches, in pixels: 64, 128 or 256 for the CNN; any even
-        number from 16 for `unrolled`.
+        number from 16 for the others.
     gridsize : int
         Patterns along one side of a group; a group holds C = gridsize² patterns.
     n_filters_scale : int
@@ -26,27 +26,32 @@ class ModelConfig:
     model_type : str
         `pinn` learns from the measured patterns alone, `supervised` from labelled patches.
     architecture : str
-        The generator's name: `cnn` is the contract's network, `unrolled` starts from the physics.
+        The generator's name: `cnn` is the contract's network, `unrolled` starts from the physics,
+        `fno` and `ffno` are made of Fourier layers.
     fno_modes : int
-        Fourier modes kept per axis (`fno`, `ffno`).
+        Frequencies kept per axis by a Fourier network (`fno`, `ffno`); at most N / 2.
     fno_width : int
-        Channels of the Fourier layers (`fno`, `ffno`).
+        Channels of a Fourier network.
     fno_blocks : int
-        Number of Fourier layers (`fno`, `ffno`).
+        Fourier layers of a Fourier network.
     fno_cnn_blocks : int
-        Convolutions after the Fourier layers (`fno`, `ffno`).
+        Residual pairs of convolutions after the Fourier layers.
     learned_input_channels : int
-        Input channels made by a learned layer in front of a Fourier network.
+        Channels that a learned layer makes of each pattern in front of a Fourier network; at 1
+        the pattern itself is the channel.
     max_hidden_channels : int, optional
-        Upper limit for the channels of hidden layers.
+        Upper limit for the channels of every hidden layer of a Fourier network.
     resnet_width : int, optional
-        Channels of residual blocks.
+        Channels inside the residual pairs of a Fourier network; None is `fno_width`.
     fno_input_transform : str
         Transform of the amplitudes in front of a Fourier network.
     generator_output_mode : str
-        How a Fourier network's two output channels become a complex patch.
+        What the two output channels of a Fourier network are: real and imaginary part or amplitude
+        and phase, both around a flat object, or logits of amplitude and phase.
     amp_activation : str
-        Activation of the CNN's amplitude decoder.
+        Activation of the CNN's amplitude decoder, and of a Fourier network's amplitude logits.
+    cbam_encoder : bool
+        Whether each level of the CNN's encoder weighs channels and pixels by attention.
     object_big : bool
         Whether the CNN predicts one patch per pattern (True), or one per group.
     probe_big : bool
@@ -64,6 +69,9 @@ class ModelConfig:
         amplitude 2 / probe_scale explains the mean measured energy.
     gaussian_smoothing_sigma : float
         Standard deviation of a Gaussian that smooths the exit wave, in pixels; 0 is off.
+    compat : str
+        `none` is this package's forward physics; `upstream` is the existing backend's for the CNN:
+        its merge, mask and probe scale, and modes that add coherently.
     unrolled_steps : int
         Data-consistency steps of the `unrolled` generator.
     unrolled_width : int
@@ -85,6 +93,7 @@ class ModelConfig:
     fno_input_transform: Literal["none", "sqrt", "log1p", "instancenorm"] = "none"
     generator_output_mode: Literal["real_imag", "amp_phase_logits", "amp_phase"] = "real_imag"
     amp_activation: Literal["sigmoid", "swish", "softplus", "relu"] = "sigmoid"
+    cbam_encoder: bool = False
     object_big: bool = True
     probe_big: bool = True
     probe_mask: bool = False
@@ -93,6 +102,7 @@ class ModelConfig:
     pad_object: bool = True
     probe_scale: float = 4.0
     gaussian_smoothing_sigma: float = 0.0
+    compat: Literal["none", "upstream"] = "none"
     unrolled_steps: int = 5
     unrolled_width: int = 32
 
@@ -106,6 +116,9 @@ class ModelConfig:
         """
         check_choices(self)
         check_at_least(self, 1, "gridsize", "n_filters_scale", "unrolled_steps", "unrolled_width")
+        check_at_least(self, 1, "fno_modes", "fno_width", "fno_blocks", "learned_input_channels")
+        check_at_least(self, 1, "max_hidden_channels", "resnet_width")
+        check_at_least(self, 0, "fno_cnn_blocks")
         check_at_least(self, 0, "probe_mask_sigma", "gaussian_smoothing_sigma")
         check_at_least(self, 0, "probe_scale", "probe_mask_diameter", exclusive=True)
         if self.N < 16 or self.N % 2:

@@ -239,6 +239,14 @@ class TrainingConfig:
             return 0.0
         return 1.0 if self.model.gridsize == 1 else 0.25
 
+    @property
+    def num_witnesses(self) -> int:
+        """Neighbours per group whose patterns are predicted but not seen."""
+        if not self.overlap_share:
+            return 0
+        # Lone patterns are noisy teachers: three cost little more than one.
+        return 3 if self.model.gridsize == 1 else 1
+
 
 def _check_stages(config: TrainingConfig) -> None:
     """Refuse stages that are longer than the run, or that have nothing to go over to."""

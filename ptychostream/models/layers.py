@@ -53,7 +53,9 @@ class ConvPair(nn.Module):
         (B, channels_out, H, W) float
             Features.
         """
-        return functional.relu(self.second(functional.relu(self.first(x))))
+        # In place: a convolution does not need its own result again.
+        x = functional.relu(self.first(x), inplace=True)
+        return functional.relu(self.second(x), inplace=True)
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
+from ptychostream.models import upstream
 from ptychostream.models.generators import build_generator
 from ptychostream.models.merge import merge_group
-from ptychostream.models.probe import ProbeModel
+from ptychostream.models.probe import ProbeModel, hard_disk
 from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
 
@@ -24,9 +25,9 @@ class Prediction(NamedTuple):
     ----------
     object_patches : (B, C, N, N) complex64
         Transmission under each pattern.
-    intensity : (B, C or C + 1, N, N) float32
-        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of the witness
-        too, where the batch has one.
+    intensity : (B, C or more, N, N) float32
+        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of witnesses
+        too, where the batch has any.
     """
 
     object_patches: Tensor
@@ -75,22 +76,26 @@ class PtychoPINN(nn.Module):
         self.generator = build_generator(config)
         self.probe = ProbeModel(config, probe, trainable=probe_trainable)
         self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=intensity_scale_trainable)
+        masked = config.probe_mask and config.compat == "upstream"
+        self.register_buffer(
+            "upstream_mask", hard_disk(config.N) if masked else None, persistent=False
+        )
+        self.upstream_mask: Tensor | None
         good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
-        if bad_pixels is not None:
-            good &= ~torch.as_tensor(bad_pixels)
         self.register_buffer("good_pixels", good, persistent=False)
         self.good_pixels: Tensor
+        self._flag(bad_pixels)
 
     def forward(self, batch: TensorDict) -> Prediction:
         """Reconstruct a batch, and predict its diffraction.
 
-        A batch may have one member more than a group: a witness, which the generator does not
+        A batch may have more members than a group: witnesses, which the generator does not
         see and whose diffraction is predicted from the seed's patch.
 
         Parameters
         ----------
         batch : TensorDict
-            As `datasets.batch.ENTRIES` has it, with C or C + 1 members.
+            As `datasets.batch.ENTRIES` has it, with C members or more.
 
         Returns
         -------
@@ -100,15 +105,21 @@ class PtychoPINN(nn.Module):
         probe = self.scaled_probe(batch["experiment_id"])
         size, every = self.config.group_size, batch["coords_relative"]
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
-        patches = self.generator(self.network_input(batch)[:, :size], probe, relative)
-        if not self.generator.merges_groups:
+        measured = self.network_input(batch)[:, :size]
+        patches = self.generator(measured, probe, relative, self._known(batch["experiment_id"]))
+        as_upstream = self.config.compat == "upstream"
+        if as_upstream:
+            patches = upstream.merge_group(patches, relative)
+        elif not self.generator.merges_groups:
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])
         if every.shape[1] > size:
-            # On the seed's patch, the witness's beam lies off centre by their distance.
+            # On the seed's patch, a witness's beam lies off centre by their distance.
             beam = fourier_shift(probe[:, None], every[:, :1] - every[:, size:])
             waves = torch.cat([waves, exit_wave(patches[:, :1], beam)], dim=1)
         waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
+        if as_upstream:
+            return Prediction(patches, upstream.predict_intensity(waves, self.upstream_mask))
         return Prediction(patches, intensity(propagate_far_field(waves)))
 
     def reconstruct(
@@ -135,8 +146,22 @@ class PtychoPINN(nn.Module):
                 len(diffraction), dtype=torch.int64, device=diffraction.device
             )
         probe = self.scaled_probe(experiment_id)
-        patches: Tensor = self.generator(diffraction, probe, coords_relative)
+        known = self._known(experiment_id)
+        patches: Tensor = self.generator(diffraction, probe, coords_relative, known)
         return patches
+
+    def _known(self, experiment_id: Tensor) -> Tensor | None:
+        """Good pixels (B, N, N) of each group, or None where there are no others."""
+        return self.good_pixels[experiment_id] if self._has_bad_pixels else None
+
+    def _flag(self, bad_pixels: NDArray[np.bool_] | None) -> None:
+        """Say which pixels (E, N, N) do not count."""
+        good = torch.ones(self.good_pixels.shape, dtype=torch.bool, device=self.good_pixels.device)
+        if bad_pixels is not None:
+            good &= ~torch.as_tensor(bad_pixels, device=good.device)
+        self.good_pixels = good
+        # Asked in every step, where looking at a tensor would wait for the device.
+        self._has_bad_pixels = not bool(good.all())
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:
         """Return the probe of each group, times the learned scale.
@@ -196,10 +221,7 @@ class PtychoPINN(nn.Module):
             # The detector's mask is the data's, not the model's: archives do not hold it.
             same = copy.copy(self)
             same._buffers = dict(self._buffers)
-            good = torch.ones_like(self.good_pixels)
-            if bad_pixels is not None:
-                good &= ~torch.as_tensor(bad_pixels, device=good.device)
-            same.good_pixels = good
+            same._flag(bad_pixels)
             return same.eval()
         other = PtychoPINN(self.config, probe, bad_pixels=bad_pixels)
         other.generator = self.generator

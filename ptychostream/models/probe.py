@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
+from ptychostream.models import upstream
 
 
 def probe_power(patch_size: int, probe_scale: float) -> float:
@@ -38,14 +40,33 @@ def mask_of(config: ModelConfig) -> Tensor:
     Returns
     -------
     (N, N) float32
-        One inside, zero outside; between them a soft edge, if sigma is above zero.
+        One inside, zero outside; a Gaussian smooths the edge, if sigma is above zero.
     """
-    along = torch.arange(config.N, dtype=torch.float64) - config.N / 2 + 0.5
-    radius = torch.hypot(along[:, None], along[None, :])
-    reach = (config.probe_mask_diameter or config.N / 2) / 2
+    disk = hard_disk(config.N, config.probe_mask_diameter)
     if config.probe_mask_sigma == 0:
-        return (radius < reach).float()
-    return torch.special.ndtr((reach - radius) / config.probe_mask_sigma).float()
+        return disk
+    soft = gaussian_filter(disk.double().numpy(), config.probe_mask_sigma, truncate=3.0)
+    return torch.as_tensor(soft).float()
+
+
+def hard_disk(patch_size: int, diameter: float | None = None) -> Tensor:
+    """Make a disk without a soft edge.
+
+    Parameters
+    ----------
+    patch_size : int
+        Edge N.
+    diameter : float, optional
+        In pixels; None is N/2.
+
+    Returns
+    -------
+    (N, N) float32
+        One inside, zero outside.
+    """
+    along = torch.arange(patch_size, dtype=torch.float64) - patch_size / 2 + 0.5
+    radius = torch.hypot(along[:, None], along[None, :])
+    return (radius < (diameter or patch_size / 2) / 2).float()
 
 
 class ProbeModel(nn.Module):
@@ -70,10 +91,9 @@ class ProbeModel(nn.Module):
         self.parts = nn.Parameter(values, requires_grad=trainable)
         self.register_buffer("guess", values.clone())
         self.guess: Tensor
-        if config.probe_mask:
-            mask: Tensor | None = mask_of(config)
-        else:
-            mask = None
+        # The existing backend cuts off the exit wave, not the probe.
+        masked = config.probe_mask and config.compat != "upstream"
+        mask = mask_of(config) if masked else None
         self.mask: Tensor | None
         self.register_buffer("mask", mask, persistent=False)
 
@@ -119,6 +139,9 @@ class ProbeModel(nn.Module):
 def _at_model_scale(config: ModelConfig, probe: NDArray[np.complex64]) -> Tensor:
     """Scale probes; real and imaginary parts, which optimisers and archives know best."""
     beams = torch.as_tensor(np.asarray(probe, dtype=np.complex64))
+    if config.compat == "upstream":
+        scaled = upstream.scale_probe(beams, hard_disk(config.N), config.probe_scale)
+        return torch.view_as_real(scaled).contiguous()
     power = beams.abs().square().sum(dim=(-3, -2, -1), keepdim=True)
     scaled = beams * (probe_power(config.N, config.probe_scale) / power).sqrt()
     return torch.view_as_real(scaled).contiguous()

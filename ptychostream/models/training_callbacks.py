@@ -2,10 +2,13 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
+import torch
 
+from ptychostream.config import TrainingConfig, to_mapping
 from ptychostream.models.progress import EpochReport, OnEpoch
 
 logger = logging.getLogger(__name__)
@@ -116,3 +119,36 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
             From `state_dict`.
         """
         self.losses = {name: list(values) for name, values in state_dict["losses"].items()}
+
+
+class Description(lightning.pytorch.callbacks.Callback):
+    """Write what inference needs into each checkpoint, as plain data and tensors.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is trained.
+    about : mapping
+        `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
+    """
+
+    def __init__(self, config: TrainingConfig, about: Mapping[str, Any]) -> None:
+        self._config, self._about = config, about
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the entry.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        checkpoint : dict
+            Changed in place.
+        """
+        reports = next(each for each in trainer.callbacks if isinstance(each, EpochReports))
+        checkpoint["ptychostream"] = {
+            "config": to_mapping(self._config),
+            "intensity_scale": float(self._about["intensity_scale"]),
+            "probe_guess": torch.as_tensor(self._about["probe_guess"]),
+            "history": {name: list(losses) for name, losses in reports.losses.items()},
+        }

@@ -1,17 +1,41 @@
 """A trained model and the choices that it was made with."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptychostream.config import TrainingConfig
 from ptychostream.errors import DataContractError
 from ptychostream.models.merge import merge_group
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.physics import intensity
+from ptychostream.models.smoothing import gaussian_smooth
+from ptychostream.models.upstream_convention import reconstruct_upstream, waves_upstream
+from ptychostream.physics import exit_wave, intensity, propagate_far_field
+
+#: Whose conventions hold around the network: ours, or those of PtychoPINN's TensorFlow model.
+Convention = Literal["ours", "upstream"]
+
+
+class Autoencoded(NamedTuple):
+    """What the model `autoencoder` of an archive returns, channels last.
+
+    Attributes
+    ----------
+    object : (B, N, N, 1) complex64
+        As `ModelBundle.predict` returns it.
+    amplitude : (B, N, N, C) float32
+        Predicted diffraction of each member, in the unit of the input.
+    intensity : (B, N, N, C) float32
+        Its square.
+    """
+
+    object: NDArray[np.complex64]
+    amplitude: NDArray[np.float32]
+    intensity: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,6 +54,10 @@ class ModelBundle:
         Illumination that training began with.
     history : dict
         `train_loss` and, with validation, `val_loss`: one number per epoch.
+    legacy : dict
+        Values of the legacy dictionary that no field of the configuration holds.
+    provenance : dict
+        What the model was made from, where it was not trained here; plain values.
     """
 
     model: PtychoPINN
@@ -37,9 +65,11 @@ class ModelBundle:
     intensity_scale: float
     probe_guess: NDArray[np.complex64]
     history: dict[str, list[float]] = field(default_factory=dict)
+    legacy: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @torch.no_grad()
-    def predict(self, inputs: Any) -> NDArray[np.complex64]:
+    def predict(self, inputs: Any, *, convention: Convention = "ours") -> NDArray[np.complex64]:
         """Predict objects as the specification calls it, channels last.
 
         Parameters
@@ -47,6 +77,9 @@ class ModelBundle:
         inputs : sequence of two arrays
             Normalised amplitude (mean energy (N/2)²) times `intensity_scale` (B, N, N, C), and
             local offsets (B, 1, 2, C): centre minus member (x, y), in pixels. NumPy or torch.
+        convention : str
+            How members become one object: `ours` averages them by their light, `upstream` does
+            what PtychoPINN's TensorFlow model does (`models.upstream_convention`).
 
         Returns
         -------
@@ -58,6 +91,41 @@ class ModelBundle:
         DataContractError
             If the shapes do not fit the model.
         """
+        return self._merged(*self._inputs(inputs), convention)[0]
+
+    @torch.no_grad()
+    def autoencode(self, inputs: Any, *, convention: Convention = "ours") -> Autoencoded:
+        """Predict objects, and from them the diffraction again.
+
+        Parameters
+        ----------
+        inputs : sequence of two arrays
+            As `predict` takes them.
+        convention : str
+            Likewise; also decides whether waves are smoothed before they are masked.
+
+        Returns
+        -------
+        Autoencoded
+            Object, amplitude and intensity.
+
+        Raises
+        ------
+        DataContractError
+            If the shapes do not fit the model.
+        """
+        obj, members = self._merged(*self._inputs(inputs), convention)
+        if convention == "upstream":
+            waves = waves_upstream(self.model, members)
+        else:
+            waves = exit_wave(members, self._probe(len(members))[:, None])
+            waves = gaussian_smooth(waves, self.config.model.gaussian_smoothing_sigma)
+        amplitude = intensity(propagate_far_field(waves)).sqrt() * self.intensity_scale
+        last = amplitude.movedim(1, -1).numpy()
+        return Autoencoded(obj, last, last**2)
+
+    def _inputs(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Check the specification's inputs, and put their channels first."""
         scaled, offsets = (
             torch.as_tensor(np.asarray(part), dtype=torch.float32) for part in inputs
         )
@@ -69,16 +137,26 @@ class ModelBundle:
                 f"(B, {edge}, {edge}, {members}) and (B, 1, 2, {members})"
             )
         diffraction = scaled.movedim(-1, 1) / self.intensity_scale
-        relative = offsets.movedim(-1, 1)
-        patches = self.model.reconstruct(diffraction.contiguous(), relative.contiguous())
+        return diffraction.contiguous(), offsets.movedim(-1, 1).contiguous()
+
+    def _probe(self, groups: int) -> Tensor:
+        return self.model.scaled_probe(torch.zeros(groups, dtype=torch.int64))
+
+    def _merged(
+        self, diffraction: Tensor, relative: Tensor, convention: Convention
+    ) -> tuple[NDArray[np.complex64], Tensor]:
+        """Return the object around each group's centre, and its members' patches of it."""
+        if convention == "upstream":
+            members, centred = reconstruct_upstream(self.model, diffraction, relative)
+            return np.asarray(centred[..., None].numpy()), members
+        patches = self.model.reconstruct(diffraction, relative)
         # A member at the centre itself cuts the merged object out where the group is.
-        probe = self.model.scaled_probe(torch.zeros(len(patches), dtype=torch.int64))
         blank = torch.zeros_like(patches[:, :1])
-        light = intensity(probe)[:, None].expand(patches.shape)
+        light = intensity(self._probe(len(patches)))[:, None].expand(patches.shape)
         light = torch.cat([light, torch.zeros_like(light[:, :1])], dim=1)
-        centred = merge_group(
+        both = merge_group(
             torch.cat([patches, blank], dim=1),
             torch.cat([relative, torch.zeros_like(relative[:, :1])], dim=1),
             light,
         )
-        return np.asarray(centred[:, -1, :, :, None].numpy())
+        return np.asarray(both[:, -1, :, :, None].numpy()), both[:, :-1]

@@ -71,6 +71,29 @@ class Detector:
                 f"most that bit_depth={self.bit_depth} holds"
             )
 
+    def check_dose(self, nphotons: float) -> None:
+        """Refuse a dose that the widest counter can't hold, rather than cut it unasked.
+
+        Parameters
+        ----------
+        nphotons : float
+            Photons per pattern.
+
+        Raises
+        ------
+        ConfigurationError
+            If one pixel could see more photons than 32 bits hold, and no saturation is given;
+            or more than the random generator can draw.
+        """
+        widest = self.bit_depth == 32 and self.saturation is None
+        most = 2**32 - 1 if widest else 10**18
+        if nphotons > most:
+            advice = ", or give the detector a saturation" if widest else ""
+            raise ConfigurationError(
+                f"nphotons={nphotons:g} per pattern is more than {most:g}, the most that is "
+                f"counted; ask for fewer{advice}"
+            )
+
     @property
     def ceiling(self) -> int:
         """Largest count a pixel shows."""
@@ -124,17 +147,17 @@ class DetectorPixels:
         bad = self.blind | self.hot
         return bad if bad.any() else None
 
-    def expected_counts(self, intensity: NDArray[np.float64]) -> NDArray[np.float64]:
+    def expected_counts(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
         """Expect the counts of an intensity, before noise and ceiling.
 
         Parameters
         ----------
-        intensity : (B, N, N) float64
+        intensity : (B, N, N) float32
             Photons that reach each pixel.
 
         Returns
         -------
-        (B, N, N) float64
+        (B, N, N) float32
             Mean counts; the input itself for a perfect detector.
         """
         spread = self.detector.point_spread
@@ -144,7 +167,7 @@ class DetectorPixels:
         if self.detector.background > 0:
             intensity = intensity + self.detector.background
         if self.hot.any():
-            intensity = intensity + self.detector.hot_counts * self.hot
+            intensity = intensity + self.hot.astype(np.float32) * self.detector.hot_counts
         if self.blind.any():
             intensity = intensity * ~self.blind
         return intensity

@@ -18,6 +18,7 @@ from ptychostream.simulation.patterns import SimulatedPatterns
 from ptychostream.simulation.placement import Placement, place_scan
 from ptychostream.simulation.probes.width import effective_diameter
 from ptychostream.simulation.sampling import with_object_pixel
+from ptychostream.simulation.seeds import check_seed
 
 _PERFECT = Detector()
 _UNKNOWN = ScanMetadata()
@@ -84,7 +85,8 @@ def simulate_scan(
         Shares of orthogonal incoherent modes in the power; None leaves the probe's modes.
     nphotons : float
         Photons per pattern that reach the detector, the mean over the scan of their expectation.
-        What the detector adds or loses does not count.
+        What the detector adds or loses does not count. More than the largest counter holds are
+        refused, unless the detector has a saturation.
     noise : bool
         Whether photons are counted (Poisson), or patterns hold the expected counts.
     detector : Detector
@@ -93,7 +95,7 @@ def simulate_scan(
         Energy, distance and pixel size, for files that hold them; the object's pixel follows
         from the other three.
     seed : int
-        Decides object, positions, detector faults and noise.
+        Decides object, positions, detector faults and noise; zero or more.
     device : str
         Where waves are computed, as torch names it. The seed gives the same bytes on one device,
         whatever is read together; another device may round differently.
@@ -116,6 +118,8 @@ def simulate_scan(
     ((9, 16, 16), 'counts')
     """
     _check_numbers(num_positions=num_positions, N=N, nphotons=nphotons, step=step, overlap=overlap)
+    check_seed(seed)
+    detector.check_dose(nphotons)
     if position_noise < 0 or not np.isfinite([position_noise, *drift]).all():
         raise ConfigurationError(
             f"position_noise={position_noise} and drift={tuple(drift)} must be finite pixels, and "

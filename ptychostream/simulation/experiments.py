@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ConfigurationError
 from ptychostream.scan import Scan
 from ptychostream.simulation.experiment import simulate_scan
+from ptychostream.simulation.seeds import check_seed, experiment_seed
 
 
 class SimulatedExperiments(Sequence[Scan]):
@@ -84,29 +85,6 @@ class SimulatedExperiments(Sequence[Scan]):
                 yield scan
 
 
-def experiment_seed(seed: int, index: int) -> int:
-    """Find the seed of one experiment of many.
-
-    Parameters
-    ----------
-    seed : int
-        Of all experiments.
-    index : int
-        Which one.
-
-    Returns
-    -------
-    int
-        What `simulate_scan` takes; unrelated to that of other indices.
-
-    Examples
-    --------
-    >>> experiment_seed(0, 1) == experiment_seed(0, 1) != experiment_seed(1, 0)
-    True
-    """
-    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-
-
 def simulate_experiments(
     *,
     objects: Sequence[str | NDArray[np.complex64]],
@@ -142,7 +120,7 @@ def simulate_experiments(
     Raises
     ------
     ConfigurationError
-        If there is nothing to simulate.
+        If there is nothing to simulate, or the seed is negative.
 
     Examples
     --------
@@ -157,5 +135,6 @@ def simulate_experiments(
             f"{repeats} repeats of {len(objects)} objects, {len(probes)} probes and "
             f"{len(scan_patterns)} scan patterns are no experiments; give at least one of each"
         )
+    check_seed(seed)
     choices = [*product(objects, probes, scan_patterns)] * repeats
     return SimulatedExperiments(choices, seed, options)

@@ -27,6 +27,7 @@ CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models
 SELECTION = "datasets/selection.py"
 OBJECTIVE, STAGES = "models/objective.py", "models/stages.py"
 RECON_LOG = "reconstruction_log.py"
+FOURIER = "models/generators/fourier_network.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
 WHERE = {
     ps.ModelConfig: {
@@ -35,16 +36,17 @@ WHERE = {
         "n_filters_scale": CNN,
         "model_type": OBJECTIVE,
         "architecture": "models/generators/build.py",
-        "fno_modes": REFUSED,
-        "fno_width": REFUSED,
-        "fno_blocks": REFUSED,
-        "fno_cnn_blocks": REFUSED,
-        "learned_input_channels": REFUSED,
-        "max_hidden_channels": REFUSED,
-        "resnet_width": REFUSED,
-        "fno_input_transform": REFUSED,
-        "generator_output_mode": REFUSED,
+        "fno_modes": FOURIER,
+        "fno_width": FOURIER,
+        "fno_blocks": "models/generators/fno.py",
+        "fno_cnn_blocks": FOURIER,
+        "learned_input_channels": FOURIER,
+        "max_hidden_channels": FOURIER,
+        "resnet_width": FOURIER,
+        "fno_input_transform": FOURIER,
+        "generator_output_mode": FOURIER,
         "amp_activation": CNN,
+        "cbam_encoder": CNN,
         "object_big": CNN,
         "probe_big": CNN,
         "probe_mask": PROBE,
@@ -53,6 +55,7 @@ WHERE = {
         "pad_object": CNN,
         "probe_scale": PROBE,
         "gaussian_smoothing_sigma": "models/pinn.py",
+        "compat": "models/pinn.py",
         "unrolled_steps": "models/generators/unrolled.py",
         "unrolled_width": "models/generators/unrolled.py",
     },
@@ -159,8 +162,6 @@ WHERE = {
 #: A value other than the default, where adding one to it or turning it over does not do.
 OTHER = {
     "model_type": "supervised",
-    "fno_input_transform": "sqrt",
-    "generator_output_mode": "amp_phase",
     "recon_log_fixed_indices": [1],
     "physics_weight_schedule": "linear",
 }

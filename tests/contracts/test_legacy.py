@@ -117,6 +117,7 @@ OTHER = {
     "fno_input_transform": "sqrt",
     "generator_output_mode": "amp_phase",
     "amp_activation": "relu",
+    "compat": "upstream",
     "max_hidden_channels": 7,
     "resnet_width": 9,
     "probe_mask_diameter": 11.0,

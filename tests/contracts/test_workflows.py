@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -369,10 +370,17 @@ def test_the_other_backends_own_scaling_may_be_named(ptycho, tiny_scan):
 
 def test_an_archive_of_the_other_backend_is_loaded_by_it(ptycho, tmp_path):
     with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
-        archive.writestr("manifest.dill", b"never read here")
+        archive.writestr("manifest.dill", pickle.dumps({"models": ["x"], "version": "1.0"}))
     model, values = load_inference_bundle(tmp_path)
     assert model == f"model of {tmp_path}"
     assert values["N"] == legacy.params.get("N") == 77
+
+
+def test_without_the_other_backend_the_message_says_how_to_do_without_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
+        archive.writestr("manifest.dill", pickle.dumps({"models": ["x"], "version": "1.0"}))
+    with pytest.raises(RuntimeError, match=r"TensorFlow backend selected.*ptychostream convert"):
+        load_inference_bundle(tmp_path)
 
 
 def test_pytorch_leaves_an_installed_package_alone(ptycho, tiny_store, make_config):

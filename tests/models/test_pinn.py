@@ -86,14 +86,15 @@ def test_bad_pixels_of_the_data_are_taken_over(tiny_store):
     assert model.good_pixels.sum() == 255
 
 
-def test_a_witness_is_predicted_from_the_seeds_patch(tmp_path):
-    # With the true patches, its diffraction is right, though it is off the seed's centre.
+@pytest.mark.parametrize("witnesses", [1, 3])
+def test_witnesses_are_predicted_from_the_seeds_patch(tmp_path, witnesses):
+    # With the true patches, their diffraction is right, though they are off the seed's centre.
     scan = ps.simulate_scan(
         object="bars_and_ellipses", probe="gaussian", num_positions=100, N=32, step=1.5, noise=False
     )
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
-    groups = store.groups(1, 4, witnesses=1)
-    assert groups.group_size == 2
+    groups = store.groups(1, 4, witnesses=witnesses)
+    assert groups.group_size == 1 + witnesses
     batch = next(iter(ps.make_loader(store, groups, batch_size=100, order="table")))
     model = ps.PtychoPINN(ps.ModelConfig(N=32, architecture="unrolled"), store.probe)
     truth = torch.tensor(store.object_guess)
@@ -108,7 +109,7 @@ def test_a_witness_is_predicted_from_the_seeds_patch(tmp_path):
     model.generator.forward = lambda *_: true_patches
     predicted = model(batch).intensity
     measured = (batch["diffraction"] * batch["rms_scale"]).square()
-    assert predicted.shape == measured.shape == (100, 2, 32, 32)
+    assert predicted.shape == measured.shape == (100, 1 + witnesses, 32, 32)
     error = (predicted - measured).abs().sum((-2, -1)) / measured.sum((-2, -1))
     inner = (store.positions > 18 + 3).all(axis=1) & (store.positions < 18 + 11).all(axis=1)
     assert error[inner].max() < 0.02
@@ -121,3 +122,13 @@ def test_the_mask_is_the_datas_also_where_the_probe_is_the_models(tiny_store):
     assert not model.for_data(tiny_store.probe, bad).good_pixels[0, 2, 3]
     assert model.for_data(tiny_store.probe).good_pixels.all()
     assert model.good_pixels.all()
+
+
+def test_the_generator_knows_bad_pixels_where_there_are_any(tiny_store, batch):
+    bad = np.zeros((1, 16, 16), bool)
+    bad[0, 8, 8] = True
+    model = _model(tiny_store)
+    masked = model.for_data(tiny_store.probe, bad)
+    assert (model(batch).object_patches - masked(batch).object_patches).abs().max() > 1e-3
+    again = masked.for_data(tiny_store.probe)
+    torch.testing.assert_close(again(batch).object_patches, model(batch).object_patches)

@@ -116,3 +116,48 @@ def test_an_empty_pattern_gives_finite_patches_and_gradients(weak_object):
     patches.abs().square().sum().backward()
     assert torch.isfinite(torch.view_as_real(patches)).all()
     assert torch.isfinite(torch.view_as_real(probe.grad)).all()
+
+
+def _masked_error(scan, bad, rows, *, told, steps=15):
+    """Error of the true patches' diffraction where the detector is good and nothing else is."""
+    amplitude, probe, relative = _group(scan, rows)
+    good = ~torch.as_tensor(bad)
+    with torch.no_grad():
+        patches = Unrolled(group_size=len(rows), steps=steps)(
+            amplitude * good, probe, relative, good[None] if told else None
+        )
+    waves = propagate_far_field(patches[:, :, None] * probe[:, None])
+    predicted = intensity(waves).sqrt()
+    return ((predicted - amplitude) ** 2 * ~good).sum().item() / (amplitude**2 * ~good).sum().item()
+
+
+@pytest.mark.parametrize("rows", [[44], [44, 45, 54, 55]])
+def test_bad_pixels_are_filled_in_rather_than_taken_for_dark(weak_object, rows):
+    bad = np.zeros((32, 32), bool)
+    bad[15:18, 14:17] = True
+    told = _masked_error(weak_object, bad, rows, told=True)
+    untold = _masked_error(weak_object, bad, rows, told=False)
+    assert told < 0.1 * untold
+    assert told < 0.02
+
+
+def test_what_bad_pixels_hold_does_not_matter(weak_object):
+    amplitude, probe, relative = _group(weak_object, [44, 45, 54, 55])
+    good = torch.ones(1, 32, 32, dtype=torch.bool)
+    good[0, 3:6] = False
+    spoilt = torch.where(good, amplitude, 1e3)
+    network = Unrolled(group_size=4)
+    with torch.no_grad():
+        first = network(amplitude, probe, relative, good)
+        torch.testing.assert_close(network(spoilt, probe, relative, good), first)
+
+
+def test_modes_of_groups_and_of_lone_patterns_are_told_apart(weak_object):
+    # A second mode that takes light: the object found with one mode would be another.
+    amplitude, probe, relative = _group(weak_object, [44])
+    modes = torch.cat((probe, 0.5 * probe.roll(5, dims=-1)), dim=1)
+    with torch.no_grad():
+        one = Unrolled(group_size=1, steps=5)(amplitude, probe, relative)
+        two = Unrolled(group_size=1, steps=5)(amplitude, modes, relative)
+    assert (one - two).abs().max() > 0.01
+    assert two.isfinite().all()

@@ -75,6 +75,15 @@ def test_a_provenance_suffices_to_simulate_again(scan, exports):
     np.testing.assert_array_equal(again.patterns.read(EVERY), scan.patterns.read(EVERY))
 
 
+def test_every_export_keeps_energy_distance_and_pixels(scan, exports, tmp_path):
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+    kept = ("energy_eV", "detector_distance_m", "object_pixel_size_m")
+    for found in [*(ps.read_scan(path).metadata for path in exports), store.metadata_of(0)]:
+        for name in kept:
+            assert getattr(found, name) == pytest.approx(getattr(scan.metadata, name), rel=1e-9)
+    assert ps.read_scan(exports[0]).metadata == scan.metadata
+
+
 def test_npz_and_store_keep_nominal_positions_too(scan, exports):
     found = ps.read_scan(exports[0])
     np.testing.assert_array_equal(found.positions_start, scan.positions_start)

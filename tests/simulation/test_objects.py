@@ -8,6 +8,7 @@ from ptychostream.errors import ConfigurationError, DataContractError, MissingFi
 from ptychostream.simulation.objects import OBJECTS, make_object
 from ptychostream.simulation.objects.perlin_noise import perlin_noise
 from ptychostream.simulation.objects.polyhedra import polyhedron_thickness
+from ptychostream.simulation.objects.simplex_noise import simplex_noise
 from ptychostream.simulation.objects.texture import Texture, transmission
 
 TEXTURES = [name for name, function in OBJECTS.items() if isinstance(function, Texture)]
@@ -52,11 +53,31 @@ def test_a_polyhedron_with_two_faces_is_a_slab():
     np.testing.assert_allclose(thickness, [[20, 20, 0], [20, 20, 0], [0, 0, 0]])
 
 
-def test_perlin_noise_is_smooth_within_a_cell():
-    coarse = perlin_noise((64, 64), rng(), cell=32, octaves=1)
-    assert np.abs(np.diff(coarse, axis=0)).max() < 0.15
-    fine = perlin_noise((64, 64), rng(), cell=32, octaves=5)
+@pytest.mark.parametrize("noise", [perlin_noise, simplex_noise])
+def test_gradient_noise_is_smooth_within_a_cell(noise):
+    coarse = noise((64, 64), rng(), cell=32, octaves=1)
+    assert np.abs(np.diff(coarse, axis=0)).max() < 0.2
+    fine = noise((64, 64), rng(), cell=32, octaves=5)
     assert np.abs(np.diff(fine, axis=0)).mean() > np.abs(np.diff(coarse, axis=0)).mean()
+
+
+def test_simplex_noise_is_the_sum_over_all_corners_of_the_triangles():
+    shape, cell = (41, 37), 11.0
+    draws = np.random.default_rng(8)
+    back = (3 - 3**0.5) / 6
+    down, right = np.mgrid[: shape[0], : shape[1]] / cell
+    expected = np.zeros(shape)
+    count = (8, 7)
+    angle = draws.uniform(0, 2 * np.pi, count)
+    for row, column in np.ndindex(*count):
+        below = down - (row - (row + column) * back)
+        beside = right - (column - (row + column) * back)
+        fade = np.maximum(0.5 - below**2 - beside**2, 0) ** 4
+        turned = angle[row, column]
+        expected += fade * (np.sin(turned) * below + np.cos(turned) * beside)
+    expected = (expected - expected.min()) / np.ptp(expected)
+    found = simplex_noise(shape, np.random.default_rng(8), cell=cell, octaves=1)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_each_object_differs_between_seeds():

@@ -3,14 +3,15 @@
 Keys: `xcoords`, `ycoords` (M,) in object pixels; `diff3d` (M, N, N), also accepted as
 `diffraction`; `probeGuess` (N, N), (P, N, N) or (N, N, 1); optional `objectGuess` (H, W),
 `scan_index` (M,), `xcoords_start`, `ycoords_start` (M,), `bad_pixels` (N, N),
-`measurement_domain`, which says whether `diff3d` holds counts or amplitude, and `provenance`, the
-scan's origin as JSON text.
+`measurement_domain`, which says whether `diff3d` holds counts or amplitude, and as JSON text
+`scan_metadata`, the fields of `ScanMetadata`, and `provenance`, the scan's origin.
 """
 
 import json
 import logging
 import os
 import zipfile
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ptychostream.config.scaling_profile import check_scaling_profile
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError
-from ptychostream.scan import MeasurementDomain, Scan
+from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,9 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
         positions_start=start,
         scan_index=None if scan_index is None else scan_index.astype(np.int64),
         bad_pixels=None if bad_pixels is None else bad_pixels.astype(bool),
+        metadata=_metadata(members),
         provenance={
-            **_origin(members),
+            **_json(members, "provenance"),
             "format": "npz",
             "file": path.name,
             "bytes": path.stat().st_size,
@@ -132,6 +134,7 @@ def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
         "ycoords": scan.positions[:, 1],
         "probeGuess": scan.probe[0] if len(scan.probe) == 1 else scan.probe,
         "measurement_domain": np.array(scan.measurement_domain),
+        "scan_metadata": np.array(json.dumps(asdict(scan.metadata))),
         "provenance": np.array(json.dumps(scan.provenance)),
     }
     if scan.positions_start is not None:
@@ -181,15 +184,31 @@ def _read_positions(members: NpzMembers, x_key: str, y_key: str) -> NDArray[np.f
     return np.stack([x, y], axis=1)
 
 
-def _origin(members: NpzMembers) -> dict[str, Any]:
-    if "provenance" not in members:
+def _json(members: NpzMembers, key: str) -> dict[str, Any]:
+    if key not in members:
         return {}
     try:
-        return dict(json.loads(str(members.read("provenance"))))
+        return dict(json.loads(str(members.read(key))))
     except (ValueError, TypeError) as error:
         raise DataContractError(
-            f"'{members.path}': 'provenance' is not a JSON mapping ({error}); remove it"
+            f"'{members.path}': '{key}' is not a JSON mapping ({error}); remove it"
         ) from error
+
+
+def _metadata(members: NpzMembers) -> ScanMetadata:
+    values = _json(members, "scan_metadata")
+    known = {item.name for item in fields(ScanMetadata)}
+    wrong = [
+        f"{name}={value!r}"
+        for name, value in values.items()
+        if name not in known or not (value is None or isinstance(value, int | float))
+    ]
+    if wrong:
+        raise DataContractError(
+            f"'{members.path}': 'scan_metadata' holds {', '.join(wrong)}; there are "
+            f"{', '.join(sorted(known))}, each a number or null"
+        )
+    return ScanMetadata(**values)
 
 
 def _optional(members: NpzMembers, key: str) -> NDArray[Any] | None:

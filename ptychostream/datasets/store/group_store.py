@@ -18,7 +18,13 @@ from ptychostream.datasets.store.grouping_parameters import (
 )
 from ptychostream.datasets.store.groups import Groups, compute_groups
 from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
-from ptychostream.datasets.store.layout import FINISHED, MANIFEST, SEGMENTS, segment_folder
+from ptychostream.datasets.store.layout import (
+    FINISHED,
+    GROUPINGS,
+    MANIFEST,
+    SEGMENTS,
+    segment_folder,
+)
 from ptychostream.datasets.store.manifest import Files, read_manifest
 from ptychostream.datasets.store.places import LocalPlace, Place, find_place
 from ptychostream.datasets.store.segment import Segment, open_segment
@@ -239,6 +245,11 @@ class GroupStore:
             self.read_chunk(int(number), decoded)
             out[here] = decoded[inside[here]]
         return out
+
+    @property
+    def num_groupings(self) -> int:
+        """Tables of groups that the store keeps."""
+        return len(self._place.folders(GROUPINGS))
 
     def groups(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 from ptychostream.datasets.sources import READERS, read_scan
 from ptychostream.datasets.store.group_store import open_group_store
 from ptychostream.datasets.store.layout import MANIFEST
-from ptychostream.datasets.store.places import LocalPlace, find_place
+from ptychostream.datasets.store.places import RemotePlace, find_place
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan
 
@@ -36,7 +36,7 @@ def read_scans(
         If a folder holds no scan, or a file breaks its contract.
     """
     place = find_place(path)
-    if not isinstance(place, LocalPlace) or (place.folder / MANIFEST).is_file():
+    if isinstance(place, RemotePlace) or place.has(MANIFEST):
         store = open_group_store(path)
         if measurement_domain not in (None, store.measurement_domain):
             raise DataContractError(
@@ -44,7 +44,7 @@ def read_scans(
                 "it was built"
             )
         return tuple(store.scan(number) for number in range(store.num_experiments))
-    folder = place.folder
+    folder = Path(path)
     if not folder.is_dir() or any(reader.recognises(folder) for reader in READERS.values()):
         return (read_scan(folder, measurement_domain=measurement_domain),)
     found: list[Path] = []

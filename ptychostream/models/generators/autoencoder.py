@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ptychostream.config import ModelConfig
 from ptychostream.config.model import PATCH_SIZES
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.activations import AMPLITUDE_ACTIVATIONS, phase_activation
+from ptychostream.models.attention import BlockAttention
 from ptychostream.models.generators.base import Generator
 from ptychostream.models.layers import ConvPair, border_mask, conv3x3, upsample
 from ptychostream.patches import extract_patches
@@ -36,8 +38,7 @@ class Autoencoder(Generator):
     Parameters
     ----------
     config : ModelConfig
-        `N`, `gridsize`, `n_filters_scale`, `amp_activation`, `object_big`, `probe_big` and
-        `pad_object` decide the layers.
+        `N`, `gridsize` and the fields in `fields` decide the layers.
 
     Raises
     ------
@@ -48,6 +49,18 @@ class Autoencoder(Generator):
     ----------
     Hoidn, Mishra & Mehta, Sci. Rep. 13 (2023) 22789.
     """
+
+    fields = frozenset(
+        {
+            "n_filters_scale",
+            "amp_activation",
+            "object_big",
+            "probe_big",
+            "pad_object",
+            "cbam_encoder",
+            "compat",
+        }
+    )
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -61,6 +74,10 @@ class Autoencoder(Generator):
         self.encoder = nn.ModuleList(
             ConvPair(before, after) for before, after in itertools.pairwise(channels)
         )
+        self.attention = nn.ModuleList(
+            BlockAttention(after) if config.cbam_encoder else nn.Identity()
+            for after in channels[1:]
+        )
         outputs = config.group_size if config.object_big else 1
         self.object_big = config.object_big
         activation = AMPLITUDE_ACTIVATIONS[config.amp_activation]
@@ -68,8 +85,8 @@ class Autoencoder(Generator):
         self.phase = Decoder(config, channels[-1], outputs, phase_activation)
 
     @classmethod
-    def from_config(cls, config: ModelConfig) -> "Autoencoder":
-        """Build the network that a configuration describes.
+    def from_config(cls, config: ModelConfig) -> Self:
+        """Build the network that a configuration describes; see `Generator.from_config`.
 
         Parameters
         ----------
@@ -83,7 +100,13 @@ class Autoencoder(Generator):
         """
         return cls(config)
 
-    def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:
+    def forward(
+        self,
+        diffraction: Tensor,
+        probe: Tensor,
+        coords_relative: Tensor,
+        good_pixels: Tensor | None = None,
+    ) -> Tensor:
         """Reconstruct object patches; see `Generator.forward`.
 
         Parameters
@@ -94,6 +117,8 @@ class Autoencoder(Generator):
             Not used.
         coords_relative : (B, C, 1, 2) float32
             Used where `object_big` is off: members are cut out of the group's one patch.
+        good_pixels : (B, N, N) bool, optional
+            Not used: what can't be trusted is zero.
 
         Returns
         -------
@@ -120,8 +145,8 @@ class Autoencoder(Generator):
             One patch per channel of the decoders.
         """
         x = diffraction
-        for block in self.encoder:
-            x = functional.max_pool2d(block(x), 2)
+        for block, attention in zip(self.encoder, self.attention, strict=True):
+            x = functional.max_pool2d(attention(block(x)), 2)
         return torch.polar(self.amplitude(x).float(), self.phase(x).float())
 
 

@@ -1,8 +1,11 @@
 """What a generator is: the one thing to write for a new network."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
+
+from ptychostream.config import ModelConfig
 
 
 class Generator(nn.Module, ABC):
@@ -17,22 +20,50 @@ class Generator(nn.Module, ABC):
     merges_groups : bool
         Whether the patches of a group already agree where they overlap, so that nobody needs to
         merge them again.
+    fields : frozenset of str
+        Fields of `ModelConfig` that only some generators look at, and this one does. Changing
+        one that the chosen generator does not look at is an error.
     """
 
     merges_groups: bool = False
+    fields: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: ModelConfig) -> Self:
+        """Build the network that a configuration describes.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        Generator
+            The network, with freshly initialised weights.
+        """
 
     @abstractmethod
-    def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:
+    def forward(
+        self,
+        diffraction: Tensor,
+        probe: Tensor,
+        coords_relative: Tensor,
+        good_pixels: Tensor | None = None,
+    ) -> Tensor:
         """Reconstruct object patches.
 
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
-            Measured amplitude, zero frequency centred.
+            Measured amplitude, zero frequency centred; zero where the detector can't be trusted.
         probe : (B, P, N, N) complex64
             Illumination of each group.
         coords_relative : (B, C, 1, 2) float32
             Centre of the group minus position of the member (x, y), in pixels.
+        good_pixels : (B, N, N) bool, optional
+            False where the detector can't be trusted; None where it can everywhere.
 
         Returns
         -------

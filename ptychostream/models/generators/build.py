@@ -1,16 +1,18 @@
 """From the name of an architecture to its generator."""
 
-from collections.abc import Callable
-
 from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.models.generators.base import Generator
+from ptychostream.models.generators.ffno import FactorizedFourierNetwork
+from ptychostream.models.generators.fno import FourierNetwork
 from ptychostream.models.generators.unrolled import Unrolled
 
-GENERATORS: dict[str, Callable[[ModelConfig], Generator]] = {
-    "cnn": Autoencoder.from_config,
-    "unrolled": Unrolled.from_config,
+GENERATORS: dict[str, type[Generator]] = {
+    "cnn": Autoencoder,
+    "ffno": FactorizedFourierNetwork,
+    "fno": FourierNetwork,
+    "unrolled": Unrolled,
 }
 
 
@@ -32,8 +34,38 @@ def build_generator(config: ModelConfig) -> Generator:
     ConfigurationError
         If there is no such generator, or it can't be built for these sizes.
     """
+    return _named(config).from_config(config)
+
+
+def check_fields(config: ModelConfig) -> None:
+    """Refuse fields that the chosen generator does not look at.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        What is to be built.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such generator, or a field of another one is not at its default.
+    """
+    chosen = _named(config)
+    default = ModelConfig()
+    for name in sorted(set().union(*(kind.fields for kind in GENERATORS.values()))):
+        value, usual = getattr(config, name), getattr(default, name)
+        if name in chosen.fields or value == usual:
+            continue
+        owners = [key for key, kind in GENERATORS.items() if name in kind.fields]
+        raise ConfigurationError(
+            f"{name}={value!r} has no meaning for architecture {config.architecture!r}, only for "
+            f"{', '.join(owners)}; leave it at {usual!r}"
+        )
+
+
+def _named(config: ModelConfig) -> type[Generator]:
     if config.architecture not in GENERATORS:
         raise ConfigurationError(
             f"no architecture {config.architecture!r}; there are {', '.join(sorted(GENERATORS))}"
         )
-    return GENERATORS[config.architecture](config)
+    return GENERATORS[config.architecture]

@@ -7,6 +7,7 @@ overlap enters the network itself and not only the loss.
 
 import itertools
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ _STEP_LENGTH, _REGULARISATION, _MOMENTUM, _DISTRUST = 1.0, 0.1, 0.7, 0.2
 #: Illumination, relative to the brightest pixel, below which corrections fade out, and that
 #: below which they are not computed.
 _DARK, _UNLIT = 1e-2, 1e-3
+
+#: Where less than this part of the light is measured, its energy says little of the object's.
+_LEAST_SHARE = 0.05
 
 #: Brings the object's deviations from one to the order of one.
 _CONTRAST = 4.0
@@ -61,6 +65,7 @@ class Unrolled(Generator):
     """
 
     merges_groups = True
+    fields = frozenset({"unrolled_steps", "unrolled_width"})
 
     def __init__(
         self, *, group_size: int = 1, steps: int = 5, width: int = 32, memory: int = 8
@@ -75,8 +80,8 @@ class Unrolled(Generator):
         self.corrections = nn.ModuleList(Correction(width, memory) for _ in range(steps))
 
     @classmethod
-    def from_config(cls, config: ModelConfig) -> "Unrolled":
-        """Build the network that a configuration describes.
+    def from_config(cls, config: ModelConfig) -> Self:
+        """Build the network that a configuration describes; see `Generator.from_config`.
 
         Parameters
         ----------
@@ -94,7 +99,13 @@ class Unrolled(Generator):
             width=config.unrolled_width,
         )
 
-    def forward(self, diffraction: Tensor, probe: Tensor, coords_relative: Tensor) -> Tensor:
+    def forward(
+        self,
+        diffraction: Tensor,
+        probe: Tensor,
+        coords_relative: Tensor,
+        good_pixels: Tensor | None = None,
+    ) -> Tensor:
         """Reconstruct object patches; see `Generator.forward`.
 
         Parameters
@@ -105,6 +116,8 @@ class Unrolled(Generator):
             Illumination of each group.
         coords_relative : (B, C, 1, 2) float32
             Centre minus member (x, y), in pixels.
+        good_pixels : (B, N, N) bool, optional
+            False where nothing was measured: the data ask for no change there.
 
         Returns
         -------
@@ -120,7 +133,13 @@ class Unrolled(Generator):
             beam = fourier_shift(beam, group.fractions[:, :, None])
         light = intensity(beam).expand(diffraction.shape)
         measured = torch.fft.ifftshift(diffraction, dim=(-2, -1)) / peak
-        energies = measured.square().sum(dim=(1, 2, 3)) / light.sum(dim=(1, 2, 3))
+        known = None
+        seen_light = light.sum(dim=(1, 2, 3))
+        if good_pixels is not None:
+            known = torch.fft.ifftshift(good_pixels, dim=(-2, -1))[:, None].to(light.dtype)
+            measured = measured * known
+            seen_light = seen_light * _known_share(beam, known)
+        energies = measured.square().sum(dim=(1, 2, 3)) / seen_light
         level = energies.clamp_min(_TINY).sqrt()[:, None, None]
         measured = (measured / level[..., None])[:, :, None]
 
@@ -136,7 +155,8 @@ class Unrolled(Generator):
             pull = velocity
             for update in range(self.updates):
                 alpha = torch.sigmoid(self.logit_regularisation[step, update])
-                pull = _pull(canvas, measured, beam, group, self.log_distrust[step, update].exp())
+                distrust = self.log_distrust[step, update].exp()
+                pull = _pull(canvas, measured, known, beam, group, distrust)
                 pull = pull * (
                     self.log_step_length[step, update].exp()
                     / (alpha * brightest + (1 - alpha) * illumination)
@@ -152,16 +172,31 @@ class Unrolled(Generator):
         return patches
 
 
+def _known_share(beam: Tensor, known: Tensor) -> Tensor:
+    """Part (B,) of a flat object's diffraction that falls on the pixels known (B, 1, N, N)."""
+    spread = intensity(torch.fft.fft2(beam, norm="ortho"))
+    share = (spread * known).sum(dim=(1, 2, 3)) / spread.sum(dim=(1, 2, 3))
+    return share.clamp_min(_LEAST_SHARE)
+
+
 def _pull(
-    canvas: Tensor, measured: Tensor, beam: Tensor, group: GroupCanvas, distrust: Tensor
+    canvas: Tensor,
+    measured: Tensor,
+    known: Tensor | None,
+    beam: Tensor,
+    group: GroupCanvas,
+    distrust: Tensor,
 ) -> Tensor:
     """Change that the measured amplitudes (B, C, 1, N, N) ask of the canvas (B, S, S)."""
     spectrum = torch.fft.fft2(beam * group.cut(canvas)[:, :, None], norm="ortho")
     rate = intensity(spectrum)[:, :, None] + _TINY
-    trust = rate / (rate + distrust * measured.square())
-    excess = (measured * torch.rsqrt(rate) - 1) * trust
-    difference = torch.fft.ifft2(excess * spectrum, norm="ortho")
-    return group.add((beam.conj() * difference).sum(dim=2))
+    root = rate.sqrt()
+    # Trust times (a/|Ψ| - 1), in as few passes over memory as it takes.
+    excess = root * (measured - root) / (rate + distrust * measured.square())
+    if known is not None:
+        excess = excess * known[:, :, None]
+    waves = beam.conj() * torch.fft.ifft2(excess * spectrum, norm="ortho")
+    return group.add(waves[:, :, 0] if waves.shape[2] == 1 else waves.sum(dim=2))
 
 
 def _lit_window(light: Tensor) -> slice:

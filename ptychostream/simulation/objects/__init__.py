@@ -20,6 +20,7 @@ from ptychostream.simulation.objects.lines import lines
 from ptychostream.simulation.objects.perlin_noise import perlin_noise
 from ptychostream.simulation.objects.polyhedra import polyhedra
 from ptychostream.simulation.objects.siemens_star import siemens_star
+from ptychostream.simulation.objects.simplex_noise import simplex_noise
 from ptychostream.simulation.objects.texture import Texture
 from ptychostream.simulation.objects.white_noise import white_noise
 from ptychostream.simulation.options import call_with_options, check_options
@@ -36,6 +37,7 @@ OBJECTS: dict[str, ObjectFunction] = {
     "perlin_noise": Texture(perlin_noise),
     "polyhedra": Texture(polyhedra, "linked"),
     "siemens_star": siemens_star,
+    "simplex_noise": Texture(simplex_noise),
     "white_noise": Texture(white_noise),
 }
 

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.simulation.objects.texture import stretched
-from ptychostream.simulation.options import positive
+from ptychostream.simulation.objects.octaves import add_octaves
 
 
 def perlin_noise(
@@ -39,11 +38,7 @@ def perlin_noise(
     ----------
     Perlin, SIGGRAPH Comput. Graph. 19 (1985) 287; ACM Trans. Graph. 21 (2002) 681.
     """
-    positive(cell=cell, octaves=octaves)
-    total = np.zeros(shape)
-    for octave in range(octaves):
-        total += persistence**octave * _octave(shape, rng, cell / 2**octave)
-    return stretched(total)
+    return add_octaves(_octave, shape, rng, cell=cell, octaves=octaves, persistence=persistence)
 
 
 def _octave(shape: tuple[int, int], rng: np.random.Generator, cell: float) -> NDArray[np.float64]:

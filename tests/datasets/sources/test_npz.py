@@ -156,3 +156,17 @@ def test_nothing_is_left_behind_when_writing_fails(tiny_scan, tmp_path, monkeypa
     with pytest.raises(OSError, match="disk full"):
         write_npz(tiny_scan, tmp_path / "scan.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"energy_eV": "high"}', "'scan_metadata' holds energy_eV='high'"),
+        ('{"colour": 3}', "'scan_metadata' holds colour=3; there are detector_distance_m"),
+        ("[1, 2]", "'scan_metadata' is not a JSON mapping"),
+    ],
+)
+def test_metadata_that_are_none_are_refused(contract, tmp_path, text, message):
+    np.savez(tmp_path / "scan.npz", **contract, scan_metadata=np.array(text))
+    with pytest.raises(DataContractError, match=message):
+        ps.read_scan(tmp_path / "scan.npz")

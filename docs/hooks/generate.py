@@ -1,0 +1,79 @@
+"""Fill pages with what the code knows: each command's help, each configuration's fields.
+
+Folders whose pages are many fill their part of the navigation themselves.
+"""
+
+import importlib
+import os
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from docstring_parser import parse
+
+from ptychostream.cli.common import parser_of
+from ptychostream.cli.main import COMMANDS
+from ptychostream.config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+)
+
+
+#: Parts of the navigation that are folders.
+_FOLDERS = {"How to": "how-to", "Decisions": "decisions"}
+
+
+def on_config(config):
+    """List the pages of folders in the navigation; called by mkdocs."""
+    root = Path(config["docs_dir"])
+    for part in config["nav"]:
+        for name in part.keys() & _FOLDERS.keys():
+            pages = sorted((root / _FOLDERS[name]).glob("*.md"), key=_overview_first)
+            part[name] = [page.relative_to(root).as_posix() for page in pages]
+    return config
+
+
+def _overview_first(page):
+    return page.stem != "README", page.stem
+
+
+def on_page_markdown(markdown, **_):
+    """Replace the markers of a page; called by mkdocs."""
+    for name, generate in (("command line", command_line), ("configuration", configuration)):
+        marker = f"<!-- generated: {name} -->"
+        if marker in markdown:
+            markdown = markdown.replace(marker, generate())
+    return markdown
+
+
+def command_line():
+    """Help of every command."""
+    os.environ["COLUMNS"] = "100"  # argparse wraps at the terminal's width
+    parts = []
+    for name, summary in COMMANDS.items():
+        parser = parser_of(importlib.import_module(f"ptychostream.cli.{name}").run)
+        text = parser.format_help().rstrip()
+        parts.append(f"## {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def configuration():
+    """Fields of every configuration."""
+    parts = []
+    for kind in (TrainingConfig, ModelConfig, PyTorchExecutionConfig, InferenceConfig):
+        described = {item.arg_name: item for item in parse(kind.__doc__).params}
+        rows = []
+        for item in fields(kind):
+            default = item.default
+            if default is MISSING:
+                default = "…" if item.default_factory is not MISSING else "required"
+            text = (described[item.name].description or "").replace("\n", " ").replace("|", "\\|")
+            rows.append(f"| `{item.name}` | `{default}` | {text} |")
+        summary = parse(kind.__doc__).short_description
+        parts.append(
+            f"## {kind.__name__}\n\n{summary}\n\n| Field | Default | What it does |\n|---|---|---|\n"
+            + "\n".join(rows)
+            + "\n"
+        )
+    return "\n".join(parts)

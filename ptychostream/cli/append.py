@@ -1,0 +1,57 @@
+"""`ptychostream append SRC STORE`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptychostream.cli.common import make_parser, parse, path_or_url, say
+
+
+def run(words: Sequence[str]) -> None:
+    """Append the patterns of a scan file to a store, or declare a store finished.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+    """
+    from ptychostream.datasets.sources import read_scan
+    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
+    from ptychostream.datasets.store import append_patterns, finish_group_store, open_group_store
+
+    parser = make_parser(
+        "append",
+        "Append the patterns of scan files to a store; whoever reads it meanwhile sees what was "
+        "there when it was opened. Preprocess them as the store was built.",
+    )
+    parser.add_argument(
+        "paths", type=path_or_url, nargs="+", help="scan files, then the store that grows"
+    )
+    parser.add_argument("--experiment", type=int, default=0, help="experiment they belong to")
+    parser.add_argument("--finish", action="store_true", help="nothing more will be appended")
+    parser.add_argument(
+        "--measurement_domain",
+        choices=["counts", "amplitude"],
+        help="what the patterns are, where a file does not say it or says it wrongly",
+    )
+    parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
+    names = parser.add_class_arguments(Preprocessing, None)
+    options = parse(parser, words)
+    *sources, target = options.paths
+    if not sources and not options.finish:
+        parser.error("name at least one scan file and the store, or --finish")
+    changes = Preprocessing(**{name: getattr(options, name) for name in names})
+    store = open_group_store(target)
+    for source in sources:
+        scan = read_scan(Path(source), measurement_domain=options.measurement_domain)
+        if changes != Preprocessing():
+            scan = preprocess(scan, changes)
+        store = append_patterns(
+            target, scan, experiment=options.experiment, memory_budget=options.memory_budget
+        )
+    if options.finish:
+        store = finish_group_store(target)
+    say(
+        f"{target}: {store.num_patterns} patterns in {len(store.segments)} segment(s), "
+        f"{'finished' if store.is_complete else 'growing'}\n"
+        f"next: ptychostream info {target}"
+    )

@@ -1,0 +1,55 @@
+"""`ptychostream convert OLD.zip NEW.zip`, and the way back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptychostream.cli.common import make_parser, parse, say
+from ptychostream.errors import ConfigurationError, StoreExistsError
+
+
+def run(words: Sequence[str]) -> None:
+    """Make one of our archives from another model file, or Keras weights from ours.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command's arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        If the new name ends in neither .zip nor .weights.h5.
+    StoreExistsError
+        If the new file exists and `--overwrite` is not given.
+    """
+    parser = make_parser(
+        "convert",
+        "Make one of our model archives from an archive of the TensorFlow backend (TensorFlow is "
+        "not needed), from a checkpoint, or from an older archive of ours. With a NEW that ends "
+        "in .weights.h5 the other way round: weights that the Keras model loads.",
+    )
+    parser.add_argument("old", type=Path, help="archive, its folder, or checkpoint")
+    parser.add_argument("new", type=Path, help="archive to write, ending in .zip, or .weights.h5")
+    parser.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
+    options = parse(parser, words)
+    new: Path = options.new
+    to_keras = new.name.endswith(".weights.h5")
+    if new.suffix != ".zip" and not to_keras:
+        raise ConfigurationError(f"'{new}' must end in .zip, or in .weights.h5")
+    if new.exists() and not options.overwrite:
+        raise StoreExistsError(f"'{new}' exists; choose another name, or add --overwrite")
+    # Imported late: PyTorch takes a second to import.
+    from ptychostream.persistence.archive import load_bundle, write_archive
+
+    bundle = load_bundle(options.old, restore=None)
+    if to_keras:
+        from ptychostream.persistence.keras_export import export_weights
+
+        say(f"wrote {export_weights(bundle, new)}\nnext, in Keras: model.load_weights('{new}')")
+        return
+    write_archive(bundle, new)
+    model = bundle.config.model
+    say(
+        f"wrote {new}: {model.architecture}, N {model.N}, gridsize {model.gridsize}\n"
+        f"next: ptychostream reconstruct STORE --model_path {new} -o result"
+    )

@@ -1,0 +1,36 @@
+"""Examples that the help of each command ends with; the tests parse them all."""
+
+EXAMPLES = {
+    "simulate": (
+        "ptychostream simulate scan.npz --num_positions 900 --nphotons 1e5",
+        "ptychostream simulate train.zarr --objects [lines,polyhedra] --repeats 3 --overlap 0.7",
+    ),
+    "build": (
+        "ptychostream build scan.npz s3://bucket/scan.zarr",
+        "ptychostream build scan.npz scan.zarr",
+        "ptychostream build monday.h5 tuesday.h5 week.zarr --dry_run",
+        "ptychostream build scan.npz scan.zarr --resume --memory_budget '512 MiB'",
+    ),
+    "append": (
+        "ptychostream append block7.npz scan.zarr",
+        "ptychostream append scan.zarr --finish",
+    ),
+    "info": ("ptychostream info scan.zarr",),
+    "verify": ("ptychostream verify scan.zarr",),
+    "export": ("ptychostream export scan.zarr scan.npz",),
+    "train": (
+        "ptychostream train scan.zarr -o run --model.architecture unrolled --model.gridsize 2 "
+        "--nepochs 3",
+        "ptychostream train scan.zarr -o again --config run/config.yaml --log_file again.log",
+    ),
+    "reconstruct": ("ptychostream reconstruct scan.zarr --model_path run -o result",),
+    "evaluate": ("ptychostream evaluate result/object.npz --reference scan.npz",),
+    "convert": (
+        "ptychostream convert tensorflow/wts.h5.zip run/wts.h5.zip",
+        "ptychostream convert run/wts.h5.zip keras.weights.h5",
+    ),
+    "doctor": ("ptychostream doctor",),
+    "completion": (
+        "ptychostream completion bash > ~/.local/share/bash-completion/completions/ptychostream",
+    ),
+}

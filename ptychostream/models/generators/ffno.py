@@ -1,0 +1,119 @@
+"""Factorised Fourier neural operator: one axis at a time, with residual connections."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ptychostream.config import ModelConfig
+from ptychostream.models.generators.fourier_network import FourierGenerator
+
+
+class FactorizedFourierNetwork(FourierGenerator):
+    """A network of factorised Fourier layers, from patterns to complex patches.
+
+    All layers share the matrices that act on frequencies, so they are few.
+
+    References
+    ----------
+    Tran et al., Factorized Fourier Neural Operators, ICLR 2023.
+    """
+
+    def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
+        """Make the Fourier layers.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            See `FourierGenerator.fourier_layers`.
+
+        Returns
+        -------
+        torch.nn.ModuleList
+            The layers.
+        """
+        kernel = AxisKernel(self.width, config.fno_modes)
+        hidden = min(2 * self.width, config.max_hidden_channels or 2 * self.width)
+        return nn.ModuleList(
+            FactorizedLayer(kernel, self.width, hidden) for _ in range(config.fno_blocks)
+        )
+
+
+class AxisKernel(nn.Module):
+    """Multiply the low frequencies along each axis by matrices, and add both up.
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out.
+    modes : int
+        Frequencies kept per axis.
+    """
+
+    def __init__(self, channels: int, modes: int) -> None:
+        super().__init__()
+        self.modes = modes
+        # For rows and columns; real and imaginary part.
+        shape = (2, channels, channels, modes, 2)
+        self.weight = nn.Parameter(torch.randn(shape) / math.sqrt(2 * channels))
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Apply the kernel.
+
+        Parameters
+        ----------
+        v : (B, channels, N, N) float32
+            Features.
+
+        Returns
+        -------
+        (B, channels, N, N) float32
+            Features.
+        """
+        weight = torch.view_as_complex(self.weight)
+        return self._along(v.float(), weight[0], -1) + self._along(v.float(), weight[1], -2)
+
+    def _along(self, v: Tensor, weight: Tensor, axis: int) -> Tensor:
+        edge = v.shape[axis]
+        spectrum = torch.fft.rfft(v, dim=axis, norm="ortho")
+        low = spectrum.narrow(axis, 0, self.modes)
+        rule = "bixy,ioy->boxy" if axis == -1 else "bixy,iox->boxy"
+        # The inverse transform takes what is missing as zero.
+        return torch.fft.irfft(torch.einsum(rule, low, weight), n=edge, dim=axis, norm="ortho")
+
+
+class FactorizedLayer(nn.Module):
+    """v + W₂ σ(W₁ K v), with the kernel K (Tran et al., eq. 6).
+
+    Parameters
+    ----------
+    kernel : AxisKernel
+        Shared with the other layers.
+    channels : int
+        Channels in and out.
+    hidden : int
+        Channels between W₁ and W₂.
+    """
+
+    def __init__(self, kernel: AxisKernel, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.first = nn.Conv2d(channels, hidden, 1)
+        self.second = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Parameters
+        ----------
+        v : (B, channels, N, N) float32
+            Features.
+
+        Returns
+        -------
+        (B, channels, N, N) float32
+            Features.
+        """
+        change: Tensor = self.second(functional.gelu(self.first(self.kernel(v))))
+        return v + change

@@ -1,0 +1,208 @@
+"""What the Fourier networks share: the way in, the way out, and convolutions before it."""
+
+from abc import abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ptychostream.config import ModelConfig
+from ptychostream.errors import ConfigurationError
+from ptychostream.models.activations import AMPLITUDE_ACTIVATIONS, phase_activation
+from ptychostream.models.generators.base import Generator
+from ptychostream.models.layers import conv3x3
+
+
+class FourierGenerator(Generator):
+    """Patterns → channels → Fourier layers → residual convolutions → complex patches.
+
+    Probe and positions are not looked at: the physics is in the loss only. The layers' own part
+    is made by `fourier_layers`.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Every field in `fields`.
+
+    Raises
+    ------
+    ConfigurationError
+        If N holds fewer frequencies than `fno_modes`.
+    """
+
+    fields = frozenset(
+        {
+            "fno_modes",
+            "fno_width",
+            "fno_blocks",
+            "fno_cnn_blocks",
+            "learned_input_channels",
+            "max_hidden_channels",
+            "resnet_width",
+            "fno_input_transform",
+            "generator_output_mode",
+            "amp_activation",
+        }
+    )
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if 2 * config.fno_modes > config.N:
+            raise ConfigurationError(
+                f"fno_modes={config.fno_modes} is too many for N={config.N}, which holds "
+                f"{config.N // 2} frequencies per axis"
+            )
+        limit = config.max_hidden_channels
+        self.width = _limited(config.fno_width, limit)
+        self.transform = config.fno_input_transform
+        self.output_mode = config.generator_output_mode
+        self.activation = AMPLITUDE_ACTIVATIONS[config.amp_activation]
+        # What explains the mean measured energy: the network starts near it.
+        self.level = 2 / config.probe_scale
+        patterns, features = config.group_size, config.learned_input_channels
+        self.features = (
+            nn.Conv2d(patterns, patterns * features, 3, padding=1, groups=patterns)
+            if features > 1
+            else nn.Identity()
+        )
+        # The pixels' own coordinates are two more channels.
+        self.lift = conv3x3(patterns * features + 2, self.width)
+        self.layers = self.fourier_layers(config)
+        inner = _limited(config.resnet_width or self.width, limit)
+        self.refine = nn.ModuleList(
+            ResidualPair(self.width, inner) for _ in range(config.fno_cnn_blocks)
+        )
+        self.last = nn.Conv2d(self.width, 2 * patterns, 1)
+        nn.init.normal_(self.last.weight, std=0.02)
+        assert self.last.bias is not None
+        nn.init.zeros_(self.last.bias)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> Self:
+        """Build the network that a configuration describes; see `Generator.from_config`.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Returns
+        -------
+        FourierGenerator
+            The network.
+        """
+        return cls(config)
+
+    @abstractmethod
+    def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
+        """Make the Fourier layers.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            `fno_modes`, `fno_blocks`; channels are `self.width`.
+
+        Returns
+        -------
+        torch.nn.ModuleList
+            Maps from (B, width, N, N) to the same.
+        """
+
+    def forward(
+        self,
+        diffraction: Tensor,
+        probe: Tensor,
+        coords_relative: Tensor,
+        good_pixels: Tensor | None = None,
+    ) -> Tensor:
+        """Reconstruct object patches; see `Generator.forward`.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Measured amplitude, mean energy (N/2)².
+        probe : (B, P, N, N) complex64
+            Not used.
+        coords_relative : (B, C, 1, 2) float32
+            Not used.
+        good_pixels : (B, N, N) bool, optional
+            Not used: what can't be trusted is zero.
+
+        Returns
+        -------
+        (B, C, N, N) complex64
+            Object patches.
+        """
+        x = self.features(_transformed(diffraction, self.transform))
+        x = self.lift(torch.cat((x, _coordinates(x)), dim=1))
+        for layer in self.layers:
+            x = layer(x)
+        for pair in self.refine:
+            x = pair(x)
+        first, second = self.last(x).float().chunk(2, dim=1)
+        return self._as_patches(first, second)
+
+    def _as_patches(self, first: Tensor, second: Tensor) -> Tensor:
+        if self.output_mode == "real_imag":
+            return torch.complex(self.level + first, second)
+        if self.output_mode == "amp_phase":
+            return torch.polar(functional.relu(self.level + first), second)
+        return torch.polar(self.activation(first), phase_activation(second))
+
+
+class ResidualPair(nn.Module):
+    """Two 3 × 3 convolutions whose result is added to what came in.
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out.
+    inner : int
+        Channels between the convolutions.
+    """
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.first = conv3x3(channels, inner)
+        self.second = conv3x3(inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both convolutions.
+
+        Parameters
+        ----------
+        x : (B, channels, N, N) float32
+            Features.
+
+        Returns
+        -------
+        (B, channels, N, N) float32
+            Features.
+        """
+        change: Tensor = self.second(functional.gelu(self.first(x)))
+        return x + change
+
+
+def _limited(channels: int, limit: int | None) -> int:
+    return channels if limit is None else min(channels, limit)
+
+
+def _transformed(amplitude: Tensor, name: str) -> Tensor:
+    """Flatten the range of amplitudes (B, C, N, N), which a bright centre rules."""
+    if name == "sqrt":
+        return amplitude.sqrt()
+    if name == "log1p":
+        return torch.log1p(amplitude)
+    if name == "instancenorm":
+        return functional.instance_norm(amplitude)
+    return amplitude
+
+
+def _coordinates(x: Tensor) -> Tensor:
+    """Coordinates (B, 2, N, N) of the pixels of x (B, C, N, N), from -1 to 1."""
+    rows, columns = x.shape[-2:]
+    y = torch.linspace(-1, 1, rows, device=x.device, dtype=x.dtype)
+    z = torch.linspace(-1, 1, columns, device=x.device, dtype=x.dtype)
+    grid = torch.stack(torch.meshgrid(y, z, indexing="ij"))
+    return grid.expand(len(x), -1, -1, -1)

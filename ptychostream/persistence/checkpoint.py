@@ -1,0 +1,119 @@
+"""Lightning checkpoints of a training run, read as data."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptychostream.config import TrainingConfig, from_mapping
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.persistence.members import Limits, Members
+from ptychostream.persistence.rebuild import build_model
+
+#: Key of our own entry in a checkpoint.
+DESCRIPTION = "ptychostream"
+
+#: Checkpoints hold each tensor of model and optimiser as a member, stored as it is.
+_LIMITS = Limits(members=8192, ratio=4)
+
+
+def read_checkpoint(path: Path) -> ModelBundle:
+    """Read the model of a checkpoint that our training wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+
+    Returns
+    -------
+    ModelBundle
+        The model as it was then.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, holds anything but data, or is not ours.
+    """
+    origin = f"'{path}'"
+    content = _load(path, origin)
+    about = _description(content, origin)
+    try:
+        config = from_mapping(TrainingConfig, {**about["config"], "n_images": None}, origin=origin)
+        # A copy: the checkpoint itself is only mapped, and may be replaced.
+        guess = np.array(about["probe_guess"].numpy())
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:
+        raise DataContractError(
+            f"{origin}: entry '{DESCRIPTION}' can't be read: {error}"
+        ) from error
+    weights = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
+    return ModelBundle(
+        model=build_model(config, guess, weights, origin),
+        config=config,
+        intensity_scale=about["intensity_scale"],
+        probe_guess=guess,
+        history=about["history"],
+        provenance={"checkpoint": str(path), "epoch": about["epoch"]},
+    )
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself; its weights stay on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+
+    Returns
+    -------
+    dict
+        `config`, `intensity_scale`, `probe_guess`, `history`, `epoch`, `step`, `parameters`.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, holds anything but data, or is not ours.
+    """
+    origin = f"'{path}'"
+    return _description(_load(path, origin), origin)
+
+
+def _description(content: dict[str, Any], origin: str) -> dict[str, Any]:
+    about, state = content.get(DESCRIPTION), content.get("state_dict")
+    if not isinstance(about, dict) or not isinstance(state, dict):
+        raise DataContractError(
+            f"{origin} is a checkpoint without the entry '{DESCRIPTION}': it was not written by "
+            "this version's training"
+        )
+    try:
+        return {
+            **about,
+            "config": dict(about["config"]),
+            "intensity_scale": float(about["intensity_scale"]),
+            "history": {str(k): [float(x) for x in v] for k, v in about["history"].items()},
+            "epoch": int(content.get("epoch", 0)),
+            "step": int(content.get("global_step", 0)),
+            "parameters": sum(v.numel() for k, v in state.items() if not k.endswith(".guess")),
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataContractError(
+            f"{origin}: entry '{DESCRIPTION}' can't be read: {error}"
+        ) from error
+
+
+def _load(path: Path, origin: str) -> dict[str, Any]:
+    with Members(path, origin, _LIMITS):
+        pass
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        # PyTorch's own message ends in advice to load what it has just refused.
+        why = str(error).splitlines()[0].split(". ")[0]
+        raise DataContractError(f"{origin} is no checkpoint of plain data: {why}") from error
+    if not isinstance(content, dict):
+        raise DataContractError(f"{origin} is no checkpoint")
+    return content

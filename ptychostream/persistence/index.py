@@ -1,0 +1,117 @@
+"""The index of our archives: what it must say, and whether the other members are as it says."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from ptychostream.errors import DataContractError
+from ptychostream.persistence.members import Members
+from ptychostream.persistence.opening import DESCRIPTION_BYTES, INDEX, MANIFEST, read_manifest
+
+#: Version of our members; a newer major version is refused, a minor version only adds.
+ARCHIVE_VERSION = (1, 1)
+
+WEIGHTS = "diffraction_to_obj/weights.safetensors"
+#: The two models of the contract. They share their weights: one stops where the other goes on.
+MODELS = {
+    "autoencoder": ["object", "amplitude", "intensity"],
+    "diffraction_to_obj": ["object"],
+}
+#: What the zip file's comment begins with; the index's digest follows.
+DIGEST = "sha256:"
+
+
+def read_index(members: Members) -> dict[str, Any]:
+    """Read what our archive says of itself, without its weights.
+
+    Parameters
+    ----------
+    members : Members
+        The archive.
+
+    Returns
+    -------
+    dict
+        Version, backend, configuration, history, digests.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, of a newer version, or does not list what is there.
+    """
+    data = members.read(INDEX, at_most=DESCRIPTION_BYTES)
+    try:
+        index: Any = json.loads(data)
+    # Numbers of many digits and deep nesting are errors of other kinds.
+    except (ValueError, RecursionError) as error:
+        members.refuse(INDEX, f"is not a readable archive index: {error}", error)
+    needed = {"version", "backend", "config", "intensity_scale", "history", "sha256"}
+    if not isinstance(index, dict) or not needed <= set(index):
+        members.refuse(INDEX, f"lacks some of {sorted(needed)}")
+    version = index["version"]
+    if not isinstance(version, list) or not all(type(part) is int for part in version):
+        members.refuse(INDEX, f"has the version {version!r}")
+    if version[:1] > [ARCHIVE_VERSION[0]]:
+        raise DataContractError(
+            f"{members.origin} has format version {version}; this version reads "
+            f"{ARCHIVE_VERSION[0]}.x: update ptychostream"
+        )
+    if version >= [1, 1]:
+        check_digest(members, INDEX, data, members.comment.decode("latin-1"), prefix=DIGEST)
+    _check_kinds(members, index)
+    for name in sorted({*index["sha256"], WEIGHTS, MANIFEST} - set(members.sizes)):
+        members.refuse(name, "is missing: it can't be read")
+    for name in sorted(set(members.sizes) - {*index["sha256"], INDEX}):
+        members.refuse(name, f"is not listed in '{INDEX}'")
+    if read_manifest(members).get("backend") != index["backend"]:
+        members.refuse(MANIFEST, f"names another backend than '{INDEX}'")
+    return index
+
+
+def _check_kinds(members: Members, index: dict[str, Any]) -> None:
+    scale, history = index["intensity_scale"], index["history"]
+    if not _is_number(scale) or not 0 < scale < math.inf:
+        members.refuse(INDEX, f"has the intensity scale {scale!r}")
+    if not isinstance(history, dict) or not all(
+        isinstance(losses, list) and all(map(_is_number, losses)) for losses in history.values()
+    ):
+        members.refuse(INDEX, "has a history that is no lists of numbers")
+    for key in ("config", "sha256", "legacy", "provenance"):
+        if not isinstance(index.get(key, {}), dict):
+            members.refuse(INDEX, f"has a {key} that is no dictionary")
+    if not all(isinstance(v, str | int | float) for v in index.get("legacy", {}).values()):
+        members.refuse(INDEX, "has legacy values that are not plain")
+    if index["backend"] != "pytorch":
+        members.refuse(INDEX, f"names the backend {index['backend']!r}, expected 'pytorch'")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_digest(
+    members: Members, name: str, data: bytes, digest: Any, *, prefix: str = ""
+) -> None:
+    """Compare a member with its digest.
+
+    Parameters
+    ----------
+    members : Members
+        The archive.
+    name : str
+        The member.
+    data : bytes
+        Its content.
+    digest : Any
+        What its SHA-256 must be, in hexadecimal digits.
+    prefix : str
+        What stands in front of it.
+
+    Raises
+    ------
+    DataContractError
+        If they differ.
+    """
+    if digest != prefix + hashlib.sha256(data).hexdigest():
+        members.refuse(name, "fails its checksum")

@@ -1,0 +1,122 @@
+"""Build a network for weights from a file, once it is known that they fit."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychostream.config import TrainingConfig
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.models.pinn import PtychoPINN
+
+#: Larger than any size or count of a network's description. A file may ask for anything.
+_LARGEST = 4096
+
+Shape = tuple[int, ...]
+
+
+def check_shapes(
+    config: TrainingConfig, probe_shape: Shape, shapes: Mapping[str, Shape], origin: str
+) -> None:
+    """Check that weights are those of the configured network, before memory is taken for it.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The network.
+    probe_shape : (int, int, int, int)
+        E, P, N and N of the probe guess.
+    shapes : mapping
+        Shape of each weight by name.
+    origin : str
+        Where they come from, for messages.
+
+    Raises
+    ------
+    DataContractError
+        If one is missing, unexpected or of another shape, or the network is absurdly large.
+    """
+    _check_sizes(config, origin)
+    edge = config.model.N
+    if len(probe_shape) != 4 or probe_shape[2:] != (edge, edge):
+        raise DataContractError(f"{origin} has a probe of shape {probe_shape}, but N={edge}")
+    # Without memory: a description that is far larger than its weights costs nothing here.
+    try:
+        with torch.device("meta"):
+            sketch = _model(config, np.ones(probe_shape, np.complex64))
+    except (ConfigurationError, RuntimeError) as error:
+        raise DataContractError(f"{origin} describes no network: {error}") from error
+    expected = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
+    missing = sorted(set(expected) - set(shapes))
+    unexpected = sorted(set(shapes) - set(expected))
+    if missing or unexpected:
+        raise DataContractError(
+            f"{origin} does not fit its description: missing {missing[:3]}, unexpected "
+            f"{unexpected[:3]}"
+        )
+    for name, shape in shapes.items():
+        if shape != expected[name]:
+            raise DataContractError(
+                f"{origin} does not fit its description: '{name}' is {shape}, expected "
+                f"{expected[name]}"
+            )
+
+
+def build_model(
+    config: TrainingConfig,
+    probe_guess: NDArray[np.complex64],
+    weights: Mapping[str, Tensor],
+    origin: str,
+) -> PtychoPINN:
+    """Build a network and give it weights; the caller's random state is left alone.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The network.
+    probe_guess : (E, P, N, N) complex64
+        Illumination that training began with.
+    weights : mapping
+        All of its weights, by name.
+    origin : str
+        Where they come from, for messages.
+
+    Returns
+    -------
+    PtychoPINN
+        In evaluation mode.
+
+    Raises
+    ------
+    DataContractError
+        If the weights do not fit, or are not finite.
+    """
+    check_shapes(
+        config, probe_guess.shape, {name: tuple(w.shape) for name, w in weights.items()}, origin
+    )
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise DataContractError(f"{origin}: '{name}' has values that are not finite")
+    with torch.random.fork_rng(devices=[]):
+        model = _model(config, probe_guess)
+    model.load_state_dict(dict(weights), strict=True)
+    return model.eval()
+
+
+def _model(config: TrainingConfig, probe_guess: NDArray[np.complex64]) -> PtychoPINN:
+    return PtychoPINN(
+        config.model,
+        probe_guess,
+        probe_trainable=config.probe_trainable,
+        intensity_scale_trainable=config.intensity_scale_trainable,
+    )
+
+
+def _check_sizes(config: TrainingConfig, origin: str) -> None:
+    for item in fields(config.model):
+        value = getattr(config.model, item.name)
+        if isinstance(value, int) and value > _LARGEST:
+            raise DataContractError(f"{origin} describes a network with {item.name}={value}")

@@ -1,0 +1,44 @@
+"""Log a model's archive to MLflow, if that is there; a run never fails because of it."""
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+#: Folder of the archive among a run's artifacts.
+_FOLDER = "model"
+
+
+def log_archive(path: Path) -> bool:
+    """Log an archive as an artifact of the active run, or of one of its own.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+
+    Returns
+    -------
+    bool
+        Whether it was logged; if not, a warning says why.
+    """
+    try:
+        tracker = import_module("mlflow")
+    except ImportError:
+        logger.warning(
+            "MLflow is not installed, so '%s' is only on disk; pip install 'ptychostream[mlflow]'",
+            path,
+        )
+        return False
+    try:
+        if tracker.active_run() is not None:
+            tracker.log_artifact(str(path), artifact_path=_FOLDER)
+        else:
+            with tracker.start_run(run_name=path.resolve().parent.name):
+                tracker.log_artifact(str(path), artifact_path=_FOLDER)
+    # A server that can't be reached raises whatever its client does.
+    except Exception as error:
+        logger.warning("MLflow did not take '%s', which is on disk: %s", path, error)
+        return False
+    return True

@@ -1,0 +1,201 @@
+"""How every command behaves, whatever it does."""
+
+import importlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ptychostream as ps
+from ptychostream.cli.common import parser_of, run_guarded
+from ptychostream.cli.completion import command_flags
+from ptychostream.cli.examples import EXAMPLES
+from ptychostream.cli.main import COMMANDS, main
+
+PROGRAM = [sys.executable, "-m", "ptychostream.cli.main"]
+SMALL = ["--num_positions", "20", "--N", "16"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ps.__file__).parents[1])}
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_command_has_examples_that_its_parser_takes():
+    for command in COMMANDS:
+        parser = parser_of(importlib.import_module(f"ptychostream.cli.{command}").run)
+        for line in EXAMPLES[command]:
+            program, name, *words = shlex.split(line.split(">")[0])
+            assert (program, name) == ("ptychostream", command)
+            if "--config" not in words:
+                parser.parse_args(words)
+
+
+def test_help_ends_with_examples(capsys):
+    assert main(["build", "--help"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(EXAMPLES["build"][-1])
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["frobnicate"]])
+def test_the_start_imports_no_heavy_library(words):
+    code = (
+        f"import sys; from ptychostream.cli.main import main; main({words!r}); print(*sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "ptychostream.cli.main" in loaded
+    assert not loaded & {
+        "torch",
+        "lightning",
+        "numpy",
+        "zarr",
+        "h5py",
+        "matplotlib",
+        "jsonargparse",
+    }
+
+
+def test_a_slip_of_the_pen_is_understood(capsys):
+    assert main(["biuld"]) == 2
+    assert "did you mean 'build'?" in capsys.readouterr().err
+
+
+def test_short_flags_and_a_log_file(capsys):
+    words = ["simulate", "s.npz", *SMALL, "-q", "--log_file", "logs/s.log"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == ""
+    kept = Path("logs/s.log").read_text()
+    assert "INFO wrote s.npz: 20 patterns" in kept
+    assert main(["build", "s.npz", "s.zarr", "-v"]) == 0
+
+
+def test_log_files_keep_what_went_wrong_with_its_origin(capsys):
+    assert main(["build", "none.npz", "s.zarr", "--log_file", "b.log"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    kept = Path("b.log").read_text()
+    assert "ERROR error: no scan file 'none.npz'" in kept
+    assert "Traceback" in kept
+
+
+def test_a_command_says_what_to_run_next(capsys):
+    assert main(["simulate", "s.npz", *SMALL]) == 0
+    steps = [("build s.npz s.zarr", "train s.zarr")]
+    said = capsys.readouterr().out
+    for words, following in steps:
+        assert f"next: ptychostream {words}" in said
+        assert main(words.split()) == 0
+        said = capsys.readouterr().out
+        assert f"next: ptychostream {following}" in said
+    for line in (
+        "simulate t.zarr --num_positions 9 --N 16",
+        "verify s.zarr",
+        "export s.zarr e.npz",
+    ):
+        assert main(line.split()) == 0
+        assert "next: ptychostream" in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_would_be_written_and_writes_nothing(capsys, tmp_path):
+    for name in ("a.npz", "b.npz"):
+        assert main(["simulate", name, *SMALL]) == 0
+    before = sorted(path.name for path in tmp_path.iterdir())
+    capsys.readouterr()
+    assert main(["build", "a.npz", "b.npz", "new/s.zarr", "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "would write new/s.zarr: 40 patterns of 16 x 16 px, uint32" in said
+    assert "2: 'a.npz', 'b.npz'" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert main(["build", "a.npz", "s.zarr"]) == 0
+    assert main(["build", "a.npz", "s.zarr", "--dry_run"]) == 0
+    assert "s.zarr exists; add --overwrite" in capsys.readouterr().out
+    assert main(["build", "none.npz", "s.zarr", "--dry_run"]) == 1
+
+
+def test_control_c_ends_quietly_and_leaves_nothing_under_the_name(tmp_path):
+    words = [*PROGRAM, "simulate", "s.npz", "--num_positions", "40000", "--N", "64"]
+    with subprocess.Popen(
+        [*words, "--step", "0.5", "--object", "perlin_noise"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".s.npz*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip() == "interrupted"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    assert main(["simulate", "s.npz", *SMALL]) == 0
+    command = " ".join(map(shlex.quote, [*PROGRAM, "info", "s.npz"]))
+    code = f"set -o pipefail; {command} | true; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True
+    )
+    assert result.stdout.strip() in ("0", "141")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "x"), "Permission denied: 'x'"),
+        (MemoryError(), "out of memory"),
+        (KeyError("gone"), "defect of ptychostream"),
+    ],
+)
+def test_no_error_ends_in_a_traceback_unless_asked(capsys, error, message):
+    def command(words):
+        raise error
+
+    assert run_guarded(command, []) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    with pytest.raises(type(error)):
+        run_guarded(command, ["--debug"])
+    assert not logging.getLogger("ptychostream").handlers
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("tr", ["train"]),
+        ("train --model.arch", ["--model.architecture"]),
+        ("build --dr", ["--dry_run"]),
+        ("train sc", []),
+    ],
+)
+def test_bash_completes_commands_and_options(capsys, line, expected):
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    words = " ".join(map(shlex.quote, ["ptychostream", *line.split()]))
+    code = (
+        f"{script}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
+        '_ptychostream; echo "${COMPREPLY[@]}"'
+    )
+    result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == expected
+
+
+def test_completion_knows_every_option_of_every_command(capsys):
+    for shell in ("zsh", "fish"):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        for command in COMMANDS:
+            assert command in script
+            for flag in command_flags(command):
+                assert flag.removeprefix("--") in script
