@@ -1,6 +1,9 @@
-# make demo   simulate, build, train, reconstruct, evaluate: a picture in a few minutes
-# make test   the whole test suite
-# make check  linters, types, import contracts, docstrings
+# make demo     simulate, build, train, reconstruct, evaluate: a picture in a few minutes
+# make test     the whole test suite
+# make test-ptychodus  the tests of the ptychodus extension, with another version of ptychodus
+# make check    linters, types, import contracts, docstrings, dependencies
+# make docs     the documentation as a site, in site/; any warning is an error
+# make package  wheel and sdist in dist/, installed into an empty environment and tried
 #
 # Each works alone after a clone: it makes .venv and installs what it needs.
 
@@ -11,14 +14,18 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OUT := demo
 
-.PHONY: demo test check install clean
+# The version of ptychodus that `test-ptychodus` takes; `test` takes the one in the constraints.
+PTYCHODUS ?= 1.6.0
+OTHER := $(VENV)-ptychodus-$(PTYCHODUS)
+
+.PHONY: demo test test-ptychodus check docs package pictures install clean
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev,ptychodus]'
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev,docs,ptychodus]'
 	touch $@
 
 demo: $(INSTALLED)
@@ -34,12 +41,35 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+# All but that one package is taken from the first environment.
+test-ptychodus: $(INSTALLED)
+	$(PYTHON) -m venv --without-pip $(OTHER)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(OTHER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/rest.pth
+	$(BIN)/pip --python $(OTHER)/bin/python install --quiet --no-deps 'ptychodus==$(PTYCHODUS)'
+	$(OTHER)/bin/python -m pytest tests/ptychodus_ext --ignore tests/ptychodus_ext/child
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $$(git ls-files 'ptychostream/*.py' 'ptychodus_ext/*.py')
+	$(BIN)/deptry .
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pictures: $(INSTALLED)
+	$(BIN)/python examples/run_page.py docs/tutorial.md --pictures docs/images
+	$(BIN)/python examples/gallery.py docs/images/simulation.png
+	$(BIN)/python examples/geometry_drawing.py docs/images/geometry.png
+
+package: $(INSTALLED)
+	rm -rf dist build
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/try_package.py dist
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT) site dist build

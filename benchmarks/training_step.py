@@ -1,7 +1,7 @@
-"""How much of a training step is the step: the loader's share, and what the CNN adds to its layers.
+"""How much of a training step is the step: the loader's share, and the CNN's own overhead.
 
-Ratios on one thread, each from the smallest of several interleaved runs, so that other work on
-the machine disturbs all parts alike.
+Ratios of processor time on one thread, all threads of the loader included, so that other work
+on the machine counts for nothing; each from the smallest of several interleaved runs.
 """
 
 import argparse
@@ -43,6 +43,8 @@ def report(store, folder, architecture, gridsize, options):
         neighbor_count=7,
     )
     model = initial_model(config, store, seed=0)
+    # As `fit` does it.
+    model.generator.to(memory_format=torch.channels_last)
     module = PinnModule(
         model, config, ps.PyTorchExecutionConfig(), monitor="train_loss", loaders={}
     )
@@ -63,10 +65,10 @@ def report(store, folder, architecture, gridsize, options):
         optimizer.step()
 
     def timed(batches):
-        began = time.perf_counter()
+        began = time.process_time()
         for batch in batches:
             step(batch)
-        return (time.perf_counter() - began) / len(in_memory)
+        return (time.process_time() - began) / len(in_memory)
 
     def with_loader():
         loader.set_epoch(loader.state_dict()["epoch"] + 1)
@@ -111,14 +113,14 @@ def convolutions_of(model, batch):
 
 def time_of(calls):
     """Run the convolutions alone, forward and backward; the first needs no slope of its input."""
-    began = time.perf_counter()
+    began = time.process_time()
     for number, (layer, inputs) in enumerate(calls):
         x = inputs.requires_grad_(number > 0)
         weight, bias = layer.weight.detach().requires_grad_(), layer.bias.detach().requires_grad_()
         y = functional.conv2d(x, weight, bias, padding=layer.padding)
         wanted = [part for part in (x, weight, bias) if part.requires_grad]
         torch.autograd.grad(y, wanted, torch.ones_like(y))
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ Prints what happened as JSON, and saves pictures of the window where a folder fo
 
     python examples/ptychodus_session.py EXPERIMENT [--pictures docs/images]
 
-EXPERIMENT is a folder with diffraction.h5, product.h5 and training data (*.npz or *.zarr).
+EXPERIMENT is a folder with diffraction.h5, product.h5 and training data (*.npz or *.zarr); where
+there is none, one is simulated.
 """
 
 import argparse
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import ptychodus.model.core
-from PyQt5.QtWidgets import QApplication, QComboBox, QPushButton, QToolButton, QWidget
+from PyQt5.QtWidgets import QApplication, QComboBox, QPushButton, QToolButton, QTreeView, QWidget
 
 from ptychodus_ext.hook import activate
 
@@ -41,12 +43,14 @@ class Session:
         self.view.resize(1400, 1000)
         self.view.processing_action.trigger()
         data = model.workflow_api.load_assembled_diffraction_data(experiment / "diffraction.h5")
-        model.workflow_api.load_product(
+        product = model.workflow_api.load_product(
             experiment / "product.h5", file_type="HDF5", diffraction=data
         )
-        self.run_until(lambda: bool(self.product_list.count()))
+        row = product.get_product_index()
+        self.run_until(lambda: self.product_list.count() > row)
+        self.product_list.setCurrentIndex(row)
 
-    def run_until(self, is_done: Callable[[], bool], timeout_s: float = 120) -> float:
+    def run_until(self, is_done: Callable[[], bool], timeout_s: float = 600) -> float:
         """Let the window work until something has happened; returns the seconds it took."""
         began = time.perf_counter()
         while not is_done():
@@ -111,15 +115,49 @@ class Session:
         """Watches the task that runs."""
         return self.model.processing_core.processing_api.task_monitor
 
+    def stop(self) -> float:
+        """Press Stop; returns the seconds until the task has ended."""
+        began, ended = time.perf_counter(), []
+
+        def wait() -> None:
+            self.monitor.wait_for_completion_after(self.runs)
+            ended.append(time.perf_counter())
+
+        # Aside: drawing the result takes this thread longer than stopping takes.
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        self.button("Stop").click()
+        self.finish()
+        waiting.join()
+        return ended[0] - began
+
     def error(self) -> str:
-        """What the last task failed of."""
+        """Say what the last task failed of."""
         return str(self.monitor.get_last_error() or "")
+
+    def show_last_object(self) -> None:
+        """Select the newest product's object in the list of objects."""
+        self.view.object_action.trigger()
+        tree = self.find(QTreeView, lambda _: True, self.view.object_view)
+        items = tree.model()
+        tree.setCurrentIndex(items.index(items.rowCount() - 1, 0))
 
     def picture(self, folder: Path | None, name: str) -> None:
         """Save a picture of the window."""
         if folder is not None:
             self.run_until(lambda: True)
             self.view.grab().save(str(folder / name))
+
+
+def simulate(folder: Path) -> None:
+    """Write the files of an experiment, and a store to train on."""
+    import ptychostream as ps
+    from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
+
+    scan = ps.simulate_scan(num_positions=600, N=64, object="siemens_star", nphotons=1e6, seed=1)
+    write_ptychodus_experiment(scan, folder)
+    ps.build_group_store(folder, folder / "scan.zarr")
+    (folder / "settings.ini").write_text("[PtychoStreamTraining]\nNumEpochs = 3\n")
 
 
 def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str, Any]:
@@ -161,14 +199,13 @@ def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str,
     session.picture(pictures, "ptychodus-processing.png")
 
     settings = session.model.settings_registry["PtychoStreamInference"].parameters()
-    settings["RefinePasses"].set_value(100_000)
+    settings["RefinePasses"].set_value(5_000)
     session.start("Infer")
     session.run_until(lambda: session.monitor.get_progress() > 0)
     facts["progress_before_stop"] = session.monitor.get_progress()
-    session.button("Stop").click()
-    facts["seconds_to_stop"] = session.finish()
+    facts["seconds_to_stop"] = session.stop()
     facts["stopped"] = session.error()
-    session.view.object_action.trigger()
+    session.show_last_object()
     session.picture(pictures, "ptychodus-object.png")
     return facts
 
@@ -178,6 +215,8 @@ def main() -> None:
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
+    if not options.experiment.exists():
+        simulate(options.experiment)
     activate()
     with ptychodus.model.core.ModelCore(
         options.experiment / "settings.ini", log_level=logging.INFO

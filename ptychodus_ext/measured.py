@@ -27,7 +27,7 @@ class Measured:
 
     Attributes
     ----------
-    store : Path
+    store : str
         The store.
     experiment : int
         Which of its experiments.
@@ -39,7 +39,7 @@ class Measured:
         Takes the result.
     """
 
-    store: Path
+    store: str
     experiment: int
     num_patterns: int
     grid: tuple[int, int, tuple[float, float]]
@@ -124,7 +124,7 @@ def find_measured(
     store = build_group_store(scan, folder / "patterns.zarr", progress=False)
     obj = parameters.product.object_
     grid = (obj.height_px, obj.width_px, (0, 0))
-    return Measured(store.path, 0, store.num_patterns, grid, parameters.product)
+    return Measured(str(store.path), 0, store.num_patterns, grid, parameters.product)
 
 
 def _of_store(path: Path, experiment: int, product: Product) -> Measured:
@@ -151,7 +151,7 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
             *grid.shape,
         )
     return Measured(
-        store.path,
+        str(store.path),
         experiment,
         len(positions),
         (*grid.shape, grid.origin),

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ logger = logging.getLogger("ptychostream.ptychodus")
 _GOAL = 100
 
 #: A child that was asked to stop has this long to hand over what it has by then.
-_STOP_GRACE_S = 0.7
+_STOP_GRACE_S = 0.6
 
 
 class StreamReconstructor(TrainableReconstructor):
@@ -135,8 +136,6 @@ class StreamReconstructor(TrainableReconstructor):
                     result = product_with(
                         measured.product, arrays["object"], arrays["probe"], arrays["losses"]
                     )
-                if message.values["is_partial"]:
-                    logger.warning("stopped: the result is partial")
                 yield ReconstructOutput(result, progress=_GOAL)
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
@@ -209,7 +208,8 @@ class StreamReconstructor(TrainableReconstructor):
                 if not asked and self._application.should_stop():
                     asked = True
                     logger.info("stopping")
-                    child.stop()
+                    # Aside, so that what the child still hands over is used at once.
+                    threading.Thread(target=child.stop, daemon=True).start()
                 yield message
 
     def _model(self) -> Path:

@@ -178,7 +178,7 @@ def train_in_processes(
             raise
         finally:
             _end(processes, signal.SIGKILL)
-        return load_bundle(folder)
+        return load_bundle(folder, restore=None)
 
 
 def _start(folder: Path, execution: PyTorchExecutionConfig) -> list[subprocess.Popen[bytes]]:

@@ -4,12 +4,50 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def progress_bar(
+    title: str, on_progress: Callable[[int, int], object] | None, *, is_shown: bool
+) -> Iterator[Callable[[int, int], object] | None]:
+    """Show a bar on the terminal, besides whoever else hears of the progress.
+
+    Parameters
+    ----------
+    title : str
+        What is done.
+    on_progress : callable, optional
+        Told too.
+    is_shown : bool
+        Whether there is a bar at all.
+
+    Yields
+    ------
+    callable or None
+        To be called with the steps done and their total.
+    """
+    if not is_shown:
+        yield on_progress
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if on_progress is not None:
+                on_progress(done, total)
+
+        yield tell
 
 
 class Watch:

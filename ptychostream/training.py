@@ -20,6 +20,7 @@ from ptychostream.datasets.scaling import Scales, scales_of, with_scaling_profil
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
+from ptychostream.datasets.window_reader import AHEAD
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.labelled import objects_in_model_unit
 from ptychostream.models.checkpoints import find_checkpoint
@@ -303,6 +304,11 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             f"neighbor_pool_size={config.neighbor_pool_size} does nothing without "
             "enable_oversampling=True; set it, or leave the pool size out"
         )
+    if execution.persistent_workers:
+        raise ConfigurationError(
+            "persistent_workers=True: windows are decoded by threads, there are no worker "
+            "processes to keep; leave it at False"
+        )
     limit = execution.gradient_clip_val or config.gradient_clip_val
     algorithm = execution.gradient_clip_algorithm or config.gradient_clip_algorithm
     if limit is None and algorithm != "norm":
@@ -379,6 +385,7 @@ def _loader(
         memory_budget=execution.memory_budget,
         scales=scales,
         num_threads=execution.num_workers,
+        ahead=execution.prefetch_factor or AHEAD,
         rank=rank,
         world_size=world_size,
     )

@@ -407,3 +407,20 @@ def test_the_halves_of_a_noisier_scan_agree_less(tmp_path):
         return frc.crossing(frc.half_bit)
 
     assert crossing(3e2) < 0.8 * crossing(1e6)
+
+
+def test_a_progress_bar_shows_on_the_terminal_when_asked_for(star, capsys, monkeypatch):
+    # To the library that draws it, this is a terminal.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    seen = []
+    ps.reconstruct(
+        _untrained(star, 1, 2),
+        star,
+        refine_passes=0,
+        execution=ps.PyTorchExecutionConfig(enable_progress_bar=True),
+        on_progress=lambda *step: seen.append(step),
+    )
+    shown = capsys.readouterr()
+    assert "reconstructing" in shown.err
+    assert shown.out == ""
+    assert seen[-1] == (800, 800)

@@ -19,7 +19,6 @@ from ptychostream.config import (
     TrainingConfig,
 )
 
-
 #: Parts of the navigation that are folders.
 _FOLDERS = {"How to": "how-to", "Decisions": "decisions"}
 
@@ -72,8 +71,7 @@ def configuration():
             rows.append(f"| `{item.name}` | `{default}` | {text} |")
         summary = parse(kind.__doc__).short_description
         parts.append(
-            f"## {kind.__name__}\n\n{summary}\n\n| Field | Default | What it does |\n|---|---|---|\n"
-            + "\n".join(rows)
-            + "\n"
+            f"## {kind.__name__}\n\n{summary}\n\n"
+            "| Field | Default | What it does |\n|---|---|---|\n" + "\n".join(rows) + "\n"
         )
     return "\n".join(parts)

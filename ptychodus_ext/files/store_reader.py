@@ -1,7 +1,6 @@
 """Group stores as diffraction data of ptychodus."""
 
 import logging
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ptychodus_ext.files.counts import as_counts, counts_dtype
 from ptychodus_ext.files.lazy_dataset import Part, make_dataset
 from ptychostream.datasets.store import GroupStore, open_group_store
 from ptychostream.datasets.store.layout import CHUNKS_PER_SHARD, MANIFEST
+from ptychostream.datasets.store.zipped_place import holds_store
 from ptychostream.errors import DataContractError
 
 logger = logging.getLogger("ptychostream.ptychodus")
@@ -86,7 +86,7 @@ def _read(store: GroupStore, rows: NDArray[np.int64]) -> NDArray[Any]:
 def _open(file_path: Path) -> GroupStore:
     if file_path.name in (_ROOT, MANIFEST):
         return open_group_store(file_path.parent)
-    if zipfile.is_zipfile(file_path):
+    if holds_store(file_path):
         return open_group_store(file_path)
     raise DataContractError(
         f"'{file_path}' is no group store; open '{_ROOT}' in the store's folder, or a zip file of "

@@ -1,7 +1,7 @@
 """From a configuration's fields to settings of ptychodus: key, kind, default, bounds, meaning."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
@@ -139,13 +139,17 @@ def key_of(field: str) -> str:
     return "".join(_WORDS.get(word, word[:1].upper() + word[1:]) for word in field.split("_"))
 
 
-def settings_of(kind: type, defaults: Mapping[str, Any] | None = None) -> dict[str, Setting]:
+def settings_of(
+    kind: type, *, without: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+) -> dict[str, Setting]:
     """Describe the settings that stand for a configuration's fields.
 
     Parameters
     ----------
     kind : type
         A configuration dataclass; nested ones are left out.
+    without : collection of str
+        Fields that need no setting.
     defaults : mapping, optional
         Defaults that take the place of the dataclass's.
 
@@ -158,7 +162,7 @@ def settings_of(kind: type, defaults: Mapping[str, Any] | None = None) -> dict[s
     described = {}
     for item in fields(kind):
         plain, is_optional, choices = _examine(hints[item.name])
-        if plain is None:
+        if plain is None or item.name in without:
             continue
         minimum, maximum = _bounds(kind, item.name, plain, is_optional=is_optional)
         default = item.default

@@ -48,28 +48,28 @@ _RUNNING = ("accelerator", "inference_batch_size", "middle_trim", "pad_eval")
 #: Fields of the execution for which training has its own, and one that changes nothing.
 _SPARE = ("gradient_clip_val", "gradient_clip_algorithm", "scheduler", "persistent_workers")
 #: What can be chosen as architecture; `auto` is the best of the backend that is set.
-ARCHITECTURES = ("auto", "unrolled", "cnn")
+ARCHITECTURES = ("auto", "unrolled", "cnn", "fno", "ffno")
 _BEST = {"pytorch": "unrolled", "tensorflow": "cnn"}
 
 
 def _table() -> dict[str, list[Setting]]:
-    model = settings_of(ModelConfig)
+    model = settings_of(ModelConfig, without=_KNOWN)
     model["architecture"] = replace(
         model["architecture"],
         default="auto",
         choices=ARCHITECTURES,
-        meaning="The network: unrolled starts from the physics, cnn is PtychoPINN's; auto takes "
-        "unrolled, and cnn for the tensorflow backend.",
+        meaning="The network: unrolled starts from the physics, cnn is PtychoPINN's, fno and ffno "
+        "work on Fourier modes; auto takes unrolled, and cnn for the tensorflow backend.",
     )
     # The probes that an application begins with are guesses.
-    training = settings_of(TrainingConfig, {"probe_trainable": True})
-    execution = settings_of(PyTorchExecutionConfig)
-    inference = settings_of(InferenceConfig)
-    elsewhere = {*_KNOWN, *_GROUPING, *_READING}
+    training = settings_of(TrainingConfig, without=_KNOWN, defaults={"probe_trainable": True})
+    execution = settings_of(PyTorchExecutionConfig, without=_KNOWN)
+    inference = settings_of(InferenceConfig, without=_KNOWN)
+    elsewhere = {*_GROUPING, *_READING}
     return {
         "PtychoStreamModel": [
             *settings_of(BackendOptions).values(),
-            *(s for name, s in model.items() if name not in _KNOWN),
+            *model.values(),
         ],
         "PtychoStreamTraining": [
             *(s for name, s in training.items() if name not in elsewhere),
@@ -202,6 +202,9 @@ class StreamSettings:
         model = {**_only(ModelConfig, self.model.values()), "N": edge, "model_type": model_type}
         if model["architecture"] == "auto":
             model["architecture"] = _BEST[self.backend]
+        if model_type == "supervised":
+            # It compares with labels, not through the probe.
+            values["probe_trainable"] = False
         return from_mapping(
             TrainingConfig,
             {

@@ -1,6 +1,8 @@
 """Train and reconstruct with our own implementation, in a child process."""
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         align_phases=arguments["align_phases"],
         refine_passes=arguments["refine_passes"],
         grid=ObjectGrid(height, width, tuple(origin)),
-        on_progress=channel.progress,
+        on_progress=_seldom(channel),
         should_stop=channel.should_stop,
     )
     energy = float(store.energy[store.experiment_id == arguments["experiment"]].mean())
@@ -109,6 +111,19 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         {"result": _write(result, energy, Path(arguments["folder"]) / "result.npz")},
     )
     return {}
+
+
+def _seldom(channel: Channel) -> Callable[[int, int], None]:
+    """Tell of progress ten times a second at most: there may be thousands of steps."""
+    told = -1.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 0.1:
+            told = time.monotonic()
+            channel.progress(done, total)
+
+    return tell
 
 
 def _write(result: ReconstructionResult, energy: float, path: Path) -> Path:

@@ -16,6 +16,10 @@ _SHARED = {
 _WITH_VALUE: Mapping[str, Mapping[str, str]] = {
     "train": {
         **_SHARED,
+        "--devices": "--execution.devices",
+        "--num-nodes": "--execution.num_nodes",
+        "--num_nodes": "--execution.num_nodes",
+        "--strategy": "--execution.strategy",
         "--learning-rate": "--execution.learning_rate",
         "--accumulate-grad-batches": "--execution.accum_steps",
         "--checkpoint-save-top-k": "--execution.checkpoint_save_top_k",

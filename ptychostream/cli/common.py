@@ -95,12 +95,12 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
-def path_or_url(text: str) -> Path | str:
+def path_or_url(text: str | Path) -> Path | str:
     """Read the name of a store or of a scan file.
 
     Parameters
     ----------
-    text : str
+    text : str or Path
         A path, or a URL with a protocol, which a `Path` would spoil.
 
     Returns
@@ -108,7 +108,7 @@ def path_or_url(text: str) -> Path | str:
     Path or str
         The path, or the URL as it is.
     """
-    return text if "://" in text else Path(text)
+    return text if isinstance(text, str) and "://" in text else Path(text)
 
 
 def make_folder(folder: Path) -> None:

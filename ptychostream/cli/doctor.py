@@ -121,7 +121,7 @@ def _codecs() -> str:
             dtype=values.dtype,
             chunks=(2, 32, 32),
             shards=(4, 32, 32),
-            compressors=pattern_codecs(),
+            **pattern_codecs(),
         )
         array[:] = values
         works = bool((np.asarray(array[:]) == values).all())

@@ -29,15 +29,14 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("path", type=path_or_url, help="what to look at")
     options = parse(parser, words)
-    from ptychostream.datasets.store.layout import MANIFEST
-    from ptychostream.datasets.store.places import find_place
+    from ptychostream.datasets.store.places import is_store
 
     path: Path | str = options.path
     if isinstance(path, str):
         lines = describe_store(path)
     elif not path.exists():
         raise MissingFileError(f"no file or folder '{path}'")
-    elif find_place(path).has(MANIFEST) or (path / "zarr.json").is_file():
+    elif is_store(path):
         lines = describe_store(path)
     elif path.suffix in (".zip", ".ckpt") or (path / ARCHIVE_NAME).is_file():
         lines = describe_model(path)

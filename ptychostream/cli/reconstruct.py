@@ -1,6 +1,8 @@
 """`ptychostream reconstruct STORE --model_path RUN -o OUT`."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -95,6 +97,8 @@ def run(words: Sequence[str]) -> None:
             parser.error(f"--execution.{name} belongs to `ptychostream train`")
     options = parse(parser, words)
     execution = parser.instantiate(options).execution
+    if sys.stderr.isatty() and not options.quiet:
+        execution = replace(execution, enable_progress_bar=True)
     bundle, store = load_bundle(options.model_path), open_group_store(options.store)
     choose_experiment(bundle, store, options.experiment)
     out: Path = options.out

@@ -37,9 +37,10 @@ class PyTorchExecutionConfig:
     pin_memory : bool
         Whether host memory is page-locked for transfers to a GPU.
     persistent_workers : bool
-        Accepted for existing callers: decoding threads always live as long as their loader.
+        Refused if True: the loader has threads, and no worker processes to keep.
     prefetch_factor : int, optional
-        Windows decoded ahead; None chooses a number within the memory budget.
+        Windows of the store decoded ahead of the one that is served; None is one. More windows
+        are smaller, within the same memory budget.
     learning_rate : float
         First learning rate.
     scheduler : str, optional
@@ -120,7 +121,9 @@ class PyTorchExecutionConfig:
         """
         check_choices(self)
         check_at_least(self, 1, "devices", "num_nodes", "accum_steps", "inference_batch_size")
-        check_at_least(self, 1, "early_stop_patience", "recon_log_every_n_epochs")
+        check_at_least(
+            self, 1, "prefetch_factor", "early_stop_patience", "recon_log_every_n_epochs"
+        )
         check_at_least(self, 0, "num_workers", "middle_trim")
         check_at_least(self, 1, "recon_log_num_patches", "recon_log_max_stitch_samples")
         check_at_least(self, 0, "learning_rate", "gradient_clip_val", exclusive=True)

@@ -48,6 +48,8 @@ class GroupLoader:
         Whether batches that are not full are left out.
     num_threads : int
         Threads that decode; 0 is one per core.
+    ahead : int
+        Windows decoded ahead.
     """
 
     #: Lightning looks for one beside `sampler`.
@@ -68,6 +70,7 @@ class GroupLoader:
         world_size: int,
         drop_last: bool,
         num_threads: int,
+        ahead: int = AHEAD,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
@@ -78,7 +81,8 @@ class GroupLoader:
         self._num_threads = num_threads
         chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
         # In flight: the window being served and those decoded ahead.
-        self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + AHEAD)))
+        self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
+        self._ahead = ahead
         self._epoch = 0
         self._served = self._resume_at = 0
         self._resident: DecodedWindow | None = None
@@ -153,7 +157,9 @@ class GroupLoader:
     def _decoded(self, windows: list[Window]) -> Iterator[DecodedWindow]:
         """Decode windows ahead; a store that fits into one window is decoded only once."""
         if len(self._plan.windows) > 1:
-            yield from decoded_windows(self._store, windows, num_threads=self._num_threads)
+            yield from decoded_windows(
+                self._store, windows, num_threads=self._num_threads, ahead=self._ahead
+            )
             return
         if self._resident is None:
             whole = list(self._plan.windows)
@@ -227,6 +233,7 @@ def make_loader(
     order: Order | None = None,
     scales: Scales | None = None,
     num_threads: int = 0,
+    ahead: int = AHEAD,
 ) -> GroupLoader:
     """Make a loader of batches; see `datasets.batch.ENTRIES` for what a batch holds.
 
@@ -257,6 +264,8 @@ def make_loader(
         Factors put into the batches; None derives them from this store.
     num_threads : int
         Threads that decode; 0 is one per core.
+    ahead : int
+        Windows decoded ahead of the one that is served; more are smaller, within the memory.
 
     Returns
     -------
@@ -281,6 +290,7 @@ def make_loader(
         world_size=world_size,
         drop_last=drop_last,
         num_threads=num_threads,
+        ahead=ahead,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.datasets.sampler import Window
 from ptychostream.datasets.store.group_store import GroupStore
 
-#: Windows decoded ahead of the one that is served.
+#: Windows decoded ahead of the one that is served, where no number is asked for.
 AHEAD = 1
 
 
@@ -64,7 +64,7 @@ class DecodedWindow:
 
 
 def decoded_windows(
-    store: GroupStore, windows: list[Window], *, num_threads: int = 0
+    store: GroupStore, windows: list[Window], *, num_threads: int = 0, ahead: int = AHEAD
 ) -> Generator[DecodedWindow, None, None]:
     """Decode windows, the next one while the present one is served.
 
@@ -76,6 +76,8 @@ def decoded_windows(
         In the order in which they are served.
     num_threads : int
         Threads that decode; 0 is one per core.
+    ahead : int
+        Windows decoded ahead of the one that is served.
 
     Yields
     ------
@@ -92,7 +94,7 @@ def decoded_windows(
         try:
             for window in upcoming:
                 pending.append(conductor.submit(_decode, store, window, pool))
-                if len(pending) > AHEAD:
+                if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -55,7 +55,7 @@ p { margin: .3rem 0; } .soft { color: var(--soft); font-size: .92rem; }
 .warnings { padding: .8rem 1.2rem; background: var(--warn-paper); color: var(--warn); }
 .warnings ul { margin: .2rem 0; padding-left: 1.2rem; }
 .pictures { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); }
 figure { margin: 0; padding: .8rem; } figure img { width: 100%; height: auto; display: block;
   background: #ffffff; border-radius: 4px; }
 figure.wide { margin-bottom: 1rem; }
@@ -180,7 +180,7 @@ def _evaluation(folder: Path, metrics: Mapping[str, Any]) -> str:
             "After global phase, scale, ramp and shift are removed.",
             "wide",
         )
-    tiles = [(numbers[name], name) for name in _HEADLINES if name in numbers]
+    tiles = [(name, numbers[name]) for name in _HEADLINES if name in numbers]
     listed = f"<details><summary>All figures of merit</summary>{_table(numbers)}</details>"
     return _tiles(tiles) + drawn + listed
 

@@ -8,7 +8,6 @@ from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
-from ptychostream.errors import ConfigurationError
 
 
 def groups_of(
@@ -27,8 +26,8 @@ def groups_of(
     experiment : int
         Which experiment.
     trained : TrainingConfig
-        What the network was trained with: its `gridsize`, and all else unless `config` says
-        otherwise.
+        What the network was trained with: its `gridsize`, and neighbours and seed unless
+        `config` says otherwise.
     config : InferenceConfig, optional
         `n_groups`, `n_subsample`, `subsample_seed`, `neighbor_count`, `enable_oversampling` and
         `neighbor_pool_size`.
@@ -44,9 +43,9 @@ def groups_of(
     ------
     ConfigurationError
         If the options contradict each other.
+    DataContractError
+        If there are too few positions or neighbours.
     """
-    if groups_per_position < 1:
-        raise ConfigurationError(f"groups_per_position={groups_per_position} must be at least 1")
     asked = config or InferenceConfig(
         neighbor_count=trained.neighbor_count, subsample_seed=trained.subsample_seed
     )

@@ -12,6 +12,7 @@ import torch
 from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.models.precision import mixed_convolutions
 from ptychostream.persistence.bundle import ModelBundle
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _BYTES_PER_PIXEL = 800
 
 #: Options that mean something to inference too but cannot be honoured: only these values.
 _ONLY: dict[str, tuple[Any, ...]] = {
+    "num_nodes": (1,),
     "strategy": ("auto", "ddp"),
     "pin_memory": (False,),
     "prefetch_factor": (None,),
@@ -53,6 +55,8 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
                 f"{name}={asked!r} is not available when reconstructing; there is "
                 f"{' or '.join(map(repr, values))}"
             )
+    if execution.precision == "16-mixed" and choose_device(execution.accelerator).type == "cpu":
+        raise ConfigurationError("precision='16-mixed' needs a GPU; use 'bf16-mixed' on the CPU")
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -176,13 +180,17 @@ def amplitude_limit(model: ModelConfig) -> float | None:
 
 
 @contextmanager
-def execution_mode(execution: PyTorchExecutionConfig, device: torch.device) -> Iterator[None]:
+def execution_mode(
+    execution: PyTorchExecutionConfig, model: torch.nn.Module, device: torch.device
+) -> Iterator[None]:
     """Run the network as asked: precision, and whether only deterministic algorithms are used.
 
     Parameters
     ----------
     execution : PyTorchExecutionConfig
         `precision` and `deterministic`.
+    model : torch.nn.Module
+        The network.
     device : torch.device
         Where the network runs.
     """
@@ -194,13 +202,8 @@ def execution_mode(execution: PyTorchExecutionConfig, device: torch.device) -> I
     torch.use_deterministic_algorithms(
         bool(execution.deterministic), warn_only=execution.deterministic == "warn"
     )
-    kinds = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-    kind = kinds.get(execution.precision)
     try:
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, dtype=kind, enabled=kind is not None),
-        ):
+        with torch.no_grad(), mixed_convolutions(model, execution.precision, device.type):
             yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)

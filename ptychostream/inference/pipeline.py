@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from ptychostream.datasets.store.layout import parse_bytes
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import split_frc
 from ptychostream.geometry import ObjectGrid
+from ptychostream.inference.follow import follow_store
 from ptychostream.inference.grid import canvas_folder, choose_grid
 from ptychostream.inference.groups import groups_of
 from ptychostream.inference.options import (
@@ -32,11 +35,57 @@ from ptychostream.inference.stitch import Stitcher
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.result import ReconstructionResult
 from ptychostream.physics import intensity
-from ptychostream.progress import Watch
+from ptychostream.progress import Watch, progress_bar
 from ptychostream.refinement import refine_object
 from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
 
 logger = logging.getLogger(__name__)
+
+
+@overload
+def reconstruct(
+    bundle: ModelBundle,
+    store: GroupStore,
+    *,
+    config: InferenceConfig | None = None,
+    execution: PyTorchExecutionConfig | None = None,
+    experiment: int | None = None,
+    align_phases: bool = True,
+    refine_passes: int = 2,
+    groups_per_position: int = 1,
+    placement: Placement = "fourier",
+    weight: WeightName | Tensor = "probe",
+    grid: ObjectGrid | None = None,
+    canvas_budget: str | int = "4 GiB",
+    scratch_folder: Path | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    follow: Literal[False] = False,
+    interval_s: float = 5.0,
+) -> ReconstructionResult: ...
+
+
+@overload
+def reconstruct(
+    bundle: ModelBundle,
+    store: GroupStore,
+    *,
+    config: InferenceConfig | None = None,
+    execution: PyTorchExecutionConfig | None = None,
+    experiment: int | None = None,
+    align_phases: bool = True,
+    refine_passes: int = 2,
+    groups_per_position: int = 1,
+    placement: Placement = "fourier",
+    weight: WeightName | Tensor = "probe",
+    grid: ObjectGrid | None = None,
+    canvas_budget: str | int = "4 GiB",
+    scratch_folder: Path | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    follow: Literal[True],
+    interval_s: float = 5.0,
+) -> Iterator[ReconstructionResult]: ...
 
 
 def reconstruct(
@@ -56,7 +105,9 @@ def reconstruct(
     scratch_folder: Path | None = None,
     on_progress: Callable[[int, int], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> ReconstructionResult:
+    follow: bool = False,
+    interval_s: float = 5.0,
+) -> ReconstructionResult | Iterator[ReconstructionResult]:
     """Reconstruct one experiment of a store.
 
     Patterns are decoded ahead, and patches stitched in a thread, while the network predicts.
@@ -102,10 +153,15 @@ def reconstruct(
     should_stop : callable, optional
         Asked before every batch; once it returns True the result is what there is by then. So
         does an interrupt (Ctrl-C), where the host program does not handle it itself.
+    follow : bool
+        Whether the store is followed while it grows. What comes is then an iterator: the object
+        so far whenever there are new patterns, and in the end that of the finished store.
+    interval_s : float
+        Seconds between two such results, at least.
 
     Returns
     -------
-    ReconstructionResult
+    ReconstructionResult or iterator of ReconstructionResult
         The object, on the scan's own grid unless another was asked for; `is_partial` says
         whether it was stopped early.
 
@@ -120,6 +176,39 @@ def reconstruct(
     began = time.perf_counter()
     execution = execution or PyTorchExecutionConfig()
     check_execution(execution)
+    if follow:
+        if config is not None or groups_per_position != 1:
+            raise ConfigurationError(
+                "config and groups_per_position are not available with follow=True: every "
+                "pattern is used as it comes"
+            )
+        return follow_store(
+            bundle,
+            store,
+            finish=partial(
+                reconstruct,
+                bundle,
+                execution=execution,
+                experiment=experiment,
+                align_phases=align_phases,
+                refine_passes=refine_passes,
+                placement=placement,
+                weight=weight,
+                grid=grid,
+                canvas_budget=canvas_budget,
+                scratch_folder=scratch_folder,
+                on_progress=on_progress,
+                should_stop=should_stop,
+            ),
+            interval_s=interval_s,
+            execution=execution,
+            experiment=experiment,
+            align_phases=align_phases,
+            placement=placement,
+            weight=weight,
+            grid=grid,
+            should_stop=should_stop,
+        )
     experiment = choose_experiment(bundle, store, experiment)
     if refine_passes < 0:
         raise ConfigurationError(f"refine_passes={refine_passes} must be at least 0")
@@ -163,7 +252,8 @@ def reconstruct(
         scratch_folder=scratch_folder,
         amplitude_limit=amplitude_limit(bundle.config.model),
     )
-    with Watch(on_progress, should_stop) as watch:
+    bar = progress_bar("reconstructing", on_progress, is_shown=execution.enable_progress_bar)
+    with bar as told, Watch(told, should_stop) as watch:
         # Stitching a group is a step, as predicting it is, and a pass over a position.
         watch.total = len(groups) * (1 + align_phases) + len(rows) * refine_passes
         try:

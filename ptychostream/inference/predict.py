@@ -97,7 +97,7 @@ def predict(
         began = time.perf_counter()
         members = batch["nn_indices"].numpy()
         moved = batch.to(device)
-        with execution_mode(execution, device):
+        with execution_mode(execution, model, device):
             patches = model.reconstruct(
                 model.network_input(moved), moved["coords_relative"], moved["experiment_id"]
             )

@@ -36,7 +36,8 @@ def work(folder: Path, rank: int) -> None:
     device = torch.device(f"{kind}:{rank}" if kind == "cuda" else kind)
     model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
     table = np.load(folder / "groups.npy")
-    first, last = (part * len(table) // world for part in (rank, rank + 1))
+    # A consecutive part: its patches are neighbours, and few chunks are decoded twice.
+    first, last = rank * len(table) // world, (rank + 1) * len(table) // world
     groups = Groups(
         nn_indices=table[first:last], parameters=GroupingParameters(**request["parameters"])
     )

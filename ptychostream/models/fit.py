@@ -88,6 +88,10 @@ def fit(
     monitor: str = execution.checkpoint_monitor_metric
     if "validation" not in loaders and monitor == "val_loss":
         monitor = "train_loss"
+    # The channels of a pixel side by side: convolutions, pooling and resizing are faster so.
+    for layer in model.generator.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = PinnModule(
         model,
         config,

@@ -161,7 +161,7 @@ class PtychoPINN(nn.Module):
             good &= ~torch.as_tensor(bad_pixels, device=good.device)
         self.good_pixels = good
         # Asked in every step, where looking at a tensor would wait for the device.
-        self._has_bad_pixels = not bool(good.all())
+        self._has_bad_pixels = bad_pixels is not None and bool(np.any(bad_pixels))
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:
         """Return the probe of each group, times the learned scale.

@@ -122,7 +122,7 @@ class Tracker(Logger):
         if self._failed:
             return
         try:
-            with _impatient():
+            with impatient():
                 if self._inner is None:
                     self._inner = self._make()
                 write(self._inner)
@@ -206,8 +206,14 @@ def _write_image(
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Have a tracking server given up soon, unless the user chose how soon."""
+def impatient() -> Iterator[None]:
+    """Have a tracking server given up soon, unless the user chose how soon.
+
+    Yields
+    ------
+    None
+        While it holds.
+    """
     mine = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
     os.environ.update(mine)
     try:

@@ -77,7 +77,10 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
     try:
         with h5py.File(io.BytesIO(numbers), "r") as file:
             return _assign(graph, parts, _groups(file, graph), config, origin)
-    except (OSError, KeyError, RuntimeError) as error:
+    except DataContractError:
+        raise
+    # What h5py makes of damaged descriptions of types and sizes.
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise DataContractError(f"{origin} can't be read: {error}") from error
 
 

@@ -60,8 +60,9 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
     """
     from safetensors.torch import save
 
+    # Copies: layers of some generators share their weights, which safetensors does not know of.
     state = {
-        f"model.{name}": value.detach().cpu().contiguous()
+        f"model.{name}": value.detach().cpu().contiguous().clone()
         for name, value in bundle.model.state_dict().items()
     }
     guess = torch.view_as_real(torch.as_tensor(bundle.probe_guess)).contiguous()

@@ -31,12 +31,16 @@ def log_archive(path: Path) -> bool:
             path,
         )
         return False
+    # Imported late: it brings Lightning along.
+    from ptychostream.models.tracking import impatient
+
     try:
-        if tracker.active_run() is not None:
-            tracker.log_artifact(str(path), artifact_path=_FOLDER)
-        else:
-            with tracker.start_run(run_name=path.resolve().parent.name):
+        with impatient():
+            if tracker.active_run() is not None:
                 tracker.log_artifact(str(path), artifact_path=_FOLDER)
+            else:
+                with tracker.start_run(run_name=path.resolve().parent.name):
+                    tracker.log_artifact(str(path), artifact_path=_FOLDER)
     # A server that can't be reached raises whatever its client does.
     except Exception as error:
         logger.warning("MLflow did not take '%s', which is on disk: %s", path, error)

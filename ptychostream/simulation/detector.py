@@ -172,17 +172,14 @@ class DetectorPixels:
             intensity = intensity * ~self.blind
         return intensity
 
-    def cut(self, counts: NDArray[Any]) -> NDArray[Any]:
-        """Cut counts at the ceiling.
+    def show(self, counts: NDArray[Any], out: NDArray[Any]) -> None:
+        """Cut counts at the ceiling, into an array of the counter's data type.
 
         Parameters
         ----------
         counts : (..., N, N)
             Counts, or their expectation.
-
-        Returns
-        -------
-        (..., N, N)
-            What the counter shows.
+        out : (..., N, N)
+            Where to write what the counter shows.
         """
-        return np.minimum(counts, self.detector.ceiling)
+        np.minimum(counts, self.detector.ceiling, out=out, casting="unsafe")

@@ -144,19 +144,21 @@ class SimulatedPatterns(PatternSource):
         """Let the detector see the photons of some patterns."""
         mean = self._pixels.expected_counts(photons)
         if self._seed is None:
-            out[:] = self._pixels.cut(mean)
+            self._pixels.show(mean, out)
             return
         for row, rate, counts in zip(rows, mean, out, strict=True):
             rng = np.random.default_rng((self._seed, row))
-            counts[:] = self._pixels.cut(rng.poisson(rate))
+            self._pixels.show(rng.poisson(rate), counts)
 
     def _photons(self, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Propagate to the detector, block by block."""
         for part, wave in self._exit_waves(rows):
             squares = torch.view_as_real(torch.fft.fft2(wave, norm="ortho")).square_()
-            # Faster than a sum over the last axis by a factor of eight.
-            modes = squares[..., 0] + squares[..., 1]
-            photons = modes[:, 0] if modes.shape[1] == 1 else modes.sum(dim=1)
+            # Adding modes one by one is faster by far than sums over short axes.
+            photons = squares[:, 0, ..., 0] + squares[:, 0, ..., 1]
+            for mode in range(1, squares.shape[1]):
+                photons += squares[:, mode, ..., 0]
+                photons += squares[:, mode, ..., 1]
             yield part, photons.cpu().numpy()
 
     def _exit_waves(self, rows: NDArray[np.int64]) -> Iterator[tuple[slice, torch.Tensor]]:

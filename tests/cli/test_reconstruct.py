@@ -77,9 +77,9 @@ def test_options_choose_what_is_stitched_and_how(folder, monkeypatch, capsys):
     [
         ("--execution.learning_rate 1e-4", 2, "learning_rate belongs to `ptychostream train`"),
         ("--execution.pin_memory true", 1, "pin_memory=True is not available"),
-        ("--execution.strategy dp", 1, "strategy='dp' is not available"),
+        ("--execution.num_nodes 2", 1, "num_nodes=2 is not available"),
         ("--execution.middle_trim 7", 1, "7 px must be an even number in 2 … 16"),
-        ("--neighbor_pool_size 5", 1, "belongs to enable_oversampling"),
+        ("--neighbor_pool_size 5", 1, "does nothing without enable_oversampling"),
         ("--groups_per_position 0", 1, "groups_per_position=0 must be at least 1"),
         ("--execution.devices 100", 1, "64 groups cannot be shared by devices=100"),
     ],

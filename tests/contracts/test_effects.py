@@ -53,6 +53,7 @@ BESIDE = {
     "plateau_patience": PLATEAUS,
     "plateau_min_lr": PLATEAUS,
     "plateau_threshold": PLATEAUS,
+    "prefetch_factor": {"memory_budget": "16 KiB"},
     "physics_weight_schedule": {"nepochs": 3, "stage_2_epochs": 3},
     "stage_3_lr_factor": {"nepochs": 3, "stage_3_epochs": 2},
     "recon_log_every_n_epochs": {},
@@ -81,6 +82,7 @@ VALUE = {
     "model_type": "supervised",
     "compat": "upstream",
     "learned_input_channels": 4,
+    "prefetch_factor": 3,
     "fno_modes": 3,
     "fno_width": 6,
     "fno_input_transform": "sqrt",
@@ -139,14 +141,11 @@ SHOWN_BY = {
     "num_nodes": "tests/test_training.py",
     "strategy": "tests/test_distributed.py",
 }
-#: Read by callers that ask for the same thing as before: nothing is to change.
-NO_EFFECT_BY_DESIGN = {"persistent_workers"}
-
 TRAINING = [
     (kind, name)
     for kind in (ps.ModelConfig, ps.TrainingConfig, ps.PyTorchExecutionConfig)
     for name, where in WHERE[kind].items()
-    if where != REFUSED and name not in (*SHOWN_BY, *NO_EFFECT_BY_DESIGN)
+    if where != REFUSED and name not in SHOWN_BY
 ]
 
 

@@ -25,10 +25,10 @@ LEGACY_ONLY = "legacy readers"
 
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
 SELECTION = "datasets/selection.py"
-OBJECTIVE, STAGES = "models/objective.py", "models/stages.py"
-RECON_LOG = "reconstruction_log.py"
 FOURIER = "models/generators/fourier_network.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
+OBJECTIVE, STAGES = "models/objective.py", "models/stages.py"
+PICTURES = "reconstruction_log.py"
 WHERE = {
     ps.ModelConfig: {
         "N": "training.py",
@@ -135,9 +135,9 @@ WHERE = {
         "gradient_clip_algorithm": MODULE,
         "accum_steps": FIT,
         "num_workers": "training.py",
-        "pin_memory": MODULE,
-        "persistent_workers": "config/execution.py",
-        "prefetch_factor": REFUSED,
+        "pin_memory": FIT,
+        "persistent_workers": REFUSED,
+        "prefetch_factor": "training.py",
         "learning_rate": MODULE,
         "scheduler": MODULE,
         "enable_progress_bar": FIT,
@@ -147,11 +147,11 @@ WHERE = {
         "checkpoint_mode": FIT,
         "early_stop_patience": FIT,
         "logger_backend": FIT,
-        "recon_log_every_n_epochs": RECON_LOG,
-        "recon_log_num_patches": RECON_LOG,
-        "recon_log_fixed_indices": RECON_LOG,
-        "recon_log_stitch": RECON_LOG,
-        "recon_log_max_stitch_samples": RECON_LOG,
+        "recon_log_every_n_epochs": PICTURES,
+        "recon_log_num_patches": PICTURES,
+        "recon_log_fixed_indices": PICTURES,
+        "recon_log_stitch": PICTURES,
+        "recon_log_max_stitch_samples": PICTURES,
         "inference_batch_size": "inference/pipeline.py",
         "middle_trim": "inference/pipeline.py",
         "pad_eval": "inference/pipeline.py",
@@ -159,23 +159,12 @@ WHERE = {
     },
 }
 
-#: A value other than the default, where adding one to it or turning it over does not do.
-OTHER = {
-    "model_type": "supervised",
-    "recon_log_fixed_indices": [1],
-    "physics_weight_schedule": "linear",
-}
-
 
 def _other(kind, name):
     default = getattr(kind(), name)
     if isinstance(default, bool):
-        return OTHER.get(name, not default)
-    return OTHER.get(name, 2 if default is None else default if name in OTHER else _more(default))
-
-
-def _more(value):
-    return value + 1 if isinstance(value, int | float) else value
+        return not default
+    return 2 if default is None else default + 1
 
 
 FIELDS = [(kind, name, where) for kind, names in WHERE.items() for name, where in names.items()]

@@ -5,7 +5,6 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
 
 import ptychostream as ps
 from ptychostream.cli.main import main
@@ -18,8 +17,17 @@ from ptychostream.workflows import load_inference_bundle, train_cdi_model
 def run(tiny_store, tmp_path_factory):
     """A training of two epochs that leaves checkpoints."""
     folder = tmp_path_factory.mktemp("run")
-    options = {"nepochs": 2, "model": {"gridsize": 2}, "probe_trainable": True, "n_groups": 16}
-    config = tiny_config(folder, **options)
+    config = ps.TrainingConfig(
+        model=ps.ModelConfig(
+            N=16, gridsize=2, architecture="unrolled", unrolled_steps=2, unrolled_width=8
+        ),
+        nepochs=2,
+        n_groups=16,
+        batch_size=8,
+        neighbor_count=6,
+        probe_trainable=True,
+        output_dir=folder,
+    )
     execution = PyTorchExecutionConfig(logger_backend=None)
     bundle = ps.train(config, tiny_store, execution=execution)
     return bundle, folder / "checkpoints"

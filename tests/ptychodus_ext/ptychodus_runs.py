@@ -88,7 +88,7 @@ def phase_correlation(found: np.ndarray, experiment: Experiment) -> float:
 
 def run(*words, timeout: float = 300, **environment) -> subprocess.CompletedProcess:
     """Run a Python process with this tree first on its path."""
-    mine = {**os.environ, "QT_QPA_PLATFORM": "offscreen", **environment}
+    mine = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
     mine["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), mine.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, *map(str, words)],
@@ -129,7 +129,7 @@ PTYCHO = {
 
             def __init__(self, xcoords, ycoords, xcoords_start, ycoords_start, diff3d, probeGuess,
                          scan_index, objectGuess=None, Y=None):
-                self.x, self.y, self.diff3d, self.objectGuess = xcoords, ycoords, diff3d, objectGuess
+                self.x, self.y, self.diff3d = xcoords, ycoords, diff3d
                 RawData.last = self
 
             def generate_grouped_data(self, N, K, nsamples, gridsize):

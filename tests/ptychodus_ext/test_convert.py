@@ -3,11 +3,19 @@
 import h5py
 import numpy as np
 import pytest
+
+pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
+
 from ptychodus.api.io import load_diffraction_data, load_product, save_product
-from ptychodus.api.reconstruct import PositionIndexFilter, prepare_reconstruct_input
+from ptychodus.api.reconstruct import (
+    PositionIndexFilter,
+    ReconstructInput,
+    prepare_reconstruct_input,
+)
 
 import ptychostream as ps
 from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
+from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
 
@@ -53,6 +61,14 @@ def test_an_input_is_the_scan_that_our_reader_finds_in_the_files(parameters, fol
     assert scan.measurement_domain == "counts"
     for name in ("energy_eV", "detector_distance_m", "object_pixel_size_m"):
         assert getattr(scan.metadata, name) == pytest.approx(getattr(read.metadata, name))
+
+
+def test_patterns_that_do_not_fit_the_positions_are_refused(parameters):
+    few = ReconstructInput(
+        parameters.diffraction_patterns[:3], parameters.bad_pixels, parameters.product
+    )
+    with pytest.raises(DataContractError, match="3 diffraction patterns but 32 scan positions"):
+        scan_of(few)
 
 
 def test_a_result_lies_where_the_input_lay_also_in_a_file(parameters, tmp_path):

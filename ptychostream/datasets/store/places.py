@@ -5,12 +5,12 @@ import os
 import shutil
 import tempfile
 import weakref
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ptychostream.datasets.store.layout import MANIFEST
 from ptychostream.errors import ConfigurationError, StorageError
 
 #: Remote files are hashed in parts of this many bytes.
@@ -155,7 +155,7 @@ class Place(ABC):
         """
         try:
             self.read(name, 0, 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
@@ -521,12 +521,36 @@ def find_place(path: str | Path) -> Place:
     if isinstance(path, str) and "://" in path and not path.startswith("file://"):
         return RemotePlace(path)
     local = Path(str(path).removeprefix("file://"))
-    if local.is_file() and zipfile.is_zipfile(local):
+    if local.suffix == ".zip" and local.is_file():
         # Imported here, as it is itself a kind of place.
-        from ptychostream.datasets.store.zipped_place import ZippedPlace
+        from ptychostream.datasets.store.zipped_place import ZippedPlace, holds_store
 
-        return ZippedPlace(local)
+        if holds_store(local):
+            return ZippedPlace(local)
     return LocalPlace(local)
+
+
+def is_store(path: str | Path) -> bool:
+    """Say whether a path names a group store, complete or not.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, a file or a URL; every URL counts as a store's.
+
+    Returns
+    -------
+    bool
+        By its content.
+    """
+    if isinstance(path, str) and "://" in path:
+        return True
+    local = Path(path)
+    if local.is_file() and zipfile.is_zipfile(local):
+        with zipfile.ZipFile(local) as archive:
+            names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
+        return {MANIFEST, "zarr.json"} <= names
+    return (local / "zarr.json").is_file()
 
 
 def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tuple[str, int, str]]:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ptychostream.datasets.sources import READERS, read_scan
 from ptychostream.datasets.store.group_store import open_group_store
-from ptychostream.datasets.store.layout import MANIFEST
-from ptychostream.datasets.store.places import RemotePlace, find_place
+from ptychostream.datasets.store.places import is_store
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan
 
@@ -35,8 +34,7 @@ def read_scans(
     DataContractError
         If a folder holds no scan, or a file breaks its contract.
     """
-    place = find_place(path)
-    if isinstance(place, RemotePlace) or place.has(MANIFEST):
+    if is_store(path):
         store = open_group_store(path)
         if measurement_domain not in (None, store.measurement_domain):
             raise DataContractError(

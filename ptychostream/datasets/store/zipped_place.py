@@ -187,6 +187,25 @@ class ZippedPlace(Place):
         raise StorageError(f"'{self._file}' is a zip file, which is only read; unpack it first")
 
 
+def holds_store(file: Path) -> bool:
+    """Say whether a zip file holds a complete store; other archives are zip files too.
+
+    Parameters
+    ----------
+    file : Path
+        Any file.
+
+    Returns
+    -------
+    bool
+        True where it lists the manifest of a store.
+    """
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(PurePosixPath(name).name == MANIFEST for name in archive.namelist())
+
+
 def _outermost(file: Path, names: list[str]) -> str:
     folders = [PurePosixPath(n).parent for n in names if PurePosixPath(n).name == MANIFEST]
     depth = min((len(folder.parts) for folder in folders), default=0)

@@ -287,8 +287,7 @@ class Correction(nn.Module):
         for layer in self.hidden:
             y = functional.silu(layer(x))
             x = x + y if x.shape == y.shape else y
-        # In full precision again: there are no complex numbers of the others.
-        x = self.last(x).float()
+        x = self.last(x)
         parts = functional.pixel_shuffle(0.1 * x[:, : self._OUTPUTS], 2)
         trust = light / (light + _DARK)
         return torch.complex(parts[:, 0], parts[:, 1]) * trust, x[:, self._OUTPUTS :]

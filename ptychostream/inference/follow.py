@@ -1,0 +1,257 @@
+"""Follow a growing store: the object so far, while the scan is still running."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychostream.config import PyTorchExecutionConfig
+from ptychostream.datasets.scaling import scales_of
+from ptychostream.datasets.store import GroupStore
+from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import ObjectGrid
+from ptychostream.inference.grid import choose_grid
+from ptychostream.inference.groups import groups_of
+from ptychostream.inference.options import batch_size_for, choose_device, choose_experiment
+from ptychostream.inference.power import true_power
+from ptychostream.inference.predict import inference_loader, predict
+from ptychostream.inference.stitch import Stitcher
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.persistence.result import ReconstructionResult
+from ptychostream.physics import intensity
+from ptychostream.progress import Watch
+from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the store, at most: a request to stop is heard as often.
+_LOOK = 0.2
+
+#: Weight that a pixel needs to be known.
+_KNOWN = 1e-3
+
+
+class LiveObject:
+    """The sum of what was stitched so far, on a grid that grows with the scan.
+
+    Each part comes with phases of its own, and is turned to agree with what is there.
+    """
+
+    def __init__(self) -> None:
+        self.grid = ObjectGrid(0, 0)
+        self._total = np.zeros((0, 0), np.complex64)
+        self._cover = np.zeros((0, 0), np.float32)
+        self._count = np.zeros((0, 0), np.float32)
+
+    def add(self, part: PatchAccumulator, grid: ObjectGrid, factor: float) -> None:
+        """Add what was stitched of the newest patterns.
+
+        Parameters
+        ----------
+        part : PatchAccumulator
+            The newest patches.
+        grid : ObjectGrid
+            Its grid; holds all that came before.
+        factor : float
+            From the part's unit to transmission.
+        """
+        self._enlarge(grid)
+        total, cover = part.sums()
+        known = (self._cover > _KNOWN) & (cover > _KNOWN)
+        agreement = np.vdot(total[known] * self._cover[known], self._total[known] * cover[known])
+        turn = np.exp(1j * np.angle(agreement)) if known.any() else 1.0
+        self._total += (factor * turn * total).astype(np.complex64)
+        self._cover += cover
+        self._count += part.result()[1]
+
+    def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Return object and coverage (H, W) so far; copies."""
+        known = self._cover > _KNOWN
+        obj = np.divide(self._total, self._cover, out=np.zeros_like(self._total), where=known)
+        return obj, self._count.copy()
+
+    def _enlarge(self, grid: ObjectGrid) -> None:
+        if grid == self.grid:
+            return
+        left, top = (int(a - b) for a, b in zip(self.grid.origin, grid.origin, strict=True))
+        for name in ("_total", "_cover", "_count"):
+            old = getattr(self, name)
+            new = np.zeros(grid.shape, old.dtype)
+            new[top : top + old.shape[0], left : left + old.shape[1]] = old
+            setattr(self, name, new)
+        self.grid = grid
+
+
+def follow_store(
+    bundle: ModelBundle,
+    store: GroupStore,
+    *,
+    finish: Callable[[GroupStore], ReconstructionResult],
+    interval_s: float,
+    execution: PyTorchExecutionConfig,
+    experiment: int | None,
+    align_phases: bool,
+    placement: Placement,
+    weight: WeightName | Tensor,
+    grid: ObjectGrid | None,
+    should_stop: Callable[[], bool] | None,
+) -> Iterator[ReconstructionResult]:
+    """Reconstruct a store while it grows.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The trained model.
+    store : GroupStore
+        A growing store.
+    finish : callable
+        Reconstructs the finished store.
+    interval_s : float
+        Seconds between two results, at least.
+    execution : PyTorchExecutionConfig
+        Device, precision, batch size.
+    experiment : int, optional
+        Which experiment.
+    align_phases : bool
+        Whether phases between patches are found.
+    placement : str
+        How patches are placed.
+    weight : str or (N, N) float32
+        Trust in each patch pixel.
+    grid : ObjectGrid, optional
+        The pixels to reconstruct.
+    should_stop : callable, optional
+        Asked several times a second; True ends following with what there is.
+
+    Yields
+    ------
+    ReconstructionResult
+        The object so far, marked as partial; at the end that of the finished store.
+
+    Raises
+    ------
+    ConfigurationError
+        If the interval is not positive, or several devices are asked for.
+    """
+    if interval_s <= 0:
+        raise ConfigurationError(f"interval_s={interval_s} must be positive")
+    if execution.devices > 1:
+        raise ConfigurationError(
+            f"devices={execution.devices} is not available while following a store; use 1"
+        )
+    experiment = choose_experiment(bundle, store, experiment)
+    device = choose_device(execution.accelerator)
+    live, done, last = LiveObject(), 0, -np.inf
+    num_patches = 0
+    with Watch(should_stop=should_stop) as watch:
+        while True:
+            # Asked first: what is appended before the end is then seen by the look after it.
+            is_complete = store.is_complete
+            store = store.refreshed()
+            rows = np.flatnonzero(store.experiment_id == experiment)
+            if is_complete and not watch.asks_to_stop():
+                break
+            # Groups need neighbours, and a fit of the phases needs some patches.
+            enough = len(rows) >= max(bundle.config.neighbor_count + 1, 2)
+            is_new = store.num_patterns > done and enough
+            if is_new and time.perf_counter() - last >= interval_s:
+                began = time.perf_counter()
+                result, number = _add_new(
+                    bundle,
+                    store,
+                    experiment,
+                    live,
+                    done,
+                    execution,
+                    device,
+                    align_phases,
+                    placement,
+                    weight,
+                    grid,
+                    watch,
+                )
+                num_patches += number
+                done, last = store.num_patterns, time.perf_counter()
+                seconds = {"total": last - began}
+                yield replace(result, num_patches=num_patches, seconds=seconds)
+            if watch.asks_to_stop():
+                return
+            time.sleep(min(_LOOK, interval_s))
+    logger.info("the store is finished: reconstructing all %d patterns", len(rows))
+    yield finish(store)
+
+
+def _add_new(
+    bundle: ModelBundle,
+    store: GroupStore,
+    experiment: int,
+    live: LiveObject,
+    done: int,
+    execution: PyTorchExecutionConfig,
+    device: torch.device,
+    align_phases: bool,
+    placement: Placement,
+    weight: WeightName | Tensor,
+    grid: ObjectGrid | None,
+    watch: Watch,
+) -> tuple[ReconstructionResult, int]:
+    """Stitch the groups around patterns from row `done` on, and add them to the object so far."""
+    rows = np.flatnonzero(store.experiment_id == experiment)
+    model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
+    here = grid or choose_grid(store, experiment, store.positions[rows], pads=True)
+    if grid is None:
+        here = _union(here, live.grid)
+    groups = groups_of(store, experiment, bundle.config, None, 1)
+    groups = replace(groups, nn_indices=groups.nn_indices[groups.nn_indices[:, 0] >= done])
+    with torch.no_grad():
+        probe = model.scaled_probe(torch.tensor([experiment], device=device))[0]
+    trust = patch_weight(
+        weight, intensity(probe), window=execution.middle_trim, fades=placement == "fourier"
+    )
+    accumulator = PatchAccumulator(here, trust, device, placement=placement)
+    stitcher = Stitcher(
+        accumulator, store.positions, groups.nn_indices[:, 0] if align_phases else None
+    )
+    size = execution.inference_batch_size or batch_size_for(groups.group_size, store.N, device)
+    loader = inference_loader(
+        store, groups, scales_of(store, bundle.config.nphotons), execution, size
+    )
+    seconds = {"read": 0.0, "predict": 0.0}
+    predicted = predict(model, loader, execution, seconds)
+    try:
+        stitcher.run(predicted, watch)
+    finally:
+        predicted.close()
+        stitcher.close()
+    beam, factor = true_power(probe, store, experiment)
+    live.add(accumulator, here, factor)
+    obj, coverage = live.result()
+    result = ReconstructionResult(
+        object=obj,
+        coverage=coverage,
+        origin=here.origin,
+        probe=beam,
+        positions=store.positions[rows],
+        num_patches=0,
+        num_clipped=accumulator.num_clipped,
+        num_dropped=accumulator.num_dropped,
+        metadata=store.metadata_of(experiment),
+        losses=tuple(bundle.history.get("train_loss", ())),
+        is_partial=True,
+    )
+    return result, accumulator.num_patches
+
+
+def _union(first: ObjectGrid, second: ObjectGrid) -> ObjectGrid:
+    """Find the smallest grid that holds two; the second may be empty."""
+    if not second.height:
+        return first
+    left, top = (min(pair) for pair in zip(first.origin, second.origin, strict=True))
+    right = max(g.origin[0] + g.width for g in (first, second))
+    bottom = max(g.origin[1] + g.height for g in (first, second))
+    return ObjectGrid(int(bottom - top), int(right - left), (left, top))
