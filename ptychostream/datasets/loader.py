@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
+from torch import Tensor
 
+from ptychostream.datasets.pattern_cache import cached_patterns, default_cache_folder
 from ptychostream.datasets.sampler import Order, SamplerPlan, Window, plan_epoch
 from ptychostream.datasets.scaling import Scales, scales_of
 from ptychostream.datasets.store.group_store import GroupStore
@@ -50,6 +53,8 @@ class GroupLoader:
         Threads that decode; 0 is one per core.
     ahead : int
         Windows decoded ahead.
+    cache_folder : Path, optional
+        Where decoded patterns are kept in a file; None streams them.
     """
 
     #: Lightning looks for one beside `sampler`.
@@ -71,18 +76,21 @@ class GroupLoader:
         drop_last: bool,
         num_threads: int,
         ahead: int = AHEAD,
+        cache_folder: Path | None = None,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
         self._store, self._groups, self._scales = store, groups, scales
         self._batch_size, self._order, self._seed = batch_size, order, seed
         self._device = torch.device(device)
+        self._on_host = self._device.type == "cpu"
         self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
         self._num_threads = num_threads
         chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
         # In flight: the window being served and those decoded ahead.
         self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
         self._ahead = ahead
+        self._cache_folder = cache_folder
         self._epoch = 0
         self._served = self._resume_at = 0
         self._resident: DecodedWindow | None = None
@@ -156,7 +164,11 @@ class GroupLoader:
 
     def _decoded(self, windows: list[Window]) -> Iterator[DecodedWindow]:
         """Decode windows ahead; a store that fits into one window is decoded only once."""
-        if len(self._plan.windows) > 1:
+        if self._resident is None and self._cache_folder is not None:
+            patterns = cached_patterns(self._store, self._cache_folder)
+            firsts = np.arange(self._store.num_chunks) * self._store.patterns_per_chunk
+            self._resident = DecodedWindow(self._plan.windows[0], patterns, firsts)
+        if self._resident is None and len(self._plan.windows) > 1:
             yield from decoded_windows(
                 self._store, windows, num_threads=self._num_threads, ahead=self._ahead
             )
@@ -176,7 +188,8 @@ class GroupLoader:
         at = 0
         for size in sizes:
             rows = np.empty(size, dtype=np.int64)
-            raw = np.empty((size, members, store.N, store.N), store.dtype)
+            raw = np.empty((size if self._on_host else 0, members, store.N, store.N), store.dtype)
+            parts: list[Tensor] = []
             filled = 0
             while filled < size:
                 if window is None or at == len(window.groups):
@@ -190,23 +203,40 @@ class GroupLoader:
                     store.storage_rows[self._groups.nn_indices[part]].ravel(),
                     store.patterns_per_chunk,
                 )
-                target = raw[filled : filled + take].reshape(-1, store.N, store.N)
-                window.gather(chunk, inside, target)
+                if self._on_host:
+                    target = raw[filled : filled + take].reshape(-1, store.N, store.N)
+                    window.gather(chunk, inside, target)
+                else:
+                    parts.append(window.gather_on(self._device, chunk, inside))
                 filled, at = filled + take, at + take
-            yield self._to_batch(rows, raw)
+            if self._on_host:
+                yield self._to_batch(rows, self._amplitude(rows, raw))
+            else:
+                values = torch.cat(parts).reshape(size, members, store.N, store.N)
+                yield self._to_batch(rows, self._amplitude_on_device(rows, values))
 
-    def _to_batch(self, rows: NDArray[np.int64], raw: NDArray[Any]) -> TensorDict:
-        members = self._groups.nn_indices[rows]
-        experiment = self._store.experiment_id[members[:, 0]]
-        bad = self._store.bad_pixels[experiment]
+    def _amplitude(self, rows: NDArray[np.int64], raw: NDArray[Any]) -> Tensor:
+        """Turn patterns (B, C, N, N) as stored into amplitudes; bad pixels are zero."""
+        bad = self._store.bad_pixels[self._experiment(rows)]
         if bad.any():
             raw[np.broadcast_to(bad[:, None], raw.shape)] = 0
         if self._store.measurement_domain == "counts":
-            amplitude = np.sqrt(raw, dtype=np.float32)
-        else:
-            amplitude = raw.astype(np.float32, copy=False)
+            return torch.from_numpy(np.sqrt(raw, dtype=np.float32))
+        return torch.from_numpy(raw.astype(np.float32, copy=False))
+
+    def _amplitude_on_device(self, rows: NDArray[np.int64], values: Tensor) -> Tensor:
+        bad = self._store.bad_pixels[self._experiment(rows)]
+        if bad.any():
+            values.masked_fill_(torch.from_numpy(bad[:, None]).to(self._device), 0)
+        return values.sqrt_() if self._store.measurement_domain == "counts" else values
+
+    def _experiment(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._store.experiment_id[self._groups.nn_indices[rows, 0]]
+
+    def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
+        members = self._groups.nn_indices[rows]
+        experiment = self._experiment(rows)
         entries = {
-            "diffraction": amplitude,
             "coords_offsets": self._offsets[rows, None, None].astype(np.float32),
             "coords_relative": self._relative[rows, :, None].astype(np.float32),
             "nn_indices": members,
@@ -215,7 +245,9 @@ class GroupLoader:
             "physics_scale": self._scales.physics[experiment, None, None, None].astype(np.float32),
         }
         tensors = {name: torch.from_numpy(value) for name, value in entries.items()}
-        return TensorDict(tensors, batch_size=[len(rows)]).to(self._device)
+        batch = TensorDict(tensors, batch_size=[len(rows)]).to(self._device)
+        batch["diffraction"] = amplitude
+        return batch
 
 
 def make_loader(
@@ -234,6 +266,8 @@ def make_loader(
     scales: Scales | None = None,
     num_threads: int = 0,
     ahead: int = AHEAD,
+    cache: Literal["memmap"] | None = None,
+    cache_folder: Path | None = None,
 ) -> GroupLoader:
     """Make a loader of batches; see `datasets.batch.ENTRIES` for what a batch holds.
 
@@ -266,6 +300,11 @@ def make_loader(
         Threads that decode; 0 is one per core.
     ahead : int
         Windows decoded ahead of the one that is served; more are smaller, within the memory.
+    cache : str, optional
+        `memmap` decodes all patterns once into a file, which later runs find again, and maps it
+        into memory: worth it where the same store is read for many epochs.
+    cache_folder : Path, optional
+        Where that file lies; None is the user's cache folder.
 
     Returns
     -------
@@ -277,6 +316,10 @@ def make_loader(
     ConfigurationError
         If a number is out of range.
     """
+    if cache not in (None, "memmap"):
+        raise ConfigurationError(f"cache={cache!r} is unknown; there is 'memmap'")
+    if cache_folder is not None and cache is None:
+        raise ConfigurationError("cache_folder does nothing without cache='memmap'; set it")
     return GroupLoader(
         store,
         groups,
@@ -291,6 +334,7 @@ def make_loader(
         drop_last=drop_last,
         num_threads=num_threads,
         ahead=ahead,
+        cache_folder=(cache_folder or default_cache_folder()) if cache else None,
     )
 
 

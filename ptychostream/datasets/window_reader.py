@@ -7,10 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptychostream.datasets.sampler import Window
 from ptychostream.datasets.store.group_store import GroupStore
+
+_SIGNED = {"uint16": np.int16, "uint32": np.int32}
 
 #: Windows decoded ahead of the one that is served, where no number is asked for.
 AHEAD = 1
@@ -32,6 +36,7 @@ class DecodedWindow:
     def __init__(self, window: Window, patterns: NDArray[Any], slots: NDArray[np.int64]) -> None:
         self.groups = window.groups
         self._patterns, self._slots = patterns, slots
+        self._moved: dict[torch.device, Tensor] = {}
 
     def serving(self, window: Window) -> "DecodedWindow":
         """Serve other groups from the same patterns.
@@ -46,7 +51,43 @@ class DecodedWindow:
         DecodedWindow
             Shares the patterns.
         """
-        return DecodedWindow(window, self._patterns, self._slots)
+        served = DecodedWindow(window, self._patterns, self._slots)
+        served._moved = self._moved
+        return served
+
+    def gather_on(
+        self, device: torch.device, chunk: NDArray[np.int64], inside: NDArray[np.int64]
+    ) -> Tensor:
+        """Copy patterns out of the window, on a device that the window is moved to once.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where the window goes, in its stored data type: a pattern that many groups hold
+            crosses the bus once.
+        chunk, inside : (R,) int64
+            Chunk of each wanted pattern, and its row in that chunk.
+
+        Returns
+        -------
+        (R, N, N) float32
+            The patterns, as stored.
+        """
+        if device not in self._moved:
+            # Torch gathers few unsigned kinds: the bits travel under a signed name.
+            signed = _SIGNED.get(self._patterns.dtype.name)
+            bits = self._patterns if signed is None else self._patterns.view(signed)
+            tensor = torch.from_numpy(bits)
+            if device.type == "cuda":
+                tensor = tensor.pin_memory()
+            self._moved[device] = tensor.to(device, non_blocking=True)
+        rows = torch.from_numpy(self._slots[chunk] + inside).to(device)
+        values = self._moved[device].index_select(0, rows)
+        if self._patterns.dtype.name == "uint16":
+            values = values.to(torch.int32).bitwise_and_(0xFFFF)
+        elif self._patterns.dtype.name == "uint32":
+            values = values.to(torch.int64).bitwise_and_(0xFFFFFFFF)
+        return values.to(torch.float32)
 
     def gather(
         self, chunk: NDArray[np.int64], inside: NDArray[np.int64], out: NDArray[Any]

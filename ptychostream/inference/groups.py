@@ -8,6 +8,7 @@ from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.datasets.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
+from ptychostream.errors import ConfigurationError
 
 
 def groups_of(
@@ -46,6 +47,8 @@ def groups_of(
     DataContractError
         If there are too few positions or neighbours.
     """
+    if groups_per_position < 1:
+        raise ConfigurationError(f"groups_per_position={groups_per_position} must be at least 1")
     asked = config or InferenceConfig(
         neighbor_count=trained.neighbor_count, subsample_seed=trained.subsample_seed
     )

@@ -59,9 +59,8 @@ class PinnModule(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
         self._loaders, self._run = loaders, run or {}
-        # `train` alone is a method of every module.
-        named = {f"of_{part}": true for part, true in (labels or {}).items()}
-        self.labels = torch.nn.ModuleDict(named)
+        # A module dictionary can't have an entry `train`: every module has a method of that name.
+        self.labels = torch.nn.ModuleDict({f"of_{n}": each for n, each in (labels or {}).items()})
         self._resumed_plateau: dict[str, Any] | None = None
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         #: Mean losses of the last finished epoch.

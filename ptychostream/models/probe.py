@@ -64,7 +64,7 @@ def hard_disk(patch_size: int, diameter: float | None = None) -> Tensor:
     (N, N) float32
         One inside, zero outside.
     """
-    along = torch.arange(patch_size, dtype=torch.float64) - patch_size / 2 + 0.5
+    along = torch.arange(patch_size, dtype=torch.float64, device="cpu") - patch_size / 2 + 0.5
     radius = torch.hypot(along[:, None], along[None, :])
     return (radius < (diameter or patch_size / 2) / 2).float()
 

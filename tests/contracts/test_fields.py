@@ -24,8 +24,8 @@ REFUSED = "refused"
 LEGACY_ONLY = "legacy readers"
 
 CNN, PROBE, FIT = "models/generators/autoencoder.py", "models/probe.py", "models/fit.py"
-SELECTION = "datasets/selection.py"
 FOURIER = "models/generators/fourier_network.py"
+SELECTION = "datasets/selection.py"
 MODULE, SCHEDULE = "models/lightning_module.py", "models/schedule.py"
 OBJECTIVE, STAGES = "models/objective.py", "models/stages.py"
 PICTURES = "reconstruction_log.py"
@@ -135,7 +135,7 @@ WHERE = {
         "gradient_clip_algorithm": MODULE,
         "accum_steps": FIT,
         "num_workers": "training.py",
-        "pin_memory": FIT,
+        "pin_memory": MODULE,
         "persistent_workers": REFUSED,
         "prefetch_factor": "training.py",
         "learning_rate": MODULE,

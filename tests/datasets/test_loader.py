@@ -1,10 +1,14 @@
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import ptychostream as ps
 from ptychostream.datasets.batch import ENTRIES, check_batch
-from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.errors import ConfigurationError, DataContractError, StorageError
+from ptychostream.scan import ArrayPatterns
 
 
 @pytest.mark.parametrize("budget", ["1 GiB", "6 KiB"])
@@ -132,3 +136,84 @@ def test_an_epoch_that_was_left_early_begins_anew(tiny_store):
     first = next(iter(loader))["nn_indices"]
     assert (next(iter(loader))["nn_indices"] == first).all()
     assert len(list(loader)) == len(loader)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.uint16, np.uint32, np.int32, np.float32, np.float64]
+)
+@pytest.mark.parametrize("budget", ["1 GiB", 6000])
+def test_gathering_on_a_device_gives_the_batches_of_the_host(tiny_scan, tmp_path, dtype, budget):
+    values = tiny_scan.patterns.read(np.arange(64)).astype(dtype)
+    if dtype == np.uint16:
+        values[:, 8, 8] = 65535
+    mask = np.zeros((16, 16), bool)
+    mask[2, 3] = True
+    scan = replace(tiny_scan, patterns=ArrayPatterns(values), bad_pixels=mask)
+    store = ps.build_group_store(scan, tmp_path / "s.zarr", patterns_per_chunk=8)
+    groups = store.groups(2, 6)
+    host, device = (
+        ps.make_loader(store, groups, batch_size=7, memory_budget=budget) for _ in range(2)
+    )
+    # What a GPU does, done by the processor.
+    device._on_host = False
+    for first, second in zip(host, device, strict=True):
+        torch.testing.assert_close(first["diffraction"], second["diffraction"])
+        assert (first["nn_indices"] == second["nn_indices"]).all()
+        assert second["diffraction"].dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_are_gathered_on_the_gpu(tiny_store):
+    groups = tiny_store.groups(2, 6)
+    host = ps.make_loader(tiny_store, groups, batch_size=7)
+    device = ps.make_loader(tiny_store, groups, batch_size=7, device="cuda")
+    for first, second in zip(host, device, strict=True):
+        assert second["diffraction"].is_cuda
+        torch.testing.assert_close(first["diffraction"], second["diffraction"].cpu())
+
+
+def test_a_cache_gives_the_same_batches_and_is_found_again(tiny_scan, tmp_path):
+    store = ps.build_group_store(tiny_scan, tmp_path / "s.zarr", patterns_per_chunk=8)
+    groups = store.groups(2, 6)
+    options = {"batch_size": 7, "memory_budget": 6000, "seed": 3}
+    streamed = list(ps.make_loader(store, groups, **options))
+    cached = {"cache": "memmap", "cache_folder": tmp_path / "cache"}
+    first = list(ps.make_loader(store, groups, **options, **cached))
+    (file,) = (tmp_path / "cache").iterdir()
+    assert file.stat().st_size == 64 * 16 * 16 * tiny_scan.patterns.dtype.itemsize
+    written = file.stat().st_mtime_ns
+    # The store's patterns are not read any more.
+    shutil.rmtree(store.path / "diffraction" / "c")
+    again = list(ps.make_loader(store, groups, **options, **cached))
+    assert file.stat().st_mtime_ns == written
+    for one, two, three in zip(streamed, first, again, strict=True):
+        assert (one["diffraction"] == two["diffraction"]).all()
+        assert (one["diffraction"] == three["diffraction"]).all()
+
+
+def test_a_cache_belongs_to_one_content(tiny_scan, tmp_path):
+    cached = {"cache": "memmap", "cache_folder": tmp_path / "cache"}
+    target = tmp_path / "s.zarr"
+    for scan in (tiny_scan, tiny_scan.select(np.arange(63, -1, -1))):
+        store = ps.build_group_store(scan, target, patterns_per_chunk=8, overwrite=True)
+        batch = next(
+            iter(ps.make_loader(store, store.groups(1), batch_size=64, shuffle=False, **cached))
+        )
+        np.testing.assert_allclose(
+            batch["diffraction"][:, 0], np.sqrt(scan.patterns.read(np.arange(64))), rtol=1e-6
+        )
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_kept_is_said(tiny_store, tmp_path):
+    (tmp_path / "file").write_text("")
+    groups = tiny_store.groups(1)
+    for options, message in (
+        ({"cache": "memmap", "cache_folder": tmp_path / "file"}, "could not cache"),
+        ({"cache": "ram"}, "there is 'memmap'"),
+        ({"cache_folder": tmp_path}, "does nothing without"),
+    ):
+        with pytest.raises((StorageError, ConfigurationError), match=message):
+            next(iter(ps.make_loader(tiny_store, groups, **options)))
+    assert (tmp_path / "file").read_text() == ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.build import (
     publish_segment,
     readable_sources,
@@ -27,7 +28,7 @@ from ptychostream.datasets.store.layout import (
     parse_bytes,
     segment_folder,
 )
-from ptychostream.datasets.store.places import LocalPlace, Place, find_place
+from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.plan import plan_build
 from ptychostream.datasets.store.shard_writer import ShardJob
 from ptychostream.errors import DataContractError, StoreExistsError

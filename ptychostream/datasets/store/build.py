@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.building_site import building_site
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.layout import FORMAT_NAME, FORMAT_VERSION, parse_bytes
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
-from ptychostream.datasets.store.places import Place, copy_files, find_place
+from ptychostream.datasets.store.places import Place, copy_files
 from ptychostream.datasets.store.plan import BuildPlan, plan_build
 from ptychostream.datasets.store.scans import read_scans
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.grouping_parameters import (
     GroupingParameters,
     NeighborFunction,
@@ -26,7 +27,7 @@ from ptychostream.datasets.store.layout import (
     segment_folder,
 )
 from ptychostream.datasets.store.manifest import Files, read_manifest
-from ptychostream.datasets.store.places import LocalPlace, Place, find_place
+from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.segment import Segment, open_segment
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata

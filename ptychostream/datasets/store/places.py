@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ptychostream.datasets.store.layout import MANIFEST
 from ptychostream.errors import ConfigurationError, StorageError
 
 #: Remote files are hashed in parts of this many bytes.
@@ -502,55 +501,6 @@ class RemotePlace(Place):
         return StorageError(
             f"'{self.url}' can't be read: {error}; check address, credentials and network"
         )
-
-
-def find_place(path: str | Path) -> Place:
-    """Return the place that a path or URL names.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder, a zip file of one, or a URL with a protocol (`s3://`, `gs://`, `https://`,
-        `memory://`).
-
-    Returns
-    -------
-    Place
-        It need not exist.
-    """
-    if isinstance(path, str) and "://" in path and not path.startswith("file://"):
-        return RemotePlace(path)
-    local = Path(str(path).removeprefix("file://"))
-    if local.suffix == ".zip" and local.is_file():
-        # Imported here, as it is itself a kind of place.
-        from ptychostream.datasets.store.zipped_place import ZippedPlace, holds_store
-
-        if holds_store(local):
-            return ZippedPlace(local)
-    return LocalPlace(local)
-
-
-def is_store(path: str | Path) -> bool:
-    """Say whether a path names a group store, complete or not.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder, a file or a URL; every URL counts as a store's.
-
-    Returns
-    -------
-    bool
-        By its content.
-    """
-    if isinstance(path, str) and "://" in path:
-        return True
-    local = Path(path)
-    if local.is_file() and zipfile.is_zipfile(local):
-        with zipfile.ZipFile(local) as archive:
-            names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
-        return {MANIFEST, "zarr.json"} <= names
-    return (local / "zarr.json").is_file()
 
 
 def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tuple[str, int, str]]:

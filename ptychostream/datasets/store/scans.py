@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from ptychostream.datasets.sources import READERS, read_scan
+from ptychostream.datasets.store.addresses import is_store
 from ptychostream.datasets.store.group_store import open_group_store
-from ptychostream.datasets.store.places import is_store
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan
 

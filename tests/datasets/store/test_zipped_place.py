@@ -7,8 +7,9 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
+from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.append import append_patterns
-from ptychostream.datasets.store.places import LocalPlace, find_place
+from ptychostream.datasets.store.places import LocalPlace
 from ptychostream.datasets.store.scans import read_scans
 from ptychostream.datasets.store.zipped_place import ZippedPlace
 from ptychostream.errors import DataContractError, MissingFileError, StorageError
