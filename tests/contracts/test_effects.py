@@ -53,15 +53,7 @@ BESIDE = {
     "plateau_patience": PLATEAUS,
     "plateau_min_lr": PLATEAUS,
     "plateau_threshold": PLATEAUS,
-    "checkpoint_monitor_metric": {
-        "enable_checkpointing": True,
-        "_validate": True,
-        "nepochs": 4,
-        "learning_rate": 0.1,
-    },
-    "stage_1_epochs": {"nepochs": 3},
-    "stage_2_epochs": {"nepochs": 3},
-    "stage_3_epochs": {"nepochs": 3},
+    "prefetch_factor": {"memory_budget": "16 KiB"},
     "physics_weight_schedule": {"nepochs": 3, "stage_2_epochs": 3},
     "stage_3_lr_factor": {"nepochs": 3, "stage_3_epochs": 2},
     "recon_log_every_n_epochs": {},
@@ -73,14 +65,26 @@ BESIDE = {
     "checkpoint_save_top_k": {"enable_checkpointing": True, "nepochs": 3},
 }
 CNN = {"architecture": "cnn", "N": 64, "gridsize": 2}
-for each in ("n_filters_scale", "amp_activation", "object_big", "probe_big", "pad_object"):
-    BESIDE[each] = {"_model": CNN}
+CNN_FIELDS = "n_filters_scale cbam_encoder amp_activation object_big probe_big pad_object"
+BESIDE |= {each: {"_model": CNN} for each in CNN_FIELDS.split()}
+FOURIER = {"architecture": "fno", "N": 64, "gridsize": 2, "fno_width": 8, "fno_modes": 4}
+FOURIER_FIELDS = (
+    *("fno_modes", "fno_width", "fno_blocks", "fno_cnn_blocks", "learned_input_channels"),
+    *("fno_input_transform", "generator_output_mode"),
+)
+BESIDE |= {each: {"_model": FOURIER} for each in FOURIER_FIELDS}
+BESIDE["compat"] = {"architecture": "cnn", "N": 64, "_data": "wide", "gridsize": 2}
 
 #: The value that is set.
 VALUE = {
     "N": 32,
     "gridsize": 2,
     "model_type": "supervised",
+    "compat": "upstream",
+    "learned_input_channels": 4,
+    "prefetch_factor": 3,
+    "fno_modes": 3,
+    "fno_width": 6,
     "fno_input_transform": "sqrt",
     "generator_output_mode": "amp_phase",
     "physics_weight_schedule": "linear",
@@ -125,7 +129,6 @@ VALUE = {
     "learning_rate": 1e-2,
     "memory_budget": "4 KiB",
     "logger_backend": "csv",
-    "checkpoint_monitor_metric": "train_loss",
     "checkpoint_mode": "max",
     "checkpoint_save_top_k": -1,
 }
@@ -138,14 +141,11 @@ SHOWN_BY = {
     "num_nodes": "tests/test_training.py",
     "strategy": "tests/test_distributed.py",
 }
-#: Read by callers that ask for the same thing as before: nothing is to change.
-NO_EFFECT_BY_DESIGN = {"persistent_workers"}
-
 TRAINING = [
     (kind, name)
     for kind in (ps.ModelConfig, ps.TrainingConfig, ps.PyTorchExecutionConfig)
     for name, where in WHERE[kind].items()
-    if where != REFUSED and name not in (*SHOWN_BY, *NO_EFFECT_BY_DESIGN)
+    if where != REFUSED and name not in SHOWN_BY
 ]
 
 
@@ -190,6 +190,8 @@ def _observe(stores, kind, changes):
     store = stores[changes.pop("_data", "counts")]
     held_out = store if changes.pop("_validate", False) else None
     model = {"N": 16, "architecture": "unrolled", "unrolled_steps": 2, "unrolled_width": 8}
+    if changes.get("architecture", "unrolled") != "unrolled":
+        model = {"N": 16}
     training = {"nepochs": 1, "batch_size": 8, "neighbor_count": 6, "backend": "pytorch"}
     execution = {"logger_backend": None, "enable_checkpointing": False}
     for name, value in changes.items():
@@ -266,11 +268,15 @@ def _output_dir(stores, folder, _):
 def _data_files(stores, folder, _):
     run = ["train", str(stores["counts"].path), "-o", str(folder), "--quiet"]
     options = ["--model.architecture", "unrolled", "--nepochs", "1", "--model.unrolled_width", "4"]
-    held_out = ["--test_data_file", str(stores["counts"].path)]
+    held_out = ["--validation", str(stores["counts"].path)]
     assert main([*run, *options, *held_out]) == 0
     assert "val_loss" in ps.load_bundle(folder).history
     used = ps.config.read_yaml(ps.TrainingConfig, folder / "config.yaml")
     assert used.train_data_file == used.test_data_file == stores["counts"].path
+    # Named in a file, it is the same.
+    again = ["--config", str(folder / "config.yaml"), "-o", str(folder / "again"), "--quiet"]
+    assert main(["train", str(stores["counts"].path), *again]) == 0
+    assert "val_loss" in ps.load_bundle(folder / "again").history
 
 
 def _accelerator(stores, *_):
@@ -335,6 +341,21 @@ def _deterministic(stores, folder, _):
     assert seen == [(True, False), (True, True), (False, False)]
 
 
+def _checkpoint_monitor_metric(stores, folder, _):
+    for metric in ("val_loss", "train_loss"):
+        config = ps.TrainingConfig(
+            model=ps.ModelConfig(N=16, architecture="unrolled", unrolled_width=8),
+            nepochs=1,
+            output_dir=folder / metric,
+            backend="pytorch",
+        )
+        execution = ps.PyTorchExecutionConfig(logger_backend=None, checkpoint_monitor_metric=metric)
+        ps.train(config, stores["counts"], validation=stores["counts"], execution=execution)
+        (kept,) = (folder / metric / "checkpoints").glob("last*.ckpt")
+        callbacks = torch.load(kept, weights_only=False)["callbacks"]
+        assert any(f"'monitor': '{metric}'" in name for name in callbacks)
+
+
 def _early_stop_patience(stores, *_):
     stuck = {"learning_rate": 1e-30, "nepochs": 6}
     waits, ends = (
@@ -361,6 +382,7 @@ _OTHERWISE = {
     "num_workers": _num_workers,
     "inference_batch_size": _inference_batch_size,
     "deterministic": _deterministic,
+    "checkpoint_monitor_metric": _checkpoint_monitor_metric,
     "early_stop_patience": _early_stop_patience,
     "enable_progress_bar": _enable_progress_bar,
 }

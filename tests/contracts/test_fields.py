@@ -136,7 +136,7 @@ WHERE = {
         "accum_steps": FIT,
         "num_workers": "training.py",
         "pin_memory": MODULE,
-        "persistent_workers": "config/execution.py",
+        "persistent_workers": REFUSED,
         "prefetch_factor": "training.py",
         "learning_rate": MODULE,
         "scheduler": MODULE,

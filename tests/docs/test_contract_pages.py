@@ -1,10 +1,9 @@
-"""The contract's pages say what the code has: keys, shapes, files, names, and examples that run."""
+"""The contract's pages say what the code has: keys, shapes, options and files."""
 
 import re
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import ptychostream as ps
@@ -14,7 +13,6 @@ from ptychostream.datasets.store.grouping_parameters import GroupingParameters
 ROOT = Path(__file__).parents[2]
 CONTRACT = (ROOT / "docs" / "reference" / "contract.md").read_text()
 PARITY = (ROOT / "docs" / "reference" / "parity.md").read_text()
-HOW_TO = (ROOT / "docs" / "how-to" / "choose-a-backend.md").read_text()
 
 
 def _rows(page, heading):
@@ -77,23 +75,3 @@ def test_every_file_that_a_page_names_is_there(page):
     for name in named:
         places = [ROOT / name, ROOT / "ptychostream" / name, ROOT / "tests" / "contracts" / name]
         assert any(place.is_file() for place in places), name
-
-
-@pytest.mark.slow
-def test_the_examples_of_the_how_to_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    scan = ps.simulate_scan(num_positions=32, N=64, nphotons=1e5, seed=0)
-    for name in ("train", "test"):
-        ps.RawDataTorch.from_scan(scan).to_file(Path(f"{name}.npz"))
-    ps.build_group_store(scan, Path("scan.zarr"), progress=False)
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", HOW_TO, flags=re.DOTALL):
-        # The packages of the other backend are not here.
-        if "train_cdi_model" in block or "as_tf_dataset" in block:
-            continue
-        quick = block.replace("nepochs=50", "nepochs=1").replace("nsamples=512", "nsamples=20")
-        names["store"] = ps.open_group_store("scan.zarr")
-        exec(quick.replace("num_groups=512", "num_groups=20"), names)
-    assert (tmp_path / "run" / "wts.h5.zip").is_file()
-    np.testing.assert_array_equal(names["grouped"]["nn_indices"], names["groups"].nn_indices)
-    assert names["ours"].backend == "pytorch"
