@@ -1,6 +1,7 @@
 """Scan files: one reader a file, one registry, chosen by content."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,10 @@ from ptychostream.datasets.sources.ptychodus_training import (
     is_ptychodus_training,
     read_ptychodus_training,
 )
-from ptychostream.errors import DataContractError, MissingFileError
+from ptychostream.errors import DataContractError, MissingFileError, PtychoStreamError
 from ptychostream.scan import MeasurementDomain, Scan
 
-__all__ = ["READERS", "SourceReader", "read_scan"]
+__all__ = ["READERS", "SourceReader", "find_format", "read_scan"]
 
 
 class SourceReader(NamedTuple):
@@ -77,9 +78,50 @@ def read_scan(
         raise MissingFileError(f"no scan file '{path}'")
     if format is not None and format not in READERS:
         raise DataContractError(f"no format {format!r}; there are {', '.join(sorted(READERS))}")
-    for name, reader in READERS.items():
-        if name == format or (format is None and reader.recognises(path)):
-            return reader.read(path, measurement_domain)
-    raise DataContractError(
-        f"'{path}' is in no known scan format; known are {', '.join(sorted(READERS))}"
-    )
+    name = format or find_format(path)
+    if name is None:
+        raise DataContractError(
+            f"'{path}' is in no known scan format; known are {', '.join(sorted(READERS))}"
+        )
+    with _named(path):
+        return READERS[name].read(path, measurement_domain)
+
+
+def find_format(path: Path) -> str | None:
+    """Recognise a scan file's format by its content.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder.
+
+    Returns
+    -------
+    str or None
+        A key of `READERS`; None for what is no scan.
+
+    Raises
+    ------
+    DataContractError
+        If the file is damaged.
+    """
+    with _named(path):
+        for name, reader in READERS.items():
+            if reader.recognises(path):
+                return name
+    return None
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give errors that name no file the file's name: damaged ones fail in many ways."""
+    try:
+        yield
+    except (PtychoStreamError, MemoryError) as error:
+        if isinstance(error, DataContractError) and str(path) not in str(error):
+            raise DataContractError(f"'{path}': {error}") from error
+        raise
+    except Exception as error:
+        raise DataContractError(
+            f"'{path}' can't be read ({type(error).__name__}: {error}); copy or convert it again"
+        ) from error

@@ -90,6 +90,8 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
         raise DataContractError(
             f"'{path}': '{pattern_key}' is {members.shape(pattern_key)}, expected (M, N, N)"
         )
+    if not members.shape(pattern_key)[0]:
+        raise DataContractError(f"'{path}': '{pattern_key}' holds no patterns")
     scan_index = _optional(members, "scan_index")
     bad_pixels = _optional(members, "bad_pixels")
     guess = _optional(members, "objectGuess")

@@ -1,6 +1,7 @@
 """Arrays inside an NPZ file, read without unpickling and without loading the whole member."""
 
 import logging
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -222,6 +223,12 @@ class NpzMembers:
                 name,
             )
             return
+        declared = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or declared > entry.file_size:
+            raise DataContractError(
+                f"'{self.path}': '{name}' says that it is {shape} {dtype}, but holds "
+                f"{entry.file_size} bytes; copy the file again"
+            )
         self._headers[name] = (shape, fortran, dtype)
 
     def _damaged(self, name: str, reason: object) -> DataContractError:

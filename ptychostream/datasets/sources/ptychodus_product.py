@@ -79,6 +79,10 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
         name, domain = "raw_data/diffraction", measurement_domain or "amplitude"
     tables = _read_product(product)
     pixel, positions_m = tables["pixel"], tables["positions_m"]
+    if not (np.isfinite(pixel).all() and (pixel > 0).all()):
+        raise DataContractError(
+            f"'{product}': object pixels of {pixel.tolist()} m; their size must be positive"
+        )
     try:
         with h5py.File(stack, "r") as file:
             if name not in file:

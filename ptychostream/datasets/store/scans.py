@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from ptychostream.datasets.sources import READERS, read_scan
+from ptychostream.datasets.sources import READERS, find_format, read_scan
 from ptychostream.datasets.store.addresses import is_store
 from ptychostream.datasets.store.group_store import open_group_store
 from ptychostream.errors import DataContractError
@@ -43,13 +43,12 @@ def read_scans(
             )
         return tuple(store.scan(number) for number in range(store.num_experiments))
     folder = Path(path)
-    if not folder.is_dir() or any(reader.recognises(folder) for reader in READERS.values()):
+    if not folder.is_dir() or find_format(folder):
         return (read_scan(folder, measurement_domain=measurement_domain),)
     found: list[Path] = []
     skipped: list[Path] = []
     for entry in sorted(folder.iterdir()):
-        known = any(reader.recognises(entry) for reader in READERS.values())
-        (found if known else skipped).append(entry)
+        (found if find_format(entry) else skipped).append(entry)
     if not found:
         raise DataContractError(
             f"'{folder}' holds no scan in a known format; known are {', '.join(sorted(READERS))}"

@@ -12,7 +12,6 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.cli.main import main
-from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
 from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
 
@@ -78,7 +77,7 @@ ARRAYS = {
     "fewer patterns than positions": _with("diff3d", lambda a: a[:-1]),
     "more patterns than positions": _with("diff3d", lambda a: np.concatenate([a, a[:1]])),
     "fewer x than y": _with("xcoords", lambda a: a[:-2]),
-    "x of two axes": _with("xcoords", lambda a: a[None]),
+    "x of two axes": _with("xcoords", lambda a: np.stack([a, a])),
     "x of text": _with("xcoords", lambda a: a.astype("U8")),
     "a NaN position": _with("xcoords", _poked(np.nan, 3)),
     "an infinite position": _with("ycoords", _poked(np.inf, 3)),
@@ -90,7 +89,7 @@ ARRAYS = {
     "a NaN in the probe": _with("probeGuess", lambda a: np.where(np.arange(N) == 3, np.nan, a)),
     "a probe of zeros": _with("probeGuess", np.zeros_like),
     "a probe of text": _with("probeGuess", lambda a: a.astype("U8")),
-    "an object of three axes": _with("objectGuess", lambda a: a[None, None]),
+    "an object of three axes": _with("objectGuess", lambda a: np.stack([a, a])),
     "a NaN in the object": _with("objectGuess", lambda a: a * np.nan),
 }
 
