@@ -42,11 +42,10 @@ def mask_of(config: ModelConfig) -> Tensor:
     (N, N) float32
         One inside, zero outside; a Gaussian smooths the edge, if sigma is above zero.
     """
-    disk = hard_disk(config.N, config.probe_mask_diameter)
-    if config.probe_mask_sigma == 0:
-        return disk
-    soft = gaussian_filter(disk.double().numpy(), config.probe_mask_sigma, truncate=3.0)
-    return torch.as_tensor(soft).float()
+    disk = _disk(config.N, config.probe_mask_diameter)
+    if config.probe_mask_sigma:
+        disk = gaussian_filter(disk, config.probe_mask_sigma, truncate=3.0)
+    return torch.as_tensor(disk).float()
 
 
 def hard_disk(patch_size: int, diameter: float | None = None) -> Tensor:
@@ -64,9 +63,13 @@ def hard_disk(patch_size: int, diameter: float | None = None) -> Tensor:
     (N, N) float32
         One inside, zero outside.
     """
-    along = torch.arange(patch_size, dtype=torch.float64, device="cpu") - patch_size / 2 + 0.5
-    radius = torch.hypot(along[:, None], along[None, :])
-    return (radius < (diameter or patch_size / 2) / 2).float()
+    return torch.from_numpy(_disk(patch_size, diameter)).float()
+
+
+def _disk(patch_size: int, diameter: float | None) -> NDArray[np.float64]:
+    along = np.arange(patch_size) - patch_size / 2 + 0.5
+    radius = np.hypot(along[:, None], along)
+    return (radius < (diameter or patch_size / 2) / 2).astype(np.float64)
 
 
 class ProbeModel(nn.Module):
