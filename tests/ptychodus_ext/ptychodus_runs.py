@@ -88,7 +88,8 @@ def phase_correlation(found: np.ndarray, experiment: Experiment) -> float:
 
 def run(*words, timeout: float = 300, **environment) -> subprocess.CompletedProcess:
     """Run a Python process with this tree first on its path."""
-    mine = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
+    offscreen = {"QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
+    mine = {**os.environ, **offscreen, **environment}
     mine["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), mine.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, *map(str, words)],
