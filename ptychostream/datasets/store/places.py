@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import weakref
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
