@@ -11,7 +11,9 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 INSTALLED := $(VENV)/.installed
+EXTRAS := dev,docs,ptychodus,dask,s3,mlflow,tensorboard,tensorflow
 OUT := demo
 
 # The version of ptychodus that `test-ptychodus` takes; `test` takes the one in the constraints.
@@ -22,13 +24,18 @@ OTHER := $(VENV)-ptychodus-$(PTYCHODUS)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+# What users have; the demonstration needs no more.
+$(CORE): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev,docs,ptychodus]'
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
-demo: $(INSTALLED)
+$(INSTALLED): $(CORE)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	touch $@
+
+demo: $(CORE)
 	rm -rf $(OUT)
 	$(BIN)/ptychostream simulate $(OUT)/scan.npz --num_positions 900 --nphotons 1e5
 	$(BIN)/ptychostream build $(OUT)/scan.npz $(OUT)/scan.zarr
@@ -39,7 +46,7 @@ demo: $(INSTALLED)
 	@echo "open $(OUT)/result/evaluation.png"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # All but that one package is taken from the first environment.
 test-ptychodus: $(INSTALLED)
