@@ -12,16 +12,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numcodecs import blosc
 
 import ptychostream as ps
 from ptychostream.datasets.loader import GroupLoader
 from ptychostream.scan import ArrayPatterns, Scan
 
 
-def poisson_scan(number: int, edge: int = 64) -> Scan:
+def poisson_scan(number: int, edge: int = 64, *, photons: float = 1e5) -> Scan:
     """Make a scan whose patterns are Poisson noise of a few smooth shapes: quick to make."""
     base = next(
-        ps.simulate_scan(num_positions=64, N=edge, nphotons=1e5, noise=False).patterns.blocks(64)
+        ps.simulate_scan(num_positions=64, N=edge, nphotons=photons, noise=False).patterns.blocks(
+            64
+        )
     )
     rng = np.random.default_rng(0)
     patterns = np.empty((number, edge, edge), np.uint16)
@@ -63,17 +66,39 @@ def mixing(loader: GroupLoader, positions: np.ndarray) -> float:
     return float(np.corrcoef(x[:-1], x[1:])[0, 1])
 
 
+def random_access(store: ps.GroupStore, raw: np.ndarray) -> None:
+    """Gather 256 random rows, from chunks that have to be decoded and from kept ones."""
+    rng = np.random.default_rng(0)
+    for name, budget in (("decoding each chunk", 1), ("chunks kept", 2 * raw.nbytes)):
+        opened = ps.open_group_store(store.path, cache_budget=budget)
+        opened.diffraction(np.arange(len(raw)))
+        seconds = [0.0, 0.0]
+        for _ in range(5):
+            rows = rng.integers(len(raw), size=256)
+            for place, gather in enumerate((opened.diffraction, lambda rows: raw[rows])):
+                began = time.perf_counter()
+                gather(rows)
+                seconds[place] += time.perf_counter() - began
+        print(f"256 random rows, {name}: {seconds[0] / seconds[1]:.1f} x RAM")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patterns", type=int, default=40000)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--photons", type=float, default=1e5, help="mean photons a pattern")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scan = poisson_scan(options.patterns)
+        scan = poisson_scan(options.patterns, photons=options.photons)
         store = ps.build_group_store(scan, Path(folder) / "s.zarr")
         raw = scan.patterns.read(np.arange(options.patterns))
         size = sum(f.stat().st_size for f in store.path.rglob("*") if f.is_file())
-        print(f"size on disk over raw uint16: {size / raw.nbytes:.3f}")
+        first = blosc.compress(raw[:256].copy(), b"zstd", 3, blosc.BITSHUFFLE)
+        print(
+            f"size on disk over raw uint16: {size / raw.nbytes:.3f}; bitshuffle and zstd alone "
+            f"give {len(first) / raw[:256].nbytes:.3f}"
+        )
+        random_access(store, raw)
         for turns, budget in ((1, "1 GiB"), (7, "1 GiB"), (1, "256 MiB"), (7, "256 MiB")):
             groups = store.groups(2, 6, groups_per_position=turns)
             loader = ps.make_loader(store, groups, batch_size=options.batch, memory_budget=budget)

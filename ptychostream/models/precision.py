@@ -13,7 +13,18 @@ _DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 class ConvolutionsOnly(MixedPrecision):
-    """Lightning's mixed precision, with its loss scaling but without autocast around the step."""
+    """Lightning's mixed precision, with its loss scaling but without autocast around the step.
+
+    Parameters
+    ----------
+    precision : str
+        As the configuration has it.
+    device : str
+        Kind of device.
+    """
+
+    def __init__(self, precision: Any, device: str) -> None:
+        super().__init__(precision, device)
 
     def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
         """Leave the step as it is: `mixed_convolutions` has changed the layers."""

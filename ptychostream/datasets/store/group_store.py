@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store.addresses import find_place
+from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.store.grouping_parameters import (
     GroupingParameters,
     NeighborFunction,
@@ -24,6 +25,7 @@ from ptychostream.datasets.store.layout import (
     GROUPINGS,
     MANIFEST,
     SEGMENTS,
+    parse_bytes,
     segment_folder,
 )
 from ptychostream.datasets.store.manifest import Files, read_manifest
@@ -62,6 +64,10 @@ class GroupStore:
         True where the detector can't be trusted.
     attributes : dict
         The store's own record: domain, dose, provenance.
+    segments : tuple of Segment
+        What was built, then what was appended.
+    cache : ChunkCache
+        Chunks that `diffraction` decoded lately; loaders do without.
     """
 
     path: Path | str
@@ -74,6 +80,7 @@ class GroupStore:
     bad_pixels: NDArray[np.bool_]
     attributes: dict[str, Any]
     segments: tuple[Segment, ...]
+    cache: ChunkCache
 
     def __reduce__(self) -> Any:
         """Travel to another process as an address: it opens the same patterns, or refuses."""
@@ -240,17 +247,21 @@ class GroupStore:
             raise IndexError(f"rows must lie in 0 … {self.num_patterns - 1}, got {wanted}")
         out = np.empty((len(wanted), self.N, self.N), self.dtype)
         chunk, inside = np.divmod(self.storage_rows[wanted], self.patterns_per_chunk)
-        decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
-        for number in np.unique(chunk):
-            here = chunk == number
-            self.read_chunk(int(number), decoded)
-            out[here] = decoded[inside[here]]
+        by_chunk = np.argsort(chunk, kind="stable")
+        numbers, firsts = np.unique(chunk[by_chunk], return_index=True)
+        for number, here in zip(numbers, np.split(by_chunk, firsts[1:]), strict=False):
+            out[here] = self.cache.get(int(number), self._decoded)[inside[here]]
         return out
 
     @property
     def num_groupings(self) -> int:
         """Tables of groups that the store keeps."""
         return len(self._place.folders(GROUPINGS))
+
+    def _decoded(self, chunk: int) -> NDArray[Any]:
+        decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
+        self.read_chunk(chunk, decoded)
+        return decoded
 
     def groups(
         self,
@@ -389,7 +400,7 @@ class GroupStore:
         if read_manifest(place) != self.segments[0].files:
             raise DataContractError(f"'{self.path}' was replaced by another store; open it again")
         added = _open_appended(place, len(self.segments) - 1)
-        return _joined(self.path, (*self.segments, *added)) if added else self
+        return _joined(self.path, (*self.segments, *added), self.cache) if added else self
 
     def follow(
         self, *, interval_s: float = 1.0, timeout_s: float | None = None
@@ -471,13 +482,15 @@ class GroupStore:
         )
 
 
-def open_group_store(path: str | Path) -> GroupStore:
+def open_group_store(path: str | Path, *, cache_budget: str | int = "64 MiB") -> GroupStore:
     """Open a store for reading.
 
     Parameters
     ----------
     path : str or Path
         The store's folder, or any URL that fsspec knows (`s3://bucket/scan.zarr`).
+    cache_budget : str or int
+        Memory for the chunks that `diffraction` decoded last; loaders have a budget of their own.
 
     Returns
     -------
@@ -495,7 +508,8 @@ def open_group_store(path: str | Path) -> GroupStore:
     if isinstance(place, LocalPlace) and not place.folder.is_dir():
         raise MissingFileError(f"no group store '{path}'")
     segments = (open_segment(place), *_open_appended(place, 0))
-    return _joined(place.folder if isinstance(place, LocalPlace) else str(place), segments)
+    cache = ChunkCache(parse_bytes(cache_budget))
+    return _joined(place.folder if isinstance(place, LocalPlace) else str(place), segments, cache)
 
 
 def _open_appended(place: Place, known: int) -> tuple[Segment, ...]:
@@ -514,10 +528,10 @@ def _open_same(path: Path | str, files: list[Files]) -> GroupStore:
     store = open_group_store(path)
     if [segment.files for segment in store.segments[: len(files)]] != files:
         raise DataContractError(f"'{path}' is no longer the store that it was; open it again")
-    return _joined(path, store.segments[: len(files)])
+    return _joined(path, store.segments[: len(files)], store.cache)
 
 
-def _joined(path: Path | str, segments: tuple[Segment, ...]) -> GroupStore:
+def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) -> GroupStore:
     base = segments[0]
     names = ("positions", "positions_start", "scan_index", "energy")
     appended = [
@@ -531,6 +545,7 @@ def _joined(path: Path | str, segments: tuple[Segment, ...]) -> GroupStore:
             experiment_id=np.concatenate([base.tables["experiment_id"], *appended]),
             attributes=base.attributes,
             segments=segments,
+            cache=cache,
             **{name: np.concatenate([s.tables[name] for s in segments]) for name in names},
         )
     except KeyError as error:
