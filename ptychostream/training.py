@@ -35,15 +35,6 @@ from ptychostream.refinement import refine_probes
 
 logger = logging.getLogger(__name__)
 
-#: Fields whose other values this version can't honour yet: asking for them is refused.
-_NOT_YET: dict[str, dict[str, Any]] = {
-    "ModelConfig": {},
-    "TrainingConfig": {
-        "positions_provided": True,
-    },
-    "PyTorchExecutionConfig": {"prefetch_factor": None},
-}
-
 
 def train(
     config: TrainingConfig,
@@ -128,6 +119,9 @@ def train(
         )
     if config.probe_trainable and checkpoint is None:
         refine_probes(model, store, config, execution, should_stop)
+        if should_stop is not None and should_stop():
+            # Half a search can't be gone on with: the next run begins anew.
+            execution = replace(execution, enable_checkpointing=False)
     parts = {"train": (store, scales, training_groups(config, store))}
     if config.validation_fraction:
         training, held_out = split_by_position(parts["train"][2], store, config.validation_fraction)
@@ -283,13 +277,11 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
     ConfigurationError
         If such an option is set; the message names it and the value that is supported.
     """
-    for part in (config.model, config, execution):
-        for name, value in _NOT_YET[type(part).__name__].items():
-            asked = getattr(part, name)
-            if asked != value:
-                raise ConfigurationError(
-                    f"{name}={asked!r} is not available in this version; leave it at {value!r}"
-                )
+    if not config.positions_provided:
+        raise ConfigurationError(
+            "positions_provided=False: patterns without scan positions can't be grouped or "
+            "stitched; leave it at True and give the positions"
+        )
     check_supervised(config)
     # Not refused at construction: existing callers describe such data, and never group them.
     if config.neighbor_count < config.model.group_size - 1:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import ptychostream as ps
+from ptychostream import errors as ps_errors
 from ptychostream.errors import ConfigurationError, MissingFileError
 
 
@@ -50,7 +51,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
         pytest.skip("where it stops is looked at in the plain case")
     config = make_config(nepochs=3, **changes)
     whole = ps.train(config, tiny_store, execution=_execution(enable_checkpointing=False))
-    skipped = 15 * 4 if config.probe_trainable else 0
+    # The search for the probe asks before each of its 15 passes and after each batch.
+    skipped = 15 * (1 + 4) if config.probe_trainable else 0
     part = ps.train(
         config, tiny_store, execution=_execution(), should_stop=_stop_after(skipped + batches)
     )
@@ -168,3 +170,13 @@ def test_signals_are_the_host_programs_own_again(tiny_store, make_config):
             on_epoch=lambda _: os.kill(os.getpid(), signal.SIGTERM),
         )
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_run_stopped_in_its_search_for_the_probe_leaves_nothing_to_resume(
+    tiny_store, make_config, tmp_path
+):
+    config = make_config(probe_trainable=True)
+    part = ps.train(config, tiny_store, execution=_execution(), should_stop=_stop_after(9))
+    assert "stopped_after" in part.history
+    with pytest.raises(ps_errors.PtychoStreamError):
+        ps.train(config, tiny_store, execution=_execution(), resume_from=tmp_path)

@@ -78,6 +78,8 @@ ELSEWHERE = {
     "n_images": "tests/config: another name of n_groups",
     "nphotons": "below: an offset of the loss, for data without counts",
     "positions_provided": "refused",
+    "scale_contract_version": "tests/contracts/test_scaling_profiles.py",
+    "measurement_domain": "tests/contracts/test_scaling_profiles.py",
     "output_dir": "below",
     "backend": "tests/contracts: workflows",
 }
@@ -113,12 +115,12 @@ EXECUTION_ELSEWHERE = {
     "enable_checkpointing": "below",
     "checkpoint_save_top_k": "below",
     "checkpoint_monitor_metric": "below",
-    "logger_backend": "tests/test_tracking.py",
-    "recon_log_every_n_epochs": "tests/test_tracking.py",
-    "recon_log_num_patches": "tests/test_tracking.py",
-    "recon_log_fixed_indices": "tests/test_tracking.py",
-    "recon_log_stitch": "tests/test_tracking.py",
-    "recon_log_max_stitch_samples": "tests/test_tracking.py",
+    "logger_backend": "tests/test_trackers.py",
+    "recon_log_every_n_epochs": "tests/test_trackers.py",
+    "recon_log_num_patches": "tests/test_trackers.py",
+    "recon_log_fixed_indices": "tests/test_trackers.py",
+    "recon_log_stitch": "tests/test_trackers.py",
+    "recon_log_max_stitch_samples": "tests/test_trackers.py",
     "inference_batch_size": "tests/test_inference.py",
     "middle_trim": "tests/test_inference.py",
     "pad_eval": "tests/test_inference.py",
@@ -177,7 +179,7 @@ class Outcomes:
 
 @pytest.fixture(scope="module")
 def outcome(tiny_store, tmp_path_factory):
-    from conftest import tiny_config
+    from tiny import tiny_config
 
     folder = tmp_path_factory.mktemp("fields")
     return Outcomes(tiny_store, lambda **changes: tiny_config(folder, **changes))

@@ -19,7 +19,7 @@ class Flat(torch.nn.Module):
         super().__init__()
         self.level = torch.nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, diffraction, probe, coords_relative):
+    def forward(self, diffraction, probe, coords_relative, good_pixels=None):
         return self.level * torch.ones_like(diffraction).to(torch.complex64)
 
 
@@ -76,7 +76,7 @@ def test_a_prediction_no_better_than_an_empty_object_is_said(
     tiny_store, make_config, caplog, monkeypatch
 ):
     class Blurred(Flat):
-        def forward(self, diffraction, probe, coords_relative):
+        def forward(self, diffraction, probe, coords_relative, good_pixels=None):
             noise = torch.randn(diffraction.shape, generator=torch.Generator().manual_seed(0))
             return self.level * torch.exp(0.5j * noise) * (1 + 0.5 * noise)
 

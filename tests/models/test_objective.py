@@ -69,8 +69,8 @@ def test_labels_are_the_true_patches_at_the_batchs_own_positions(two_experiments
         cut = labels(batch, gridsize**2).numpy()
         for row, experiment in enumerate(batch["experiment_id"].tolist()):
             positions = store.positions[batch["nn_indices"][row].numpy()]
-            expected = cut_labels(objects[experiment], positions, store.N)
-            np.testing.assert_allclose(cut[row], expected, atol=1e-4)
+            (expected,) = cut_labels(objects[experiment], positions[None], store.N)
+            np.testing.assert_allclose(cut[row], np.moveaxis(expected, -1, 0), atol=1e-4)
 
 
 def test_labels_have_the_models_unit(tiny_store, make_config):
