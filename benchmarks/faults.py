@@ -1,10 +1,11 @@
-"""Kill builds and flip bits: nothing may be lost, and nothing wrong may be read.
+"""Kill builds, flip bits, read while another writes: nothing may be lost or read wrong.
 
-    python benchmarks/faults.py [--kills 100] [--flips 200]
+    python benchmarks/faults.py [--kills 100] [--flips 200] [--readers 8] [--seconds 60]
 
 Builds of one scan are killed (SIGKILL) at random moments and resumed: each must end in the very
 bytes of an uninterrupted build. Then single bits of a store's files are flipped: `verify` must
-find each, and no reader may return wrong patterns.
+find each, and no reader may return wrong patterns. Then one process appends to a store while others
+open it, follow it and compare all that they read with the truth.
 """
 
 import argparse
@@ -99,10 +100,52 @@ def flip_bits(folder: Path, number: int) -> None:
     print(f"{number} flipped bits: all found; {refused} stores refused by opening or reading")
 
 
+READER = """
+import sys, time
+import numpy as np
+import ptychostream as ps
+truth = np.load(sys.argv[1], mmap_mode="r")
+opened = wrong = 0
+store = ps.open_group_store(sys.argv[2])
+for now in store.follow(interval_s=0.01, timeout_s=120):
+    for each in (now, ps.open_group_store(sys.argv[2])):
+        rows = np.random.default_rng(opened).integers(each.num_patterns, size=200)
+        wrong += int((each.diffraction(rows) != truth[rows]).any())
+        wrong += int(len(each.groups(1, 4)) != each.num_patterns)
+        opened += 1
+print(opened, wrong, now.num_patterns)
+"""
+
+
+def read_while_appending(folder: Path, readers: int, seconds: float) -> None:
+    scan = ps.simulate_scan(num_positions=3000, N=32)
+    truth, path = folder / "truth.npy", folder / "growing.zarr"
+    np.save(truth, scan.patterns.read(np.arange(3000)))
+    ps.build_group_store(scan.select(np.arange(100)), path, growing=True)
+    command = [sys.executable, "-c", READER, str(truth), str(path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(readers)]
+    began, number = time.perf_counter(), 100
+    while time.perf_counter() - began < seconds and number < 3000:
+        step = min(20, 3000 - number)
+        ps.append_patterns(path, scan.select(np.arange(number, number + step)))
+        number += step
+        time.sleep(max(0, seconds * number / 3000 - (time.perf_counter() - began)))
+    ps.finish_group_store(path)
+    seen = [list(map(int, process.communicate()[0].split())) for process in running]
+    assert all(process.returncode == 0 for process in running), "a reader failed"
+    assert all(wrong == 0 and last == number for _, wrong, last in seen), seen
+    print(
+        f"{readers} readers, {number // 20 - 4} appendings in {time.perf_counter() - began:.0f} s: "
+        f"{sum(opened for opened, _, _ in seen)} stores opened, no torn read"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--readers", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -110,6 +153,7 @@ def main() -> None:
         write_npz(ps.simulate_scan(num_positions=3000, N=32), scan)
         kill_builds(scan, folder, options.kills)
         flip_bits(folder, options.flips)
+        read_while_appending(folder, options.readers, options.seconds)
 
 
 if __name__ == "__main__":
