@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ptychostream.datasets.store.places import LocalPlace, Place, RemotePlace
+from ptychostream.datasets.store.places import LocalPlace, Place
+from ptychostream.datasets.store.remote_place import RemotePlace
 from ptychostream.datasets.store.zipped_place import ZippedPlace, holds_store
 
 

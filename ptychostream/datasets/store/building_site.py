@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ptychostream.datasets.store.layout import MANIFEST
-from ptychostream.datasets.store.places import LocalPlace, Place, RemotePlace
+from ptychostream.datasets.store.places import LocalPlace, Place
+from ptychostream.datasets.store.remote_place import RemotePlace
 from ptychostream.errors import DataContractError, StoreExistsError
 
 _FINGERPRINT = "fingerprint"
