@@ -1,6 +1,7 @@
 """`ptychostream export STORE OUT.npz`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
@@ -34,12 +35,24 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("store", type=path_or_url, help="the store")
     parser.add_argument("out", type=Path, help="the file to make")
     parser.add_argument("--experiment", type=int, default=0, help="which experiment")
+    parser.add_argument(
+        "--flavour",
+        choices=["stored", "contract", "ptychodus"],
+        default="stored",
+        help="of an .npz: patterns as stored, amplitudes as PtychoPINN has them, or counts as "
+        "ptychodus has them",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     options = parse(parser, words)
     out: Path = options.out
-    writers = {".npz": write_npz, ".h5": write_ptychodus_training}
+    writers = {
+        ".npz": partial(write_npz, flavour=options.flavour),
+        ".h5": write_ptychodus_training,
+    }
     if out.suffix not in writers:
         raise ConfigurationError(f"'{out}' must end in .npz or .h5")
+    if out.suffix == ".h5" and options.flavour != "stored":
+        raise ConfigurationError(f"--flavour {options.flavour} is of .npz files; '{out}' is none")
     store = open_group_store(options.store)
     if not 0 <= options.experiment < store.num_experiments:
         raise ConfigurationError(

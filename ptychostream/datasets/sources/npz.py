@@ -11,19 +11,22 @@ import json
 import logging
 import os
 import zipfile
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.config.scaling_profile import check_scaling_profile
+from ptychostream.datasets.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
+
+NpzFlavour = Literal["stored", "contract", "ptychodus"]
 
 _PATTERN_KEYS = ("diff3d", "diffraction")
 
@@ -116,11 +119,13 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
     )
 
 
-def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
+def write_npz(
+    scan: Scan, path: Path, *, compress: bool = True, flavour: NpzFlavour = "stored"
+) -> None:
     """Write a scan as an NPZ file, pattern block by pattern block.
 
-    The file appears under its name only when it is complete. Patterns keep their domain and
-    data type; the key `measurement_domain` names the domain.
+    The file appears under its name only when it is complete; its key `measurement_domain` names
+    the domain of the patterns.
 
     Parameters
     ----------
@@ -130,11 +135,22 @@ def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
         The file to make.
     compress : bool
         Whether the members are compressed.
+    flavour : str
+        `stored` keeps domain and data type. `contract` writes float32 amplitudes with bad pixels
+        at zero, as PtychoPINN takes them. `ptychodus` writes counts in their data type, the probe
+        as a stack of modes, and every key that ptychodus writes.
+
+    Raises
+    ------
+    DataContractError
+        If a scan of amplitudes is asked for as counts.
     """
+    scan = _flavoured(scan, flavour)
+    is_flat = len(scan.probe) == 1 and flavour != "ptychodus"
     arrays: dict[str, NDArray[Any]] = {
         "xcoords": scan.positions[:, 0],
         "ycoords": scan.positions[:, 1],
-        "probeGuess": scan.probe[0] if len(scan.probe) == 1 else scan.probe,
+        "probeGuess": scan.probe[0] if is_flat else scan.probe,
         "measurement_domain": np.array(scan.measurement_domain),
         "scan_metadata": np.array(json.dumps(asdict(scan.metadata))),
         "provenance": np.array(json.dumps(scan.provenance)),
@@ -168,6 +184,24 @@ def write_npz(scan: Scan, path: Path, *, compress: bool = True) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flavoured(scan: Scan, flavour: NpzFlavour) -> Scan:
+    if flavour == "contract":
+        amplitudes = AmplitudePatterns(scan.patterns, scan.measurement_domain, scan.bad_pixels)
+        return replace(scan, patterns=amplitudes, measurement_domain="amplitude")
+    if flavour == "stored":
+        return scan
+    if scan.measurement_domain != "counts":
+        raise DataContractError(
+            f"{scan.name} holds amplitude, but ptychodus's NPZ files hold counts; export it as "
+            "'contract' or 'stored'"
+        )
+    edge = scan.N
+    bad = np.zeros((edge, edge), bool) if scan.bad_pixels is None else scan.bad_pixels
+    index = np.zeros(scan.num_patterns, np.int64) if scan.scan_index is None else scan.scan_index
+    start = scan.positions if scan.positions_start is None else scan.positions_start
+    return replace(scan, bad_pixels=bad, scan_index=index, positions_start=start)
 
 
 def _read_positions(members: NpzMembers, x_key: str, y_key: str) -> NDArray[np.float64]:

@@ -1,4 +1,5 @@
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,3 +171,31 @@ def test_metadata_that_are_none_are_refused(contract, tmp_path, text, message):
     np.savez(tmp_path / "scan.npz", **contract, scan_metadata=np.array(text))
     with pytest.raises(DataContractError, match=message):
         ps.read_scan(tmp_path / "scan.npz")
+
+
+def test_both_flavours_hold_what_their_readers_expect(tiny_scan, tiny_store, tmp_path):
+    counts = tiny_scan.patterns.read(np.arange(64))
+    bad = np.zeros((16, 16), bool)
+    bad[4, 5] = True
+    scan = replace(tiny_store.scan(), bad_pixels=bad)
+    write_npz(scan, tmp_path / "contract.npz", flavour="contract")
+    with np.load(tmp_path / "contract.npz") as file:
+        assert file["diff3d"].dtype == np.float32
+        expected = np.where(bad, 0, np.sqrt(counts.astype(np.float64)))
+        np.testing.assert_allclose(file["diff3d"], expected, rtol=1e-6)
+        assert file["probeGuess"].shape == (16, 16)
+    write_npz(scan, tmp_path / "ptychodus.npz", flavour="ptychodus")
+    with np.load(tmp_path / "ptychodus.npz") as file:
+        np.testing.assert_array_equal(file["diff3d"], counts)
+        assert file["diff3d"].dtype == counts.dtype
+        assert file["probeGuess"].shape == (1, 16, 16)
+        assert {"xcoords_start", "ycoords_start", "bad_pixels", "scan_index"} <= set(file.files)
+    for name, domain in (("contract", "amplitude"), ("ptychodus", "counts")):
+        back = ps.read_scan(tmp_path / f"{name}.npz")
+        assert back.measurement_domain == domain
+        np.testing.assert_array_equal(back.positions, tiny_scan.positions)
+        assert (back.bad_pixels == bad).all()
+    amplitude = ps.read_scan(tmp_path / "contract.npz")
+    with pytest.raises(DataContractError, match="holds amplitude"):
+        write_npz(amplitude, tmp_path / "no.npz", flavour="ptychodus")
+    assert not (tmp_path / "no.npz").exists()
