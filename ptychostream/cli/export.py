@@ -1,11 +1,12 @@
 """`ptychostream export STORE OUT.npz`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
+from ptychostream.scan import Scan
 
 
 def run(words: Sequence[str]) -> None:
@@ -45,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     options = parse(parser, words)
     out: Path = options.out
-    writers = {
+    writers: dict[str, Callable[[Scan, Path], None]] = {
         ".npz": partial(write_npz, flavour=options.flavour),
         ".h5": write_ptychodus_training,
     }
