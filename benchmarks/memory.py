@@ -65,7 +65,7 @@ def main() -> None:
                 probeGuess=scan.probe,
             )
             size = file.stat().st_size / 2**20
-            for budget in ("128 MiB", "256 MiB"):
+            for budget in ("64 MiB", "256 MiB"):
                 build = measure(BUILD, str(file), budget)
                 stream = measure(STREAM, f"{file}.zarr", budget)
                 subprocess.run(["rm", "-r", f"{file}.zarr"], check=True)
