@@ -1,10 +1,16 @@
 """Real, tiny scans that the tests share."""
 
+import signal
+
 import pytest
 import torch
 from tiny import tiny_config
 
 import ptychostream as ps
+
+# A shell's background jobs ignore interrupts, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
