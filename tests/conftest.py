@@ -1,5 +1,6 @@
 """Real, tiny scans that the tests share."""
 
+import os
 import signal
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 from tiny import tiny_config
 
 import ptychostream as ps
+
+# One thread here and in the processes that tests start: the same sums, bit for bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell's background jobs ignore interrupts, and so would the processes that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
