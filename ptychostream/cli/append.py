@@ -52,6 +52,6 @@ def run(words: Sequence[str]) -> None:
         store = finish_group_store(target)
     say(
         f"{target}: {store.num_patterns} patterns in {len(store.segments)} segment(s), "
-        f"{'finished' if store.is_complete else 'growing'}\n"
+        f"{'complete' if store.is_complete else 'growing'}\n"
         f"next: ptychostream info {target}"
     )

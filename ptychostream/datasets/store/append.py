@@ -125,7 +125,7 @@ def finish_group_store(path: str | Path) -> GroupStore:
 def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
     """Check that a scan continues an experiment; returns it in the store's data type."""
     name = f"'{store.path}'"
-    if store.attributes.get("growing") and store.is_complete:
+    if store.is_finished:
         raise DataContractError(f"{name} is finished; build a new store from it to add patterns")
     if not 0 <= experiment < store.num_experiments:
         raise DataContractError(

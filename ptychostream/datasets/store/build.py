@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.building_site import building_site
+from ptychostream.datasets.store.cluster import connected, write_on_cluster
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.layout import FORMAT_NAME, FORMAT_VERSION, parse_bytes
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
@@ -104,12 +105,12 @@ def build_group_store(
     )
     plan = plan_build(scans, patterns_per_chunk)
     head = {**_head(plan), "growing": growing}
-    with storage_errors(site.target), site.occupied() as scratch:
+    with connected(cluster) as client, storage_errors(site.target), site.occupied() as scratch:
         site.begin(plan.fingerprint(), resume=resume, overwrite=overwrite)
         try:
-            job = ShardJob(site, plan, readable_sources(plan, scratch, shared=cluster is not None))
+            job = ShardJob(site, plan, readable_sources(plan, scratch, shared=client is not None))
             records = write_shards(
-                job, parse_bytes(memory_budget), progress=progress, cluster=cluster
+                job, parse_bytes(memory_budget), progress=progress, client=client
             )
         except DataContractError:
             # The sources won't do: there is nothing to resume.
@@ -178,7 +179,7 @@ def readable_sources(plan: BuildPlan, scratch: Path, *, shared: bool) -> tuple[A
 
 
 def write_shards(
-    job: ShardJob, budget: int, *, progress: bool = False, cluster: Any = None
+    job: ShardJob, budget: int, *, progress: bool = False, client: Any = None
 ) -> list[ShardRecord]:
     """Write all shards that are not there yet.
 
@@ -190,8 +191,8 @@ def write_shards(
         Bytes for patterns in flight.
     progress : bool
         Whether to log each finished tenth.
-    cluster : distributed.Client or str, optional
-        Writes them instead of threads of this process.
+    client : distributed.Client, optional
+        Its cluster writes them instead of threads of this process, and bounds the memory.
 
     Returns
     -------
@@ -205,16 +206,16 @@ def write_shards(
     pending = [shard for shard, record in records.items() if record is None]
     tenth = max(1, plan.num_shards // 10)
     done = plan.num_shards - len(pending)
-    writing = _in_threads if cluster is None else _on_cluster(cluster)
-    for shard, record in writing(job, pending, budget):
+    if client is None:
+        written = _in_threads(job, pending, budget)
+    else:
+        written = write_on_cluster(client, job, pending)
+    for shard, record in written:
         records[shard] = record
         done += 1
         if progress and done % tenth == 0:
             logger.info("%d of %d shards written", done, plan.num_shards)
     return [record for record in records.values() if record is not None]
-
-
-Writing = Callable[[ShardJob, list[int], int], Iterator[tuple[int, ShardRecord]]]
 
 
 def _in_threads(
@@ -231,12 +232,6 @@ def _in_threads(
             yield futures[future], future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _on_cluster(cluster: Any) -> Writing:
-    from ptychostream.datasets.store.cluster import writing_on
-
-    return writing_on(cluster)
 
 
 def segment_tables(job: ShardJob) -> dict[str, NDArray[Any]]:

@@ -1,62 +1,81 @@
 """Write a build's shards as tasks on a dask.distributed cluster."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
 from ptychostream.errors import ConfigurationError
 
 
-def writing_on(
-    cluster: Any,
-) -> Callable[[ShardJob, list[int], int], Iterator[tuple[int, ShardRecord]]]:
-    """Return a function that writes shards on a cluster.
+@contextmanager
+def connected(cluster: Any) -> Iterator[Any]:
+    """Reach a cluster, for a while.
 
     Parameters
     ----------
-    cluster : distributed.Client or str
-        The cluster, or its scheduler's address.
+    cluster : distributed.Client or str, optional
+        The cluster, or its scheduler's address; None is no cluster.
 
-    Returns
-    -------
-    callable
-        Takes a job, the shards to write and a budget, and yields each shard with its record as
-        soon as it is written. Each worker holds one shard per thread: the budget is the cluster's.
+    Yields
+    ------
+    distributed.Client or None
+        The client; one that was given stays open.
 
     Raises
     ------
     ConfigurationError
         If dask.distributed is not installed, or the scheduler does not answer.
     """
+    if cluster is None:
+        yield None
+        return
     try:
         from distributed import Client
     except ImportError as error:
         raise ConfigurationError(
             "building on a cluster needs dask.distributed; install ptychostream[dask]"
         ) from error
+    if isinstance(cluster, Client):
+        yield cluster
+        return
+    try:
+        client = Client(cluster, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"no dask scheduler answers at {cluster!r}: {error}; start one, or build without "
+            "a cluster"
+        ) from error
+    with client:
+        yield client
 
-    def write(job: ShardJob, pending: list[int], budget: int) -> Iterator[tuple[int, ShardRecord]]:
-        from distributed import as_completed
 
-        own = not isinstance(cluster, Client)
-        try:
-            client = Client(cluster, timeout="10s") if own else cluster
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"no dask scheduler answers at {cluster!r}: {error}; start one, or build without "
-                "a cluster"
-            ) from error
-        try:
-            # Once per worker, not once per shard: the tables of a large scan are megabytes.
-            there = client.scatter(job, broadcast=True, hash=False)
-            tasks = {client.submit(_write, there, shard, pure=False): shard for shard in pending}
-            for task in as_completed(tasks):
-                yield tasks[task], task.result()
-        finally:
-            if own:
-                client.close()
+def write_on_cluster(
+    client: Any, job: ShardJob, pending: list[int]
+) -> Iterator[tuple[int, ShardRecord]]:
+    """Write shards on a cluster, one per thread of each worker at a time.
 
-    return write
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster.
+    job : ShardJob
+        What to write, and where.
+    pending : list of int
+        The shards.
+
+    Yields
+    ------
+    (int, ShardRecord)
+        Each shard, as soon as it is written.
+    """
+    from distributed import as_completed
+
+    # Once per worker, not once per shard: the tables of a large scan are megabytes.
+    there = client.scatter(job, broadcast=True, hash=False)
+    tasks = {client.submit(_write, there, shard, pure=False): shard for shard in pending}
+    for task in as_completed(tasks):
+        yield tasks[task], task.result()
 
 
 def _write(job: ShardJob, shard: int) -> ShardRecord:

@@ -183,7 +183,12 @@ class GroupStore:
     @property
     def is_complete(self) -> bool:
         """Whether nothing more will be appended, as far as is known."""
-        return not self.attributes.get("growing") or self._place.has(FINISHED)
+        return not self.attributes.get("growing") or self.is_finished
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was declared that nothing more will be appended."""
+        return self._place.has(FINISHED)
 
     @cached_property
     def storage_rows(self) -> NDArray[np.int64]:

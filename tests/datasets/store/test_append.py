@@ -98,10 +98,11 @@ def test_what_does_not_continue_the_experiment_is_refused(whole, tmp_path, what)
     assert [p.name for p in (target / "segments").glob("*")] == []
 
 
-def test_a_finished_store_takes_no_more(whole, tmp_path):
+@pytest.mark.parametrize("growing", [True, False])
+def test_a_finished_store_takes_no_more(whole, tmp_path, growing):
     target = tmp_path / "s.zarr"
-    store = ps.build_group_store(_part(whole, 0, 50), target, growing=True)
-    assert not store.is_complete
+    store = ps.build_group_store(_part(whole, 0, 50), target, growing=growing)
+    assert store.is_complete is not growing
     ps.finish_group_store(target)
     assert store.is_complete
     with pytest.raises(DataContractError, match="is finished"):

@@ -68,3 +68,4 @@ def test_what_a_worker_refuses_ends_the_build(client, scan, tmp_path):
 def test_a_scheduler_that_is_not_there_is_said(scan, tmp_path):
     with pytest.raises(ConfigurationError, match="no dask scheduler answers"):
         ps.build_group_store(scan, tmp_path / "s.zarr", cluster="tcp://127.0.0.1:1")
+    assert list(tmp_path.iterdir()) == []
