@@ -124,7 +124,12 @@ def product_with(
     )
 
 
-def product_of_store(product: Product, positions: NDArray[np.float64], grid: ObjectGrid) -> Product:
+def product_of_store(
+    product: Product,
+    positions: NDArray[np.float64],
+    grid: ObjectGrid,
+    numbers: NDArray[np.int64] | None = None,
+) -> Product:
     """Take the positions of a store in the place of those that ptychodus has loaded.
 
     Parameters
@@ -135,6 +140,8 @@ def product_of_store(product: Product, positions: NDArray[np.float64], grid: Obj
         Positions (x, y) of the store, in pixels.
     grid : ObjectGrid
         Where the object will lie; where it is the input object's, its centre stays.
+    numbers : (M,) int64, optional
+        The pattern that each position belongs to; None is 0, 1, ….
 
     Returns
     -------
@@ -148,7 +155,12 @@ def product_of_store(product: Product, positions: NDArray[np.float64], grid: Obj
     size = np.array([grid.shape[1], grid.shape[0]])
     centre = first + (size - 1) / 2 * pixel
     metres = first + (positions - np.asarray(grid.origin) - _HALF_PIXEL) * pixel
-    points = [ProbePosition(row, float(x), float(y)) for row, (x, y) in enumerate(metres)]
+    points = [
+        ProbePosition(int(number), float(x), float(y))
+        for number, (x, y) in zip(
+            range(len(metres)) if numbers is None else numbers, metres, strict=True
+        )
+    ]
     blank = np.ones(grid.shape, np.complex64)
     return replace(
         product,

@@ -155,5 +155,5 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
         experiment,
         len(positions),
         (*grid.shape, grid.origin),
-        product_of_store(product, positions, grid),
+        product_of_store(product, positions, grid, store.pattern_numbers(experiment)),
     )

@@ -57,9 +57,7 @@ class StoreReader(DiffractionFileReader):
                 "whose scale is arbitrary",
                 file_path,
             )
-        numbers = store.scan_index
-        if len(np.unique(numbers)) < len(numbers):
-            numbers = np.arange(store.num_patterns)
+        numbers = store.pattern_numbers(0)
         shards = store.storage_rows // (store.patterns_per_chunk * CHUNKS_PER_SHARD)
         parts = []
         for shard in np.unique(shards):

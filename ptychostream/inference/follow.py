@@ -237,6 +237,7 @@ def _add_new(
         origin=here.origin,
         probe=beam,
         positions=store.positions[rows],
+        numbers=store.pattern_numbers(experiment),
         num_patches=0,
         num_clipped=accumulator.num_clipped,
         num_dropped=accumulator.num_dropped,

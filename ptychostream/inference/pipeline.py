@@ -291,6 +291,7 @@ def reconstruct(
         origin=grid.origin,
         probe=true_probe,
         positions=store.positions[rows],
+        numbers=store.pattern_numbers(experiment),
         num_patches=accumulator.num_patches,
         num_clipped=accumulator.num_clipped,
         num_dropped=accumulator.num_dropped,

@@ -56,6 +56,7 @@ def write_product(
     positions: NDArray[np.float64],
     metadata: ScanMetadata,
     origin: tuple[float, float] = (0, 0),
+    numbers: NDArray[np.int64] | None = None,
     losses: Sequence[float] = (),
     name: str = "ptychostream",
     comments: str = "",
@@ -79,6 +80,8 @@ def write_product(
         What is known; the rest is assumed, and `comments` says so.
     origin : (float, float)
         Scan position (x, y) of the object's first pixel.
+    numbers : (M,) int64, optional
+        The pattern that each position belongs to; None is 0, 1, ….
     losses : sequence of float
         Loss of each epoch.
     name : str
@@ -106,7 +109,9 @@ def write_product(
             file.attrs["probe_photon_count"] = float((np.abs(probe) ** 2).sum())
             file.attrs["mass_attenuation_m2_kg"] = 0.0
             file.attrs["tomography_angle_deg"] = 0.0
-            file["probe_position_indexes"] = np.arange(len(positions))
+            file["probe_position_indexes"] = (
+                np.arange(len(positions)) if numbers is None else numbers
+            )
             file["probe_position_x_m"] = metres[:, 0]
             file["probe_position_y_m"] = metres[:, 1]
             beam = file.create_dataset("probe", data=probe[None])

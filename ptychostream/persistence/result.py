@@ -33,6 +33,8 @@ class ReconstructionResult:
         Illumination at the power that goes with `object`: Σ|probe · object|² is photons.
     positions : (M, 2) float64
         Scan positions (x, y) of the experiment, in pixels.
+    numbers : (M,) int64, optional
+        The number of each position's pattern in its scan; None is 0, 1, ….
     num_patches : int
         Patches that were stitched.
     num_clipped : int
@@ -67,6 +69,7 @@ class ReconstructionResult:
     positions: NDArray[np.float64]
     num_patches: int
     num_clipped: int
+    numbers: NDArray[np.int64] | None = None
     num_dropped: int = 0
     num_duplicates: int = 0
     without_patch: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -156,6 +159,7 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
         probe=result.probe,
         positions=result.positions,
         origin=result.origin,
+        numbers=result.numbers,
         metadata=result.metadata,
         losses=result.losses,
         comments="partial result: the reconstruction was stopped early" * result.is_partial,

@@ -1,9 +1,15 @@
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
+from tiny import tiny_config
 
+import ptychostream as ps
 from ptychostream.persistence.product import object_pixel_size_m, write_product
-from ptychostream.scan import ScanMetadata
+from ptychostream.persistence.result import save_result
+from ptychostream.scan import ArrayPatterns, ScanMetadata
+from ptychostream.training import initial_model
 
 
 @pytest.fixture
@@ -56,3 +62,30 @@ def test_pixel_size_is_wavelength_times_distance_over_the_detector():
     assert not is_assumed
     assert object_pixel_size_m(ScanMetadata(), 64)[1]
     assert object_pixel_size_m(ScanMetadata(object_pixel_size_m=1e-8), 64) == (1e-8, False)
+
+
+def test_positions_keep_the_numbers_of_their_patterns(tiny_scan, tmp_path):
+    """A product of a scan with gaps belongs beside its source, which counts the gaps."""
+    scan = replace(
+        tiny_scan,
+        patterns=ArrayPatterns(tiny_scan.patterns.read(np.arange(64))),
+        scan_index=3 * np.arange(64) + 5,
+    )
+    store = ps.build_group_store(scan, tmp_path / "gaps.zarr")
+    bundle = ps.ModelBundle(
+        model=initial_model(tiny_config(tmp_path), store, seed=0).eval(),
+        config=tiny_config(tmp_path),
+        intensity_scale=1.0,
+        probe_guess=store.probe,
+    )
+    save_result(ps.reconstruct(bundle, store, refine_passes=0), tmp_path / "result")
+    with h5py.File(tmp_path / "result" / "object.h5") as file:
+        assert np.array_equal(file["probe_position_indexes"], scan.scan_index)
+
+
+def test_numbers_that_repeat_name_no_pattern(tiny_store, two_experiments):
+    assert np.array_equal(tiny_store.pattern_numbers(0), np.arange(64))
+    for experiment, number in enumerate((20, 31)):
+        assert np.array_equal(two_experiments.pattern_numbers(experiment), np.arange(number))
+    same = replace(tiny_store, scan_index=np.zeros(64, np.int64))
+    assert np.array_equal(same.pattern_numbers(0), np.arange(64))

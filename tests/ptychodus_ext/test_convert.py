@@ -97,7 +97,9 @@ def test_positions_of_a_store_return_to_their_pixels(parameters, tiny_scan, orig
     product = parameters.product
     old = product.object_
     for grid in (ObjectGrid(old.height_px, old.width_px), ObjectGrid(70, 90, origin)):
-        moved = product_of_store(product, tiny_scan.positions, grid)
+        numbers = 2 * np.arange(64) + 1
+        moved = product_of_store(product, tiny_scan.positions, grid, numbers)
+        assert [point.index for point in moved.probe_positions] == numbers.tolist()
         found = positions_in_pixels(moved) + np.asarray(grid.origin)
         np.testing.assert_allclose(found, tiny_scan.positions, atol=1e-6)
         assert moved.object_.get_array().shape[-2:] == grid.shape

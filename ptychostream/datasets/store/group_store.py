@@ -180,6 +180,22 @@ class GroupStore:
         """
         return ScanMetadata(**self.attributes["metadata"][experiment])
 
+    def pattern_numbers(self, experiment: int) -> NDArray[np.int64]:
+        """Number the patterns of one experiment, as applications pair them with positions.
+
+        Parameters
+        ----------
+        experiment : int
+            Which experiment.
+
+        Returns
+        -------
+        (M,) int64
+            `scan_index` where these are all different, otherwise 0, 1, ….
+        """
+        numbers = self.scan_index[self.experiment_id == experiment]
+        return numbers if len(np.unique(numbers)) == len(numbers) else np.arange(len(numbers))
+
     @property
     def is_complete(self) -> bool:
         """Whether nothing more will be appended, as far as is known."""
