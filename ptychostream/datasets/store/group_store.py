@@ -181,7 +181,7 @@ class GroupStore:
         return ScanMetadata(**self.attributes["metadata"][experiment])
 
     def pattern_numbers(self, experiment: int) -> NDArray[np.int64]:
-        """Number the patterns of one experiment, as applications pair them with positions.
+        """Return numbers that pair the patterns of one experiment with positions.
 
         Parameters
         ----------
