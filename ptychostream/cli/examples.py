@@ -23,7 +23,10 @@ EXAMPLES = {
         "--nepochs 3",
         "ptychostream train scan.zarr -o again --config run/config.yaml --log_file again.log",
     ),
-    "reconstruct": ("ptychostream reconstruct scan.zarr --model_path run -o result",),
+    "reconstruct": (
+        "ptychostream reconstruct scan.zarr --model_path run -o result",
+        "ptychostream reconstruct growing.zarr --model_path run -o result --follow true",
+    ),
     "evaluate": ("ptychostream evaluate result/object.npz --reference scan.npz",),
     "convert": (
         "ptychostream convert tensorflow/wts.h5.zip run/wts.h5.zip",

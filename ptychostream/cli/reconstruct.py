@@ -1,14 +1,14 @@
 """`ptychostream reconstruct STORE --model_path RUN -o OUT`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
-from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
+from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 
 #: Execution options that only training has a use for. A file of options may serve both
 #: commands, but who names one here expects it to do something.
@@ -32,6 +32,18 @@ TRAINING_OPTIONS = {
 }
 
 
+#: Options that choose among the positions, which a scan that is still growing has not yet.
+CHOICES = (
+    "n_groups",
+    "n_subsample",
+    "subsample_seed",
+    "neighbor_count",
+    "enable_oversampling",
+    "neighbor_pool_size",
+    "groups_per_position",
+)
+
+
 def run(words: Sequence[str]) -> None:
     """Reconstruct a store with a trained network.
 
@@ -44,6 +56,7 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.datasets.store import open_group_store
     from ptychostream.inference import choose_experiment, reconstruct
     from ptychostream.persistence import load_bundle
+    from ptychostream.persistence.result import ReconstructionResult
     from ptychostream.persistence.result_files import write_result_files
 
     parser = make_parser(
@@ -89,6 +102,15 @@ def run(words: Sequence[str]) -> None:
         "--enable_oversampling", type=bool, default=False, help="more groups than positions"
     )
     parser.add_argument("--neighbor_pool_size", type=int, help="neighbours that it combines")
+    parser.add_argument(
+        "--follow",
+        type=bool,
+        default=False,
+        help="write the object so far while the store grows, and that of all patterns at its end",
+    )
+    parser.add_argument(
+        "--interval_s", type=float, default=5.0, help="seconds between two objects so far"
+    )
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
     words = expand_aliases("reconstruct", words)
     for word in words:
@@ -96,6 +118,10 @@ def run(words: Sequence[str]) -> None:
         if name != word and name in TRAINING_OPTIONS:
             parser.error(f"--execution.{name} belongs to `ptychostream train`")
     options = parse(parser, words)
+    if options.follow:
+        chosen = [name for name in CHOICES if options[name] != parser.get_defaults()[name]]
+        if chosen:
+            parser.error(f"--{chosen[0]} is not available with --follow: every pattern is used")
     execution = parser.instantiate(options).execution
     if sys.stderr.isatty() and not options.quiet:
         execution = replace(execution, enable_progress_bar=True)
@@ -103,41 +129,43 @@ def run(words: Sequence[str]) -> None:
     choose_experiment(bundle, store, options.experiment)
     out: Path = options.out
     log_to(out, "reconstruct.log")
-    trained = bundle.config
-    config = InferenceConfig(
-        n_groups=options.n_groups,
-        n_subsample=options.n_subsample,
-        subsample_seed=(
-            trained.subsample_seed if options.subsample_seed is None else options.subsample_seed
-        ),
-        neighbor_count=options.neighbor_count or trained.neighbor_count,
-        enable_oversampling=options.enable_oversampling,
-        neighbor_pool_size=options.neighbor_pool_size,
-    )
-    result = reconstruct(
-        bundle,
-        store,
-        config=config,
-        execution=execution,
-        experiment=options.experiment,
-        align_phases=options.align_phases,
-        refine_passes=options.refine_passes,
-        groups_per_position=options.groups_per_position,
-        placement=options.placement,
-        weight=options.weight,
-        canvas_budget=options.canvas_budget,
-        scratch_folder=options.scratch_folder or out,
-    )
-    logger.info("%s", ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()))
+    how: dict[str, Any] = {
+        "execution": execution,
+        "experiment": options.experiment,
+        "align_phases": options.align_phases,
+        "refine_passes": options.refine_passes,
+        "placement": options.placement,
+        "weight": options.weight,
+        "canvas_budget": options.canvas_budget,
+        "scratch_folder": options.scratch_folder or out,
+    }
+    results: Iterable[ReconstructionResult]
+    if options.follow:
+        results = reconstruct(bundle, store, **how, follow=True, interval_s=options.interval_s)
+    else:
+        config = _which_groups(options, bundle.config)
+        per_position = options.groups_per_position
+        results = [
+            reconstruct(bundle, store, **how, config=config, groups_per_position=per_position)
+        ]
     write_yaml(bundle.config, out / "config.yaml")
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options).items())
-    written = write_result_files(
-        result,
-        bundle,
-        out,
-        title=options.store.name,
-        options={"Options of this reconstruction": asked},
-    )
+    result = None
+    for result in results:
+        logger.info(
+            "%d positions: %s",
+            len(result.positions),
+            ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()),
+        )
+        written = write_result_files(
+            result,
+            bundle,
+            out,
+            title=PurePosixPath(options.store).name,
+            options={"Options of this reconstruction": asked},
+        )
+    if result is None:
+        raise KeyboardInterrupt("there were not enough patterns for an object yet")
     total = result.seconds["total"]
     say(
         f"{result.num_patches} patches in {total:.1f} s "
@@ -147,3 +175,17 @@ def run(words: Sequence[str]) -> None:
     )
     if result.is_partial:
         raise KeyboardInterrupt(f"the result in {out} is partial")
+
+
+def _which_groups(options: Any, trained: TrainingConfig) -> InferenceConfig:
+    """Choose groups as asked for, and otherwise as the model was trained."""
+    return InferenceConfig(
+        n_groups=options.n_groups,
+        n_subsample=options.n_subsample,
+        subsample_seed=(
+            trained.subsample_seed if options.subsample_seed is None else options.subsample_seed
+        ),
+        neighbor_count=options.neighbor_count or trained.neighbor_count,
+        enable_oversampling=options.enable_oversampling,
+        neighbor_pool_size=options.neighbor_pool_size,
+    )

@@ -12,7 +12,12 @@ from torch import Tensor
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.stitching.canvas import Canvas, DeviceCanvas, HostCanvas, allocate
-from ptychostream.stitching.placement import Placement, shift_to_pixels, whole_corners
+from ptychostream.stitching.placement import (
+    Placement,
+    ShiftedWeight,
+    shift_to_pixels,
+    whole_corners,
+)
 from ptychostream.stitching.weights import UNLIT, covering_area, lit_window, patch_weight
 
 #: Rows of the object that are normalised at once.
@@ -98,6 +103,7 @@ class PatchAccumulator:
         self.window = lit_window(weight)
         lit = weight[self.window, self.window]
         self.weight = (lit / lit.max()).to(device=device, dtype=torch.float32).contiguous()
+        self._shifted_weight = ShiftedWeight(self.weight, placement)
         self._grid, self._placement = grid, placement
         # The patch's centre within the lit window.
         self._edge = 2 * (weight.shape[-1] // 2 - self.window.start)
@@ -325,7 +331,7 @@ class PatchAccumulator:
         if rows is not None:
             _, first, times = np.unique(rows[chosen], return_index=True, return_counts=True)
             chosen = chosen[first]
-        weights = shift_to_pixels(self.weight, shifts[torch.as_tensor(chosen)], self._placement)
+        weights = self._shifted_weight.at(shifts[torch.as_tensor(chosen)])
         if (times != 1).any():
             weights *= torch.as_tensor(times, dtype=weights.dtype).to(weights.device)[:, None, None]
         self._cover.add(weights, corners[chosen])

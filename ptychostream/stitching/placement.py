@@ -6,8 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 Placement = Literal["fourier", "bilinear"]
+
+#: Part of the largest singular value of a weight below which another is left out.
+_NEGLIGIBLE = 1e-7
 
 
 def whole_corners(
@@ -44,9 +48,8 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
 
     Parameters
     ----------
-    images : (B, ..., n, n) complex64 or float32, or (n, n) float32
-        What is shifted; one real image is shifted by all fractions. Complex ones may be
-        overwritten.
+    images : (B, ..., n, n) complex64
+        What is shifted.
     fractions : (B, 2) float32
         Shift (x, y), in pixels.
     placement : str
@@ -54,29 +57,70 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
 
     Returns
     -------
-    (B, ..., n, n) or (B, ..., n + 1, n + 1)
-        The shifted images, of the same kind.
+    (B, ..., n, n) or (B, ..., n + 1, n + 1) complex64
+        The shifted images.
     """
-    inner = (1,) * max(images.ndim - 3, 0)
+    inner = (1,) * (images.ndim - 3)
     x = fractions[:, 0].reshape(-1, *inner, 1, 1)
     y = fractions[:, 1].reshape(-1, *inner, 1, 1)
     if placement == "bilinear":
-        upper, lower = (1 - y) * images, y * images
-        edge = images.shape[-1]
-        spread = images.new_zeros(*upper.shape[:-2], edge + 1, edge + 1)
-        spread[..., :-1, :-1] += (1 - x) * upper
-        spread[..., :-1, 1:] += x * upper
-        spread[..., 1:, :-1] += (1 - x) * lower
-        spread[..., 1:, 1:] += x * lower
-        return spread
+        # As real numbers, which is what the shares are.
+        spread = torch.view_as_real(pad(images, (1, 1, 1, 1)))
+        spread = torch.lerp(spread[..., 1:, :, :], spread[..., :-1, :, :], y[..., None])
+        spread = torch.lerp(spread[..., 1:, :], spread[..., :-1, :], x[..., None])
+        return torch.view_as_complex(spread)
     rows, columns = images.shape[-2:]
     # Axis by axis: a table of factors for both would be as large as the images.
     along_y = _turns(y, torch.fft.fftfreq(rows, device=images.device)[:, None])
-    if images.is_complex():
-        along_x = _turns(x, torch.fft.fftfreq(columns, device=images.device))
-        return torch.fft.ifft2(torch.fft.fft2(images).mul_(along_y).mul_(along_x))
-    along_x = _turns(x, torch.fft.rfftfreq(columns, device=images.device))
-    return torch.fft.irfft2(torch.fft.rfft2(images) * along_y * along_x, s=(rows, columns))
+    along_x = _turns(x, torch.fft.fftfreq(columns, device=images.device))
+    return torch.fft.ifft2(torch.fft.fft2(images).mul_(along_y).mul_(along_x))
+
+
+class ShiftedWeight:
+    """One weight, shifted to many places: as fast as it is simple.
+
+    A weight is a sum of products of a column and a row: a single one for a window, and some for
+    a probe's intensity. Each is shifted along its own axis, and the products are made afterwards.
+
+    Parameters
+    ----------
+    weight : (n, n) float32
+        The weight.
+    placement : str
+        As `shift_to_pixels` has it.
+    """
+
+    def __init__(self, weight: Tensor, placement: Placement) -> None:
+        columns, sizes, rows = torch.linalg.svd(weight.double().cpu())
+        used = sizes > _NEGLIGIBLE * sizes[0]
+        roots = sizes[used].sqrt()
+        lines = torch.stack([columns.mT[used] * roots[:, None], rows[used] * roots[:, None]])
+        lines = lines.float().to(weight.device)
+        self._edge, self._placement = weight.shape[-1], placement
+        self._lines = pad(lines, (1, 1)) if placement == "bilinear" else torch.fft.rfft(lines)
+
+    def at(self, fractions: Tensor) -> Tensor:
+        """Shift the weight.
+
+        Parameters
+        ----------
+        fractions : (B, 2) float32
+            Shifts (x, y), in pixels.
+
+        Returns
+        -------
+        (B, n, n) or (B, n + 1, n + 1) float32
+            The weight at each.
+        """
+        shifts = fractions.flip(1)[:, :, None, None]
+        if self._placement == "bilinear":
+            # Written out, as the shift has more axes than the lines.
+            lines = self._lines[..., 1:] + shifts * (self._lines[..., :-1] - self._lines[..., 1:])
+        else:
+            frequency = torch.fft.rfftfreq(self._edge, device=shifts.device)
+            lines = torch.fft.irfft(self._lines * _turns(shifts, frequency), n=self._edge)
+        columns, rows = lines.unbind(1)
+        return columns.mT @ rows
 
 
 def _turns(shift: Tensor, frequency: Tensor) -> Tensor:

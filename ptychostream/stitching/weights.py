@@ -91,13 +91,15 @@ def lit_window(weight: Tensor) -> slice:
     Returns
     -------
     slice
-        An even number of pixels, with pixel N/2 in their middle, or the whole patch.
+        A multiple of 8 pixels, whose Fourier transforms are fast, with pixel N/2 in their middle;
+        or the whole patch.
     """
     edge = weight.shape[-1]
     lit = weight >= UNLIT * weight.max()
     along = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
     middle = edge // 2
     half = max(middle - int(along[0]), int(along[-1]) + 1 - middle)
+    half += -half % 4
     return slice(max(middle - half, 0), min(middle + half, edge))
 
 

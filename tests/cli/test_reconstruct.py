@@ -18,8 +18,7 @@ from ptychostream.training import initial_model
 def folder(tmp_path_factory):
     """A store and an untrained model of it."""
     folder = tmp_path_factory.mktemp("cli")
-    scan = ps.simulate_scan(num_positions=64, N=16, step=2.5, nphotons=1e5)
-    store = ps.build_group_store(scan, folder / "scan.zarr")
+    store = ps.build_group_store(_scan(), folder / "scan.zarr")
     config = ps.TrainingConfig(
         model=ps.ModelConfig(N=16, architecture="unrolled", unrolled_steps=2, unrolled_width=8)
     )
@@ -75,6 +74,8 @@ def test_options_choose_what_is_stitched_and_how(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        ("--follow true --n_groups 5", 2, "--n_groups is not available with --follow"),
+        ("--follow true --interval_s 0", 1, "interval_s=0.0 must be positive"),
         ("--execution.learning_rate 1e-4", 2, "learning_rate belongs to `ptychostream train`"),
         ("--execution.pin_memory true", 1, "pin_memory=True is not available"),
         ("--execution.num_nodes 2", 1, "num_nodes=2 is not available"),
@@ -102,3 +103,55 @@ def test_a_result_folder_that_is_a_file_is_one_clear_message(folder, monkeypatch
         said = capsys.readouterr().err
         assert f"'{out}'" in said
         assert "folder" in said
+
+
+def test_following_writes_the_object_so_far_and_in_the_end_that_of_the_finished_store(
+    folder, tmp_path
+):
+    scan, live, out = _scan(), tmp_path / "live.zarr", tmp_path / "out"
+    ps.build_group_store(scan.select(np.arange(32)), live, growing=True)
+    process = _follow(folder, live, out)
+    _wait_for((out / "report.html").exists, process)
+    with np.load(out / "object.npz") as so_far:
+        assert so_far["is_partial"]
+        assert len(so_far["positions"]) == 32
+    ps.append_patterns(live, scan.select(np.arange(32, 64)))
+    ps.finish_group_store(live)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    offline = ps.reconstruct(ps.load_bundle(folder / "run"), ps.open_group_store(live))
+    with np.load(out / "object.npz") as last:
+        assert not last["is_partial"]
+        np.testing.assert_allclose(last["object"], offline.object, atol=1e-5)
+
+
+def test_an_interrupt_while_following_keeps_the_object_so_far(folder, tmp_path):
+    live, out = tmp_path / "live.zarr", tmp_path / "out"
+    ps.build_group_store(_scan().select(np.arange(32)), live, growing=True)
+    process = _follow(folder, live, out)
+    _wait_for((out / "report.html").exists, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"interrupted: the result in {out} is partial" in said
+    assert "Traceback" not in said
+
+
+def _follow(folder, store, out):
+    program = [sys.executable, "-m", "ptychostream.cli.main", "reconstruct", str(store)]
+    words = ["--model_path", "run", "-o", str(out), "--follow", "true", "--interval_s", "0.1"]
+    run = [*program, *words]
+    return subprocess.Popen(run, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def _scan():
+    return ps.simulate_scan(num_positions=64, N=16, step=2.5, nphotons=1e5)
+
+
+def _wait_for(happens, process):
+    for _ in range(600):
+        if happens():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("nothing happened within a minute")
