@@ -1,5 +1,6 @@
 """Real, tiny scans that the tests share."""
 
+import logging
 import os
 import signal
 
@@ -20,6 +21,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_log_level():
+    """Give back the level that a command of the test has chosen."""
+    ours = logging.getLogger("ptychostream")
+    before = ours.level
+    yield
+    ours.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.evaluation import evaluate_object
 from ptychostream.geometry import ObjectGrid
+from ptychostream.models.pinn import PtychoPINN
 from ptychostream.training import initial_model
 
 
@@ -264,6 +266,32 @@ def test_two_processes_give_the_object_of_one(star, align_phases, tmp_path):
     _close(one, two, atol=1e-4)
     assert two.seconds["predict"] > 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_batch_that_two_replicas_share_gives_the_object_of_one(star, precision, monkeypatch):
+    bundle = _untrained(star, 2, 2)
+    one = ps.reconstruct(
+        bundle, star, refine_passes=0, execution=ps.PyTorchExecutionConfig(precision=precision)
+    )
+    shares = []
+    compute = PtychoPINN.reconstruct
+
+    def recorded(self, diffraction, *rest):
+        shares.append((id(self), len(diffraction), threading.current_thread()))
+        return compute(self, diffraction, *rest)
+
+    monkeypatch.setattr(PtychoPINN, "reconstruct", recorded)
+    execution = ps.PyTorchExecutionConfig(
+        devices=2, strategy="dp", precision=precision, inference_batch_size=37
+    )
+    two = ps.reconstruct(bundle, star, refine_passes=0, execution=execution)
+    _close(one, two, atol=1e-4 if precision == "32-true" else 0.02)
+    models, sizes, threads = zip(*shares, strict=True)
+    assert len(set(models)) == 2
+    assert set(sizes[:2]) == {18, 19}
+    assert sum(sizes) == star.num_patterns
+    assert threading.main_thread() not in threads
 
 
 def test_a_process_that_fails_says_why(star, monkeypatch):

@@ -142,6 +142,7 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
         ({"subsample_seed": -1}, {}, "subsample_seed=-1"),
         ({}, {"accelerator": "gpu"}, "accelerator='gpu'"),
         ({}, {"accelerator": "gpu", "devices": 2}, "machine has 0 GPUs"),
+        ({}, {"strategy": "dp"}, "strategy='dp' divides the batches of a reconstruction"),
         ({}, {"strategy": "telepathy"}, "strategy='telepathy' is not one of 'auto', 'ddp'"),
         ({}, {"num_nodes": 2}, "torchrun --nnodes 2"),
         ({}, {"precision": "16-mixed"}, "use 'bf16-mixed'"),

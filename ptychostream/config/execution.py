@@ -20,7 +20,8 @@ class PyTorchExecutionConfig:
     num_nodes : int
         Number of nodes. For more than one, start the program on each with torchrun or srun.
     strategy : str
-        Lightning's strategy for several devices: `auto` is `ddp`.
+        How several devices share the work. `ddp` (and `auto`): a process for each. `dp`, for a
+        reconstruction only: one process divides each batch. Others are Lightning's, for training.
     deterministic : bool or 'warn'
         Whether only deterministic algorithms are used.
     precision : str
@@ -82,7 +83,7 @@ class PyTorchExecutionConfig:
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: int = 1
     num_nodes: int = 1
-    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    strategy: Literal["auto", "ddp", "dp", "ddp_find_unused_parameters_true"] = "auto"
     deterministic: Literal[True, False, "warn"] = True
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     gradient_clip_val: float | None = None

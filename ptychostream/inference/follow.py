@@ -140,9 +140,9 @@ def follow_store(
     """
     if interval_s <= 0:
         raise ConfigurationError(f"interval_s={interval_s} must be positive")
-    if execution.devices > 1:
+    if execution.devices > 1 and execution.strategy != "dp":
         raise ConfigurationError(
-            f"devices={execution.devices} is not available while following a store; use 1"
+            f"devices={execution.devices} needs strategy='dp' while following a store; or use 1"
         )
     experiment = choose_experiment(bundle, store, experiment)
     device = choose_device(execution.accelerator)

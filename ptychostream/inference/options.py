@@ -2,8 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.models.precision import mixed_convolutions
 from ptychostream.persistence.bundle import ModelBundle
 
 logger = logging.getLogger(__name__)
@@ -26,7 +23,7 @@ _BYTES_PER_PIXEL = 800
 #: Options that mean something to inference too but cannot be honoured: only these values.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "num_nodes": (1,),
-    "strategy": ("auto", "ddp"),
+    "strategy": ("auto", "ddp", "dp"),
     "pin_memory": (False,),
     "prefetch_factor": (None,),
 }
@@ -177,33 +174,3 @@ def amplitude_limit(model: ModelConfig) -> float | None:
     """
     is_bounded = model.architecture != "unrolled" and model.amp_activation == "sigmoid"
     return 1.0 if is_bounded else None
-
-
-@contextmanager
-def execution_mode(
-    execution: PyTorchExecutionConfig, model: torch.nn.Module, device: torch.device
-) -> Iterator[None]:
-    """Run the network as asked: precision, and whether only deterministic algorithms are used.
-
-    Parameters
-    ----------
-    execution : PyTorchExecutionConfig
-        `precision` and `deterministic`.
-    model : torch.nn.Module
-        The network.
-    device : torch.device
-        Where the network runs.
-    """
-    before = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    if execution.deterministic and device.type == "cuda":
-        # cuBLAS asks for it, before its first use.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(
-        bool(execution.deterministic), warn_only=execution.deterministic == "warn"
-    )
-    try:
-        with torch.no_grad(), mixed_convolutions(model, execution.precision, device.type):
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warned)

@@ -237,7 +237,7 @@ def reconstruct(
     )
     size = execution.inference_batch_size or batch_size_for(groups.group_size, store.N, device)
     seconds = {"read": 0.0, "predict": 0.0}
-    if execution.devices > 1:
+    if execution.devices > 1 and execution.strategy != "dp":
         predicted = predict_in_processes(
             bundle, store, groups, execution, size, device, seconds, scratch_folder=scratch_folder
         )

@@ -13,7 +13,7 @@ from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.scaling import Scales
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
-from ptychostream.inference.options import execution_mode
+from ptychostream.inference.replicas import Replicas, devices_of
 from ptychostream.models.pinn import PtychoPINN
 
 #: Patches (B, C, N, N) of some groups, their members (B, C), and their rows of the table (B,).
@@ -75,7 +75,7 @@ def predict(
     loader : GroupLoader
         From `inference_loader`.
     execution : PyTorchExecutionConfig
-        Precision.
+        Precision, and the devices that share a batch.
     seconds : dict
         Time spent waiting for data and in the network is added to `read` and `predict`.
     first : int
@@ -92,18 +92,13 @@ def predict(
     """
     device = model.log_scale.device
     began = time.perf_counter()
-    for batch in loader:
-        seconds["read"] += time.perf_counter() - began
-        began = time.perf_counter()
-        members = batch["nn_indices"].numpy()
-        moved = batch.to(device)
-        with execution_mode(execution, model, device):
-            patches = model.reconstruct(
-                model.network_input(moved), moved["coords_relative"], moved["experiment_id"]
-            )
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds["predict"] += time.perf_counter() - began
-        yield patches.to(torch.complex64), members, np.arange(first, first + len(members))
-        first += len(members)
-        began = time.perf_counter()
+    with Replicas(model, devices_of(execution, device), execution) as replicas:
+        for batch in loader:
+            seconds["read"] += time.perf_counter() - began
+            began = time.perf_counter()
+            members = batch["nn_indices"].numpy()
+            patches = replicas.reconstruct(batch).to(torch.complex64)
+            seconds["predict"] += time.perf_counter() - began
+            yield patches, members, np.arange(first, first + len(members))
+            first += len(members)
+            began = time.perf_counter()
