@@ -26,9 +26,9 @@ STREAM = """
 import numpy, scipy.spatial, tensordict, torch, zarr
 import ptychostream as ps
 from ptychostream.datasets.loader import make_loader
+before = peak()
 store = ps.open_group_store(sys.argv[1])
 groups = store.groups(2, 6)
-before = peak()
 for batch in make_loader(store, groups, batch_size=64, memory_budget=sys.argv[2]):
     pass
 print(f"{peak() - before:.0f}")

@@ -19,6 +19,7 @@ from ptychostream.datasets.store.groups import Groups
 from ptychostream.datasets.store.layout import parse_bytes
 from ptychostream.datasets.window_reader import AHEAD, DecodedWindow, decoded_windows
 from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import split_coordinates
 
 
 class GroupLoader:
@@ -94,7 +95,6 @@ class GroupLoader:
         self._epoch = 0
         self._served = self._resume_at = 0
         self._resident: DecodedWindow | None = None
-        self._offsets, self._relative = groups.coordinates(store.positions)
 
     @property
     def sampler(self) -> "GroupLoader":
@@ -150,9 +150,9 @@ class GroupLoader:
 
     @cached_property
     def _plan(self) -> SamplerPlan:
-        chunks = self._store.storage_rows[self._groups.nn_indices] // self._store.patterns_per_chunk
+        chunks = self._store.storage_rows // self._store.patterns_per_chunk
         return plan_epoch(
-            chunks,
+            chunks.astype(np.int32)[self._groups.nn_indices],
             self._store.num_chunks,
             batch_size=self._batch_size,
             order=self._order,
@@ -170,12 +170,21 @@ class GroupLoader:
             self._resident = DecodedWindow(self._plan.windows[0], patterns, firsts)
         if self._resident is None and len(self._plan.windows) > 1:
             yield from decoded_windows(
-                self._store, windows, num_threads=self._num_threads, ahead=self._ahead
+                self._store,
+                windows,
+                window_chunks=self._window_chunks,
+                num_threads=self._num_threads,
+                ahead=self._ahead,
             )
             return
         if self._resident is None:
             whole = list(self._plan.windows)
-            decoding = decoded_windows(self._store, whole, num_threads=self._num_threads)
+            decoding = decoded_windows(
+                self._store,
+                whole,
+                window_chunks=self._store.num_chunks,
+                num_threads=self._num_threads,
+            )
             self._resident = next(decoding)
             decoding.close()
         for window in windows:
@@ -236,9 +245,11 @@ class GroupLoader:
     def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
         members = self._groups.nn_indices[rows]
         experiment = self._experiment(rows)
+        # For each batch anew: kept for all groups they would be the largest of all tables.
+        offsets, relative = split_coordinates(self._store.positions, members)
         entries = {
-            "coords_offsets": self._offsets[rows, None, None].astype(np.float32),
-            "coords_relative": self._relative[rows, :, None].astype(np.float32),
+            "coords_offsets": offsets[:, None, None].astype(np.float32),
+            "coords_relative": relative[:, :, None].astype(np.float32),
             "nn_indices": members,
             "experiment_id": experiment,
             "rms_scale": self._scales.rms[experiment, None, None, None].astype(np.float32),

@@ -137,7 +137,7 @@ class SamplerPlan:
 
 
 def plan_epoch(
-    chunk_of_member: NDArray[np.int64],
+    chunk_of_member: NDArray[np.integer],
     num_chunks: int,
     *,
     batch_size: int,
@@ -151,7 +151,7 @@ def plan_epoch(
 
     Parameters
     ----------
-    chunk_of_member : (G, C) int64
+    chunk_of_member : (G, C) int
         Chunk in which each member of each group lies; the first column is the seed's.
     num_chunks : int
         Chunks in the store.
@@ -188,12 +188,13 @@ def plan_epoch(
     ):
         if order == "shuffled":
             groups = rng.permutation(groups)
-        windows.append(Window(np.unique(chunk_of_member[groups]), groups))
+        chunks = np.unique(chunk_of_member[groups]).astype(np.int64)
+        windows.append(Window(chunks, groups))
     return SamplerPlan(windows=tuple(windows), batch_size=batch_size, drop_last=drop_last)
 
 
 def _blocks(
-    chunk_of_member: NDArray[np.int64], num_chunks: int, order: Order, rng: np.random.Generator
+    chunk_of_member: NDArray[np.integer], num_chunks: int, order: Order, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the groups in small blocks that stay together."""
     number = len(chunk_of_member)
@@ -216,7 +217,7 @@ def _blocks(
 
 
 def _pack(
-    blocks: Iterator[NDArray[np.int64]], chunk_of_member: NDArray[np.int64], window_chunks: int
+    blocks: Iterator[NDArray[np.int64]], chunk_of_member: NDArray[np.integer], window_chunks: int
 ) -> Iterator[NDArray[np.int64]]:
     """Join blocks while the chunks that they need fit into a window."""
     held: list[NDArray[np.int64]] = []

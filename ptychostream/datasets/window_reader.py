@@ -105,9 +105,17 @@ class DecodedWindow:
 
 
 def decoded_windows(
-    store: GroupStore, windows: list[Window], *, num_threads: int = 0, ahead: int = AHEAD
+    store: GroupStore,
+    windows: list[Window],
+    *,
+    window_chunks: int,
+    num_threads: int = 0,
+    ahead: int = AHEAD,
 ) -> Generator[DecodedWindow, None, None]:
     """Decode windows, the next one while the present one is served.
+
+    Memory is taken once, for as many windows as are decoded at a time, and used again: a window
+    is good until the next one is asked for.
 
     Parameters
     ----------
@@ -115,6 +123,8 @@ def decoded_windows(
         The data.
     windows : list of Window
         In the order in which they are served.
+    window_chunks : int
+        Chunks that a window's memory holds; one that needs more has its own.
     num_threads : int
         Threads that decode; 0 is one per core.
     ahead : int
@@ -126,29 +136,44 @@ def decoded_windows(
         One per window.
     """
     threads = num_threads or os.cpu_count() or 1
+    room = min(window_chunks, max((len(window.chunks) for window in windows), default=0))
+    shape = (room * store.patterns_per_chunk, store.N, store.N)
+    free = [np.empty(shape, store.dtype) for _ in range(min(1 + ahead, len(windows)))]
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-decode") as pool,
         ThreadPoolExecutor(1, thread_name_prefix="ptychostream-window") as conductor,
     ):
-        pending: deque[Future[DecodedWindow]] = deque()
-        upcoming = iter(windows)
+        pending: deque[tuple[Future[DecodedWindow], NDArray[Any] | None]] = deque()
+
+        def served() -> Generator[DecodedWindow, None, None]:
+            future, memory = pending.popleft()
+            yield future.result()
+            if memory is not None:
+                free.append(memory)
+
         try:
-            for window in upcoming:
-                pending.append(conductor.submit(_decode, store, window, pool))
+            for window in windows:
+                memory = free.pop() if len(window.chunks) <= room else None
+                pending.append((conductor.submit(_decode, store, window, pool, memory), memory))
                 if len(pending) > ahead:
-                    yield pending.popleft().result()
+                    yield from served()
             while pending:
-                yield pending.popleft().result()
+                yield from served()
         finally:
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
 
 
-def _decode(store: GroupStore, window: Window, pool: ThreadPoolExecutor) -> DecodedWindow:
+def _decode(
+    store: GroupStore, window: Window, pool: ThreadPoolExecutor, memory: NDArray[Any] | None
+) -> DecodedWindow:
     per_chunk = store.patterns_per_chunk
     slots = np.full(store.num_chunks, -1, dtype=np.int64)
     slots[window.chunks] = np.arange(len(window.chunks)) * per_chunk
-    patterns = np.empty((len(window.chunks) * per_chunk, store.N, store.N), store.dtype)
+    number = len(window.chunks) * per_chunk
+    if memory is None:
+        memory = np.empty((number, store.N, store.N), store.dtype)
+    patterns = memory[:number]
 
     def fill(chunk: int) -> None:
         at = slots[chunk]

@@ -8,12 +8,11 @@ as the least-squares solution of all phase differences between neighbours.
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, csr_matrix, identity
-from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ptychostream.geometry import patch_corners
+from ptychostream.stitching.phase_solver import solve_phases
 from ptychostream.stitching.weights import lit_window
 
 #: Edge of the cells in which patches are compared, in pixels.
@@ -24,10 +23,8 @@ _NEIGHBOURS = 8
 _MOST_ALIKE = 8
 #: Pairs that are compared at once.
 _PAIRS_AT_ONCE = 4096
-#: Rounds of wrapping phase differences into (-π, π] around the solution so far.
-_ROUNDS = 3
-#: Pull of every patch towards its own phase, relative to the pull of its neighbours.
-_ANCHOR = 1e-4
+#: Patches whose neighbours are looked for at once.
+_PATCHES_AT_ONCE = 8192
 
 
 class PhaseAlignment:
@@ -46,6 +43,7 @@ class PhaseAlignment:
     """
 
     def __init__(self, weight: Tensor, positions: NDArray[np.float64]) -> None:
+        self._positions = positions
         self._window = lit_window(weight)
         self._weight = (weight / weight.max())[self._window, self._window]
         self._edge = len(self._weight)
@@ -131,8 +129,11 @@ class PhaseAlignment:
         place = np.full(len(phases), -1)
         place[here] = np.arange(len(here))
         met = np.flatnonzero(self._is_met)
-        phases[here] = _least_squares(
-            len(here), place[self._first[met]], place[self._second[met]], self._overlap[met]
+        phases[here] = solve_phases(
+            self._positions[here],
+            place[self._first[met]],
+            place[self._second[met]],
+            self._overlap[met],
         )
         return phases
 
@@ -187,11 +188,15 @@ def _neighbours(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDAr
     # Patches at one and the same place must still find some elsewhere.
     alike = number // len(np.unique(positions, axis=0))
     count = min(_NEIGHBOURS * min(alike, _MOST_ALIKE) + 1, number)
-    _, near = cKDTree(positions).query(positions, k=np.arange(1, count + 1))
-    first, second = np.repeat(np.arange(number), count), near.ravel()
-    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
-    pairs = np.unique(pairs[first != second], axis=0)
-    return pairs[:, 0].copy(), pairs[:, 1].copy()
+    tree, found = cKDTree(positions), []
+    for start in range(0, number, _PATCHES_AT_ONCE):
+        here = np.arange(start, min(start + _PATCHES_AT_ONCE, number))
+        _, near = tree.query(positions[here], k=np.arange(1, count + 1))
+        first, second = np.repeat(here, count), near.ravel()
+        pairs = np.minimum(first, second) * number + np.maximum(first, second)
+        found.append(np.unique(pairs[first != second]))
+    first, second = np.divmod(np.unique(np.concatenate(found)), number)
+    return first, second
 
 
 def _summing_matrices(edge: int, cells: int) -> Tensor:
@@ -199,29 +204,3 @@ def _summing_matrices(edge: int, cells: int) -> Tensor:
     pixel = torch.arange(edge)
     cell = (pixel + torch.arange(_CELL)[:, None]) // _CELL
     return (cell[:, None] == torch.arange(cells)[:, None]).float()
-
-
-def _least_squares(
-    number: int,
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-    overlap: NDArray[np.complex128],
-) -> NDArray[np.float64]:
-    """Minimise Σ |overlap| · (phase[second] - phase[first] - arg overlap)²."""
-    weight = np.abs(overlap)
-    if not weight.any():
-        return np.zeros(number)
-    weight = weight / weight.mean()
-    edges = np.arange(len(first))
-    ones = np.ones(len(first))
-    difference: csr_matrix = (
-        coo_matrix((ones, (edges, second)), (len(first), number))
-        - coo_matrix((ones, (edges, first)), (len(first), number))
-    ).tocsr()
-    weighted = difference.T.multiply(weight).tocsr()
-    system = (weighted @ difference + _ANCHOR * identity(number)).tocsc()
-    phase = np.zeros(number)
-    for _ in range(_ROUNDS):
-        rest = np.angle(overlap * np.exp(-1j * (phase[second] - phase[first])))
-        phase = phase + spsolve(system, weighted @ rest)
-    return np.asarray(phase - phase.mean())

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.mapped_patterns import MappedPatterns
+from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.errors import DataContractError
 from ptychostream.scan import PatternSource
 
@@ -133,7 +133,7 @@ class NpzMembers:
         except _DAMAGE as error:
             raise self._damaged(name, error) from error
 
-    def is_mappable(self, name: str) -> bool:
+    def is_plain(self, name: str) -> bool:
         """Say whether a member is stored uncompressed, in C order.
 
         Parameters
@@ -144,13 +144,13 @@ class NpzMembers:
         Returns
         -------
         bool
-            True where it can be memory-mapped pattern by pattern.
+            True where it lies in the file as it is, pattern by pattern.
         """
         with zipfile.ZipFile(self.path) as archive:
             stored = archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED
         return stored and not self._headers[name][1]
 
-    def patterns(self, name: str) -> "MappedPatterns | StreamedPatterns":
+    def patterns(self, name: str) -> "FilePatterns | StreamedPatterns":
         """Open a stack of patterns.
 
         Parameters
@@ -161,16 +161,16 @@ class NpzMembers:
         Returns
         -------
         PatternSource
-            Mapped in place where the member is uncompressed, else streamed.
+            Read in place where the member is uncompressed, else streamed.
 
         Raises
         ------
         DataContractError
             If the member is compressed and in Fortran order, which can't be streamed by pattern.
         """
-        if self.is_mappable(name):
+        if self.is_plain(name):
             shape, offset = self.stack_shape(name), self.data_offset(name)
-            return MappedPatterns(self.path, shape, self.dtype(name), offset)
+            return FilePatterns(self.path, shape, self.dtype(name), offset)
         if self._headers[name][1]:
             raise DataContractError(
                 f"'{self.path}': '{name}' is in Fortran order, which can't be read pattern by "

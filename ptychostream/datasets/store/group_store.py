@@ -213,7 +213,7 @@ class GroupStore:
         Each appended segment begins a new chunk, so that some numbers may be left out.
         """
         firsts = self._first_chunks[:-1] * self.patterns_per_chunk
-        return np.concatenate(
+        return _rows(
             [first + s.storage_rows for first, s in zip(firsts, self.segments, strict=True)]
         )
 
@@ -563,13 +563,18 @@ def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) 
             path=path,
             probe=base.tables["probe"],
             bad_pixels=base.tables["bad_pixels"],
-            experiment_id=np.concatenate([base.tables["experiment_id"], *appended]),
+            experiment_id=_rows([base.tables["experiment_id"], *appended]),
             attributes=base.attributes,
             segments=segments,
             cache=cache,
-            **{name: np.concatenate([s.tables[name] for s in segments]) for name in names},
+            **{name: _rows([s.tables[name] for s in segments]) for name in names},
         )
     except KeyError as error:
         raise DataContractError(
             f"store '{path}' is damaged: it has no table {error}; copy or build the store again"
         ) from error
+
+
+def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join tables; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

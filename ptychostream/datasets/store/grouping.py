@@ -10,6 +10,9 @@ from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
 
+#: Rows that are worked on at once.
+_PART = 8192
+
 
 def choose_seeds(
     num_positions: int,
@@ -91,11 +94,32 @@ def nearest_neighbors(
             f"neighbor_count={neighbor_count} leaves {count} neighbours to draw "
             f"{group_size - 1} from; raise it"
         )
-    _, near = cKDTree(positions).query(positions[seeds], k=np.arange(1, count + 2))
-    # The seed itself is dropped by name: where positions coincide it need not come first.
-    own = near == seeds[:, None]
-    own[~own.any(axis=1), -1] = True
-    return near[~own].reshape(len(seeds), count)
+    tree = cKDTree(positions)
+    found = np.empty((len(seeds), count), dtype=np.int64)
+    # Part by part: distances and neighbours of all seeds would be larger than what is kept.
+    for part in parts_of(len(seeds)):
+        _, near = tree.query(positions[seeds[part]], k=np.arange(1, count + 2))
+        # The seed itself is dropped by name: where positions coincide it need not come first.
+        own = near == seeds[part, None]
+        own[~own.any(axis=1), -1] = True
+        found[part] = near[~own].reshape(-1, count)
+    return found
+
+
+def parts_of(number: int) -> list[slice]:
+    """Split rows into parts of which temporary arrays are small.
+
+    Parameters
+    ----------
+    number : int
+        Rows.
+
+    Returns
+    -------
+    list of slice
+        The parts.
+    """
+    return [slice(start, start + _PART) for start in range(0, number, _PART)]
 
 
 def nearest_neighbor_groups(
@@ -176,13 +200,11 @@ def draw_members(
     """
     drawn = np.empty((len(seeds), groups_per_position, group_size), dtype=np.int64)
     drawn[:, :, 0] = seeds[:, None]
-    missing = neighbours < 0
-    some_missing = bool(missing.any())
     for turn in range(groups_per_position):
-        # The smallest of K random keys are a draw without replacement.
-        keys = rng.random(neighbours.shape, dtype=np.float32)
-        if some_missing:
-            keys[missing] = np.inf
-        chosen = np.argpartition(keys, group_size - 2, axis=1)[:, : group_size - 1]
-        drawn[:, turn, 1:] = np.take_along_axis(neighbours, chosen, axis=1)
+        for part in parts_of(len(seeds)):
+            # The smallest of K random keys are a draw without replacement.
+            keys = rng.random(neighbours[part].shape, dtype=np.float32)
+            keys[neighbours[part] < 0] = np.inf
+            chosen = np.argpartition(keys, group_size - 2, axis=1)[:, : group_size - 1]
+            drawn[part, turn, 1:] = np.take_along_axis(neighbours[part], chosen, axis=1)
     return drawn.reshape(-1, group_size)

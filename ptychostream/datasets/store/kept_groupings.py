@@ -53,11 +53,11 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
         raise _damaged(place, folder, str(error)) from error
     try:
         array = zarr.open_array(place.zarr_store(), path=f"{folder}/nn_indices", mode="r")
-        table = np.asarray(array[...], dtype=np.int64)
+        table = np.ascontiguousarray(array[...], dtype=np.int64)
         expected = record["sha256"]
     except Exception as error:  # zarr raises many kinds on damaged metadata
         raise _damaged(place, folder, str(error)) from error
-    if hashlib.sha256(table.tobytes()).hexdigest() != expected:
+    if hashlib.sha256(table.data).hexdigest() != expected:
         raise _damaged(place, folder, "its checksum does not match")
     return Groups(nn_indices=table, parameters=parameters)
 
@@ -80,7 +80,7 @@ def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
     table = np.ascontiguousarray(groups.nn_indices)
     record = {
         "parameters": groups.parameters.record(),
-        "sha256": hashlib.sha256(table.tobytes()).hexdigest(),
+        "sha256": hashlib.sha256(table.data).hexdigest(),
     }
     try:
         for name, data in encoded_tables({"nn_indices": table}).items():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ptychostream.datasets.sources.mapped_patterns import MappedPatterns
+from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.scan import ArrayPatterns, PatternSource
 
 
@@ -32,4 +32,4 @@ def random_access(source: PatternSource, scratch: Path, *, shared: bool = False)
             for block in source.blocks(256):
                 stream.write(block.tobytes())
         partial.replace(scratch)
-    return MappedPatterns(scratch, source.shape, source.dtype)
+    return FilePatterns(scratch, source.shape, source.dtype)

@@ -1,0 +1,43 @@
+"""Patterns in a plain file, against the array that was written."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from ptychostream.datasets.sources.file_patterns import FilePatterns
+from ptychostream.errors import DataContractError
+
+
+@pytest.fixture(params=["<u2", ">u4", "<f4"])
+def written(request, tmp_path):
+    values = np.random.default_rng(0).integers(0, 1000, (20, 6, 6)).astype(request.param)
+    path = tmp_path / "patterns.bin"
+    path.write_bytes(b"header" + values.tobytes())
+    return values, FilePatterns(path, values.shape, values.dtype, 6), path
+
+
+@pytest.mark.parametrize("rows", [[], [3], [4, 5, 6], [7, 0, 1, 1, 19, 2], range(20)])
+def test_rows_come_in_the_order_asked_for(written, rows):
+    values, patterns, _ = written
+    rows = np.array(rows, dtype=np.int64)
+    for source in (patterns, pickle.loads(pickle.dumps(patterns))):
+        read = source.read(rows)
+        np.testing.assert_array_equal(read, values[rows])
+        assert read.dtype == values.dtype
+
+
+def test_a_file_that_became_shorter_is_named_with_the_pattern(written):
+    values, patterns, path = written
+    os.truncate(path, 6 + int(7.5 * values[0].nbytes))
+    np.testing.assert_array_equal(patterns.read(np.arange(7)), values[:7])
+    for rows in ([7], [6, 7, 8, 9]):
+        with pytest.raises(DataContractError, match=r"patterns\.bin' ends in .* pattern 7 of 20"):
+            patterns.read(np.array(rows))
+
+
+@pytest.mark.parametrize("row", [-1, 20])
+def test_other_rows_do_not_exist(written, row):
+    with pytest.raises(IndexError, match="of 20 patterns"):
+        written[1].read(np.array([0, row]))
