@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -217,3 +219,20 @@ def test_a_cache_that_cannot_be_kept_is_said(tiny_store, tmp_path):
         with pytest.raises((StorageError, ConfigurationError), match=message):
             next(iter(ps.make_loader(tiny_store, groups, **options)))
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_forked_child_reads_what_its_parent_reads(tiny_store):
+    code = f"""
+import os
+import ptychostream as ps
+store = ps.open_group_store({str(tiny_store.path)!r})
+def epoch():
+    loader = ps.make_loader(store, store.groups(1, 6), memory_budget=40_000)
+    return sum(float(batch["diffraction"].sum()) for batch in loader)
+expected = epoch()
+child = os.fork()
+if child == 0:
+    os._exit(0 if epoch() == expected else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)

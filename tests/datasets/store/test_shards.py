@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import zarr
+import zarrs  # noqa: F401  (the pipeline that one test names)
 
 from ptychostream.datasets.store.places import LocalPlace
 from ptychostream.datasets.store.shards import ShardReader, encode_shard
@@ -20,6 +21,9 @@ def test_zarr_reads_what_is_written_and_the_other_way_round(tmp_path, dtype, len
             patterns[start : start + 32], patterns_per_chunk=8, chunks_per_shard=4
         )
         place.write(f"diffraction/c/{shard}/0/0", encoded)
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        rust = zarr.open_array(str(tmp_path / "ours"), path="diffraction", mode="r")
+        np.testing.assert_array_equal(rust[:], patterns)
     ours = zarr.open_array(str(tmp_path / "ours"), path="diffraction", mode="r")
     np.testing.assert_array_equal(ours[:], patterns)
 
