@@ -79,7 +79,9 @@ def speed(folder: Path, number: int, edge: int, gridsize: int) -> None:
     held = [
         (bundle.model.network_input(batch), batch["coords_relative"])
         for _, batch in zip(
-            range(16), inference_loader(store, groups, scales, execution, 64), strict=False
+            range(16),
+            inference_loader(store, groups, scales, execution, 64, torch.device("cpu")),
+            strict=False,
         )
     ]
 

@@ -146,16 +146,16 @@ def _run(
     *,
     probe_after: int | None,
 ) -> None:
-    loader = _one_by_one(config, store, experiment, execution)
     device = refinement.probe.device
+    loader = _one_by_one(config, store, experiment, execution).to(device)
     for number in range(passes):
         if watch.is_stopped:
             return
         loader.set_epoch(number)
         with_probe = probe_after is not None and number >= probe_after
         for batch in watch.steps(loader, len):
-            rows = batch["nn_indices"][:, 0].numpy()
-            amplitude = model.network_input(batch.to(device))[:, 0]
+            rows = batch["nn_indices"][:, 0].cpu().numpy()
+            amplitude = model.network_input(batch)[:, 0]
             refinement.update(amplitude, store.positions[rows], with_probe=with_probe)
 
 

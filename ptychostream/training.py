@@ -149,7 +149,7 @@ def train(
 
         def serve_rows(rows: NDArray[np.int64]) -> GroupLoader:
             chosen = replace(table, nn_indices=table.nn_indices[rows])
-            return serve(store, scales, chosen, "table", 0, 1)
+            return serve(store, scales, chosen, "table", 0, 1, torch.device("cpu"))
 
         seeds = table.nn_indices[:, 0]
         callbacks.append(ReconstructionLog(execution, store, serve_rows, seeds))
@@ -374,8 +374,9 @@ def _loader(
     order: Order,
     rank: int,
     world_size: int,
+    device: torch.device,
 ) -> GroupLoader:
-    return make_loader(
+    loader = make_loader(
         store,
         groups,
         batch_size=config.batch_size,
@@ -388,3 +389,4 @@ def _loader(
         rank=rank,
         world_size=world_size,
     )
+    return loader.to(device, pins=execution.pin_memory)

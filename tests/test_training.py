@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import ptychostream as ps
+from ptychostream.datasets.loader import GroupLoader
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.training import initial_model
 
@@ -237,3 +238,21 @@ def test_scans_of_few_positions_train_with_the_neighbours_there_are(number, tmp_
     store = ps.build_group_store(scan, tmp_path / "few.zarr")
     bundle = ps.train(make_config(), store, execution=ps.PyTorchExecutionConfig(**QUIET))
     assert np.isfinite(bundle.history["train_loss"]).all()
+
+
+def test_windows_and_not_batches_move_to_the_device(tiny_store, make_config, monkeypatch):
+    """What a GPU does, done by the processor: the network never moves a batch by itself."""
+    asked = []
+    choose = GroupLoader.to
+
+    def as_a_gpu(self, device, *, pins=True):
+        asked.append((device.type, pins))
+        loader = choose(self, device, pins=pins)
+        loader._on_host = False
+        return loader
+
+    usual = ps.train(make_config(), tiny_store)
+    monkeypatch.setattr(GroupLoader, "to", as_a_gpu)
+    moved = ps.train(make_config(), tiny_store)
+    assert ("cpu", False) in asked
+    np.testing.assert_allclose(moved.history["train_loss"], usual.history["train_loss"], rtol=1e-5)

@@ -83,8 +83,7 @@ class GroupLoader:
             raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
         self._store, self._groups, self._scales = store, groups, scales
         self._batch_size, self._order, self._seed = batch_size, order, seed
-        self._device = torch.device(device)
-        self._on_host = self._device.type == "cpu"
+        self.to(torch.device(device))
         self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
         self._num_threads = num_threads
         chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
@@ -120,6 +119,25 @@ class GroupLoader:
             self._served += 1
             yield batch
         self._served = 0
+
+    def to(self, device: torch.device, *, pins: bool = True) -> "GroupLoader":
+        """Choose where batches go.
+
+        Parameters
+        ----------
+        device : torch.device
+            The device. Windows move to it as they are stored, and batches are gathered there.
+        pins : bool
+            Whether windows go to a GPU through page-locked memory, without waiting for them.
+
+        Returns
+        -------
+        GroupLoader
+            This one.
+        """
+        self._device, self._pins = device, pins and device.type == "cuda"
+        self._on_host = device.type == "cpu"
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the pass, and with it the order.
@@ -216,7 +234,7 @@ class GroupLoader:
                     target = raw[filled : filled + take].reshape(-1, store.N, store.N)
                     window.gather(chunk, inside, target)
                 else:
-                    parts.append(window.gather_on(self._device, chunk, inside))
+                    parts.append(window.gather_on(self._device, chunk, inside, pins=self._pins))
                 filled, at = filled + take, at + take
             if self._on_host:
                 yield self._to_batch(rows, self._amplitude(rows, raw))

@@ -56,7 +56,12 @@ class DecodedWindow:
         return served
 
     def gather_on(
-        self, device: torch.device, chunk: NDArray[np.int64], inside: NDArray[np.int64]
+        self,
+        device: torch.device,
+        chunk: NDArray[np.int64],
+        inside: NDArray[np.int64],
+        *,
+        pins: bool = False,
     ) -> Tensor:
         """Copy patterns out of the window, on a device that the window is moved to once.
 
@@ -67,6 +72,8 @@ class DecodedWindow:
             crosses the bus once.
         chunk, inside : (R,) int64
             Chunk of each wanted pattern, and its row in that chunk.
+        pins : bool
+            Whether the window goes through page-locked memory.
 
         Returns
         -------
@@ -78,9 +85,9 @@ class DecodedWindow:
             signed = _SIGNED.get(self._patterns.dtype.name)
             bits = self._patterns if signed is None else self._patterns.view(signed)
             tensor = torch.from_numpy(bits)
-            if device.type == "cuda":
+            if pins:
                 tensor = tensor.pin_memory()
-            self._moved[device] = tensor.to(device, non_blocking=True)
+            self._moved[device] = tensor.to(device, non_blocking=pins)
         rows = torch.from_numpy(self._slots[chunk] + inside).to(device)
         values = self._moved[device].index_select(0, rows)
         if self._patterns.dtype.name == "uint16":

@@ -152,8 +152,7 @@ def split_frc(
     square = largest_square(region)
     if square[0].stop - square[0].start < _SMALLEST_SQUARE:
         return None
-    halves = (half[square].astype(np.complex128) for half in (first, second))
-    return fourier_ring_correlation(*halves)
+    return fourier_ring_correlation(first[square], second[square])
 
 
 def _compare(

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import fft2
+
+#: Rows that are sorted into rings at once.
+_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,14 +46,14 @@ class FourierRingCorrelation:
 
 
 def fourier_ring_correlation(
-    first: NDArray[np.complex128], second: NDArray[np.complex128]
+    first: NDArray[np.complexfloating], second: NDArray[np.complexfloating]
 ) -> FourierRingCorrelation:
     """Correlate two images ring by ring; a Hann window is applied to both.
 
     Parameters
     ----------
-    first, second : (S, S) complex128
-        Aligned images.
+    first, second : (S, S) complex
+        Aligned images; computed in their own precision.
 
     Returns
     -------
@@ -61,22 +65,27 @@ def fourier_ring_correlation(
     van Heel & Schatz, J. Struct. Biol. 151 (2005) 250.
     """
     edge = first.shape[0]
-    window = np.hanning(edge)[:, None] * np.hanning(edge)
-    spectra = [np.fft.fft2((image - image.mean()) * window) for image in (first, second)]
+    window = np.hanning(edge).astype(first.real.dtype)
+    spectra = []
+    for image in (first, second):
+        windowed = image - image.mean()
+        windowed *= window[:, None]
+        windowed *= window
+        spectra.append(fft2(windowed, overwrite_x=True))
     frequency = np.fft.fftfreq(edge)
-    ring = np.rint(np.hypot(frequency[:, None], frequency) * edge).astype(int)
     number = edge // 2 + 1
-
-    def ring_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(ring.ravel(), values.ravel(), minlength=number)[:number].astype(
-            np.float64
-        )
-
-    cross = ring_sum((spectra[0] * spectra[1].conj()).real)
-    powers = [ring_sum(np.abs(spectrum) ** 2) for spectrum in spectra]
+    cross, *powers, pixels = sums = np.zeros((4, number))
+    # Some rows at a time: tables of all pixels would be larger than the images.
+    for start in range(0, edge, _ROWS):
+        rows = slice(start, start + _ROWS)
+        ring = np.rint(np.hypot(frequency[rows, None], frequency) * edge).astype(int).ravel()
+        one, two = (spectrum[rows].ravel() for spectrum in spectra)
+        terms = (one * two.conj()).real, np.abs(one) ** 2, np.abs(two) ** 2, np.ones(len(ring))
+        for total, term in zip(sums, terms, strict=True):
+            total += np.bincount(ring, term, minlength=number)[:number]
     correlation = cross / np.maximum(np.sqrt(powers[0] * powers[1]), np.finfo(float).tiny)
     # A window correlates neighbouring pixels: about half of a ring's are independent.
-    root = np.sqrt(np.maximum(ring_sum(np.ones_like(spectra[0].real)) / 2, 1))
+    root = np.sqrt(np.maximum(pixels / 2, 1))
     half_bit = (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
     keep = slice(2, number)
     return FourierRingCorrelation(

@@ -219,7 +219,7 @@ def _add_new(
     )
     size = execution.inference_batch_size or batch_size_for(groups.group_size, store.N, device)
     loader = inference_loader(
-        store, groups, scales_of(store, bundle.config.nphotons), execution, size
+        store, groups, scales_of(store, bundle.config.nphotons), execution, size, device
     )
     seconds = {"read": 0.0, "predict": 0.0}
     predicted = predict(model, loader, execution, seconds)

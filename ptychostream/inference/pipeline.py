@@ -243,7 +243,7 @@ def reconstruct(
         )
     else:
         scales = scales_of(store, bundle.config.nphotons)
-        loader = inference_loader(store, groups, scales, execution, size)
+        loader = inference_loader(store, groups, scales, execution, size, device)
         predicted = predict(model, loader, execution, seconds)
     stitcher = Stitcher(
         accumulator,

@@ -26,6 +26,7 @@ def inference_loader(
     scales: Scales,
     execution: PyTorchExecutionConfig,
     batch_size: int,
+    device: torch.device,
 ) -> GroupLoader:
     """Serve groups in the order of their table.
 
@@ -41,6 +42,8 @@ def inference_loader(
         Memory budget and threads.
     batch_size : int
         Groups per batch.
+    device : torch.device
+        Where the network is.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def inference_loader(
         groups,
         batch_size=batch_size,
         order="table",
+        # Copies of the model each take their part to their own device.
+        device="cpu" if execution.strategy == "dp" else str(device),
         scales=scales,
         memory_budget=execution.memory_budget,
         num_threads=execution.num_workers,
@@ -96,7 +101,7 @@ def predict(
         for batch in loader:
             seconds["read"] += time.perf_counter() - began
             began = time.perf_counter()
-            members = batch["nn_indices"].numpy()
+            members = batch["nn_indices"].cpu().numpy()
             patches = replicas.reconstruct(batch).to(torch.complex64)
             seconds["predict"] += time.perf_counter() - began
             yield patches, members, np.arange(first, first + len(members))

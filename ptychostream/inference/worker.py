@@ -47,6 +47,7 @@ def work(folder: Path, rank: int) -> None:
         scales_of(store, bundle.config.nphotons),
         execution,
         request["batch_size"],
+        device,
     )
     seconds = {"read": 0.0, "predict": 0.0}
     predicted = predict(model, loader, execution, seconds, first=first)

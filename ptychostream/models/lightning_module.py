@@ -19,8 +19,8 @@ from ptychostream.models.schedule import learning_rate_curve, make_optimizer, ma
 from ptychostream.models.stages import learning_rate_factor, physics_weight
 from ptychostream.models.true_patches import TruePatches
 
-#: Makes the loader of one process, given its rank and the number of processes.
-LoaderFactory = Callable[[int, int], Any]
+#: Makes the loader of one process, given its rank, the number of processes, and its device.
+LoaderFactory = Callable[[int, int, torch.device], Any]
 
 
 class PinnModule(lightning.LightningModule):
@@ -69,7 +69,7 @@ class PinnModule(lightning.LightningModule):
 
     @cached_property
     def _train_loader(self) -> Any:
-        return self._loaders["train"](self.trainer.global_rank, self.trainer.world_size)
+        return self._serve("train")
 
     def train_dataloader(self) -> Any:
         """Return this process's share of the training groups."""
@@ -79,7 +79,12 @@ class PinnModule(lightning.LightningModule):
         """Return this process's share of the validation groups, if there are any."""
         if "validation" not in self._loaders:
             return []
-        return self._loaders["validation"](self.trainer.global_rank, self.trainer.world_size)
+        return self._serve("validation")
+
+    def _serve(self, part: str) -> Any:
+        trainer = self.trainer
+        device = trainer.strategy.root_device
+        return self._loaders[part](trainer.global_rank, trainer.world_size, device)
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Return the loss of a batch.
@@ -258,7 +263,7 @@ class PinnModule(lightning.LightningModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move a batch; Lightning itself does not know TensorDicts.
+        """Move a batch that is not on the device yet; Lightning does not know TensorDicts.
 
         Parameters
         ----------
@@ -274,6 +279,6 @@ class PinnModule(lightning.LightningModule):
         TensorDict
             The batch on the device.
         """
-        if self.execution.pin_memory:
+        if self.execution.pin_memory and batch["diffraction"].device.type == "cpu":
             batch = batch.pin_memory()
         return batch.to(device, non_blocking=True)

@@ -118,7 +118,9 @@ class PatchAccumulator:
             self._half = total, self._canvas(grid.shape, np.float32)
         self.covering = covering_area(self.weight.cpu())
         self._seen = np.zeros(0, bool)
-        self._counted: list[NDArray[np.int64]] = []
+        # Corners of what covers the object: one table that doubles, and no list of small ones.
+        self._counted = np.zeros((0, 2), np.int64)
+        self._num_counted = 0
         self.num_patches = self.num_duplicates = self.num_clipped = self.num_dropped = 0
 
     def add(
@@ -230,7 +232,8 @@ class PatchAccumulator:
             known = cover[band[1:]] > UNLIT
             np.divide(total[band], cover[band[1:]], out=mean[band], where=known)
         count = HostCanvas(self._grid.shape, np.float32, self._folder)
-        for corners in self._counted:
+        for start in range(0, self._num_counted, _BAND):
+            corners = self._counted[start : min(start + _BAND, self._num_counted)]
             count.add(self.covering.expand(len(corners), -1, -1), corners)
         return mean, count.values()
 
@@ -254,9 +257,10 @@ class PatchAccumulator:
         total, cover = self.sums()
         even_total, even_cover = self._half[0].values(), self._half[1].values()
         known = (even_cover > UNLIT) & (cover - even_cover > UNLIT)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            first = np.where(known, even_total / even_cover, 0)
-            second = np.where(known, (total - even_total) / (cover - even_cover), 0)
+        first, second = np.zeros_like(even_total), total - even_total
+        np.divide(even_total, even_cover, out=first, where=known)
+        np.divide(second, cover - even_cover, out=second, where=known)
+        second *= known
         return first, second, known
 
     def has_patch(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -311,7 +315,11 @@ class PatchAccumulator:
             new = used & first & ~self._seen[rows]
             self._seen[rows[used]] = True
             self.num_duplicates += int((used & ~new).sum())
-        self._counted.append(corners[new])
+        number = self._num_counted + int(new.sum())
+        if number > len(self._counted):
+            self._counted = np.concatenate([self._counted, np.zeros((number, 2), np.int64)])
+        self._counted[self._num_counted : number] = corners[new]
+        self._num_counted = number
         return used
 
     def _add_weights(

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ class PatchSpool:
         self._file = tempfile.TemporaryFile(  # noqa: SIM115
             prefix=".ptychostream-patches-", dir=self.folder
         )
-        self._waiting: list[tuple[tuple[int, ...], PlacedPatches]] = []
+        self._parts = 0
         self.size = 0
 
     def close(self) -> None:
@@ -66,20 +65,24 @@ class PatchSpool:
         nodes : (B,) int64
             Number of each of its groups, under which its phase will be known.
         """
-        blocks = placed.blocks.cpu().contiguous().numpy()
         self._file.seek(self.size)
-        self._file.write(blocks.tobytes())
-        # All but the pixels stays in memory.
-        rest = replace(placed, blocks=torch.empty(0), groups=nodes[placed.groups])
-        self._waiting.append((blocks.shape, rest))
-        self.size += blocks.nbytes
+        # Whole: what stayed in memory of each would keep the memory between it from being used.
+        for part in (
+            placed.blocks.cpu().contiguous().numpy(),
+            placed.corners,
+            nodes[placed.groups],
+            placed.is_even,
+        ):
+            np.save(self._file, part, allow_pickle=False)
+        self._parts += 1
+        self.size = self._file.tell()
 
     def __iter__(self) -> Iterator[PlacedPatches]:
         at = 0
-        for shape, rest in self._waiting:
-            data = bytearray(int(np.prod(shape)) * 8)
+        for _ in range(self._parts):
             self._file.seek(at)
-            self._file.readinto(data)
-            at += len(data)
-            blocks = torch.frombuffer(data, dtype=torch.complex64).reshape(shape)
-            yield replace(rest, blocks=blocks)
+            blocks, corners, groups, is_even = (
+                np.load(self._file, allow_pickle=False) for _ in range(4)
+            )
+            at = self._file.tell()
+            yield PlacedPatches(torch.from_numpy(blocks), corners, groups, is_even)

@@ -252,7 +252,17 @@ def _loader(stores, **execution):
     store = stores["counts"]
     config = ps.TrainingConfig(model=ps.ModelConfig(N=16))
     chosen = ps.PyTorchExecutionConfig(**execution)
-    return make(config, chosen, store, scales_of(store), store.groups(1), "shuffled", 0, 1)
+    return make(
+        config,
+        chosen,
+        store,
+        scales_of(store),
+        store.groups(1),
+        "shuffled",
+        0,
+        1,
+        torch.device("cpu"),
+    )
 
 
 def _output_dir(stores, folder, _):
