@@ -23,6 +23,7 @@ from streaming import poisson_scan
 
 import ptychostream as ps
 from ptychostream.datasets.store import finish_group_store
+from ptychostream.datasets.store.layout import MANIFEST, segment_folder
 from ptychostream.geometry import ObjectGrid
 from ptychostream.inference.predict import inference_loader
 from ptychostream.persistence.result import save_result
@@ -237,7 +238,7 @@ def follow(folder: Path, number: int, edge: int) -> None:
     path = folder / "growing.zarr"
     store = ps.build_group_store(scan.select(np.arange(block)), path, growing=True)
     bundle = make_bundle(store, architecture="unrolled", unrolled_steps=2, unrolled_width=8)
-    appended = {block: time.perf_counter()}
+    appended = {block: time.time()}
     shown: dict[int, float] = {}
 
     def measure() -> None:
@@ -246,7 +247,9 @@ def follow(folder: Path, number: int, edge: int) -> None:
             while start not in shown:
                 time.sleep(0.01)
             ps.append_patterns(path, scan.select(np.arange(start, start + block)))
-            appended[start + block] = time.perf_counter()
+            # A segment is there with its manifest, which is before the call returns.
+            manifest = path / segment_folder(start // block) / MANIFEST
+            appended[start + block] = manifest.stat().st_mtime
         while number not in shown:
             time.sleep(0.01)
         finish_group_store(path)
@@ -256,7 +259,7 @@ def follow(folder: Path, number: int, edge: int) -> None:
     last = None
     for last in ps.reconstruct(bundle, store, follow=True, interval_s=0.05, refine_passes=0):
         if last.is_partial:
-            shown[len(last.positions)] = time.perf_counter()
+            shown[len(last.positions)] = time.time()
     thread.join()
     offline = ps.reconstruct(bundle, ps.open_group_store(path), refine_passes=0)
     latencies = [shown[rows] - appended[rows] for rows in shown]
