@@ -4,8 +4,11 @@ Between pixels both interpolate bilinearly, and the object is zero outside its a
 contract has it. Positions are patch centres (x, y) in pixels, see `geometry`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def extract_patches(obj: Tensor, positions: Tensor, patch_size: int) -> Tensor:
@@ -24,20 +27,15 @@ def extract_patches(obj: Tensor, positions: Tensor, patch_size: int) -> Tensor:
     -------
     (..., C, N, N)
         The patches, in the order of `positions`.
+
+    Raises
+    ------
+    NotImplementedError
+        If the positions require a gradient.
     """
-    height, width = obj.shape[-2:]
-    corners, fractions = _split(positions, patch_size)
-    index, inside = _window_index(corners, patch_size + 1, height, width)
-    flat = obj.reshape(*obj.shape[:-2], height * width)
-    windows = torch.gather(flat, -1, index.flatten(start_dim=len(obj.shape[:-2])))
-    windows = windows.reshape(index.shape) * inside
-    (w00, w01), (w10, w11) = _weights(fractions, obj.real.dtype)
-    return (
-        w00 * windows[..., :-1, :-1]
-        + w01 * windows[..., :-1, 1:]
-        + w10 * windows[..., 1:, :-1]
-        + w11 * windows[..., 1:, 1:]
-    )
+    _check_fixed(positions)
+    patches: Tensor = _Extract.apply(obj, positions, patch_size)  # type: ignore[no-untyped-call]
+    return patches
 
 
 def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -57,23 +55,91 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
     (..., H, W)
         Sum of all patches of each leading index; overlaps add up, and what falls outside
         the object is lost.
+
+    Raises
+    ------
+    NotImplementedError
+        If the positions require a gradient.
     """
-    height, width = shape
-    lead, patch_size = patches.shape[:-3], patches.shape[-1]
-    corners, fractions = _split(positions, patch_size)
-    index, inside = _window_index(corners, patch_size + 1, height, width)
-    (w00, w01), (w10, w11) = _weights(fractions, patches.real.dtype)
-    windows = patches.new_zeros((*patches.shape[:-2], patch_size + 1, patch_size + 1))
-    windows[..., :-1, :-1] += w00 * patches
-    windows[..., :-1, 1:] += w01 * patches
-    windows[..., 1:, :-1] += w10 * patches
-    windows[..., 1:, 1:] += w11 * patches
-    canvas = patches.new_zeros((*lead, height * width))
-    start = len(lead)
-    canvas = canvas.scatter_add(
-        -1, index.flatten(start_dim=start), (windows * inside).flatten(start_dim=start)
-    )
-    return canvas.reshape(*lead, height, width)
+    _check_fixed(positions)
+    placed: Tensor = _Place.apply(patches, positions, shape)  # type: ignore[no-untyped-call]
+    return placed
+
+
+def share_among_pixels(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Share each pixel among the four that it lies between.
+
+    Parameters
+    ----------
+    images : (..., n, n)
+        Images, real or complex.
+    x, y : (..., 1, 1)
+        How far each pixel lies behind the whole one, 0 to 1.
+
+    Returns
+    -------
+    (..., n + 1, n + 1)
+        The images, one pixel larger.
+    """
+    # As real numbers, which is what the shares are.
+    flat, x, y = _as_real(pad(images, (1, 1, 1, 1)), x, y)
+    flat = _between(flat[..., 1:, :, :], flat[..., :-1, :, :], y)
+    return _as_kind(_between(flat[..., 1:, :], flat[..., :-1, :], x), images)
+
+
+class _Extract(torch.autograd.Function):
+    """Cutting; what comes back is placed: nothing of the interpolation need be kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, obj: Tensor, positions: Tensor, patch_size: int) -> Tensor:
+        ctx.save_for_backward(positions)
+        height, width = ctx.shape = obj.shape[-2:]
+        corners, fractions = _split(positions, patch_size)
+        index, inside = _window_index(corners, patch_size + 1, height, width)
+        flat = obj.reshape(*obj.shape[:-2], height * width)
+        windows = torch.gather(flat, -1, index.flatten(start_dim=obj.ndim - 2))
+        windows = windows.reshape(index.shape) * inside
+        x, y = _shares(fractions, obj.real.dtype)
+        real, x, y = _as_real(windows, x, y)
+        real = _between(real[..., :-1, :, :], real[..., 1:, :, :], y)
+        return _as_kind(_between(real[..., :-1, :], real[..., 1:, :], x), obj)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (positions,) = ctx.saved_tensors
+        return place_patches(grads[0], positions, ctx.shape), None, None
+
+
+class _Place(torch.autograd.Function):
+    """Placing; what comes back is cut out."""
+
+    @staticmethod
+    def forward(ctx: Any, patches: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(positions)
+        ctx.patch_size = patch_size = patches.shape[-1]
+        height, width = shape
+        corners, fractions = _split(positions, patch_size)
+        index, inside = _window_index(corners, patch_size + 1, height, width)
+        windows = share_among_pixels(patches, *_shares(fractions, patches.real.dtype))
+        windows *= inside
+        lead = patches.shape[:-3]
+        canvas = patches.new_zeros((*lead, height * width))
+        start = len(lead)
+        canvas.scatter_add_(-1, index.flatten(start), windows.flatten(start))
+        return canvas.reshape(*lead, height, width)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (positions,) = ctx.saved_tensors
+        return extract_patches(grads[0], positions, ctx.patch_size), None, None
+
+
+def _check_fixed(positions: Tensor) -> None:
+    if positions.requires_grad:
+        raise NotImplementedError(
+            "the positions require a gradient, but slopes by position are not computed: detach "
+            "them, or shift patches with physics.fourier_shift, which is differentiable"
+        )
 
 
 def _split(positions: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
@@ -82,12 +148,24 @@ def _split(positions: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
     return whole.to(torch.int64).flip(-1), first - whole
 
 
-def _weights(
-    fractions: Tensor, dtype: torch.dtype
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    x = fractions[..., 0, None, None].to(dtype)
-    y = fractions[..., 1, None, None].to(dtype)
-    return ((1 - y) * (1 - x), (1 - y) * x), (y * (1 - x), y * x)
+def _shares(fractions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    x, y = fractions.to(dtype)[..., None, None].unbind(-3)
+    return x, y
+
+
+def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Interpolate; `torch.lerp` would lose the digits of small shares."""
+    return (first * (1 - share)).addcmul_(second, share)
+
+
+def _as_real(images: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """View images (..., h, w) as real ones (..., h, w, 1 or 2), and give shares the axis too."""
+    real = torch.view_as_real(images) if images.is_complex() else images[..., None]
+    return real, x[..., None], y[..., None]
+
+
+def _as_kind(real: Tensor, images: Tensor) -> Tensor:
+    return torch.view_as_complex(real) if images.is_complex() else real[..., 0]
 
 
 def _window_index(corners: Tensor, edge: int, height: int, width: int) -> tuple[Tensor, Tensor]:

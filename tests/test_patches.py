@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,3 +44,32 @@ def test_a_position_is_the_pixel_under_the_patch_centre():
     obj = torch.arange(30 * 40, dtype=torch.float32).reshape(30, 40)
     patch = extract_patches(obj, torch.tensor([[13.0, 9.0]]), 8)[0]
     assert patch[4, 4] == obj[9, 13]
+
+
+def test_slopes_are_those_of_the_linear_maps():
+    obj, patches, positions = _case(2, 2, 3)
+    obj, patches = obj[:, :9, :8], patches[..., :4, :4]
+    assert torch.autograd.gradcheck(
+        lambda x: extract_patches(x, positions, 4), obj.clone().requires_grad_()
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: place_patches(x, positions, (9, 8)), patches.clone().requires_grad_()
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: place_patches(x, positions, (9, 8)), patches.real.clone().requires_grad_()
+    )
+
+
+def test_small_shares_keep_their_digits():
+    """Where little lies on a pixel, a sum is divided by that little."""
+    ones = torch.ones(1, 4, 4)
+    placed = place_patches(ones, torch.tensor([[6 + 2.0**-20, 6.0]]), (12, 12))
+    assert placed[6, 8] == 2.0**-20
+
+
+def test_slopes_by_position_are_refused_and_not_left_out():
+    positions = torch.tensor([[6.0, 6.0]], requires_grad=True)
+    with pytest.raises(NotImplementedError, match="detach"):
+        place_patches(torch.ones(1, 4, 4), positions, (12, 12))
+    with pytest.raises(NotImplementedError, match="detach"):
+        extract_patches(torch.ones(12, 12), positions, 4)

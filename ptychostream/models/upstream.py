@@ -59,7 +59,8 @@ def merge_group(patches: Tensor, coords_relative: Tensor) -> Tensor:
     edge = patches.shape[-1]
     gridsize = round(patches.shape[1] ** 0.5)
     size = edge + (gridsize - 1) * _OFFSET + _JITTER
-    centres = size // 2 - coords_relative[:, :, 0]
+    # In double precision: what is amplified must not be rounded first.
+    centres = size // 2 - coords_relative[:, :, 0].double()
     window = functional.pad(patches.real.new_ones(edge // 2, edge // 2), (edge // 4,) * 4)
     windows = window.expand(patches.shape).contiguous()
     merged = place_patches(patches, centres, (size, size)) / (

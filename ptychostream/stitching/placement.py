@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ptychostream.patches import share_among_pixels
+
 Placement = Literal["fourier", "bilinear"]
 
 #: Part of the largest singular value of a weight below which another is left out.
@@ -64,11 +66,7 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
     x = fractions[:, 0].reshape(-1, *inner, 1, 1)
     y = fractions[:, 1].reshape(-1, *inner, 1, 1)
     if placement == "bilinear":
-        # As real numbers, which is what the shares are.
-        spread = torch.view_as_real(pad(images, (1, 1, 1, 1)))
-        spread = torch.lerp(spread[..., 1:, :, :], spread[..., :-1, :, :], y[..., None])
-        spread = torch.lerp(spread[..., 1:, :], spread[..., :-1, :], x[..., None])
-        return torch.view_as_complex(spread)
+        return share_among_pixels(images, x, y)
     rows, columns = images.shape[-2:]
     # Axis by axis: a table of factors for both would be as large as the images.
     along_y = _turns(y, torch.fft.fftfreq(rows, device=images.device)[:, None])

@@ -57,7 +57,7 @@ def test_a_groups_object_is_cut_as_theirs():
 def test_merged_groups_are_theirs():
     patches, relative = _first("reasmpatch_in"), _relative("off_gs2")
     theirs = torch.tensor(NUMBERS["reasmpatch"])[..., 0]
-    expected = extract_patches(theirs, 15 - relative[:, :, 0], 16)
+    expected = extract_patches(theirs, 15 - relative[:, :, 0].double(), 16)
     _close(upstream.merge_group(patches, relative), expected)
 
 
