@@ -82,7 +82,8 @@ def split_coordinates(
         Centre minus member position, in pixels: the specification's sign.
     """
     members = positions[nn_indices]
-    offsets = members.mean(axis=1)
+    # Not `mean`, whose checks take longer than the sum of a batch.
+    offsets = members.sum(axis=1) / members.shape[1]
     return offsets, offsets[:, None, :] - members
 
 

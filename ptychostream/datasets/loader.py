@@ -274,9 +274,10 @@ class GroupLoader:
             "physics_scale": self._scales.physics[experiment, None, None, None].astype(np.float32),
         }
         tensors = {name: torch.from_numpy(value) for name, value in entries.items()}
-        batch = TensorDict(tensors, batch_size=[len(rows)]).to(self._device)
-        batch["diffraction"] = amplitude
-        return batch
+        if not self._on_host:
+            tensors = {name: value.to(self._device) for name, value in tensors.items()}
+        tensors["diffraction"] = amplitude
+        return TensorDict(tensors, batch_size=[len(rows)], device=self._device)
 
 
 def make_loader(
