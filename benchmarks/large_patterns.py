@@ -32,8 +32,8 @@ RECIPES = {
         {"nepochs": 6, "batch_size": 4, "scheduler": "WarmupCosine", "lr_warmup_epochs": 1},
         1e-3,
     ),
-    "fno": ({}, {"nepochs": 6, "batch_size": 4}, 1e-3),
-    "ffno": ({}, {"nepochs": 6, "batch_size": 4}, 1e-3),
+    "fno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
+    "ffno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
 }
 
 COLUMNS = (
