@@ -6,26 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ptychostream.config import PyTorchExecutionConfig
-from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.inference.grid import choose_grid
 from ptychostream.inference.groups import groups_of
-from ptychostream.inference.options import batch_size_for, choose_device, choose_experiment
-from ptychostream.inference.power import true_power
-from ptychostream.inference.predict import inference_loader, predict
-from ptychostream.inference.stitch import Stitcher
-from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.inference.recipe import Recipe
 from ptychostream.persistence.result import ReconstructionResult
-from ptychostream.physics import intensity
 from ptychostream.progress import Watch
-from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
+from ptychostream.stitching import PatchAccumulator
 
 logger = logging.getLogger(__name__)
 
@@ -88,16 +79,11 @@ class LiveObject:
 
 
 def follow_store(
-    bundle: ModelBundle,
+    recipe: Recipe,
     store: GroupStore,
     *,
     finish: Callable[[GroupStore], ReconstructionResult],
     interval_s: float,
-    execution: PyTorchExecutionConfig,
-    experiment: int | None,
-    align_phases: bool,
-    placement: Placement,
-    weight: WeightName | Tensor,
     grid: ObjectGrid | None,
     should_stop: Callable[[], bool] | None,
 ) -> Iterator[ReconstructionResult]:
@@ -105,24 +91,14 @@ def follow_store(
 
     Parameters
     ----------
-    bundle : ModelBundle
-        The trained model.
+    recipe : Recipe
+        The trained model, and how its patches are stitched.
     store : GroupStore
         A growing store.
     finish : callable
         Reconstructs the finished store.
     interval_s : float
         Seconds between two results, at least.
-    execution : PyTorchExecutionConfig
-        Device, precision, batch size.
-    experiment : int, optional
-        Which experiment.
-    align_phases : bool
-        Whether phases between patches are found.
-    placement : str
-        How patches are placed.
-    weight : str or (N, N) float32
-        Trust in each patch pixel.
     grid : ObjectGrid, optional
         The pixels to reconstruct.
     should_stop : callable, optional
@@ -136,16 +112,15 @@ def follow_store(
     Raises
     ------
     ConfigurationError
-        If the interval is not positive, or several devices are asked for.
+        If the interval is not positive, or several processes are asked for.
     """
     if interval_s <= 0:
         raise ConfigurationError(f"interval_s={interval_s} must be positive")
+    execution = recipe.execution
     if execution.devices > 1 and execution.strategy != "dp":
         raise ConfigurationError(
             f"devices={execution.devices} needs strategy='dp' while following a store; or use 1"
         )
-    experiment = choose_experiment(bundle, store, experiment)
-    device = choose_device(execution.accelerator)
     live, done, last = LiveObject(), 0, -np.inf
     num_patches = 0
     with Watch(should_stop=should_stop) as watch:
@@ -153,29 +128,16 @@ def follow_store(
             # Asked first: what is appended before the end is then seen by the look after it.
             is_complete = store.is_complete
             store = store.refreshed()
-            rows = np.flatnonzero(store.experiment_id == experiment)
+            rows = recipe.rows(store)
             if is_complete and not watch.asks_to_stop():
                 break
             # Groups need neighbours, and a fit of the phases needs some patches.
-            enough = len(rows) >= max(bundle.config.neighbor_count + 1, 2)
+            enough = len(rows) >= max(recipe.bundle.config.neighbor_count + 1, 2)
             is_new = store.num_patterns > done and enough
             if is_new and time.perf_counter() - last >= interval_s:
                 began = time.perf_counter()
-                result, number = _add_new(
-                    bundle,
-                    store,
-                    experiment,
-                    live,
-                    done,
-                    execution,
-                    device,
-                    align_phases,
-                    placement,
-                    weight,
-                    grid,
-                    watch,
-                )
-                num_patches += number
+                result = _add_new(recipe, store, live, done, grid, watch)
+                num_patches += result.num_patches
                 done, last = store.num_patterns, time.perf_counter()
                 seconds = {"total": last - began}
                 yield replace(result, num_patches=num_patches, seconds=seconds)
@@ -187,65 +149,25 @@ def follow_store(
 
 
 def _add_new(
-    bundle: ModelBundle,
+    recipe: Recipe,
     store: GroupStore,
-    experiment: int,
     live: LiveObject,
     done: int,
-    execution: PyTorchExecutionConfig,
-    device: torch.device,
-    align_phases: bool,
-    placement: Placement,
-    weight: WeightName | Tensor,
     grid: ObjectGrid | None,
     watch: Watch,
-) -> tuple[ReconstructionResult, int]:
+) -> ReconstructionResult:
     """Stitch the groups around patterns from row `done` on, and add them to the object so far."""
-    rows = np.flatnonzero(store.experiment_id == experiment)
-    model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
-    here = grid or choose_grid(store, experiment, store.positions[rows], pads=True)
-    if grid is None:
-        here = _union(here, live.grid)
-    groups = groups_of(store, experiment, bundle.config, None, 1)
+    rows = recipe.rows(store)
+    here = grid or _union(
+        choose_grid(store, recipe.experiment, store.positions[rows], pads=True), live.grid
+    )
+    groups = groups_of(store, recipe.experiment, recipe.bundle.config, None, 1)
     groups = replace(groups, nn_indices=groups.nn_indices[groups.nn_indices[:, 0] >= done])
-    with torch.no_grad():
-        probe = model.scaled_probe(torch.tensor([experiment], device=device))[0]
-    trust = patch_weight(
-        weight, intensity(probe), window=execution.middle_trim, fades=placement == "fourier"
-    )
-    accumulator = PatchAccumulator(here, trust, device, placement=placement)
-    stitcher = Stitcher(
-        accumulator, store.positions, groups.nn_indices[:, 0] if align_phases else None
-    )
-    size = execution.inference_batch_size or batch_size_for(groups.group_size, store.N, device)
-    loader = inference_loader(
-        store, groups, scales_of(store, bundle.config.nphotons), execution, size, device
-    )
-    seconds = {"read": 0.0, "predict": 0.0}
-    predicted = predict(model, loader, execution, seconds)
-    try:
-        stitcher.run(predicted, watch)
-    finally:
-        predicted.close()
-        stitcher.close()
-    beam, factor = true_power(probe, store, experiment)
-    live.add(accumulator, here, factor)
-    obj, coverage = live.result()
-    result = ReconstructionResult(
-        object=obj,
-        coverage=coverage,
-        origin=here.origin,
-        probe=beam,
-        positions=store.positions[rows],
-        numbers=store.pattern_numbers(experiment),
-        num_patches=0,
-        num_clipped=accumulator.num_clipped,
-        num_dropped=accumulator.num_dropped,
-        metadata=store.metadata_of(experiment),
-        losses=tuple(bundle.history.get("train_loss", ())),
-        is_partial=True,
-    )
-    return result, accumulator.num_patches
+    stitched = recipe.stitch(store, groups, here, watch)
+    live.add(stitched.accumulator, here, stitched.factor)
+    result = recipe.result(store, stitched, here, *live.result())
+    # Patterns of before have their patches in the object, and not in the newest sums.
+    return replace(result, without_patch=np.empty(0, np.int64), is_partial=True)
 
 
 def _union(first: ObjectGrid, second: ObjectGrid) -> ObjectGrid:

@@ -3,17 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
-from ptychostream.datasets.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
+from ptychostream.datasets.store.groups import Groups
 from ptychostream.datasets.store.layout import parse_bytes
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import split_frc
@@ -21,23 +21,13 @@ from ptychostream.geometry import ObjectGrid
 from ptychostream.inference.follow import follow_store
 from ptychostream.inference.grid import canvas_folder, choose_grid
 from ptychostream.inference.groups import groups_of
-from ptychostream.inference.options import (
-    amplitude_limit,
-    batch_size_for,
-    check_execution,
-    choose_device,
-    choose_experiment,
-)
-from ptychostream.inference.power import true_power
-from ptychostream.inference.predict import inference_loader, predict
-from ptychostream.inference.processes import predict_in_processes
-from ptychostream.inference.stitch import Stitcher
+from ptychostream.inference.options import check_execution, choose_experiment
+from ptychostream.inference.recipe import Recipe
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.result import ReconstructionResult
-from ptychostream.physics import intensity
 from ptychostream.progress import Watch, progress_bar
 from ptychostream.refinement import refine_object
-from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
+from ptychostream.stitching import Placement, WeightName
 
 logger = logging.getLogger(__name__)
 
@@ -173,136 +163,95 @@ def reconstruct(
         If the store does not fit the model, holds several experiments and none was chosen, or
         a stray position would make the object far larger than the patterns can cover.
     """
-    began = time.perf_counter()
     execution = execution or PyTorchExecutionConfig()
     check_execution(execution)
-    if follow:
-        if config is not None or groups_per_position != 1:
-            raise ConfigurationError(
-                "config and groups_per_position are not available with follow=True: every "
-                "pattern is used as it comes"
-            )
-        return follow_store(
-            bundle,
-            store,
-            finish=partial(
-                reconstruct,
-                bundle,
-                execution=execution,
-                experiment=experiment,
-                align_phases=align_phases,
-                refine_passes=refine_passes,
-                placement=placement,
-                weight=weight,
-                grid=grid,
-                canvas_budget=canvas_budget,
-                scratch_folder=scratch_folder,
-                on_progress=on_progress,
-                should_stop=should_stop,
-            ),
-            interval_s=interval_s,
-            execution=execution,
-            experiment=experiment,
-            align_phases=align_phases,
-            placement=placement,
-            weight=weight,
-            grid=grid,
-            should_stop=should_stop,
-        )
-    experiment = choose_experiment(bundle, store, experiment)
+    recipe = Recipe(
+        bundle=bundle,
+        execution=execution,
+        experiment=choose_experiment(bundle, store, experiment),
+        align_phases=align_phases,
+        placement=placement,
+        weight=weight,
+        scratch_folder=scratch_folder,
+    )
     if refine_passes < 0:
         raise ConfigurationError(f"refine_passes={refine_passes} must be at least 0")
-    device = choose_device(execution.accelerator)
-    model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
-    rows = np.flatnonzero(store.experiment_id == experiment)
-    grid = grid or choose_grid(store, experiment, store.positions[rows], pads=execution.pad_eval)
-    groups = groups_of(store, experiment, bundle.config, config, groups_per_position)
-    folder = canvas_folder(grid, parse_bytes(canvas_budget), scratch_folder)
-    with torch.no_grad():
-        chosen = torch.tensor([experiment], device=device)
-        probe = model.scaled_probe(chosen)[0]
-    accumulator = PatchAccumulator(
-        grid,
-        patch_weight(
-            weight,
-            intensity(probe),
-            window=execution.middle_trim,
-            fades=placement == "fourier",
-        ),
-        # What does not fit into memory does not fit into a device's either.
-        device if folder is None else "cpu",
-        placement=placement,
-        scratch_folder=folder,
-        keeps_halves=folder is None,
+    whole = partial(
+        _reconstruct,
+        recipe,
+        refine_passes=refine_passes,
+        grid=grid,
+        canvas_budget=parse_bytes(canvas_budget),
+        on_progress=on_progress,
+        should_stop=should_stop,
     )
-    size = execution.inference_batch_size or batch_size_for(groups.group_size, store.N, device)
-    seconds = {"read": 0.0, "predict": 0.0}
-    if execution.devices > 1 and execution.strategy != "dp":
-        predicted = predict_in_processes(
-            bundle, store, groups, execution, size, device, seconds, scratch_folder=scratch_folder
+    if not follow:
+        groups = groups_of(store, recipe.experiment, bundle.config, config, groups_per_position)
+        return whole(store, groups)
+    if config is not None or groups_per_position != 1:
+        raise ConfigurationError(
+            "config and groups_per_position are not available with follow=True: every "
+            "pattern is used as it comes"
         )
-    else:
-        scales = scales_of(store, bundle.config.nphotons)
-        loader = inference_loader(store, groups, scales, execution, size, device)
-        predicted = predict(model, loader, execution, seconds)
-    stitcher = Stitcher(
-        accumulator,
-        store.positions,
-        groups.nn_indices[:, 0] if align_phases else None,
-        scratch_folder=scratch_folder,
-        amplitude_limit=amplitude_limit(bundle.config.model),
+    return follow_store(
+        recipe,
+        store,
+        finish=lambda now: whole(now, groups_of(now, recipe.experiment, bundle.config, None, 1)),
+        interval_s=interval_s,
+        grid=grid,
+        should_stop=should_stop,
     )
+
+
+def _reconstruct(
+    recipe: Recipe,
+    store: GroupStore,
+    groups: Groups,
+    *,
+    refine_passes: int,
+    grid: ObjectGrid | None,
+    canvas_budget: int,
+    on_progress: Callable[[int, int], object] | None,
+    should_stop: Callable[[], bool] | None,
+) -> ReconstructionResult:
+    """Stitch the groups of a store, and refine the object."""
+    began, execution, rows = time.perf_counter(), recipe.execution, recipe.rows(store)
+    grid = grid or choose_grid(
+        store, recipe.experiment, store.positions[rows], pads=execution.pad_eval
+    )
+    folder = canvas_folder(grid, canvas_budget, recipe.scratch_folder)
     bar = progress_bar("reconstructing", on_progress, is_shown=execution.enable_progress_bar)
     with bar as told, Watch(told, should_stop) as watch:
         # Stitching a group is a step, as predicting it is, and a pass over a position.
-        watch.total = len(groups) * (1 + align_phases) + len(rows) * refine_passes
-        try:
-            stitcher.run(predicted, watch)
-        finally:
-            predicted.close()
-            stitcher.close()
+        watch.total = len(groups) * (1 + recipe.align_phases) + len(rows) * refine_passes
+        stitched = recipe.stitch(
+            store, groups, grid, watch, canvas_folder=folder, keeps_halves=folder is None
+        )
         stitching = time.perf_counter()
-        obj, coverage = accumulator.result()
-        frc = None if folder else split_frc(*accumulator.halves(), coverage)
-        seconds["stitch"] = stitcher.seconds + time.perf_counter() - stitching
+        obj, coverage = stitched.accumulator.result()
+        frc = None if folder else split_frc(*stitched.accumulator.halves(), coverage)
+        stitched.seconds["stitch"] += time.perf_counter() - stitching
         refining = time.perf_counter()
         if refine_passes:
             logger.info("refining in %d passes", refine_passes)
             obj = refine_object(
                 obj,
                 grid,
-                model,
+                recipe.model(store),
                 store,
-                bundle.config,
+                recipe.bundle.config,
                 execution,
-                experiment=experiment,
+                experiment=recipe.experiment,
                 passes=refine_passes,
                 watch=watch,
                 scratch_folder=folder,
             )
-        seconds["refine"] = time.perf_counter() - refining
-    true_probe, factor = true_power(probe, store, experiment)
+        stitched.seconds["refine"] = time.perf_counter() - refining
     # In place: a second object may not fit.
-    obj *= np.float32(factor)
-    seconds["total"] = time.perf_counter() - began
-    result = ReconstructionResult(
-        object=obj,
-        coverage=coverage,
-        origin=grid.origin,
-        probe=true_probe,
-        positions=store.positions[rows],
-        numbers=store.pattern_numbers(experiment),
-        num_patches=accumulator.num_patches,
-        num_clipped=accumulator.num_clipped,
-        num_dropped=accumulator.num_dropped,
-        num_duplicates=accumulator.num_duplicates,
-        without_patch=rows[~accumulator.has_patch(rows)],
-        saturation=stitcher.num_saturated / stitcher.num_lit if stitcher.num_lit else None,
-        metadata=store.metadata_of(experiment),
-        losses=tuple(bundle.history.get("train_loss", ())),
-        seconds=seconds,
-        frc=frc,
-        is_partial=watch.is_stopped,
+    obj *= np.float32(stitched.factor)
+    stitched.seconds["total"] = time.perf_counter() - began
+    result = replace(
+        recipe.result(store, stitched, grid, obj, coverage), frc=frc, is_partial=watch.is_stopped
     )
     for text in result.warnings():
         logger.warning("%s", text)
