@@ -4,11 +4,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from ptychostream.datasets.store import GroupStore
+    from ptychostream.persistence.bundle import ModelBundle
+    from ptychostream.persistence.result import ReconstructionResult
 
 #: Execution options that only training has a use for. A file of options may serve both
 #: commands, but who names one here expects it to do something.
@@ -54,11 +59,58 @@ def run(words: Sequence[str]) -> None:
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.inference import choose_experiment, reconstruct
+    from ptychostream.inference import choose_experiment
     from ptychostream.persistence import load_bundle
-    from ptychostream.persistence.result import ReconstructionResult
     from ptychostream.persistence.result_files import write_result_files
 
+    parser = _make_parser()
+    words = expand_aliases("reconstruct", words)
+    for word in words:
+        name = word.partition("=")[0].removeprefix("--execution.")
+        if name != word and name in TRAINING_OPTIONS:
+            parser.error(f"--execution.{name} belongs to `ptychostream train`")
+    options = parse(parser, words)
+    if options.follow:
+        chosen = [name for name in CHOICES if options[name] != parser.get_defaults()[name]]
+        if chosen:
+            parser.error(f"--{chosen[0]} is not available with --follow: every pattern is used")
+    execution = parser.instantiate(options).execution
+    if sys.stderr.isatty() and not options.quiet:
+        execution = replace(execution, enable_progress_bar=True)
+    bundle, store = load_bundle(options.model_path), open_group_store(options.store)
+    choose_experiment(bundle, store, options.experiment)
+    out: Path = options.out
+    log_to(out, "reconstruct.log")
+    asked = "\n".join(f"{name}: {value}" for name, value in vars(options).items())
+    result = None
+    for result in _results(options, execution, bundle, store):
+        logger.info(
+            "%d positions: %s",
+            len(result.positions),
+            ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()),
+        )
+        write_yaml(bundle.config, out / "config.yaml")
+        written = write_result_files(
+            result,
+            bundle,
+            out,
+            title=PurePosixPath(options.store).name,
+            options={"Options of this reconstruction": asked},
+        )
+    if result is None:
+        raise KeyboardInterrupt("there were not enough patterns for an object yet")
+    total = result.seconds["total"]
+    say(
+        f"{result.num_patches} patches in {total:.1f} s "
+        f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
+        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
+        f"next: ptychostream evaluate {out / 'object.npz'} --reference FILE"
+    )
+    if result.is_partial:
+        raise KeyboardInterrupt(f"the result in {out} is partial")
+
+
+def _make_parser() -> Any:
     parser = make_parser(
         "reconstruct",
         "Reconstruct a store with a trained network.",
@@ -112,23 +164,15 @@ def run(words: Sequence[str]) -> None:
         "--interval_s", type=float, default=5.0, help="seconds between two objects so far"
     )
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
-    words = expand_aliases("reconstruct", words)
-    for word in words:
-        name = word.partition("=")[0].removeprefix("--execution.")
-        if name != word and name in TRAINING_OPTIONS:
-            parser.error(f"--execution.{name} belongs to `ptychostream train`")
-    options = parse(parser, words)
-    if options.follow:
-        chosen = [name for name in CHOICES if options[name] != parser.get_defaults()[name]]
-        if chosen:
-            parser.error(f"--{chosen[0]} is not available with --follow: every pattern is used")
-    execution = parser.instantiate(options).execution
-    if sys.stderr.isatty() and not options.quiet:
-        execution = replace(execution, enable_progress_bar=True)
-    bundle, store = load_bundle(options.model_path), open_group_store(options.store)
-    choose_experiment(bundle, store, options.experiment)
-    out: Path = options.out
-    log_to(out, "reconstruct.log")
+    return parser
+
+
+def _results(
+    options: Any, execution: PyTorchExecutionConfig, bundle: "ModelBundle", store: "GroupStore"
+) -> "Iterable[ReconstructionResult]":
+    """Reconstruct, once or while the store grows."""
+    from ptychostream.inference import reconstruct
+
     how: dict[str, Any] = {
         "execution": execution,
         "experiment": options.experiment,
@@ -137,44 +181,14 @@ def run(words: Sequence[str]) -> None:
         "placement": options.placement,
         "weight": options.weight,
         "canvas_budget": options.canvas_budget,
-        "scratch_folder": options.scratch_folder or out,
+        "scratch_folder": options.scratch_folder or options.out,
     }
-    results: Iterable[ReconstructionResult]
     if options.follow:
-        results = reconstruct(bundle, store, **how, follow=True, interval_s=options.interval_s)
-    else:
-        config = _which_groups(options, bundle.config)
-        per_position = options.groups_per_position
-        results = [
-            reconstruct(bundle, store, **how, config=config, groups_per_position=per_position)
-        ]
-    write_yaml(bundle.config, out / "config.yaml")
-    asked = "\n".join(f"{name}: {value}" for name, value in vars(options).items())
-    result = None
-    for result in results:
-        logger.info(
-            "%d positions: %s",
-            len(result.positions),
-            ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()),
-        )
-        written = write_result_files(
-            result,
-            bundle,
-            out,
-            title=PurePosixPath(options.store).name,
-            options={"Options of this reconstruction": asked},
-        )
-    if result is None:
-        raise KeyboardInterrupt("there were not enough patterns for an object yet")
-    total = result.seconds["total"]
-    say(
-        f"{result.num_patches} patches in {total:.1f} s "
-        f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
-        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
-        f"next: ptychostream evaluate {out / 'object.npz'} --reference FILE"
-    )
-    if result.is_partial:
-        raise KeyboardInterrupt(f"the result in {out} is partial")
+        yield from reconstruct(bundle, store, **how, follow=True, interval_s=options.interval_s)
+        return
+    config = _which_groups(options, bundle.config)
+    per_position = options.groups_per_position
+    yield reconstruct(bundle, store, **how, config=config, groups_per_position=per_position)
 
 
 def _which_groups(options: Any, trained: TrainingConfig) -> InferenceConfig:
