@@ -103,6 +103,7 @@ class PatchAccumulator:
         self.window = lit_window(weight)
         lit = weight[self.window, self.window]
         self.weight = (lit / lit.max()).to(device=device, dtype=torch.float32).contiguous()
+        self._is_plain = bool((self.weight == 1).all())
         self._shifted_weight = ShiftedWeight(self.weight, placement)
         self._grid, self._placement = grid, placement
         # The patch's centre within the lit window.
@@ -175,7 +176,8 @@ class PatchAccumulator:
         )
         used = self._admit(lit, corners, None if rows is None else rows.ravel())
         shifts = torch.as_tensor(fractions, dtype=torch.float32, device=self._device)
-        blocks = shift_to_pixels(lit * self.weight, shifts, self._placement)
+        weighted = lit if self._is_plain else lit * self.weight
+        blocks = shift_to_pixels(weighted, shifts, self._placement)
         first_half = np.zeros(shape[0], bool) if is_even is None else is_even
         for part in (True, False):
             mine = used & np.repeat(first_half == part, shape[1])
