@@ -109,7 +109,7 @@ class PtychoPINN(nn.Module):
         patches = self.generator(measured, probe, relative, self._known(batch["experiment_id"]))
         as_upstream = self.config.compat == "upstream"
         if as_upstream:
-            patches = upstream.merge_group(patches, relative)
+            patches = upstream.merge_group(patches, relative)[0]
         elif not self.generator.merges_groups:
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])

@@ -11,9 +11,6 @@ from torch.nn import functional
 from ptychostream.patches import extract_patches, place_patches
 from ptychostream.physics import propagate_far_field
 
-#: Distance of neighbouring members and room for jitter, in pixels: what the canvas allows for.
-_OFFSET, _JITTER = 4, 10
-
 #: Added to the number of central windows that lie on a pixel.
 _WINDOW_FLOOR = 1e-3
 
@@ -38,11 +35,12 @@ def scale_probe(probe: Tensor, mask: Tensor, probe_scale: float) -> Tensor:
     return probe / (probe_scale * (probe * mask).abs().mean(dim=(-2, -1), keepdim=True))
 
 
-def merge_group(patches: Tensor, coords_relative: Tensor) -> Tensor:
+def merge_group(patches: Tensor, coords_relative: Tensor) -> tuple[Tensor, Tensor]:
     """Merge the patches of each group, and cut them out again.
 
-    The sum of the patches is divided by the number of *central windows* (N/2 × N/2) on a pixel
-    plus 0.001: outside their union it is amplified about a thousandfold.
+    The sum of the patches is divided by the number of their *central windows* (N/2 × N/2) on a
+    pixel plus 0.001: outside the windows' union it is amplified about a thousandfold, and within
+    it is off by what the borders add. `merge` is the average that it stands for.
 
     Parameters
     ----------
@@ -53,20 +51,24 @@ def merge_group(patches: Tensor, coords_relative: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, C, N, N) complex64
-        The patches of the merged object, at the same positions.
+    members : (B, C, N, N) complex64
+        Each member's patch of the merged object.
+    centred : (B, N, N) complex64
+        The merged object around the group's centre.
     """
     edge = patches.shape[-1]
-    gridsize = round(patches.shape[1] ** 0.5)
-    size = edge + (gridsize - 1) * _OFFSET + _JITTER
     # In double precision: what is amplified must not be rounded first.
-    centres = size // 2 - coords_relative[:, :, 0].double()
+    displacement = -coords_relative[:, :, 0].double()
+    reach = int(displacement.abs().amax().ceil().item()) + 1
+    size = edge + 2 * reach
+    centres = displacement + size // 2
     window = functional.pad(patches.real.new_ones(edge // 2, edge // 2), (edge // 4,) * 4)
     windows = window.expand(patches.shape).contiguous()
     merged = place_patches(patches, centres, (size, size)) / (
         place_patches(windows, centres, (size, size)) + _WINDOW_FLOOR
     )
-    return extract_patches(merged, centres, edge)
+    members = extract_patches(merged, centres, edge)
+    return members, merged[:, reach : edge + reach, reach : edge + reach]
 
 
 def predict_intensity(waves: Tensor, mask: Tensor | None) -> Tensor:
