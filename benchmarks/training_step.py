@@ -23,6 +23,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--compile", action="store_true", help="and with torch.compile: minutes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("network    gridsize  step (ms)  patterns/s  (loader + step)/step  step/convolutions")
@@ -90,6 +91,15 @@ def report(store, folder, architecture, gridsize, options):
         f"{min(both) / min(alone):20.3f}  {share:>17}",
         flush=True,
     )
+    if options.compile:
+        model.generator.compile()
+        began = time.perf_counter()
+        timed(in_memory)
+        compiling = time.perf_counter() - began
+        compiled = min(timed(in_memory) for _ in range(options.repeats))
+        print(
+            f"compiled over eager: {compiled / min(alone):.2f} after {compiling:.0f} s", flush=True
+        )
 
 
 def convolutions_of(model, batch):
