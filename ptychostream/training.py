@@ -296,6 +296,10 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             f"neighbor_pool_size={config.neighbor_pool_size} does nothing without "
             "enable_oversampling=True; set it, or leave the pool size out"
         )
+    if execution.strategy == "dp":
+        raise ConfigurationError(
+            "strategy='dp' divides the batches of a reconstruction; train with 'ddp'"
+        )
     if execution.persistent_workers:
         raise ConfigurationError(
             "persistent_workers=True: windows are decoded by threads, there are no worker "

@@ -108,3 +108,31 @@ def test_following_ends_when_asked(whole, tmp_path):
         next(ps.reconstruct(_untrained(store, 1, 2), store, follow=True, interval_s=0))
     with pytest.raises(ConfigurationError, match="follow=True"):
         ps.reconstruct(_untrained(store, 1, 2), store, follow=True, groups_per_position=2)
+
+
+def test_growth_of_another_experiment_is_none_of_this_one(tmp_path):
+    scans = [ps.simulate_scan(num_positions=40, N=16, seed=seed) for seed in (0, 1)]
+    path = tmp_path / "s.zarr"
+    store = ps.build_group_store([scans[0], scans[1].select(np.arange(20))], path, growing=True)
+    following = ps.reconstruct(
+        _untrained(store, 1), store, experiment=0, follow=True, interval_s=0.05, refine_passes=0
+    )
+    first = next(following)
+    ps.append_patterns(path, scans[1].select(np.arange(20, 40)), experiment=1)
+    finish_group_store(path)
+    (last,) = following
+    assert len(first.positions) == len(last.positions) == 40
+
+
+def test_counts_and_times_are_those_of_all_that_was_stitched(whole, tmp_path):
+    path = tmp_path / "s.zarr"
+    store = ps.build_group_store(whole.select(np.arange(75)), path, growing=True)
+    following = ps.reconstruct(_untrained(store, 1), store, follow=True, interval_s=0.05)
+    first = next(following)
+    ps.append_patterns(path, whole.select(np.arange(75, 80)))
+    second = next(following)
+    following.close()
+    assert second.num_patches == 80
+    assert second.num_clipped >= first.num_clipped
+    for name, seconds in first.seconds.items():
+        assert second.seconds[name] >= seconds

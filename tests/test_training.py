@@ -4,6 +4,7 @@ import torch
 
 import ptychostream as ps
 from ptychostream.datasets.loader import GroupLoader
+from ptychostream.datasets.window_reader import DecodedWindow
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.training import initial_model
 
@@ -144,6 +145,7 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
         ({}, {"accelerator": "gpu"}, "accelerator='gpu'"),
         ({}, {"accelerator": "gpu", "devices": 2}, "machine has 0 GPUs"),
         ({}, {"strategy": "dp"}, "strategy='dp' divides the batches of a reconstruction"),
+        ({}, {"strategy": "dp", "devices": 2}, "strategy='dp' divides the batches"),
         ({}, {"strategy": "telepathy"}, "strategy='telepathy' is not one of 'auto', 'ddp'"),
         ({}, {"num_nodes": 2}, "torchrun --nnodes 2"),
         ({}, {"precision": "16-mixed"}, "use 'bf16-mixed'"),
@@ -241,18 +243,22 @@ def test_scans_of_few_positions_train_with_the_neighbours_there_are(number, tmp_
 
 
 def test_windows_and_not_batches_move_to_the_device(tiny_store, make_config, monkeypatch):
-    """What a GPU does, done by the processor: the network never moves a batch by itself."""
-    asked = []
+    """A device that is not the processor, as far as the loader knows, gathers by itself."""
+    gathered = []
+    gather = DecodedWindow.gather_on
+    monkeypatch.setattr(
+        DecodedWindow, "gather_on", lambda *a, **k: gathered.append(k) or gather(*a, **k)
+    )
+    usual = ps.train(make_config(), tiny_store)
+    assert not gathered
     choose = GroupLoader.to
 
     def as_a_gpu(self, device, *, pins=True):
-        asked.append((device.type, pins))
         loader = choose(self, device, pins=pins)
         loader._on_host = False
         return loader
 
-    usual = ps.train(make_config(), tiny_store)
     monkeypatch.setattr(GroupLoader, "to", as_a_gpu)
     moved = ps.train(make_config(), tiny_store)
-    assert ("cpu", False) in asked
+    assert gathered
     np.testing.assert_allclose(moved.history["train_loss"], usual.history["train_loss"], rtol=1e-5)

@@ -21,6 +21,9 @@ from ptychostream.datasets.window_reader import AHEAD, DecodedWindow, decoded_wi
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import split_coordinates
 
+#: Part of a GPU's free memory that a window may take.
+_DEVICE_SHARE = 0.25
+
 
 class GroupLoader:
     """Batches of one rank's share of the groups; made by `make_loader`.
@@ -83,12 +86,13 @@ class GroupLoader:
             raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
         self._store, self._groups, self._scales = store, groups, scales
         self._batch_size, self._order, self._seed = batch_size, order, seed
-        self.to(torch.device(device))
         self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
         self._num_threads = num_threads
         chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
         # In flight: the window being served and those decoded ahead.
         self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
+        self._chunk_bytes = chunk_bytes
+        self.to(torch.device(device))
         self._ahead = ahead
         self._cache_folder = cache_folder
         self._epoch = 0
@@ -126,7 +130,8 @@ class GroupLoader:
         Parameters
         ----------
         device : torch.device
-            The device. Windows move to it as they are stored, and batches are gathered there.
+            The device. Windows move to it as they are stored, and batches are gathered there; on
+            a GPU where a window takes more than a quarter of the free memory, batches move.
         pins : bool
             Whether windows go to a GPU through page-locked memory, without waiting for them.
 
@@ -137,6 +142,11 @@ class GroupLoader:
         """
         self._device, self._pins = device, pins and device.type == "cuda"
         self._on_host = device.type == "cpu"
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            chunks = min(self._window_chunks, self._store.num_chunks)
+            # Beside a network; a larger window stays in host memory, and its batches move.
+            self._on_host = chunks * self._chunk_bytes > free * _DEVICE_SHARE
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -274,9 +284,9 @@ class GroupLoader:
             "physics_scale": self._scales.physics[experiment, None, None, None].astype(np.float32),
         }
         tensors = {name: torch.from_numpy(value) for name, value in entries.items()}
-        if not self._on_host:
-            tensors = {name: value.to(self._device) for name, value in tensors.items()}
         tensors["diffraction"] = amplitude
+        if self._device.type != "cpu":
+            tensors = {name: value.to(self._device) for name, value in tensors.items()}
         return TensorDict(tensors, batch_size=[len(rows)], device=self._device)
 
 

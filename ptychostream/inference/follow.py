@@ -122,7 +122,7 @@ def follow_store(
             f"devices={execution.devices} needs strategy='dp' while following a store; or use 1"
         )
     live, done, last = LiveObject(), 0, -np.inf
-    num_patches = 0
+    so_far: ReconstructionResult | None = None
     with Watch(should_stop=should_stop) as watch:
         while True:
             # Asked first: what is appended before the end is then seen by the look after it.
@@ -133,14 +133,14 @@ def follow_store(
                 break
             # Groups need neighbours, and a fit of the phases needs some patches.
             enough = len(rows) >= max(recipe.bundle.config.neighbor_count + 1, 2)
-            is_new = store.num_patterns > done and enough
+            is_new = bool((rows >= done).any()) and enough
             if is_new and time.perf_counter() - last >= interval_s:
                 began = time.perf_counter()
                 result = _add_new(recipe, store, live, done, grid, watch)
-                num_patches += result.num_patches
                 done, last = store.num_patterns, time.perf_counter()
-                seconds = {"total": last - began}
-                yield replace(result, num_patches=num_patches, seconds=seconds)
+                result.seconds["total"] = last - began
+                so_far = result if so_far is None else _together(so_far, result)
+                yield so_far
             if watch.asks_to_stop():
                 return
             time.sleep(min(_LOOK, interval_s))
@@ -168,6 +168,20 @@ def _add_new(
     result = recipe.result(store, stitched, here, *live.result())
     # Patterns of before have their patches in the object, and not in the newest sums.
     return replace(result, without_patch=np.empty(0, np.int64), is_partial=True)
+
+
+def _together(before: ReconstructionResult, now: ReconstructionResult) -> ReconstructionResult:
+    """Count what came before with what came now; the object is of both already."""
+    counts = {
+        name: getattr(before, name) + getattr(now, name)
+        for name in ("num_patches", "num_clipped", "num_dropped", "num_duplicates")
+    }
+    saturation = None
+    if before.saturation is not None and now.saturation is not None:
+        saturated = before.saturation * before.num_patches + now.saturation * now.num_patches
+        saturation = saturated / max(counts["num_patches"], 1)
+    seconds = {name: time + before.seconds[name] for name, time in now.seconds.items()}
+    return replace(now, **counts, saturation=saturation, seconds=seconds)
 
 
 def _union(first: ObjectGrid, second: ObjectGrid) -> ObjectGrid:

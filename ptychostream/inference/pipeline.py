@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
-from ptychostream.datasets.store.groups import Groups
 from ptychostream.datasets.store.layout import parse_bytes
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import split_frc
@@ -186,8 +185,7 @@ def reconstruct(
         should_stop=should_stop,
     )
     if not follow:
-        groups = groups_of(store, recipe.experiment, bundle.config, config, groups_per_position)
-        return whole(store, groups)
+        return whole(store, config=config, groups_per_position=groups_per_position)
     if config is not None or groups_per_position != 1:
         raise ConfigurationError(
             "config and groups_per_position are not available with follow=True: every "
@@ -196,7 +194,7 @@ def reconstruct(
     return follow_store(
         recipe,
         store,
-        finish=lambda now: whole(now, groups_of(now, recipe.experiment, bundle.config, None, 1)),
+        finish=whole,
         interval_s=interval_s,
         grid=grid,
         should_stop=should_stop,
@@ -206,19 +204,21 @@ def reconstruct(
 def _reconstruct(
     recipe: Recipe,
     store: GroupStore,
-    groups: Groups,
     *,
+    config: InferenceConfig | None = None,
+    groups_per_position: int = 1,
     refine_passes: int,
     grid: ObjectGrid | None,
     canvas_budget: int,
     on_progress: Callable[[int, int], object] | None,
     should_stop: Callable[[], bool] | None,
 ) -> ReconstructionResult:
-    """Stitch the groups of a store, and refine the object."""
+    """Stitch groups of a store, and refine the object."""
     began, execution, rows = time.perf_counter(), recipe.execution, recipe.rows(store)
     grid = grid or choose_grid(
         store, recipe.experiment, store.positions[rows], pads=execution.pad_eval
     )
+    groups = groups_of(store, recipe.experiment, recipe.bundle.config, config, groups_per_position)
     folder = canvas_folder(grid, canvas_budget, recipe.scratch_folder)
     bar = progress_bar("reconstructing", on_progress, is_shown=execution.enable_progress_bar)
     with bar as told, Watch(told, should_stop) as watch:

@@ -46,7 +46,10 @@ def devices_of(execution: PyTorchExecutionConfig, device: torch.device) -> list[
             "ask for fewer"
         )
     if device.type == "cuda":
-        return [torch.device("cuda", index) for index in range(execution.devices)]
+        # The model's own comes first.
+        first = torch.cuda.current_device() if device.index is None else device.index
+        others = [index for index in range(torch.cuda.device_count()) if index != first]
+        return [torch.device("cuda", i) for i in [first, *others][: execution.devices]]
     if device.type == "cpu":
         # Threads of one processor: no faster, but the same way through the code.
         return [device] * execution.devices

@@ -172,10 +172,6 @@ def _make_trainer(
     *,
     resumed: bool,
 ) -> lightning.Trainer:
-    if execution.strategy == "dp":
-        raise ConfigurationError(
-            "strategy='dp' divides the batches of a reconstruction; train with 'ddp'"
-        )
     tracker = make_tracker(execution.logger_backend, Path(config.output_dir), resumed=resumed)
     options: dict[str, Any] = {}
     try:

@@ -5,6 +5,7 @@ smoothed, adds modes incoherently, and divides a merge by what really lies on a 
 here are those of the contract as measured, without the existing limit on the batch size.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -57,8 +58,9 @@ def merge_group(patches: Tensor, coords_relative: Tensor) -> tuple[Tensor, Tenso
         The merged object around the group's centre.
     """
     edge = patches.shape[-1]
-    # In double precision: what is amplified must not be rounded first.
-    displacement = -coords_relative[:, :, 0].double()
+    # In double precision, where there is one: what is amplified must not be rounded first.
+    precise = torch.float32 if coords_relative.device.type == "mps" else torch.float64
+    displacement = -coords_relative[:, :, 0].to(precise)
     reach = int(displacement.abs().amax().ceil().item()) + 1
     size = edge + 2 * reach
     centres = displacement + size // 2

@@ -103,6 +103,10 @@ class PatchAccumulator:
         self.window = lit_window(weight)
         lit = weight[self.window, self.window]
         self.weight = (lit / lit.max()).to(device=device, dtype=torch.float32).contiguous()
+        lit_pixels = (self.weight >= UNLIT).nonzero()
+        first, last = int(lit_pixels.min()), int(lit_pixels.max())
+        #: Pixels at the window's edges that have no weight.
+        self._margin = min(first, len(self.weight) - 1 - last)
         self._is_plain = bool((self.weight == 1).all())
         self._shifted_weight = ShiftedWeight(self.weight, placement)
         self._grid, self._placement = grid, placement
@@ -296,10 +300,11 @@ class PatchAccumulator:
         self, lit: Tensor, corners: NDArray[np.int64], rows: NDArray[np.int64] | None
     ) -> NDArray[np.bool_]:
         """Count patches, and say which of them can be used."""
-        low = corners.min(axis=1)
-        high = (corners + lit.shape[-1] - np.array(self._grid.shape)).max(axis=1)
-        outside = (corners + lit.shape[-1] <= 0).any(axis=1)
-        outside |= (corners >= np.array(self._grid.shape)).any(axis=1)
+        # What has no weight counts as no part of a patch.
+        begin, end = corners + self._margin, corners + lit.shape[-1] - self._margin
+        shape = np.array(self._grid.shape)
+        low, high = begin.min(axis=1), (end - shape).max(axis=1)
+        outside = (end <= 0).any(axis=1) | (begin >= shape).any(axis=1)
         # A single value that is not finite shows in the sum, which is quicker than to look.
         finite = torch.isfinite(torch.view_as_real(lit.flatten(1).sum(dim=1))).all(dim=1)
         used: NDArray[np.bool_] = finite.cpu().numpy() & ~outside

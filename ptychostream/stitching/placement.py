@@ -118,7 +118,13 @@ class ShiftedWeight:
             frequency = torch.fft.rfftfreq(self._edge, device=shifts.device)
             lines = torch.fft.irfft(self._lines * _turns(shifts, frequency), n=self._edge)
         columns, rows = lines.unbind(1)
-        return columns.mT @ rows
+        if columns.device.type == "cpu":
+            return columns.mT @ rows
+        # A device may be set to round the factors of a product of matrices.
+        weights = columns[:, 0, :, None] * rows[:, 0, None, :]
+        for column, row in zip(columns.unbind(1)[1:], rows.unbind(1)[1:], strict=True):
+            weights.addcmul_(column[:, :, None], row[:, None, :])
+        return weights
 
 
 def _turns(shift: Tensor, frequency: Tensor) -> Tensor:

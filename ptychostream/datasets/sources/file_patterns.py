@@ -1,5 +1,8 @@
 """Patterns that lie uncompressed in a file, read in place."""
 
+import os
+import threading
+import weakref
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ class FilePatterns(PatternSource):
     """Patterns that lie uncompressed in a file, read in place.
 
     They are read and not mapped: what a process maps counts as its memory, and a file that
-    becomes shorter while it is mapped ends the process.
+    becomes shorter while it is mapped ends the process. The file stays open: another one that
+    takes its name is not read instead.
 
     Parameters
     ----------
@@ -33,6 +37,14 @@ class FilePatterns(PatternSource):
         self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int = 0
     ) -> None:
         self._path, self._shape, self._dtype, self._offset = path, shape, dtype, offset
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._file)
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        """Travel to another process as an address, not as data."""
+        at = (self._path.resolve(), self._shape, self._dtype, self._offset)
+        return _opened_again, (at, _state_of(self._file))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,7 +72,7 @@ class FilePatterns(PatternSource):
         Raises
         ------
         DataContractError
-            If the file ends before a pattern does.
+            If the file can't be read, or ends before a pattern does.
         """
         rows = np.asarray(rows)
         if len(rows) and not 0 <= rows.min() <= rows.max() < self._shape[0]:
@@ -70,19 +82,41 @@ class FilePatterns(PatternSource):
         content = out.reshape(-1).view(np.uint8)
         # Consecutive patterns at once.
         borders = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        with self._path.open("rb", buffering=0) as stream:
-            for first, last in pairwise(borders):
-                if first == last:
-                    continue
-                stream.seek(self._offset + int(rows[first]) * size)
-                part = memoryview(content.data)[first * size : last * size]
-                while part:
-                    number = stream.readinto(part)
-                    if not number:
-                        raise DataContractError(
-                            f"'{self._path}' ends in the middle of pattern "
-                            f"{rows[last - 1] - (len(part) - 1) // size} of {self._shape[0]}; "
-                            "copy it again"
-                        )
-                    part = part[number:]
+        for first, last in pairwise(borders):
+            part = memoryview(content.data)[first * size : last * size]
+            at = self._offset + int(rows[first]) * size if part else 0
+            while part:
+                number = self._read_into(part, at)
+                if not number:
+                    raise DataContractError(
+                        f"'{self._path}' ends in the middle of pattern "
+                        f"{rows[last - 1] - (len(part) - 1) // size} of {self._shape[0]}; "
+                        "copy it again"
+                    )
+                part, at = part[number:], at + number
         return out
+
+    def _read_into(self, part: memoryview, at: int) -> int:
+        try:
+            if hasattr(os, "preadv"):
+                return os.preadv(self._file, [part], at)
+            with self._lock:
+                os.lseek(self._file, at, os.SEEK_SET)
+                data = os.read(self._file, len(part))
+        except OSError as error:
+            raise DataContractError(f"'{self._path}' can't be read: {error}") from error
+        part[: len(data)] = data
+        return len(data)
+
+
+def _state_of(file: int) -> tuple[int, int]:
+    """Size and time of the last change: other content hardly has both."""
+    state = os.fstat(file)
+    return state.st_size, state.st_mtime_ns
+
+
+def _opened_again(at: Any, state: tuple[int, int]) -> FilePatterns:
+    patterns = FilePatterns(*at)
+    if _state_of(patterns._file) != state:
+        raise DataContractError(f"'{at[0]}' has changed since it was opened; start again")
+    return patterns

@@ -175,6 +175,9 @@ def open_segment(place: Place) -> Segment:
             name: np.asarray(root[name][...])  # type: ignore[index]
             for name in sorted(members - {DIFFRACTION, "object_guess"})
         }
+        for name in tables.keys() - {"probe", "bad_pixels"}:
+            # Stores that grow from this one share them.
+            tables[name].flags.writeable = False
         patterns: Any = root[DIFFRACTION]
         objects = root["object_guess"] if "object_guess" in members else None
     except Exception as error:  # zarr raises many kinds on damaged metadata

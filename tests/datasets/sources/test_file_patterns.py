@@ -2,11 +2,14 @@
 
 import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import ptychostream as ps
 from ptychostream.datasets.sources.file_patterns import FilePatterns
+from ptychostream.datasets.sources.npz import read_npz, write_npz
 from ptychostream.errors import DataContractError
 
 
@@ -41,3 +44,27 @@ def test_a_file_that_became_shorter_is_named_with_the_pattern(written):
 def test_other_rows_do_not_exist(written, row):
     with pytest.raises(IndexError, match="of 20 patterns"):
         written[1].read(np.array([0, row]))
+
+
+def test_another_file_of_that_name_is_not_read_instead(written):
+    values, patterns, path = written
+    other = path.with_name("other.bin")
+    other.write_bytes(b"longer header" + values[::-1].tobytes())
+    copy = pickle.dumps(patterns)
+    other.replace(path)
+    np.testing.assert_array_equal(patterns.read(np.arange(20)), values)
+    with pytest.raises(DataContractError, match=r"patterns\.bin' has changed"):
+        pickle.loads(copy)
+    path.unlink()
+    np.testing.assert_array_equal(patterns.read(np.arange(20)), values)
+
+
+def test_a_scan_that_is_written_over_its_own_file_stays_what_it_was(tmp_path, tiny_scan):
+    path = tmp_path / "scan.npz"
+    write_npz(tiny_scan, path, compress=False)
+    scan = read_npz(path)
+    edited = replace(scan, probe=np.concatenate([scan.probe, scan.probe / 2]))
+    write_npz(edited, path, compress=False)
+    store = ps.build_group_store(edited, tmp_path / "s.zarr")
+    rows = np.arange(64)
+    np.testing.assert_array_equal(store.diffraction(rows), tiny_scan.patterns.read(rows))
