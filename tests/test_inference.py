@@ -452,3 +452,10 @@ def test_a_progress_bar_shows_on_the_terminal_when_asked_for(star, capsys, monke
     assert "reconstructing" in shown.err
     assert shown.out == ""
     assert seen[-1] == (800, 800)
+
+
+def test_where_no_light_falls_nothing_is_brighter_than_the_object(star):
+    result = ps.reconstruct(_untrained(star, 1, 2), star, refine_passes=4)
+    size = np.abs(result.object)
+    assert (result.coverage == 0).any()
+    assert size[result.coverage == 0].max() <= size[result.coverage > 0].max() * 1.0001

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -24,7 +25,13 @@ _parser_wanted: ContextVar[bool] = ContextVar("_parser_wanted", default=False)
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type: ignore[misc]
-    """Leaves the lines of the examples as they are."""
+    """Leaves the lines of the examples as they are, and names types as people do."""
+
+    def format_help(self) -> str:
+        """Return the help text."""
+        text: str = super().format_help()
+        text = re.sub(r"<function\s+path_or_url\s+at\s+0x[0-9a-f]+>", "path or URL", text)
+        return re.sub(r"<class\s+'Path'>", "path", text)
 
 
 class _ParserReady(Exception):

@@ -68,12 +68,18 @@ def report() -> list[tuple[str, str]]:
     found.append(("devices", _devices()))
     found.append(("codecs", _codecs()))
     for module, (purpose, remedy) in _OPTIONAL.items():
-        if util.find_spec(module) is None:
+        if not _is_installed(module):
             found.append((module, f"not installed ({purpose}): {remedy}"))
         else:
             found.append((module, f"{_version(module)} ({purpose})"))
     found.append(("PtychoStream", _ask_extension()))
     return found
+
+
+def _is_installed(module: str) -> bool:
+    """Ask for the code and not for a name: our plugin for ptychodus lies in its namespace."""
+    spec = util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _ask_extension(*words: str) -> str:

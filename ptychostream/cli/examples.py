@@ -25,7 +25,7 @@ EXAMPLES = {
     ),
     "reconstruct": (
         "ptychostream reconstruct scan.zarr --model_path run -o result",
-        "ptychostream reconstruct growing.zarr --model_path run -o result --follow true",
+        "ptychostream reconstruct growing.zarr --model_path run -o result --follow",
     ),
     "evaluate": ("ptychostream evaluate result/object.npz --reference scan.npz",),
     "convert": (

@@ -27,7 +27,7 @@ _EXAMPLE = """\
 a first run:
   ptychostream simulate scan.npz --num_positions 900
   ptychostream build scan.npz scan.zarr
-  ptychostream train scan.zarr -o run --model.architecture unrolled --nepochs 2
+  ptychostream train scan.zarr -o run --model.architecture unrolled --model.gridsize 2
   ptychostream reconstruct scan.zarr --model_path run -o result
   ptychostream evaluate result/object.npz --reference scan.npz
 """

@@ -81,7 +81,7 @@ def run(words: Sequence[str]) -> None:
     choose_experiment(bundle, store, options.experiment)
     out: Path = options.out
     log_to(out, "reconstruct.log")
-    asked = "\n".join(f"{name}: {value}" for name, value in vars(options).items())
+    asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())
     result = None
     for result in _results(options, execution, bundle, store):
         logger.info(
@@ -156,8 +156,7 @@ def _make_parser() -> Any:
     parser.add_argument("--neighbor_pool_size", type=int, help="neighbours that it combines")
     parser.add_argument(
         "--follow",
-        type=bool,
-        default=False,
+        action="store_true",
         help="write the object so far while the store grows, and that of all patterns at its end",
     )
     parser.add_argument(

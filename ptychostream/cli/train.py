@@ -8,6 +8,7 @@ from pathlib import Path
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.errors import StoreExistsError
 
 
 def run(words: Sequence[str]) -> None:
@@ -32,6 +33,9 @@ def run(words: Sequence[str]) -> None:
         action="store_true",
         help="go on with the unfinished run in --out, with the configuration that it wrote",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="take the place of the run that --out holds"
+    )
     parser.add_class_arguments(TrainingConfig, None, fail_untyped=True)
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
     parser.set_defaults({"model.N": None, "backend": "pytorch"})
@@ -43,9 +47,23 @@ def run(words: Sequence[str]) -> None:
         options.model.N = open_group_store(options.store).N
     ready = parser.instantiate(options)
     out: Path = options.out
+    if not options.resume and not options.overwrite:
+        _refuse_to_replace(out)
     chosen = {item.name: getattr(ready, item.name) for item in fields(TrainingConfig)}
     config = TrainingConfig(**chosen)
     train_into(config, ready.execution, out, resume=options.resume)
+
+
+def _refuse_to_replace(out: Path) -> None:
+    """Keep a model, and a run that can be gone on with, from being lost unasked."""
+    from ptychostream.processes import is_first_process
+
+    kept = [name for name in ("wts.h5.zip", "checkpoints/last.ckpt") if (out / name).exists()]
+    if kept and is_first_process():
+        raise StoreExistsError(
+            f"'{out}' holds a run already ({kept[0]}); choose another folder, go on with it by "
+            "--resume, or give it up by --overwrite"
+        )
 
 
 def _with_written_configuration(words: list[str]) -> list[str]:

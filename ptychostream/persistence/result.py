@@ -90,7 +90,10 @@ class ReconstructionResult:
         """
         said = []
         if self.is_partial:
-            said.append("the result is partial: the reconstruction was stopped early")
+            said.append(
+                "the result is partial: it was stopped early, or the scan is still growing, and it "
+                "is not refined"
+            )
         if self.num_clipped:
             height, width = self.object.shape[-2:]
             said.append(

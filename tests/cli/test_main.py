@@ -181,8 +181,9 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, c
     ):
         assert main(line.split()) == 1, line
     assert {path.name for path in tmp_path.iterdir()} == before
-    # A second run in the same folder takes the place of the first.
-    assert main(["train", "s.zarr", "-o", "a", "--model.architecture", "unrolled", *SMALL]) == 0
+    # A second run in the same folder takes the place of the first, where that is asked for.
+    again = ["train", "s.zarr", "-o", "a", "--model.architecture", "unrolled", *SMALL]
+    assert main([*again, "--overwrite"]) == 0
     kept = sorted(path.name for path in (tmp_path / "a" / "checkpoints").iterdir())
     assert kept == ["best-epoch=0.ckpt", "last.ckpt"]
 

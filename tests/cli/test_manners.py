@@ -199,3 +199,27 @@ def test_completion_knows_every_option_of_every_command(capsys):
             assert command in script
             for flag in command_flags(command):
                 assert flag.removeprefix("--") in script
+
+
+def test_a_run_is_not_replaced_unasked(tmp_path, monkeypatch, capsys, tiny_store):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", str(tiny_store.path), "-o", "run", "--nepochs", "1", "--n_groups", "8"]
+    words += ["--model.architecture", "unrolled", "--model.unrolled_width", "8"]
+    assert main(words) == 0
+    model = (tmp_path / "run" / "wts.h5.zip").read_bytes()
+    capsys.readouterr()
+    assert main([*words, "--subsample_seed", "1"]) == 1
+    assert (
+        "'run' holds a run already (wts.h5.zip); choose another folder" in capsys.readouterr().err
+    )
+    assert (tmp_path / "run" / "wts.h5.zip").read_bytes() == model
+    assert main([*words, "--subsample_seed", "1", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("command", ["build", "train", "reconstruct", "simulate"])
+def test_help_names_types_as_people_do(command, capsys):
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "path" in said
+    assert "<function" not in said
+    assert "<class" not in said

@@ -74,8 +74,8 @@ def test_options_choose_what_is_stitched_and_how(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("--follow true --n_groups 5", 2, "--n_groups is not available with --follow"),
-        ("--follow true --interval_s 0", 1, "interval_s=0.0 must be positive"),
+        ("--follow --n_groups 5", 2, "--n_groups is not available with --follow"),
+        ("--follow --interval_s 0", 1, "interval_s=0.0 must be positive"),
         ("--execution.learning_rate 1e-4", 2, "learning_rate belongs to `ptychostream train`"),
         ("--execution.pin_memory true", 1, "pin_memory=True is not available"),
         ("--execution.num_nodes 2", 1, "num_nodes=2 is not available"),
@@ -139,7 +139,7 @@ def test_an_interrupt_while_following_keeps_the_object_so_far(folder, tmp_path):
 
 def _follow(folder, store, out):
     program = [sys.executable, "-m", "ptychostream.cli.main", "reconstruct", str(store)]
-    words = ["--model_path", "run", "-o", str(out), "--follow", "true", "--interval_s", "0.1"]
+    words = ["--model_path", "run", "-o", str(out), "--follow", "--interval_s", "0.1"]
     run = [*program, *words]
     return subprocess.Popen(run, cwd=folder, stderr=subprocess.PIPE, text=True)
 

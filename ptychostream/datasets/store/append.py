@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.build import (
@@ -86,6 +87,7 @@ def append_patterns(
             try:
                 job = ShardJob(site, plan, readable_sources(plan, scratch, shared=False))
                 records = write_shards(job, parse_bytes(memory_budget))
+                _refuse_again(store, scan, experiment, job.energies())
                 attributes = {
                     "format": FORMAT_NAME,
                     "version": list(FORMAT_VERSION),
@@ -156,6 +158,27 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
     here = store.positions[store.experiment_id == experiment]
     check_extent(np.concatenate([here, scan.positions]), store.N, name=scan.name)
     return replace(scan, bad_pixels=bad)
+
+
+def _refuse_again(
+    store: GroupStore, scan: Scan, experiment: int, energies: NDArray[np.float64]
+) -> None:
+    """Refuse patterns that were appended before: the same places and the same counts."""
+    here = store.experiment_id == experiment
+    known, new = (
+        np.column_stack([positions, sums]).view("V24").ravel()
+        for positions, sums in (
+            (store.positions[here], store.energy[here]),
+            (scan.positions, energies),
+        )
+    )
+    again = int(np.isin(new, known).sum())
+    # At one place, two measurements hardly have the same sum; a few may.
+    if again > len(new) / 2:
+        raise DataContractError(
+            f"{again} of the {len(new)} patterns of {scan.name} are in '{store.path}' already, at "
+            "the same positions with the same counts; append only what is new"
+        )
 
 
 @contextmanager

@@ -186,7 +186,10 @@ class LocalSite(BuildingSite):
                 f"'{target}' exists and is not a group store; choose another name"
             )
         if not overwrite:
-            raise StoreExistsError(f"'{target}' exists; choose another name, or ask to overwrite")
+            raise StoreExistsError(
+                f"'{target}' exists; choose another name, or add --overwrite "
+                "(overwrite=True in Python)"
+            )
 
     @contextmanager
     def occupied(self) -> Iterator[Path]:

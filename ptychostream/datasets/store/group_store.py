@@ -527,7 +527,10 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = "64 MiB") ->
     """
     place = find_place(path)
     if isinstance(place, LocalPlace) and not place.folder.is_dir():
-        raise MissingFileError(f"no group store '{path}'")
+        advice = ""
+        if place.folder.is_file():
+            advice = f": it is a file; make a store of it: ptychostream build {path} STORE"
+        raise MissingFileError(f"no group store '{path}'{advice}")
     segments = (open_segment(place), *_open_appended(place, 0))
     cache = ChunkCache(parse_bytes(cache_budget))
     return _joined(place.folder if isinstance(place, LocalPlace) else str(place), segments, cache)

@@ -207,3 +207,14 @@ def test_a_reader_never_reads_the_patterns_of_a_store_that_took_the_name(whole, 
         store.refreshed()
     with pytest.raises(DataContractError, match="no longer the store"):
         pickle.loads(pickle.dumps(store))
+
+
+def test_a_block_is_not_appended_twice(whole, tmp_path):
+    path = tmp_path / "s.zarr"
+    block = whole.select(np.arange(20, 40))
+    ps.build_group_store(whole.select(np.arange(20)), path, growing=True)
+    ps.append_patterns(path, block)
+    files = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    with pytest.raises(DataContractError, match="20 of the 20 patterns .* are in .* already"):
+        ps.append_patterns(path, block)
+    assert files == {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
