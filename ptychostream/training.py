@@ -287,7 +287,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
     if config.neighbor_count < config.model.group_size - 1:
         raise ConfigurationError(
             f"neighbor_count={config.neighbor_count} is too few for gridsize="
-            f"{config.model.gridsize}: a group of {config.model.group_size} needs at least "
+            f"{config.model.gridsize}, raise it: a group of {config.model.group_size} needs at least "
             f"{config.model.group_size - 1} neighbours of its seed"
         )
     check_fields(config.model)

@@ -76,6 +76,9 @@ def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
     losses = {name: values for name, values in history.items() if name.endswith("loss")}
     for name, values in losses.items():
         axes[0].plot(range(1, len(values) + 1), values, marker="o", label=name)
+    longest = max((len(values) for values in losses.values()), default=1)
+    axes[0].set_xlim(0.5, longest + 0.5)
+    axes[0].locator_params(axis="x", integer=True)
     axes[0].set_xlabel("epoch")
     axes[0].set_ylabel("loss")
     axes[0].legend()
@@ -221,10 +224,12 @@ def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | N
     axis.axvline(crossing, color="tab:red", linewidth=1)
     axis.text(crossing - 0.005, 0.03, resolution(frc, pixel_size_m), ha="right", color="tab:red")
     axis.set_xlabel("spatial frequency (cycles/px)")
+    axis.set_ylabel("Fourier ring correlation")
     axis.set_xlim(0, 0.51)
     axis.set_ylim(-0.1, 1.05)
     axis.grid(alpha=0.3)
-    axis.legend(loc="upper right")
+    # Below the axis, where no curve can be.
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
     return _save(figure, path)
 
 

@@ -14,7 +14,11 @@ RECORD = "report.json"
 
 #: Pictures that the page shows if they are there: file, heading, and what it shows.
 _PICTURES = (
-    ("amplitude.png", "Amplitude", "Transmission of the object; unlit pixels are blank."),
+    (
+        "amplitude.png",
+        "Amplitude",
+        "Transmission of the object; pixels that fewer than three positions light are blank.",
+    ),
     ("phase.png", "Phase", "Phase shift of the object, around its mean."),
     ("coverage.png", "Coverage", "Different scan positions that light each pixel."),
     (

@@ -54,7 +54,9 @@ def find_archive(directory: str | Path) -> Path:
     if path.is_dir():
         path = path / ARCHIVE_NAME
     if not path.is_file():
-        raise MissingFileError(f"no model archive '{path}'")
+        unfinished = (path.parent / "checkpoints" / "last.ckpt").exists()
+        advice = ": the run there is unfinished; end it by train --resume" if unfinished else ""
+        raise MissingFileError(f"no model archive '{path}'{advice}")
     return path
 
 
