@@ -287,8 +287,8 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
     if config.neighbor_count < config.model.group_size - 1:
         raise ConfigurationError(
             f"neighbor_count={config.neighbor_count} is too few for gridsize="
-            f"{config.model.gridsize}, raise it: a group of {config.model.group_size} needs at least "
-            f"{config.model.group_size - 1} neighbours of its seed"
+            f"{config.model.gridsize}, raise it: a group of {config.model.group_size} needs at "
+            f"least {config.model.group_size - 1} neighbours of its seed"
         )
     check_fields(config.model)
     if config.neighbor_pool_size is not None and not config.enable_oversampling:
