@@ -88,11 +88,33 @@ class Recipe:
         return choose_device(self.execution.accelerator)
 
     def rows(self, store: GroupStore) -> NDArray[np.int64]:
-        """Find the patterns (M,) of the experiment."""
+        """Find the patterns of the experiment.
+
+        Parameters
+        ----------
+        store : GroupStore
+            The data.
+
+        Returns
+        -------
+        (M,) int64
+            Rows of the store.
+        """
         return np.flatnonzero(store.experiment_id == self.experiment)
 
     def model(self, store: GroupStore) -> PtychoPINN:
-        """Return the network for the data of a store, on the device."""
+        """Return the network for the data of a store, on the device.
+
+        Parameters
+        ----------
+        store : GroupStore
+            The data.
+
+        Returns
+        -------
+        PtychoPINN
+            With the weights of the bundle.
+        """
         return self.bundle.model.for_data(store.probe, store.bad_pixels).to(self.device)
 
     def stitch(
