@@ -5,7 +5,7 @@
 Each generator is trained on a scan and reconstructs it: a simulated one of 400 positions, and with
 `--star` a measured one, an NPZ file and another with the `object` to compare with. A collapsed
 network gives a flat object: its amplitude or phase then has no spread, and does not correlate with
-the truth. The CNN takes many small steps: for its first thousand it learns next to nothing.
+the truth. The CNN takes small batches and a warm-up.
 """
 
 import argparse
@@ -27,7 +27,11 @@ RECIPES = {
         {"nepochs": 1, "batch_size": 4, "n_groups": 129, "neighbor_count": 6},
         2e-3,
     ),
-    "cnn": ({"n_filters_scale": 1}, {"nepochs": 20, "batch_size": 4}, 5e-4),
+    "cnn": (
+        {"n_filters_scale": 1},
+        {"nepochs": 6, "batch_size": 4, "scheduler": "WarmupCosine", "lr_warmup_epochs": 1},
+        1e-3,
+    ),
     "fno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
     "ffno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
 }
