@@ -1,7 +1,8 @@
 """Write a build's shards as tasks on a dask.distributed cluster."""
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
@@ -69,13 +70,29 @@ def write_on_cluster(
     (int, ShardRecord)
         Each shard, as soon as it is written.
     """
-    from distributed import as_completed
+    from distributed import as_completed, wait
 
     # Once per worker, not once per shard: the tables of a large scan are megabytes.
     there = client.scatter(job, broadcast=True, hash=False)
-    tasks = {client.submit(_write, there, shard, pure=False): shard for shard in pending}
-    for task in as_completed(tasks):
-        yield tasks[task], task.result()
+    waiting = deque(pending)
+    running: dict[Any, int] = {}
+    done = as_completed()
+    try:
+        while waiting or running:
+            # Workers may come and go; one shard waits for each thread, so that none is idle.
+            slots = 2 * max(sum(client.nthreads().values()), 1)
+            while waiting and len(running) < slots:
+                shard = waiting.popleft()
+                task = client.submit(_write, there, shard, pure=False)
+                running[task] = shard
+                done.add(task)
+            task = next(done)
+            yield running.pop(task), task.result()
+    finally:
+        # What still runs would write into a folder that is being cleared. A cluster that is gone
+        # answers nothing, and writes nothing either.
+        with suppress(Exception):
+            wait(list(running), timeout=60)
 
 
 def _write(job: ShardJob, shard: int) -> ShardRecord:
