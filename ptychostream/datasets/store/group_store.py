@@ -212,8 +212,10 @@ class GroupStore:
 
         Each appended segment begins a new chunk, so that some numbers may be left out.
         """
+        if len(self.segments) == 1:
+            return self.segments[0].storage_rows
         firsts = self._first_chunks[:-1] * self.patterns_per_chunk
-        return _rows(
+        return np.concatenate(
             [first + s.storage_rows for first, s in zip(firsts, self.segments, strict=True)]
         )
 

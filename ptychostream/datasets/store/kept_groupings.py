@@ -11,7 +11,7 @@ from ptychostream.datasets.store.grouping_parameters import GroupingParameters
 from ptychostream.datasets.store.groups import Groups
 from ptychostream.datasets.store.layout import GROUPINGS
 from ptychostream.datasets.store.places import Place
-from ptychostream.datasets.store.tables import encoded_tables
+from ptychostream.datasets.store.tables import decoded_table, encoded_tables
 from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,6 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
     DataContractError
         If the kept table is damaged.
     """
-    import zarr
-
     folder = _folder(parameters, grown_to)
     try:
         # Written last: where it is missing, another process is still keeping the table.
@@ -52,10 +50,9 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
     except ValueError as error:
         raise _damaged(place, folder, str(error)) from error
     try:
-        array = zarr.open_array(place.zarr_store(), path=f"{folder}/nn_indices", mode="r")
-        table = np.ascontiguousarray(array[...], dtype=np.int64)
+        table = decoded_table(f"{folder}/nn_indices", place.read)
         expected = record["sha256"]
-    except Exception as error:  # zarr raises many kinds on damaged metadata
+    except Exception as error:  # damaged metadata raise many kinds
         raise _damaged(place, folder, str(error)) from error
     if hashlib.sha256(table.data).hexdigest() != expected:
         raise _damaged(place, folder, "its checksum does not match")

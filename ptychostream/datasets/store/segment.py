@@ -1,5 +1,6 @@
 """One immutable block of a store: its patterns with their tables, behind a manifest."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from ptychostream.datasets.store.manifest import (
 )
 from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.shards import ShardReader, shard_file
+from ptychostream.datasets.store.tables import decoded_table
 from ptychostream.errors import DataContractError
 
 
@@ -38,6 +40,8 @@ class Segment:
     tables : dict of str to array
         What was measured at each pattern, in acquisition order, and whatever else the folder
         holds besides the patterns; objects are read when asked for.
+    storage_rows : (M,) int64
+        Where each acquisition row lies in the array of patterns.
     array : zarr.Array
         The patterns, in storage order.
     shards : ShardReader or None
@@ -48,6 +52,7 @@ class Segment:
     files: Files
     attributes: dict[str, Any]
     tables: dict[str, NDArray[Any]]
+    storage_rows: NDArray[np.int64]
     array: Any
     objects: Any
     shards: ShardReader | None
@@ -66,14 +71,6 @@ class Segment:
     def num_chunks(self) -> int:
         """Chunks that hold the patterns; the last one may not be full."""
         return -(-self.num_patterns // self.patterns_per_chunk)
-
-    @property
-    def storage_rows(self) -> NDArray[np.int64]:
-        """(M,) int64: where each acquisition row lies in the array of patterns."""
-        order = self.tables["storage_order"]
-        rows = np.empty_like(order)
-        rows[order] = np.arange(len(order))
-        return rows
 
     def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
         """Decode one chunk.
@@ -158,29 +155,27 @@ def open_segment(place: Place) -> Segment:
         place.hold()
     files = read_manifest(place)
     check_sizes(place, files)
+    members = {name.split("/")[0] for name in files if "/" in name}
+    names = sorted(members - {DIFFRACTION, "object_guess"})
     # Tables are read whole now, so they can be checked whole; patterns when they are read.
     shards = f"{DIFFRACTION}/c/"
-    changed = check_digests(place, {n: f for n, f in files.items() if not n.startswith(shards)})
+    rest = {n: f for n, f in files.items() if n.split("/")[0] not in names}
+    changed = check_digests(place, {n: f for n, f in rest.items() if not n.startswith(shards)})
     if changed:
-        raise DataContractError(
-            f"store '{place}' is damaged: {', '.join(map(repr, changed))} changed; copy or build "
-            "the store again"
-        )
+        raise _changed(place, *changed)
     try:
         root = zarr.open_group(place.zarr_store(), mode="r")
         attributes: Any = root.attrs.asdict()[ATTRIBUTES]
         _check_version(place, attributes)
-        members = {name.split("/")[0] for name in files if "/" in name}
-        tables = {
-            name: np.asarray(root[name][...])  # type: ignore[index]
-            for name in sorted(members - {DIFFRACTION, "object_guess"})
-        }
-        for name in tables.keys() - {"probe", "bad_pixels"}:
+        tables = {name: _read_table(place, name, files) for name in names}
+        storage_rows = _inverse(tables.pop("storage_order"))
+        _compact(tables)
+        for table in (storage_rows, *(tables[n] for n in tables.keys() - {"probe", "bad_pixels"})):
             # Stores that grow from this one share them.
-            tables[name].flags.writeable = False
+            table.flags.writeable = False
         patterns: Any = root[DIFFRACTION]
         objects = root["object_guess"] if "object_guess" in members else None
-    except Exception as error:  # zarr raises many kinds on damaged metadata
+    except Exception as error:  # damaged metadata raise many kinds
         if isinstance(error, DataContractError):
             raise
         raise DataContractError(
@@ -197,10 +192,48 @@ def open_segment(place: Place) -> Segment:
         files=files,
         attributes=attributes,
         tables=tables,
+        storage_rows=storage_rows,
         array=patterns,
         objects=objects,
         shards=ShardReader.for_array(place, sizes, patterns),
     )
+
+
+def _read_table(place: Place, name: str, files: Files) -> NDArray[Any]:
+    """Decode a table from the very bytes that are compared with the manifest."""
+
+    def read(file: str) -> bytes:
+        if file not in files:
+            raise FileNotFoundError(file)
+        data = place.read(file)
+        if hashlib.sha256(data).hexdigest() != files[file][1]:
+            raise _changed(place, file)
+        return data
+
+    return decoded_table(name, read)
+
+
+def _changed(place: Place, *names: str) -> DataContractError:
+    return DataContractError(
+        f"store '{place}' is damaged: {', '.join(map(repr, names))} changed; copy or build the "
+        "store again"
+    )
+
+
+def _inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Invert a permutation."""
+    inverse = np.empty_like(order)
+    inverse[order] = np.arange(len(order))
+    return inverse
+
+
+def _compact(tables: dict[str, NDArray[Any]]) -> None:
+    """Keep what is the same for all patterns, or twice the same, in memory once."""
+    experiments = tables.get("experiment_id")
+    if experiments is not None and len(experiments) and (experiments == experiments[0]).all():
+        tables["experiment_id"] = np.broadcast_to(experiments[0], experiments.shape)
+    if np.array_equal(tables["positions"], tables["positions_start"]):
+        tables["positions_start"] = tables["positions"]
 
 
 def _check_version(place: Place, attributes: dict[str, Any]) -> None:

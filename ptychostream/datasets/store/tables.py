@@ -1,9 +1,15 @@
-"""Small arrays and attributes as the files of a zarr group, made in memory."""
+"""Small arrays and attributes as the files of a zarr group: made in memory, and read back.
 
-from collections.abc import Mapping
+Zarr's own reader goes through threads, whose heaps keep what they took: for the tables of a large
+scan, several times their size.
+"""
+
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numcodecs import zstd
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store.layout import ATTRIBUTES, DIFFRACTION, pattern_codecs
@@ -31,10 +37,57 @@ def encoded_tables(
     files: dict[str, Any] = {}
     root = zarr.create_group(zarr.storage.MemoryStore(files))
     for name, values in tables.items():
-        root.create_array(name, data=np.ascontiguousarray(values))
+        codec = zarr.codecs.ZstdCodec(level=0)
+        root.create_array(name, data=np.ascontiguousarray(values), compressors=codec)
     if attributes is not None:
         root.attrs[ATTRIBUTES] = dict(attributes)
     return _contents(files)
+
+
+def decoded_table(name: str, read: Callable[[str], bytes]) -> NDArray[Any]:
+    """Decode an array that `encoded_tables` encoded.
+
+    Parameters
+    ----------
+    name : str
+        The array.
+    read : callable
+        Returns a file's content by its name, or raises FileNotFoundError.
+
+    Returns
+    -------
+    array
+        Its values. What the files leave out is zero: that there is no more of them than there
+        was is for the caller to check.
+
+    Raises
+    ------
+    ValueError
+        If the array is encoded in another way.
+    """
+    record = json.loads(read(f"{name}/zarr.json"))
+    codecs = [codec["name"] for codec in record["codecs"]]
+    if codecs != ["bytes", "zstd"] or np.any(record["fill_value"]):
+        raise ValueError(f"table '{name}' has codecs {codecs}, not bytes and zstd")
+    shape, chunk = record["shape"], record["chunk_grid"]["configuration"]["chunk_shape"]
+    table = np.zeros(shape, np.dtype(record["data_type"]).newbyteorder("<"))
+    for index in np.ndindex(
+        *(-(-length // step) for length, step in zip(shape, chunk, strict=True))
+    ):
+        try:
+            encoded = read("/".join([name, "c", *map(str, index)]))
+        except FileNotFoundError:
+            continue
+        if chunk == shape:
+            zstd.decompress(encoded, table)
+            break
+        values = np.frombuffer(zstd.decompress(encoded), table.dtype).reshape(chunk)
+        place = tuple(
+            slice(at * step, (at + 1) * step) for at, step in zip(index, chunk, strict=True)
+        )
+        here = table[place]
+        here[...] = values[tuple(slice(length) for length in here.shape)]
+    return table
 
 
 def encoded_pattern_metadata(
