@@ -17,7 +17,12 @@ from ptychostream.datasets.scaling import Scales, scales_of
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.datasets.store.groups import Groups
 from ptychostream.datasets.store.layout import parse_bytes
-from ptychostream.datasets.window_reader import AHEAD, DecodedWindow, decoded_windows
+from ptychostream.datasets.window_reader import (
+    AHEAD,
+    DecodedWindow,
+    decoded_windows,
+    whole_window,
+)
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import split_coordinates
 
@@ -91,13 +96,13 @@ class GroupLoader:
         chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
         # In flight: the window being served and those decoded ahead.
         self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes, self._memory_budget = chunk_bytes, memory_budget
+        self._resident: DecodedWindow | None = None
         self.to(torch.device(device))
         self._ahead = ahead
         self._cache_folder = cache_folder
         self._epoch = 0
         self._served = self._resume_at = 0
-        self._resident: DecodedWindow | None = None
 
     @property
     def sampler(self) -> "GroupLoader":
@@ -141,6 +146,7 @@ class GroupLoader:
             This one.
         """
         self._device, self._pins = device, pins and device.type == "cuda"
+        self._resident = None
         self._on_host = device.type == "cpu"
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
@@ -206,26 +212,31 @@ class GroupLoader:
             )
             return
         if self._resident is None:
-            whole = list(self._plan.windows)
-            decoding = decoded_windows(
+            (window,) = self._plan.windows
+            self._resident = whole_window(
                 self._store,
-                whole,
-                window_chunks=self._store.num_chunks,
+                window,
+                amplitudes=self._keeps_amplitudes(len(window.chunks)),
                 num_threads=self._num_threads,
             )
-            self._resident = next(decoding)
-            decoding.close()
         for window in windows:
             yield self._resident.serving(window)
 
+    def _keeps_amplitudes(self, chunks: int) -> bool:
+        """Say whether square roots of this many chunks, in float32, fit into the memory.
+
+        A device has the bandwidth to take them anew, and less memory.
+        """
+        patterns = chunks * self._store.patterns_per_chunk
+        fits = 4 * patterns * self._store.N**2 <= self._memory_budget
+        return fits and self._on_host and self._store.measurement_domain == "counts"
+
     def _batches(self, windows: Iterator[DecodedWindow], sizes: list[int]) -> Iterator[TensorDict]:
         """Fill batches from windows; a batch may end in the window after the one it began in."""
-        store, members = self._store, self._groups.group_size
         window: DecodedWindow | None = None
         at = 0
         for size in sizes:
             rows = np.empty(size, dtype=np.int64)
-            raw = np.empty((size if self._on_host else 0, members, store.N, store.N), store.dtype)
             parts: list[Tensor] = []
             filled = 0
             while filled < size:
@@ -234,45 +245,45 @@ class GroupLoader:
                     window = None
                     window, at = next(windows), 0
                 take = min(size - filled, len(window.groups) - at)
-                part = window.groups[at : at + take]
-                rows[filled : filled + take] = part
-                chunk, inside = np.divmod(
-                    store.storage_rows[self._groups.nn_indices[part]].ravel(),
-                    store.patterns_per_chunk,
-                )
-                if self._on_host:
-                    target = raw[filled : filled + take].reshape(-1, store.N, store.N)
-                    window.gather(chunk, inside, target)
-                else:
-                    parts.append(window.gather_on(self._device, chunk, inside, pins=self._pins))
+                part = rows[filled : filled + take] = window.groups[at : at + take]
+                parts.append(self._amplitude(window, part))
                 filled, at = filled + take, at + take
-            if self._on_host:
-                yield self._to_batch(rows, self._amplitude(rows, raw))
+            yield self._to_batch(rows, parts[0] if len(parts) == 1 else torch.cat(parts))
+
+    def _amplitude(self, window: DecodedWindow, rows: NDArray[np.int64]) -> Tensor:
+        """Gather the amplitudes (B, C, N, N) of groups, where they go; bad pixels are zero."""
+        store = self._store
+        members = self._groups.nn_indices[rows]
+        chunk, inside = np.divmod(store.storage_rows[members.ravel()], store.patterns_per_chunk)
+        shape = (*members.shape, store.N, store.N)
+        if self._on_host:
+            raw = np.empty(shape, window.dtype)
+            window.gather(chunk, inside, raw.reshape(-1, store.N, store.N))
+            if window.has_amplitudes:
+                values = torch.from_numpy(raw)
+            elif store.measurement_domain == "counts":
+                values = torch.from_numpy(np.sqrt(raw, dtype=np.float32))
             else:
-                values = torch.cat(parts).reshape(size, members, store.N, store.N)
-                yield self._to_batch(rows, self._amplitude_on_device(rows, values))
+                values = torch.from_numpy(raw.astype(np.float32, copy=False))
+        else:
+            values = window.gather_on(self._device, chunk, inside, pins=self._pins).reshape(shape)
+            if store.measurement_domain == "counts":
+                values.sqrt_()
+        if self._has_bad_pixels:
+            bad = torch.from_numpy(store.bad_pixels[self._experiment(members)][:, None])
+            values.masked_fill_(bad.to(values.device), 0)
+        return values
 
-    def _amplitude(self, rows: NDArray[np.int64], raw: NDArray[Any]) -> Tensor:
-        """Turn patterns (B, C, N, N) as stored into amplitudes; bad pixels are zero."""
-        bad = self._store.bad_pixels[self._experiment(rows)]
-        if bad.any():
-            raw[np.broadcast_to(bad[:, None], raw.shape)] = 0
-        if self._store.measurement_domain == "counts":
-            return torch.from_numpy(np.sqrt(raw, dtype=np.float32))
-        return torch.from_numpy(raw.astype(np.float32, copy=False))
+    @cached_property
+    def _has_bad_pixels(self) -> bool:
+        return bool(self._store.bad_pixels.any())
 
-    def _amplitude_on_device(self, rows: NDArray[np.int64], values: Tensor) -> Tensor:
-        bad = self._store.bad_pixels[self._experiment(rows)]
-        if bad.any():
-            values.masked_fill_(torch.from_numpy(bad[:, None]).to(self._device), 0)
-        return values.sqrt_() if self._store.measurement_domain == "counts" else values
-
-    def _experiment(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._store.experiment_id[self._groups.nn_indices[rows, 0]]
+    def _experiment(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._store.experiment_id[members[:, 0]]
 
     def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
         members = self._groups.nn_indices[rows]
-        experiment = self._experiment(rows)
+        experiment = self._experiment(members)
         # For each batch anew: kept for all groups they would be the largest of all tables.
         offsets, relative = split_coordinates(self._store.positions, members)
         entries = {

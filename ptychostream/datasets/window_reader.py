@@ -31,10 +31,24 @@ class DecodedWindow:
         The chunks' patterns, one after the other.
     slots : (num_chunks,) int64
         First row of each chunk in `patterns`.
+    has_amplitudes : bool
+        Whether `patterns` are the square roots of what is stored.
+
+    Attributes
+    ----------
+    groups : (W,) int64
+        Rows of the group table, in the order in which they are served.
     """
 
-    def __init__(self, window: Window, patterns: NDArray[Any], slots: NDArray[np.int64]) -> None:
-        self.groups = window.groups
+    def __init__(
+        self,
+        window: Window,
+        patterns: NDArray[Any],
+        slots: NDArray[np.int64],
+        *,
+        has_amplitudes: bool = False,
+    ) -> None:
+        self.groups, self.has_amplitudes = window.groups, has_amplitudes
         self._patterns, self._slots = patterns, slots
         self._moved: dict[torch.device, Tensor] = {}
 
@@ -51,9 +65,16 @@ class DecodedWindow:
         DecodedWindow
             Shares the patterns.
         """
-        served = DecodedWindow(window, self._patterns, self._slots)
+        served = DecodedWindow(
+            window, self._patterns, self._slots, has_amplitudes=self.has_amplitudes
+        )
         served._moved = self._moved
         return served
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the patterns that `gather` copies."""
+        return self._patterns.dtype
 
     def gather_on(
         self,
@@ -106,7 +127,7 @@ class DecodedWindow:
         chunk, inside : (R,) int64
             Chunk of each wanted pattern, and its row in that chunk.
         out : (R, N, N)
-            Receives them, in the stored data type.
+            Receives them, in the window's data type.
         """
         np.take(self._patterns, self._slots[chunk] + inside, axis=0, out=out, mode="clip")
 
@@ -171,21 +192,60 @@ def decoded_windows(
                 future.cancel()
 
 
+def whole_window(
+    store: GroupStore, window: Window, *, amplitudes: bool, num_threads: int = 0
+) -> DecodedWindow:
+    """Decode a window that serves all groups of all epochs.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data.
+    window : Window
+        Its chunks and groups.
+    amplitudes : bool
+        Whether to keep the square roots of the counts: each is then taken once, not for each
+        group of each epoch.
+    num_threads : int
+        Threads that decode; 0 is one per core.
+
+    Returns
+    -------
+    DecodedWindow
+        In memory of its own.
+    """
+    threads = num_threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-decode") as pool:
+        return _decode(store, window, pool, None, amplitudes=amplitudes)
+
+
 def _decode(
-    store: GroupStore, window: Window, pool: ThreadPoolExecutor, memory: NDArray[Any] | None
+    store: GroupStore,
+    window: Window,
+    pool: ThreadPoolExecutor,
+    memory: NDArray[Any] | None,
+    *,
+    amplitudes: bool = False,
 ) -> DecodedWindow:
     per_chunk = store.patterns_per_chunk
     slots = np.full(store.num_chunks, -1, dtype=np.int64)
     slots[window.chunks] = np.arange(len(window.chunks)) * per_chunk
     number = len(window.chunks) * per_chunk
     if memory is None:
-        memory = np.empty((number, store.N, store.N), store.dtype)
+        dtype = np.dtype(np.float32) if amplitudes else store.dtype
+        memory = np.empty((number, store.N, store.N), dtype)
     patterns = memory[:number]
 
     def fill(chunk: int) -> None:
-        at = slots[chunk]
-        store.read_chunk(chunk, patterns[at : at + per_chunk])
+        here = patterns[slots[chunk] : slots[chunk] + per_chunk]
+        if not amplitudes:
+            store.read_chunk(chunk, here)
+            return
+        # The last chunk may leave its end as it is.
+        counts = np.zeros(here.shape, store.dtype)
+        store.read_chunk(chunk, counts)
+        np.sqrt(counts, out=here, dtype=np.float32)
 
     for _ in pool.map(fill, window.chunks.tolist()):
         pass
-    return DecodedWindow(window, patterns, slots)
+    return DecodedWindow(window, patterns, slots, has_amplitudes=amplitudes)
