@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,12 @@ from ptychostream.cli.common import make_parser, parse, path_or_url
 from ptychostream.errors import MissingFileError
 from ptychostream.persistence.describe import describe_model
 from ptychostream.persistence.opening import ARCHIVE_NAME
+
+if TYPE_CHECKING:
+    from ptychostream.datasets.store import GroupStore
+
+#: Files that a line names.
+_SOURCES_SHOWN = 4
 
 
 def run(words: Sequence[str]) -> None:
@@ -109,5 +116,15 @@ def describe_store(path: Path | str) -> list[tuple[str, str]]:
         ("chunks", f"{store.num_chunks} of {store.patterns_per_chunk} patterns"),
         ("size", f"{size / 2**20:.1f} MiB, {size / raw:.2f} of the patterns alone"),
         ("groupings", str(store.num_groupings)),
-        ("sources", ", ".join(str(p.get("file", p)) for p in store.attributes["provenance"])),
+        ("sources", _sources(store)),
     ]
+
+
+def _sources(store: "GroupStore") -> str:
+    """Name what a store was built from and what was appended, the first few of many."""
+    provenance = list(store.attributes["provenance"])
+    provenance += [segment.attributes["provenance"] for segment in store.segments[1:]]
+    names = list(dict.fromkeys(str(p.get("file", p)) for p in provenance))
+    more = len(names) - _SOURCES_SHOWN
+    shown = ", ".join(names[:_SOURCES_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

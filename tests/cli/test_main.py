@@ -1,6 +1,7 @@
 """The command line, called as users call it."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -252,3 +253,16 @@ def test_damaged_objects_are_refused_by_evaluate(tmp_path, capsys):
             error = capsys.readouterr().err
             assert name in error
             assert "Traceback" not in error
+
+
+def test_info_names_what_was_appended(capsys):
+    scan = ps.simulate_scan(num_positions=12, N=16, step=2)
+    parts = [
+        replace(scan.select(np.arange(at, at + 2)), provenance={"file": f"{at}.npz"})
+        for at in range(0, 12, 2)
+    ]
+    ps.build_group_store(parts[0], "s.zarr", growing=True)
+    for part in parts[1:]:
+        ps.append_patterns("s.zarr", part)
+    assert main(["info", "s.zarr"]) == 0
+    assert "0.npz, 2.npz, 4.npz, 6.npz and 2 more" in capsys.readouterr().out
