@@ -1,11 +1,12 @@
 """Train every generator on patterns of 128 x 128, for several seeds: does any collapse.
 
-    python benchmarks/large_patterns.py [--star FILE REFERENCE] [--seeds 0 1 2]
+    python benchmarks/large_patterns.py [--data gaussian zone_plate star] [--star FILE REFERENCE]
 
-Each generator is trained on a scan and reconstructs it: a simulated one of 400 positions, and with
-`--star` a measured one, an NPZ file and another with the `object` to compare with. A collapsed
-network gives a flat object: its amplitude or phase then has no spread, and does not correlate with
-the truth. The CNN takes small batches and a warm-up.
+Each generator is trained on a scan and reconstructs it: simulated ones of 400 positions, with the
+Gaussian beam of `quality.py` in twice the pixels or with the small annular beam of a zone plate,
+or with `--star` a measured one, an NPZ file and another with the `object` to compare with. A
+collapsed network gives a flat object: its amplitude or phase then has no spread, and does not
+correlate with the truth. The CNN takes small batches and a warm-up.
 """
 
 import argparse
@@ -34,6 +35,12 @@ RECIPES = {
     ),
     "fno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
     "ffno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
+}
+
+#: Beam of the simulated scans, and how far apart their positions are.
+SIMULATED = {
+    "gaussian": {"probe": "gaussian", "step": 8.0},
+    "zone_plate": {"probe": "fresnel_zone_plate", "overlap": 0.8},
 }
 
 COLUMNS = (
@@ -71,17 +78,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--generators", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", nargs="+", choices=("simulated", "star"), default=None)
+    parser.add_argument("--data", nargs="+", choices=(*SIMULATED, "star"), default=["gaussian"])
     parser.add_argument("--star", type=Path, nargs=2, metavar=("FILE", "REFERENCE"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = options.data or (["simulated", "star"] if options.star else ["simulated"])
+    if "star" in options.data and options.star is None:
+        parser.error("--data star needs --star FILE REFERENCE")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for data in wanted:
-            if data == "simulated":
+        for data in options.data:
+            if data in SIMULATED:
                 scan = ps.simulate_scan(
-                    object="bars_and_ellipses", num_positions=400, N=128, overlap=0.8, seed=1
+                    object="bars_and_ellipses",
+                    num_positions=400,
+                    N=128,
+                    seed=1,
+                    **SIMULATED[data],
                 )
                 truth = scan.object_guess
             else:

@@ -337,6 +337,22 @@ def test_groups_are_those_that_were_asked_for(star):
     assert not len(more.without_patch)
 
 
+def test_covering_groups_hold_every_pattern_and_give_nearly_the_same_object(star):
+    bundle = _untrained(star, 2, 5)
+    every, some = (ps.reconstruct(bundle, star, seeds=seeds) for seeds in ("every", "covering"))
+    assert some.num_patches < 0.6 * every.num_patches
+    assert not len(some.without_patch)
+    lit = every.coverage > 0
+    assert (some.coverage > 0)[lit].mean() > 0.999
+    difference = np.abs(some.object - every.object)[lit]
+    assert np.sqrt(np.square(difference).mean()) < 0.05
+    for gridsize, turns in ((1, 1), (2, 3)):
+        with pytest.raises(ConfigurationError, match="do not have to spare"):
+            ps.reconstruct(
+                _untrained(star, gridsize, 2), star, seeds="covering", groups_per_position=turns
+            )
+
+
 def test_an_object_larger_than_the_budget_is_kept_in_files_and_is_the_same(star, tmp_path, caplog):
     bundle = _untrained(star, 1, 2)
     files = {"canvas_budget": "100 KiB", "scratch_folder": tmp_path}

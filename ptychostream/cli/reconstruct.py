@@ -46,6 +46,7 @@ CHOICES = (
     "enable_oversampling",
     "neighbor_pool_size",
     "groups_per_position",
+    "seeds",
 )
 
 
@@ -129,6 +130,12 @@ def _make_parser() -> Any:
         "--groups_per_position", type=int, default=1, help="groups around each, to average over"
     )
     parser.add_argument(
+        "--seeds",
+        type=Literal["every", "covering"],
+        default="every",
+        help="positions to draw groups around; covering is just enough for every pattern: faster",
+    )
+    parser.add_argument(
         "--placement",
         type=Literal["fourier", "bilinear"],
         default="fourier",
@@ -186,8 +193,14 @@ def _results(
         yield from reconstruct(bundle, store, **how, follow=True, interval_s=options.interval_s)
         return
     config = _which_groups(options, bundle.config)
-    per_position = options.groups_per_position
-    yield reconstruct(bundle, store, **how, config=config, groups_per_position=per_position)
+    yield reconstruct(
+        bundle,
+        store,
+        **how,
+        config=config,
+        groups_per_position=options.groups_per_position,
+        seeds=options.seeds,
+    )
 
 
 def _which_groups(options: Any, trained: TrainingConfig) -> InferenceConfig:

@@ -161,7 +161,7 @@ def _add_new(
     here = grid or _union(
         choose_grid(store, recipe.experiment, store.positions[rows], pads=True), live.grid
     )
-    groups = groups_of(store, recipe.experiment, recipe.bundle.config, None, 1)
+    groups = groups_of(store, recipe.experiment, recipe.bundle.config, None)
     groups = replace(groups, nn_indices=groups.nn_indices[groups.nn_indices[:, 0] >= done])
     stitched = recipe.stitch(store, groups, here, watch)
     live.add(stitched.accumulator, here, stitched.factor)

@@ -20,7 +20,7 @@ from ptychostream.evaluation import split_frc
 from ptychostream.geometry import ObjectGrid
 from ptychostream.inference.follow import follow_store
 from ptychostream.inference.grid import canvas_folder, choose_grid
-from ptychostream.inference.groups import groups_of
+from ptychostream.inference.groups import Seeds, groups_of
 from ptychostream.inference.options import check_execution, choose_experiment
 from ptychostream.inference.recipe import Recipe
 from ptychostream.persistence.bundle import ModelBundle
@@ -46,6 +46,7 @@ def reconstruct(
     align_phases: bool = True,
     refine_passes: int = 2,
     groups_per_position: int = 1,
+    seeds: Seeds = "every",
     placement: Placement = "fourier",
     weight: WeightName | Tensor = "probe",
     grid: ObjectGrid | None = None,
@@ -69,6 +70,7 @@ def reconstruct(
     align_phases: bool = True,
     refine_passes: int = 2,
     groups_per_position: int = 1,
+    seeds: Seeds = "every",
     placement: Placement = "fourier",
     weight: WeightName | Tensor = "probe",
     grid: ObjectGrid | None = None,
@@ -91,6 +93,7 @@ def reconstruct(
     align_phases: bool = True,
     refine_passes: int = 2,
     groups_per_position: int = 1,
+    seeds: Seeds = "every",
     placement: Placement = "fourier",
     weight: WeightName | Tensor = "probe",
     grid: ObjectGrid | None = None,
@@ -128,6 +131,9 @@ def reconstruct(
         Passes over the patterns that refine the stitched object; 0 is the network's own.
     groups_per_position : int
         Groups drawn around each position; their patches are averaged.
+    seeds : str
+        Positions around which groups are drawn: `every` one, or `covering`, with gridsize 2 or
+        more: just enough that each pattern is in a group, in half of the time and less.
     placement : str
         How patches are placed between pixels: `fourier`, or `bilinear`, which is quicker and
         blurs a little.
@@ -189,10 +195,10 @@ def reconstruct(
         should_stop=should_stop,
     )
     if not follow:
-        return whole(store, config=config, groups_per_position=groups_per_position)
-    if config is not None or groups_per_position != 1:
+        return whole(store, config=config, groups_per_position=groups_per_position, seeds=seeds)
+    if config is not None or groups_per_position != 1 or seeds != "every":
         raise ConfigurationError(
-            "config and groups_per_position are not available with follow=True: every "
+            "config, groups_per_position and seeds are not available with follow=True: every "
             "pattern is used as it comes"
         )
     return follow_store(
@@ -211,6 +217,7 @@ def _reconstruct(
     *,
     config: InferenceConfig | None = None,
     groups_per_position: int = 1,
+    seeds: Seeds = "every",
     refine_passes: int,
     grid: ObjectGrid | None,
     canvas_budget: int,
@@ -222,7 +229,9 @@ def _reconstruct(
     grid = grid or choose_grid(
         store, recipe.experiment, store.positions[rows], pads=execution.pad_eval
     )
-    groups = groups_of(store, recipe.experiment, recipe.bundle.config, config, groups_per_position)
+    groups = groups_of(
+        store, recipe.experiment, recipe.bundle.config, config, groups_per_position, seeds
+    )
     folder = canvas_folder(grid, canvas_budget, recipe.scratch_folder)
     bar = progress_bar("reconstructing", on_progress, is_shown=execution.enable_progress_bar)
     with bar as told, Watch(told, should_stop) as watch:

@@ -75,6 +75,7 @@ def test_options_choose_what_is_stitched_and_how(folder, monkeypatch, capsys):
     ("words", "code", "message"),
     [
         ("--follow --n_groups 5", 2, "--n_groups is not available with --follow"),
+        ("--follow --seeds covering", 2, "--seeds is not available with --follow"),
         ("--follow --interval_s 0", 1, "interval_s=0.0 must be positive"),
         ("--execution.learning_rate 1e-4", 2, "learning_rate belongs to `ptychostream train`"),
         ("--execution.pin_memory true", 1, "pin_memory=True is not available"),
