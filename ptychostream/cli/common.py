@@ -14,6 +14,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from ptychostream.cli.examples import EXAMPLES
+from ptychostream.cli.short_help import USUAL, hide_rare_options
 from ptychostream.errors import ConfigurationError, PtychoStreamError
 
 #: Our logger, above all modules.
@@ -65,6 +66,8 @@ def make_parser(command: str, description: str) -> ArgumentParser:
         epilog="examples:\n" + "\n".join(f"  {line}" for line in EXAMPLES.get(command, ())),
         formatter_class=_HelpFormatter,
     )
+    if command in USUAL:
+        parser.add_argument("--help_all", action="help", help="Show all options and exit.")
     parser.add_argument("--config", action="config", help="YAML file with options")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
     parser.add_argument("-v", "--verbose", action="store_true", help="say everything")
@@ -90,6 +93,8 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     """
     if _parser_wanted.get():
         raise _ParserReady(parser)
+    if {"--help", "-h"} & set(words):
+        hide_rare_options(parser)
     options = parser.parse_args(list(words))
     level = logging.INFO
     if options.quiet:

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from ptychostream.cli.common import parser_of, run_guarded
 from ptychostream.cli.completion import command_flags
 from ptychostream.cli.examples import EXAMPLES
 from ptychostream.cli.main import COMMANDS, main
+from ptychostream.cli.short_help import USUAL
 
 PROGRAM = [sys.executable, "-m", "ptychostream.cli.main"]
 SMALL = ["--num_positions", "20", "--N", "16"]
@@ -41,6 +43,23 @@ def test_every_command_has_examples_that_its_parser_takes():
 def test_help_ends_with_examples(capsys):
     assert main(["build", "--help"]) == 0
     assert capsys.readouterr().out.rstrip().endswith(EXAMPLES["build"][-1])
+
+
+@pytest.mark.parametrize("command", USUAL)
+def test_help_shows_the_usual_options_and_help_all_the_others(command, capsys):
+    assert main([command, "--help"]) == 0
+    short = capsys.readouterr().out
+    assert main([command, "--help_all"]) == 0
+    full = capsys.readouterr().out
+    options = [set(re.findall(r"--[a-z][\w.]*", text)) for text in (short, full)]
+    assert {f"--{name}" for name in USUAL[command]} <= options[0]
+    assert "--execution.pin_memory" in options[1] - options[0]
+    hidden = int(re.search(r"(\d+) more options: --help_all", short).group(1))
+    assert len(options[1] - options[0]) >= hidden
+    assert short.count("\n") < 130
+    # What the short help leaves out is still understood.
+    assert main([command, "--execution.pin_memory", "maybe"]) == 2
+    assert "pin_memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["frobnicate"]])
