@@ -6,7 +6,7 @@ Each generator is trained on a scan and reconstructs it: simulated ones of 400 p
 Gaussian beam of `quality.py` in twice the pixels or with the small annular beam of a zone plate,
 or with `--star` a measured one, an NPZ file and another with the `object` to compare with. A
 collapsed network gives a flat object: its amplitude or phase then has no spread, and does not
-correlate with the truth. The CNN takes small batches and a warm-up.
+correlate with the truth. The CNN takes small batches and small steps, as in `quality.py`.
 """
 
 import argparse
@@ -30,8 +30,8 @@ RECIPES = {
     ),
     "cnn": (
         {"n_filters_scale": 1},
-        {"nepochs": 6, "batch_size": 4, "scheduler": "WarmupCosine", "lr_warmup_epochs": 1},
-        1e-3,
+        {"nepochs": 15, "batch_size": 4},
+        5e-4,
     ),
     "fno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
     "ffno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),

@@ -56,6 +56,21 @@ class ContainerLoader:
         """
         self._epoch = epoch
 
+    def reach(self, members: int) -> int:
+        """Measure how far patterns lie from the centres of their groups.
+
+        Parameters
+        ----------
+        members : int
+            Patterns of a group, C: all that a container has.
+
+        Returns
+        -------
+        int
+            Pixels along an axis, rounded up; no group of any batch reaches farther.
+        """
+        return int(np.ceil(np.abs(self._container.local_offsets[..., :members].numpy()).max()))
+
     def __len__(self) -> int:
         return -(-len(self._container) // self._batch_size)
 

@@ -29,6 +29,9 @@ from ptychostream.geometry import split_coordinates
 #: Part of a GPU's free memory that a window may take.
 _DEVICE_SHARE = 0.25
 
+#: Groups whose coordinates are looked at together.
+_BLOCK = 2**16
+
 
 class GroupLoader:
     """Batches of one rank's share of the groups; made by `make_loader`.
@@ -128,6 +131,25 @@ class GroupLoader:
             self._served += 1
             yield batch
         self._served = 0
+
+    def reach(self, members: int) -> int:
+        """Measure how far patterns lie from the centres of their groups.
+
+        Parameters
+        ----------
+        members : int
+            Columns of the group table that make up a group, C; what follows are witnesses.
+
+        Returns
+        -------
+        int
+            Pixels along an axis, rounded up; no group of any epoch reaches farther.
+        """
+        table, farthest = self._groups.nn_indices[:, :members], 0.0
+        for start in range(0, len(table), _BLOCK):
+            _, relative = split_coordinates(self._store.positions, table[start : start + _BLOCK])
+            farthest = max(farthest, float(np.abs(relative).max()))
+        return int(np.ceil(farthest))
 
     def to(self, device: torch.device, *, pins: bool = True) -> "GroupLoader":
         """Choose where batches go.

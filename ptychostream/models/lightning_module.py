@@ -13,6 +13,7 @@ from torch import Tensor
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.models.checkpoints import check_same_run
 from ptychostream.models.clipping import clip_by_weights
+from ptychostream.models.extent import Extent, known_extent
 from ptychostream.models.objective import objective
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.schedule import learning_rate_curve, make_optimizer, make_plateau
@@ -66,6 +67,7 @@ class PinnModule(lightning.LightningModule):
         #: Mean losses of the last finished epoch.
         self.means: dict[str, float] = {}
         self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._extents: dict[str, Extent] = {}
 
     @cached_property
     def _train_loader(self) -> Any:
@@ -84,7 +86,12 @@ class PinnModule(lightning.LightningModule):
     def _serve(self, part: str) -> Any:
         trainer = self.trainer
         device = trainer.strategy.root_device
-        return self._loaders[part](trainer.global_rank, trainer.world_size, device)
+        loader = self._loaders[part](trainer.global_rank, trainer.world_size, device)
+        # Looked at once: in each step the host would wait for the device.
+        members = self.model.config.group_size
+        lit = self.model.probe.lit_half_edge(members)
+        self._extents[part] = Extent(loader.reach(members), lit)
+        return loader
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Return the loss of a batch.
@@ -124,7 +131,8 @@ class PinnModule(lightning.LightningModule):
         self._add("val_loss", self._loss("validation", batch), len(batch))
 
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
-        prediction = self.model(batch)
+        with known_extent(self._extents.get(part)):
+            prediction = self.model(batch)
         true = None
         if f"of_{part}" in self.labels:
             true = self.labels[f"of_{part}"](batch, self.model.config.group_size)

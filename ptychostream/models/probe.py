@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
 from ptychostream.models import upstream
+from ptychostream.models.extent import lit_half_edge
+from ptychostream.physics import intensity
 
 
 def probe_power(patch_size: int, probe_scale: float) -> float:
@@ -117,6 +119,22 @@ class ProbeModel(nn.Module):
         if values.shape != self.guess.shape:
             return False
         return torch.allclose(values, self.guess.cpu(), rtol=1e-4, atol=1e-4)
+
+    def lit_half_edge(self, members: int) -> int:
+        """Measure the part of a patch that the probes light before training.
+
+        Parameters
+        ----------
+        members : int
+            Patterns of a group, C.
+
+        Returns
+        -------
+        int
+            Half edge of a central window, in pixels, as `extent.lit_of` has it.
+        """
+        guess = torch.view_as_complex(self.guess)
+        return lit_half_edge(intensity(guess if self.mask is None else guess * self.mask), members)
 
     def forward(self, experiment_id: Tensor) -> Tensor:
         """Return the probe of each group.

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_yaml_returns_the_same_configuration(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_is_documented(kind):
     for item in dataclasses.fields(kind):
-        assert f"\n    {item.name} : " in kind.__doc__
+        assert f"\n{item.name} : " in inspect.getdoc(kind)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ptychostream.models.extent import reach_of
+
 
 class GroupCanvas:
     """The geometry of a group: where each member's patch lies on the group's own canvas.
@@ -21,6 +23,8 @@ class GroupCanvas:
     ----------
     size : int
         Edge S of the canvas.
+    reach : int
+        Pixels by which the canvas is larger than a patch, on each side.
     fractions : (B, C, 2) float32
         What rounding left of the members' displacement (x, y), in [-0.5, 0.5].
     """
@@ -33,12 +37,12 @@ class GroupCanvas:
         self._patch_size = patch_size
         if self._members == 1:
             # A lone member lies on its group's centre: canvas and patch are the same.
-            self.size = patch_size
+            self.size, self.reach = patch_size, 0
             self._index: Tensor | None = None
             return
-        reach = int(whole.abs().amax().item())
+        reach = reach_of(displacement)
         reach += reach % 2
-        self.size = patch_size + 2 * reach
+        self.size, self.reach = patch_size + 2 * reach, reach
         corner = whole.to(torch.int64) + reach
         span = torch.arange(patch_size, device=whole.device)
         rows = corner[..., 1, None] + span

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ptychostream.config import ModelConfig
+from ptychostream.models.extent import lit_of
 from ptychostream.models.generators.base import Generator
 from ptychostream.models.generators.group_canvas import GroupCanvas
 from ptychostream.physics import fourier_shift, intensity
@@ -24,9 +25,8 @@ UPDATES_ALONE, UPDATES_IN_GROUPS = 2, 3
 #: First values of the learned numbers.
 _STEP_LENGTH, _REGULARISATION, _MOMENTUM, _DISTRUST = 1.0, 0.1, 0.7, 0.2
 
-#: Illumination, relative to the brightest pixel, below which corrections fade out, and that
-#: below which they are not computed.
-_DARK, _UNLIT = 1e-2, 1e-3
+#: Illumination, relative to the brightest pixel, below which corrections fade out.
+_DARK = 1e-2
 
 #: Where less than this part of the light is measured, its energy says little of the object's.
 _LEAST_SHARE = 0.05
@@ -129,6 +129,7 @@ class Unrolled(Generator):
         # Work with a probe of peak one and an object of mean amplitude one.
         peak = intensity(probe).amax(dim=(-2, -1)).sqrt()[:, None, None, None]
         beam = (probe / peak)[:, None]
+        lit = _window(lit_of(intensity(probe), diffraction.shape[1]), group)
         if diffraction.shape[1] > 1:
             beam = fourier_shift(beam, group.fractions[:, :, None])
         light = intensity(beam).expand(diffraction.shape)
@@ -147,7 +148,6 @@ class Unrolled(Generator):
         brightest = illumination.amax(dim=(-2, -1), keepdim=True)
         # A hint for the corrections only: its square root has no slope in the dark.
         hint = (illumination / brightest).detach()
-        lit = _lit_window(hint)
         canvas = torch.ones_like(illumination).to(beam.dtype)
         velocity = torch.zeros_like(canvas)
         memory: Tensor | None = None
@@ -199,18 +199,10 @@ def _pull(
     return group.add(waves[:, :, 0] if waves.shape[2] == 1 else waves.sum(dim=2))
 
 
-def _lit_window(light: Tensor) -> slice:
-    """Find the central window, of a multiple of four pixels, that holds all lit pixels."""
-    size = light.shape[-1]
-    lit = (light > _UNLIT).any(dim=0)
-    reach = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
-    middle = size // 2
-    if not len(reach):
-        # Not a number anywhere: nothing to find, and not for this function to report.
-        return slice(0, size)
-    first, last = int(reach[0]), int(reach[-1]) + 1
-    half = 2 * math.ceil(max(middle - first, last - middle) / 2)
-    half = min(half, middle)
+def _window(half: int, group: GroupCanvas) -> slice:
+    """Find the central window, of a multiple of four pixels, that holds what members light."""
+    middle = group.size // 2
+    half = min(2 * math.ceil((half + group.reach) / 2), middle)
     return slice(middle - half, middle + half)
 
 
