@@ -72,6 +72,8 @@ def describe_scan(path: Path) -> list[tuple[str, str]]:
     low, high = scan.positions.min(axis=0), scan.positions.max(axis=0)
     first = next(scan.patterns.blocks(16)).astype(float)
     energy = first if scan.measurement_domain == "counts" else first**2
+    if scan.bad_pixels is not None:
+        energy[:, scan.bad_pixels] = 0
     guess = scan.object_guess
     return [
         ("scan", str(path)),

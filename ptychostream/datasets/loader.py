@@ -90,6 +90,10 @@ class GroupLoader:
         ahead: int = AHEAD,
         cache_folder: Path | None = None,
     ) -> None:
+        if ahead < 0 or num_threads < 0 or seed < 0:
+            raise ConfigurationError(
+                f"ahead={ahead}, num_threads={num_threads} and seed={seed} must not be negative"
+            )
         if not 0 <= rank < world_size:
             raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
         self._store, self._groups, self._scales = store, groups, scales
@@ -122,7 +126,7 @@ class GroupLoader:
 
     def __iter__(self) -> Iterator[TensorDict]:
         plan, skip = self._plan, self._resume_at
-        self._resume_at = 0
+        self._resume_at, self._served = 0, skip
         sizes = plan.batch_sizes(self._rank, self._world_size)
         windows = plan.share(self._rank, self._world_size)
         if skip:
@@ -190,8 +194,8 @@ class GroupLoader:
             self.__dict__.pop("_plan", None)
 
     def state_dict(self) -> dict[str, int]:
-        """Return where the loader stands: the epoch and the batches already served."""
-        return {"epoch": self._epoch, "served": self._served}
+        """Return where the loader stands: epoch, batches already served, chunks of a window."""
+        return {"epoch": self._epoch, "served": self._served, "window_chunks": self._plan_chunks}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where another loader of the same arguments stood.
@@ -200,9 +204,31 @@ class GroupLoader:
         ----------
         state : dict
             From `state_dict`.
+
+        Raises
+        ------
+        ConfigurationError
+            If it stood within an epoch whose order was another, or shorter.
         """
+        chunks = state.get("window_chunks", self._plan_chunks)
+        if state["served"] and chunks != self._plan_chunks:
+            raise ConfigurationError(
+                f"the epoch began with windows of {chunks} chunks, but memory_budget now gives "
+                f"{self._plan_chunks}, and with it another order: go on with the memory_budget of "
+                "before, or begin the epoch anew"
+            )
         self.set_epoch(state["epoch"])
+        if state["served"] > len(self):
+            raise ConfigurationError(
+                f"{state['served']} batches were served, but an epoch has {len(self)}: go on with "
+                "the groups, batch_size and world_size of before"
+            )
         self._served = self._resume_at = state["served"]
+
+    @property
+    def _plan_chunks(self) -> int:
+        """Chunks of a window, as far as they decide the order."""
+        return min(self._window_chunks, self._store.num_chunks)
 
     @cached_property
     def _plan(self) -> SamplerPlan:
@@ -289,7 +315,7 @@ class GroupLoader:
                 values = torch.from_numpy(raw.astype(np.float32, copy=False))
         else:
             values = window.gather_on(self._device, chunk, inside, pins=self._pins).reshape(shape)
-            if store.measurement_domain == "counts":
+            if store.measurement_domain == "counts" and not window.has_amplitudes:
                 values.sqrt_()
         if self._has_bad_pixels:
             bad = torch.from_numpy(store.bad_pixels[self._experiment(members)][:, None])

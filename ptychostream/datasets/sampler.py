@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,6 +177,8 @@ def plan_epoch(
     ConfigurationError
         If the batch size is below one, or there are no groups.
     """
+    if order not in get_args(Order):
+        raise ConfigurationError(f"order={order!r} is unknown; there are {get_args(Order)}")
     if batch_size < 1:
         raise ConfigurationError(f"batch_size={batch_size} must be at least 1")
     if not len(chunk_of_member):

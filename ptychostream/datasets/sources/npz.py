@@ -298,6 +298,11 @@ def _domain(
         looks = "counts"
     else:
         sample = next(members.patterns(pattern_key).blocks(16))
+        bad = _optional(members, "bad_pixels")
+        if bad is not None and bad.shape == sample.shape[1:]:
+            sample = sample[:, ~bad.astype(bool)]
+        # Detectors mark pixels with NaN too; whether they may is for the build to say.
+        sample = sample[np.isfinite(sample)]
         if np.all(sample == np.round(sample)) and sample.max(initial=0) > 1:
             looks = "counts"
     logger.info(

@@ -138,7 +138,11 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     return replace(
         scan,
         patterns=ChangedPatterns(
-            scan.patterns, options, turned, is_amplitude=scan.measurement_domain == "amplitude"
+            scan.patterns,
+            options,
+            turned,
+            is_amplitude=scan.measurement_domain == "amplitude",
+            name=scan.name,
         ),
         positions=positions,
         positions_start=start,
@@ -163,6 +167,8 @@ class ChangedPatterns(PatternSource):
         Bad pixels, in the new orientation.
     is_amplitude : bool
         Whether binning adds squares instead of values.
+    name : str
+        The scan, for messages.
     """
 
     def __init__(
@@ -172,9 +178,10 @@ class ChangedPatterns(PatternSource):
         mask: NDArray[np.bool_] | None,
         *,
         is_amplitude: bool,
+        name: str,
     ) -> None:
         self._source, self._options, self._mask = source, options, mask
-        self._is_amplitude = is_amplitude
+        self._is_amplitude, self._name = is_amplitude, name
         self.random_access = source.random_access
 
     @property
@@ -188,9 +195,11 @@ class ChangedPatterns(PatternSource):
     def dtype(self) -> np.dtype[Any]:
         """As measured, but where sums or fillings need more."""
         measured = self._source.dtype
-        if self._options.bin > 1 and measured.kind in "ui":
-            return np.dtype(np.uint32) if measured.itemsize <= 2 else np.dtype(np.uint64)
-        return measured
+        if self._options.bin == 1 or measured.kind not in "ui":
+            return measured
+        if self._is_amplitude:
+            return np.dtype(np.float32)
+        return np.dtype(f"{measured.kind}{4 if measured.itemsize <= 2 else 8}")
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return the patterns of these rows, changed.
@@ -234,12 +243,25 @@ class ChangedPatterns(PatternSource):
                 for pattern in block:
                     _inpaint(pattern, self._mask)
         if options.bin > 1:
+            self._check(block)
             binned = block.shape[-1] // options.bin
-            values = np.square(block) if self._is_amplitude else block
+            values = np.square(block, dtype=self.dtype) if self._is_amplitude else block
             parts = values.reshape(len(block), binned, options.bin, binned, options.bin)
             block = parts.sum(axis=(2, 4), dtype=self.dtype)
             block = np.sqrt(block) if self._is_amplitude else block
         return np.ascontiguousarray(_resize(block, options.crop, options.pad), self.dtype)
+
+    def _check(self, block: NDArray[Any]) -> None:
+        """Refuse what a sum would hide."""
+        wrong = ~(np.isfinite(block) & (block >= 0))
+        if self._mask is not None:
+            wrong &= ~self._mask
+        if wrong.any():
+            raise DataContractError(
+                f"{self._name}: a pattern holds {block[wrong][0]}; patterns must be finite and not "
+                "negative before they are binned: flag such pixels in bad_pixels, or replace them "
+                "first"
+            )
 
 
 def _inpaint(pattern: NDArray[Any], mask: NDArray[np.bool_]) -> None:
