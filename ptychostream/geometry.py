@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import DataContractError
 
+#: Positions that may well lie within a pixel: the first ones of a scan that grows.
+_FEW = 8
+
 
 @dataclass(frozen=True)
 class ObjectGrid:
@@ -163,7 +166,8 @@ def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) 
     Raises
     ------
     DataContractError
-        If the canvas has over four times the pixels of all patches laid side by side; the
+        If many positions lie within one pixel, as metres would, or if the canvas has over four
+        times the pixels of all patches laid side by side; the
         position farthest from the median is named, and what may be wrong with it.
     """
     low, high = positions.min(axis=0), positions.max(axis=0)
@@ -171,6 +175,12 @@ def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) 
     # A scan that overlaps covers less than its patches side by side; the second limit leaves
     # very small scans alone.
     limit = max(4 * len(positions) * patch_size**2, (8 * patch_size) ** 2)
+    if len(positions) > _FEW and max(width, height) - patch_size < 1:
+        raise DataContractError(
+            f"{name}: all {len(positions)} positions lie within {width - patch_size:.3g} x "
+            f"{height - patch_size:.3g} px, which is no scan. Positions must be in object pixels: "
+            "if these are metres, divide them by the object's pixel size"
+        )
     if width * height <= limit:
         return
     distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)

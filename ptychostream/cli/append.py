@@ -1,7 +1,6 @@
 """`ptychostream append SRC STORE`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
@@ -14,9 +13,9 @@ def run(words: Sequence[str]) -> None:
     words : sequence of str
         The command's arguments.
     """
-    from ptychostream.datasets.sources import read_scan
     from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
     from ptychostream.datasets.store import append_patterns, finish_group_store, open_group_store
+    from ptychostream.datasets.store.scans import read_scans
 
     parser = make_parser(
         "append",
@@ -41,8 +40,12 @@ def run(words: Sequence[str]) -> None:
         parser.error("name at least one scan file and the store, or --finish")
     changes = Preprocessing(**{name: getattr(options, name) for name in names})
     store = open_group_store(target)
-    for source in sources:
-        scan = read_scan(Path(source), measurement_domain=options.measurement_domain)
+    scans = [
+        scan
+        for source in sources
+        for scan in read_scans(source, measurement_domain=options.measurement_domain)
+    ]
+    for scan in scans:
         if changes != Preprocessing():
             scan = preprocess(scan, changes)
         store = append_patterns(

@@ -35,6 +35,26 @@ class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type
         return re.sub(r"<class\s+'Path'>", "path", text)
 
 
+class _Parser(ArgumentParser):  # type: ignore[misc]
+    """Names options as they are typed."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Refuse a command line.
+
+        Parameters
+        ----------
+        message : str
+            What is wrong.
+        ex : Exception, optional
+            Where it comes from.
+        """
+        head, found, names = message.partition("arguments are required: ")
+        if found:
+            flags = {a.dest: "/".join(a.option_strings) or a.dest for a in self._actions}
+            message = head + found + ", ".join(flags.get(n, n) for n in names.split(", "))
+        super().error(message, ex)
+
+
 class _ParserReady(Exception):
     """Carries a command's parser out of it."""
 
@@ -58,7 +78,7 @@ def make_parser(command: str, description: str) -> ArgumentParser:
     jsonargparse.ArgumentParser
         The parser; its help ends with the command's examples.
     """
-    parser = ArgumentParser(
+    parser = _Parser(
         prog=f"ptychostream {command}",
         # Listing every option above each error would bury the error.
         usage=f"ptychostream {command} [--help] [options]",
@@ -142,6 +162,8 @@ def make_folder(folder: Path) -> None:
         raise ConfigurationError(
             f"'{folder}' can't be made as a folder for results ({error.strerror}); name another"
         ) from error
+    if (folder / "zarr.json").is_file():
+        raise ConfigurationError(f"'{folder}' is a group store; name another folder for results")
     if not os.access(folder, os.W_OK):
         raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.cli.common import make_folder, make_parser, parse, say
+from ptychostream.cli.common import make_folder, make_parser, parse, path_or_url, say
 from ptychostream.datasets.sources.npz_members import NpzMembers
-from ptychostream.errors import DataContractError, MissingFileError
+from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 
 #: Keys under which an NPZ file may hold an object, in order of preference.
 _OBJECT_KEYS = ("object", "objectGuess")
@@ -37,7 +37,10 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("object", type=Path, help="object.npz of a reconstruction")
     parser.add_argument(
-        "--reference", type=Path, required=True, help="NPZ, product (HDF5) or store with the truth"
+        "--reference",
+        type=path_or_url,
+        required=True,
+        help="NPZ, product (HDF5) or store with the truth",
     )
     parser.add_argument(
         "--experiment", type=int, help="which experiment of a reference that is a store"
@@ -48,6 +51,8 @@ def run(words: Sequence[str]) -> None:
         "--min_coverage", type=float, default=3, help="patches that must cover a pixel"
     )
     options = parse(parser, words)
+    if options.min_coverage < 0:
+        parser.error(f"--min_coverage {options.min_coverage} must not be negative")
     arrays = _open_npz(options.object)
     missing = [key for key in ("object", "coverage") if key not in arrays]
     if missing:
@@ -83,14 +88,15 @@ def run(words: Sequence[str]) -> None:
 
 
 def read_reference(
-    path: Path, experiment: int | None = None
+    path: Path | str, experiment: int | None = None
 ) -> tuple[NDArray[np.complex64], tuple[float, float]]:
     """Read an object from any file that may hold one.
 
     Parameters
     ----------
-    path : Path
-        NPZ with `object` (and its `origin`) or `objectGuess`, HDF5 with `object`, or a store.
+    path : Path or str
+        NPZ with `object` (and its `origin`) or `objectGuess`, HDF5 with `object`, or a store; a
+        store by its URL too.
     experiment : int, optional
         Which experiment of a store.
 
@@ -105,14 +111,18 @@ def read_reference(
     ------
     MissingFileError
         If there is no such file.
+    ConfigurationError
+        If an experiment is chosen of a file that is no store.
     DataContractError
         If it holds no object, or several and none was chosen.
     """
-    if not path.exists():
+    from ptychostream.datasets.store.addresses import is_store
+
+    if isinstance(path, Path) and not path.exists():
         raise MissingFileError(f"no reference '{path}'")
     obj: Any = None
     origin = (0.0, 0.0)
-    if path.is_dir():
+    if isinstance(path, str) or path.is_dir() or is_store(path):
         from ptychostream.datasets.store import open_group_store
 
         store = open_group_store(path)
@@ -125,6 +135,10 @@ def read_reference(
                 f"'{path}' has no experiment {experiment}; it holds {store.num_experiments}"
             )
         obj = store.object_guess_of(experiment or 0)
+    elif experiment is not None:
+        raise ConfigurationError(
+            f"experiment={experiment} chooses one of a store, and '{path}' is a file; leave it out"
+        )
     elif path.suffix in (".h5", ".hdf5"):
         import h5py
 

@@ -75,6 +75,8 @@ def run(words: Sequence[str]) -> None:
         chosen = [name for name in CHOICES if options[name] != parser.get_defaults()[name]]
         if chosen:
             parser.error(f"--{chosen[0]} is not available with --follow: every pattern is used")
+    elif options.interval_s != parser.get_defaults()["interval_s"]:
+        parser.error("--interval_s does nothing without --follow")
     execution = parser.instantiate(options).execution
     if sys.stderr.isatty() and not options.quiet:
         execution = replace(execution, enable_progress_bar=True)
@@ -211,7 +213,9 @@ def _which_groups(options: Any, trained: TrainingConfig) -> InferenceConfig:
         subsample_seed=(
             trained.subsample_seed if options.subsample_seed is None else options.subsample_seed
         ),
-        neighbor_count=options.neighbor_count or trained.neighbor_count,
+        neighbor_count=(
+            trained.neighbor_count if options.neighbor_count is None else options.neighbor_count
+        ),
         enable_oversampling=options.enable_oversampling,
         neighbor_pool_size=options.neighbor_pool_size,
     )

@@ -115,7 +115,8 @@ def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | 
         )
     if experiment is None and store.num_experiments > 1:
         raise DataContractError(
-            f"'{store.path}' holds {store.num_experiments} experiments; choose one: experiment=0"
+            f"'{store.path}' holds {store.num_experiments} experiments; choose one by experiment, "
+            "from 0 on"
         )
     experiment = experiment or 0
     if not 0 <= experiment < store.num_experiments:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,8 +183,15 @@ def reconstruct(
         weight=weight,
         scratch_folder=scratch_folder,
     )
-    if refine_passes < 0:
-        raise ConfigurationError(f"refine_passes={refine_passes} must be at least 0")
+    if not isinstance(refine_passes, int) or refine_passes < 0:
+        raise ConfigurationError(f"refine_passes={refine_passes} must be 0, 1, 2, …")
+    names: tuple[tuple[str, Any, Any], ...] = (
+        ("seeds", seeds, Seeds),
+        ("placement", placement, Placement),
+    )
+    for name, value, known in names:
+        if value not in get_args(known):
+            raise ConfigurationError(f"{name}={value!r} is unknown; there are {get_args(known)}")
     whole = partial(
         _reconstruct,
         recipe,

@@ -34,7 +34,7 @@ def describe_run(config: TrainingConfig, data_name: str) -> dict[str, Any]:
     }
 
 
-def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: int) -> None:
     """Refuse to go on with the checkpoint of another run.
 
     Parameters
@@ -43,11 +43,13 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any]) -> None:
         From `describe_run`.
     checkpoint : dict
         As read.
+    nepochs : int
+        Epochs that this run shall have in all.
 
     Raises
     ------
     ConfigurationError
-        If configuration or data are others.
+        If configuration or data are others, or more epochs are done than there shall be.
     """
     run = checkpoint.get("run", {"config": {}, "data": ""})
     for name, value in mine["config"].items():
@@ -57,6 +59,11 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any]) -> None:
                 f"the checkpoint was made with {name}={before!r}, this run has {value!r}; resume "
                 "with the same configuration"
             )
+    if checkpoint.get("epoch", 0) > nepochs:
+        raise ConfigurationError(
+            f"the checkpoint has {checkpoint['epoch']} epochs behind it, but nepochs={nepochs}: "
+            "take as many at least"
+        )
     if run["data"] != mine["data"]:
         raise ConfigurationError(
             "the checkpoint was made with other data; resume with the same store"

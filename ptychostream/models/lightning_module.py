@@ -202,7 +202,7 @@ class PinnModule(lightning.LightningModule):
         checkpoint : dict
             Read by Lightning.
         """
-        check_same_run(self._run, checkpoint)
+        check_same_run(self._run, checkpoint, self.config.nepochs)
         self._sums = dict(checkpoint["loss_sums"])
         self._resumed_plateau = checkpoint.get("plateau")
 

@@ -1,6 +1,6 @@
 """How far each pixel of a patch is trusted."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ def patch_weight(
                 f"the weight is {tuple(chosen.shape)}, from {float(chosen.min()):g}; it must be "
                 f"{tuple(light.shape)}, none negative and not all zero"
             )
+    elif weight not in get_args(WeightName):
+        raise ConfigurationError(f"weight={weight!r} is unknown; there are {get_args(WeightName)}")
     else:
         chosen = {"probe": light, "uniform": torch.ones_like(light)}[weight]
     if window and (not 2 <= window <= edge or window % 2):

@@ -76,7 +76,7 @@ def append_patterns(
         If another process is appending.
     """
     place = find_place(path)
-    with storage_errors(place), _sole_appender(place):
+    with storage_errors(place, "append again"), _sole_appender(place):
         store = open_group_store(path)
         scan = _continuing(store, scan, experiment)
         site = building_site(place.child(segment_folder(len(store.segments))))
@@ -117,7 +117,7 @@ def finish_group_store(path: str | Path) -> GroupStore:
         The store, opened; those who follow it come to its end.
     """
     place = find_place(path)
-    with storage_errors(place), _sole_appender(place):
+    with storage_errors(place, "append again"), _sole_appender(place):
         store = open_group_store(path)
         record = {"segments": len(store.segments), "num_patterns": store.num_patterns}
         place.write(FINISHED, json.dumps(record).encode())

@@ -126,13 +126,15 @@ def build_group_store(
 
 
 @contextmanager
-def storage_errors(target: Place) -> Iterator[None]:
+def storage_errors(target: Place, then: str = "build again with resume") -> Iterator[None]:
     """Turn the system's errors into one that says what to do.
 
     Parameters
     ----------
     target : Place
         What is being written.
+    then : str
+        What to do once there is room.
 
     Yields
     ------
@@ -150,8 +152,8 @@ def storage_errors(target: Place) -> Iterator[None]:
         if isinstance(error, StoreExistsError | MissingFileError):
             raise
         raise StorageError(
-            f"could not write the store '{target}': {error}; free space or choose another "
-            "target, then build again with resume"
+            f"could not write the store '{target}': {error}; free space or make it writable, "
+            f"then {then}"
         ) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ptychostream.datasets.store.layout import MANIFEST
 from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.remote_place import RemotePlace
-from ptychostream.errors import DataContractError, StoreExistsError
+from ptychostream.errors import ConfigurationError, DataContractError, StoreExistsError
 
 _FINGERPRINT = "fingerprint"
 
@@ -370,7 +370,16 @@ def building_site(place: Place) -> BuildingSite:
     -------
     BuildingSite
         For a folder or for a URL.
+
+    Raises
+    ------
+    ConfigurationError
+        If it would be a zip file.
     """
+    if str(place).endswith(".zip"):
+        raise ConfigurationError(
+            f"'{place}': stores in zip files are read, never written; build a folder, then zip it"
+        )
     if isinstance(place, LocalPlace):
         return LocalSite(place.folder, place.folder.with_name(f".{place.folder.name}.partial"))
     assert isinstance(place, RemotePlace)

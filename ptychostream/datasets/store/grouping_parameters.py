@@ -84,8 +84,10 @@ class GroupingParameters:
         """
         for name in ("gridsize", "groups_per_position", "num_groups", "n_subsample"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name}={value} must be at least 1")
+            if value is not None and (value < 1 or value != int(value)):
+                raise ConfigurationError(f"{name}={value} must be at least 1, and whole")
+        if self.seed < 0:
+            raise ConfigurationError(f"seed={self.seed} must not be negative")
         for name, kind in (("neighbor_function", NeighborFunction), ("policy", Policy)):
             if getattr(self, name) not in get_args(kind):
                 raise ConfigurationError(

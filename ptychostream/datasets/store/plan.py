@@ -129,7 +129,9 @@ def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> Build
                 f"{scan.measurement_domain}; convert one, or build two stores"
             )
     dtype = np.result_type(*(scan.patterns.dtype for scan in scans)).newbyteorder("=")
-    chunk = patterns_per_chunk or default_patterns_per_chunk(first.N, dtype.itemsize)
+    chunk = patterns_per_chunk
+    if chunk is None:
+        chunk = default_patterns_per_chunk(first.N, dtype.itemsize)
     if chunk < 1:
         raise ConfigurationError(f"patterns_per_chunk={patterns_per_chunk} must be at least 1")
     starts = np.cumsum([0, *(scan.num_patterns for scan in scans)])

@@ -42,7 +42,7 @@ def read_scans(
                 "it was built"
             )
         return tuple(store.scan(number) for number in range(store.num_experiments))
-    folder = Path(path)
+    folder = Path(str(path).removeprefix("file://"))
     if not folder.is_dir() or find_format(folder):
         return (read_scan(folder, measurement_domain=measurement_domain),)
     found: list[Path] = []
