@@ -25,6 +25,15 @@ def test_grid_is_the_smallest_that_holds_every_patch():
     assert grid.origin == (0, 0)
 
 
+def test_metres_are_no_pixels():
+    grid = np.stack(np.meshgrid(np.arange(4.0), np.arange(4.0)), axis=-1).reshape(-1, 2)
+    check_extent(grid, 16, name="scan")
+    check_extent(grid[:2] * 1e-8, 16, name="the first of a scan that grows")
+    for scale in (1e-8, 0.0):
+        with pytest.raises(DataContractError, match="if these are metres"):
+            check_extent(grid * scale, 16, name="scan")
+
+
 def test_grid_begins_before_zero_where_patches_do():
     grid = object_grid(np.array([[-3.0, 2.5], [0.0, 9.0]]), 8)
     assert grid.origin == (-7, -2)

@@ -337,6 +337,15 @@ def test_groups_are_those_that_were_asked_for(star):
     assert not len(more.without_patch)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"seeds": "foo"}, {"placement": "foo"}, {"weight": "foo"}, {"refine_passes": 1.5}],
+)
+def test_options_that_are_not_known_are_refused(star, options):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        ps.reconstruct(_untrained(star, 1, 2), star, **options)
+
+
 def test_covering_groups_hold_every_pattern_and_give_nearly_the_same_object(star):
     bundle = _untrained(star, 2, 5)
     every, some = (ps.reconstruct(bundle, star, seeds=seeds) for seeds in ("every", "covering"))

@@ -80,6 +80,15 @@ def test_more_epochs_go_on_where_a_run_ended(tiny_store, make_config, tmp_path):
     assert len(more.history["train_loss"]) == 3
 
 
+@pytest.mark.parametrize("fewer", [1, 2])
+def test_fewer_epochs_than_are_done_are_refused(tiny_store, make_config, tmp_path, fewer):
+    ps.train(make_config(nepochs=4), tiny_store, execution=_execution())
+    with pytest.raises(ConfigurationError, match=f"but nepochs={fewer}: take as many"):
+        ps.train(make_config(nepochs=fewer), tiny_store, resume_from=tmp_path)
+    again = ps.train(make_config(nepochs=4), tiny_store, resume_from=tmp_path)
+    assert len(again.history["train_loss"]) == 4
+
+
 def test_what_cannot_be_resumed_is_refused(
     tiny_store, two_experiments, make_config, tmp_path, tmp_path_factory
 ):

@@ -3,6 +3,7 @@
 from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
+from ptychostream.errors import ConfigurationError
 
 
 def select_groups(
@@ -36,11 +37,13 @@ def select_groups(
     Raises
     ------
     ConfigurationError
-        If an option does nothing beside the others.
+        If a number is negative, or an option does nothing beside the others.
     DataContractError
         If there are too few positions or neighbours.
     """
     gridsize = config.model.gridsize if gridsize is None else gridsize
+    if config.neighbor_count < 0:
+        raise ConfigurationError(f"neighbor_count={config.neighbor_count} must not be negative")
     return store.groups(
         gridsize,
         # A group of C needs C - 1 neighbours of its seed, and a witness one more.

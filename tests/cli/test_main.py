@@ -1,6 +1,7 @@
 """The command line, called as users call it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -144,7 +145,7 @@ def test_bad_input_ends_in_one_message_and_leaves_nothing(tmp_path, capsys, chan
         ("simulate scan.tiff", 1, "must end in .npz, .zarr or .h5"),
         ("simulate s.npz --object cat", 1, "no object 'cat'"),
         ("simulate s.npz --nphotons many", 2, "nphotons"),
-        ("train s.zarr", 2, "out"),
+        ("train s.zarr", 2, "required: -o/--out"),
         ("paint s.zarr", 2, "no command 'paint'"),
     ],
 )
@@ -266,3 +267,30 @@ def test_info_names_what_was_appended(capsys):
         ps.append_patterns("s.zarr", part)
     assert main(["info", "s.zarr"]) == 0
     assert "0.npz, 2.npz, 4.npz, 6.npz and 2 more" in capsys.readouterr().out
+
+
+def test_results_do_not_go_into_a_store_and_a_reference_may_be_zipped(tmp_path, capsys):
+    assert main(["simulate", "s.npz", "--num_positions", "36", "--N", "16", "--step", "2"]) == 0
+    assert main(["build", f"file://{tmp_path}/s.npz", "s.zarr"]) == 0
+    train = ["train", "s.zarr", "--model.architecture", "unrolled", *SMALL]
+    before = sorted(path.name for path in (tmp_path / "s.zarr").iterdir())
+    assert main([*train, "-o", "s.zarr"]) == 1
+    assert "'s.zarr' is a group store; name another folder" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "s.zarr").iterdir()) == before
+    assert main([*train, "-o", "run"]) == 0
+    reconstruct = ["reconstruct", "s.zarr", "--model_path", "run", "-o", "result"]
+    assert main(reconstruct) == 0
+    shutil.make_archive("s.zarr", "zip", "s.zarr")
+    evaluate = ["evaluate", "result/object.npz", "--min_coverage", "1", "--reference"]
+    for reference in ("s.zarr.zip", f"file://{tmp_path}/s.zarr", "s.npz"):
+        assert main([*evaluate, reference]) == 0
+    assert main([*evaluate, "s.npz", "--experiment", "5"]) == 1
+    assert "experiment=5 chooses one of a store" in capsys.readouterr().err
+    assert main([*reconstruct, "--interval_s", "9"]) == 2
+    assert "--interval_s does nothing without --follow" in capsys.readouterr().err
+    assert main([*reconstruct, "--neighbor_count", "-1"]) == 1
+    assert "neighbor_count=-1 must not be negative" in capsys.readouterr().err
+    assert main(["build", "s.npz", "t.zarr.zip"]) == 1
+    assert "stores in zip files are read, never written" in capsys.readouterr().err
+    assert main(["build", "s.npz", "t.zarr", "--patterns_per_chunk", "0"]) == 1
+    assert "patterns_per_chunk=0 must be at least 1" in capsys.readouterr().err

@@ -159,6 +159,8 @@ def test_more_groups_than_positions_are_said(tiny_store, caplog):
         ({"enable_oversampling": True, "groups_per_position": 2}, "does not go together"),
         ({"n_subsample": 0}, "n_subsample=0 must be at least 1"),
         ({"groups_per_position": 0}, "groups_per_position=0 must be at least 1"),
+        ({"gridsize": 1.5}, "gridsize=1.5 must be at least 1, and whole"),
+        ({"seed": -3}, "seed=-3 must not be negative"),
     ],
     ids=str,
 )

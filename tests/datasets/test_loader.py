@@ -89,6 +89,55 @@ def test_state_resumes_at_the_very_next_batch(tiny_store):
     assert len(list(second)) == len(second)
 
 
+def test_a_state_of_another_order_is_refused(tiny_scan, tmp_path):
+    store = ps.build_group_store(tiny_scan, tmp_path / "s.zarr", patterns_per_chunk=4)
+    groups = store.groups(1)
+
+    def loader(budget, size=5):
+        return ps.make_loader(store, groups, batch_size=size, memory_budget=budget)
+
+    first = loader("8 KiB")
+    stream = iter(first)
+    next(stream)
+    state = first.state_dict()
+    with pytest.raises(ConfigurationError, match="go on with the memory_budget of before"):
+        loader("1 GiB").load_state_dict(state)
+    with pytest.raises(ConfigurationError, match="12 batches were served, but an epoch has 2"):
+        loader("8 KiB", size=40).load_state_dict(state | {"served": 12})
+    # Budgets that hold the whole store differ in nothing, nor do epochs that have not begun.
+    whole = loader("1 GiB")
+    next(iter(whole))
+    loader("2 GiB").load_state_dict(whole.state_dict())
+    loader("1 GiB").load_state_dict(loader("8 KiB").state_dict())
+
+
+def test_the_state_counts_from_the_epochs_beginning_after_one_was_left(tiny_store):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=8)
+    for number, _ in enumerate(loader):
+        if number == 2:
+            break
+    next(iter(loader))
+    assert loader.state_dict()["served"] == 1
+
+
+def test_moving_to_a_device_in_an_epoch_takes_no_root_twice(tiny_store):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=8, shuffle=False)
+    expected = [batch["diffraction"] for batch in loader]
+    stream = iter(loader)
+    next(stream)
+    # What a GPU does, done by the processor.
+    loader._on_host = False
+    torch.testing.assert_close(next(stream)["diffraction"], expected[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"order": "foo"}, {"ahead": -1}, {"num_threads": -1}, {"seed": -1}]
+)
+def test_senseless_options_are_refused(tiny_store, options):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        len(ps.make_loader(tiny_store, tiny_store.groups(1), **options))
+
+
 def test_each_epoch_has_its_own_order(tiny_store):
     loader = ps.make_loader(tiny_store, tiny_store.groups(1), batch_size=64)
     orders = []

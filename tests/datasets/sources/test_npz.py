@@ -54,6 +54,16 @@ def test_whole_numbers_are_taken_for_counts_and_an_override_wins(contract, tmp_p
     assert asked.measurement_domain == "amplitude"
 
 
+@pytest.mark.parametrize("value", [np.nan, 0.25])
+def test_what_a_flagged_pixel_holds_does_not_make_counts_amplitudes(contract, tmp_path, value):
+    contract["diff3d"] = np.rint(contract["diff3d"] ** 2)
+    contract["diff3d"][:, 4, 5] = value
+    contract["bad_pixels"] = np.zeros((16, 16), bool)
+    contract["bad_pixels"][4, 5] = True
+    np.savez(tmp_path / "scan.npz", **contract)
+    assert ps.read_scan(tmp_path / "scan.npz").measurement_domain == "counts"
+
+
 def test_ptychodus_flavour_with_a_stack_of_modes(contract, tmp_path):
     contract["diff3d"] = np.rint(contract["diff3d"] ** 2).astype(np.uint32)
     contract["probeGuess"] = np.stack([contract["probeGuess"]] * 3)

@@ -116,3 +116,30 @@ def test_bad_pixels_are_treated_as_asked_and_their_mask_is_kept(tiny_scan, how):
 def test_impossible_changes_are_refused(tiny_scan, options, error, message):
     with pytest.raises(error, match=message):
         preprocess(tiny_scan, Preprocessing(**options))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_binning_refuses_negative_counts_that_a_sum_would_hide(tiny_scan, dtype):
+    values = tiny_scan.patterns.read(EVERY).astype(dtype)
+    values[3, 5, 6] = -1
+    scan = replace(tiny_scan, patterns=ArrayPatterns(values))
+    with pytest.raises(DataContractError, match="holds -1.*flag such pixels"):
+        preprocess(scan, Preprocessing(bin=2)).patterns.read(EVERY)
+    mask = np.zeros((16, 16), bool)
+    mask[5, 6] = True
+    flagged = preprocess(replace(scan, bad_pixels=mask), Preprocessing(bin=2))
+    binned = flagged.patterns.read(EVERY)
+    assert flagged.bad_pixels[2, 3]
+    good = values.copy()
+    good[3, 5, 6] = 0
+    expected = good.reshape(-1, 8, 2, 8, 2).sum(axis=(2, 4))
+    np.testing.assert_array_equal(binned[:, ~flagged.bad_pixels], expected[:, ~flagged.bad_pixels])
+    # As measured: what was signed stays so, and -1 does not become a huge number.
+    assert binned[3, 2, 3] == expected[3, 2, 3] - 1
+
+
+def test_binning_whole_amplitudes_adds_their_squares(tiny_scan):
+    values = np.full((64, 16, 16), 200, np.uint8)
+    scan = replace(tiny_scan, patterns=ArrayPatterns(values), measurement_domain="amplitude")
+    binned = preprocess(scan, Preprocessing(bin=2)).patterns.read(EVERY)
+    np.testing.assert_allclose(binned, 400.0, rtol=1e-6)
