@@ -1,7 +1,6 @@
 """The archive `wts.h5.zip`: written atomically, read without executing anything from it."""
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ptychostream.persistence.opening import (
 )
 from ptychostream.persistence.tensorflow_archive import read_tensorflow
 from ptychostream.persistence.tracking import log_archive
+from ptychostream.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -73,23 +73,15 @@ def write_archive(bundle: ModelBundle, path: Path) -> Path:
     """
     members, comment = write_members(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    try:
-        with partial.open("wb") as stream:
-            with zipfile.ZipFile(stream, "w") as archive:
-                archive.comment = comment
-                for name, data in members.items():
-                    entry = zipfile.ZipInfo(name, _DATE)
-                    entry.external_attr = _MODE
-                    # Weights hardly shrink.
-                    packed = not name.endswith(".safetensors")
-                    entry.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
-                    archive.writestr(entry, data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        archive.comment = comment
+        for name, data in members.items():
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.external_attr = _MODE
+            # Weights hardly shrink.
+            packed = not name.endswith(".safetensors")
+            entry.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+            archive.writestr(entry, data)
     return path
 
 

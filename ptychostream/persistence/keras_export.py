@@ -1,7 +1,6 @@
 """Write the weights of our CNN as those of PtychoPINN's Keras network: the way back."""
 
 import itertools
-import os
 from pathlib import Path
 
 import h5py
@@ -12,6 +11,7 @@ from torch import nn
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.whole_files import whole_file
 
 #: What Keras wants such a file's name to end in.
 SUFFIX = ".weights.h5"
@@ -50,20 +50,15 @@ def export_weights(bundle: ModelBundle, path: Path) -> Path:
             "'cnn' does"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
-    try:
-        with h5py.File(partial, "w") as file:
-            for number, name in enumerate(_in_keras_order(generator)):
-                layer = generator.get_submodule(name)
-                assert isinstance(layer, nn.Conv2d)
-                assert layer.bias is not None
-                group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
-                # PyTorch has output, input, rows, columns; Keras rows, columns, input, output.
-                group["0"] = _numpy(layer.weight.permute(2, 3, 1, 0))
-                group["1"] = _numpy(layer.bias)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        for number, name in enumerate(_in_keras_order(generator)):
+            layer = generator.get_submodule(name)
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
+            # PyTorch has output, input, rows, columns; Keras rows, columns, input, output.
+            group["0"] = _numpy(layer.weight.permute(2, 3, 1, 0))
+            group["1"] = _numpy(layer.bias)
     return path
 
 

@@ -1,6 +1,5 @@
 """Objects as ptychodus product files (HDF5)."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.scan import ScanMetadata
+from ptychostream.whole_files import whole_file
 
 #: Geometry that stands in a product where the scan does not say it; `comments` says so.
 ASSUMED_ENERGY_EV = 8800.0
@@ -93,37 +93,30 @@ def write_product(
     height, width = obj.shape
     metres = (positions - 0.5) * pixel
     energy = metadata.energy_eV or ASSUMED_ENERGY_EV
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            file.attrs["name"] = name
-            assumed = "geometry assumed: the scan does not record all of it" if is_assumed else ""
-            file.attrs["comments"] = "\n".join(filter(None, (assumed, comments)))
-            file.attrs["detector_object_distance_m"] = (
-                metadata.detector_distance_m or ASSUMED_DISTANCE_M
-            )
-            # ptychodus 1.6 reads the first name, 1.7 both.
-            file.attrs["probe_energy_eV"] = energy
-            file.attrs["photon_energy_eV"] = energy
-            file.attrs["exposure_time_s"] = 0.0
-            file.attrs["probe_photon_count"] = float((np.abs(probe) ** 2).sum())
-            file.attrs["mass_attenuation_m2_kg"] = 0.0
-            file.attrs["tomography_angle_deg"] = 0.0
-            file["probe_position_indexes"] = (
-                np.arange(len(positions)) if numbers is None else numbers
-            )
-            file["probe_position_x_m"] = metres[:, 0]
-            file["probe_position_y_m"] = metres[:, 1]
-            beam = file.create_dataset("probe", data=probe[None])
-            target = file.create_dataset("object", data=obj[None])
-            for dataset in (beam, target):
-                dataset.attrs["pixel_width_m"] = pixel
-                dataset.attrs["pixel_height_m"] = pixel
-            target.attrs["center_x_m"] = (origin[0] + (width - 1) / 2) * pixel
-            target.attrs["center_y_m"] = (origin[1] + (height - 1) / 2) * pixel
-            file["object_layer_spacing_m"] = np.empty(0)
-            file["loss_values"] = np.asarray(losses, dtype=float)
-            file["loss_epochs"] = np.arange(1, len(losses) + 1)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs["name"] = name
+        assumed = "geometry assumed: the scan does not record all of it" if is_assumed else ""
+        file.attrs["comments"] = "\n".join(filter(None, (assumed, comments)))
+        file.attrs["detector_object_distance_m"] = (
+            metadata.detector_distance_m or ASSUMED_DISTANCE_M
+        )
+        # ptychodus 1.6 reads the first name, 1.7 both.
+        file.attrs["probe_energy_eV"] = energy
+        file.attrs["photon_energy_eV"] = energy
+        file.attrs["exposure_time_s"] = 0.0
+        file.attrs["probe_photon_count"] = float((np.abs(probe) ** 2).sum())
+        file.attrs["mass_attenuation_m2_kg"] = 0.0
+        file.attrs["tomography_angle_deg"] = 0.0
+        file["probe_position_indexes"] = np.arange(len(positions)) if numbers is None else numbers
+        file["probe_position_x_m"] = metres[:, 0]
+        file["probe_position_y_m"] = metres[:, 1]
+        beam = file.create_dataset("probe", data=probe[None])
+        target = file.create_dataset("object", data=obj[None])
+        for dataset in (beam, target):
+            dataset.attrs["pixel_width_m"] = pixel
+            dataset.attrs["pixel_height_m"] = pixel
+        target.attrs["center_x_m"] = (origin[0] + (width - 1) / 2) * pixel
+        target.attrs["center_y_m"] = (origin[1] + (height - 1) / 2) * pixel
+        file["object_layer_spacing_m"] = np.empty(0)
+        file["loss_values"] = np.asarray(losses, dtype=float)
+        file["loss_epochs"] = np.arange(1, len(losses) + 1)

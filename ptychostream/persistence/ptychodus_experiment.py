@@ -1,7 +1,6 @@
 """Write a scan as the two files with which ptychodus starts: patterns and product."""
 
 import json
-import os
 from pathlib import Path
 
 import h5py
@@ -10,6 +9,7 @@ import numpy as np
 from ptychostream.errors import DataContractError
 from ptychostream.persistence.product import ASSUMED_DETECTOR_PIXEL_M, write_product
 from ptychostream.scan import Scan
+from ptychostream.whole_files import whole_file
 
 #: Names that ptychodus looks for in a folder.
 DIFFRACTION_FILE = "diffraction.h5"
@@ -28,34 +28,29 @@ def write_diffraction(scan: Scan, path: Path) -> None:
     path : Path
         The file to make.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     edge, number = scan.N, scan.num_patterns
     is_amplitude = scan.measurement_domain == "amplitude"
     dtype = np.dtype(np.float32) if is_amplitude else scan.patterns.dtype
     pixel = scan.metadata.detector_pixel_size_m or ASSUMED_DETECTOR_PIXEL_M
-    try:
-        with h5py.File(partial, "w") as file:
-            patterns = file.create_dataset(
-                "patterns",
-                (number, edge, edge),
-                dtype,
-                chunks=(min(number, 64), edge, edge),
-                compression="lzf",
-            )
-            patterns.attrs["detector_pixel_width_m"] = pixel
-            patterns.attrs["detector_pixel_height_m"] = pixel
-            at = 0
-            for block in scan.patterns.blocks(64):
-                values = np.square(block, dtype=np.float32) if is_amplitude else block
-                patterns[at : at + len(block)] = values
-                at += len(block)
-            bad = scan.bad_pixels
-            file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
-            file["indexes"] = np.arange(number)
-            file.attrs["provenance"] = json.dumps(scan.provenance)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        patterns = file.create_dataset(
+            "patterns",
+            (number, edge, edge),
+            dtype,
+            chunks=(min(number, 64), edge, edge),
+            compression="lzf",
+        )
+        patterns.attrs["detector_pixel_width_m"] = pixel
+        patterns.attrs["detector_pixel_height_m"] = pixel
+        at = 0
+        for block in scan.patterns.blocks(64):
+            values = np.square(block, dtype=np.float32) if is_amplitude else block
+            patterns[at : at + len(block)] = values
+            at += len(block)
+        bad = scan.bad_pixels
+        file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
+        file["indexes"] = np.arange(number)
+        file.attrs["provenance"] = json.dumps(scan.provenance)
 
 
 def write_ptychodus_experiment(scan: Scan, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """A reconstruction, and the files that it is saved as."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.persistence.product import write_product
 from ptychostream.scan import ScanMetadata
+from ptychostream.whole_files import whole_file
 
 #: Part of saturated pixels from which on a user should know.
 _SATURATION_WORTH_SAYING = 0.05
@@ -141,21 +141,16 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays, product = folder / "object.npz", folder / "object.h5"
-    partial = folder / f".object.npz.{os.getpid()}.partial"
-    try:
-        with partial.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                object=result.object,
-                coverage=result.coverage,
-                origin=np.array(result.origin),
-                probe=result.probe,
-                positions=result.positions,
-                is_partial=result.is_partial,
-            )
-        partial.replace(arrays)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(arrays) as partial, partial.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            object=result.object,
+            coverage=result.coverage,
+            origin=np.array(result.origin),
+            probe=result.probe,
+            positions=result.positions,
+            is_partial=result.is_partial,
+        )
     write_product(
         product,
         obj=result.object,

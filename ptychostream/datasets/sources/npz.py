@@ -9,7 +9,6 @@ Keys: `xcoords`, `ycoords` (M,) in object pixels; `diff3d` (M, N, N), also accep
 
 import json
 import logging
-import os
 import zipfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ptychostream.datasets.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+from ptychostream.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -165,25 +165,23 @@ def write_npz(
     ):
         if array is not None:
             arrays[key] = array
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    try:
-        with zipfile.ZipFile(partial, "w", method, compresslevel=1) as archive:
-            for key, array in arrays.items():
-                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-            with archive.open("diff3d.npy", "w", force_zip64=True) as member:
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(scan.patterns.dtype),
-                    "fortran_order": False,
-                    "shape": scan.patterns.shape,
-                }
-                np.lib.format.write_array_header_1_0(member, header)
-                for block in scan.patterns.blocks(256):
-                    member.write(np.ascontiguousarray(block).tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        whole_file(path) as partial,
+        zipfile.ZipFile(partial, "w", method, compresslevel=1) as archive,
+    ):
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+        with archive.open("diff3d.npy", "w", force_zip64=True) as member:
+            header = {
+                "descr": np.lib.format.dtype_to_descr(scan.patterns.dtype),
+                "fortran_order": False,
+                "shape": scan.patterns.shape,
+            }
+            np.lib.format.write_array_header_1_0(member, header)
+            for block in scan.patterns.blocks(256):
+                member.write(np.ascontiguousarray(block).tobytes())
 
 
 def _flavoured(scan: Scan, flavour: NpzFlavour) -> Scan:

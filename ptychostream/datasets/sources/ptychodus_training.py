@@ -7,7 +7,6 @@ position between the two middle pixels of its patch, half a pixel before ours.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+from ptychostream.whole_files import whole_file
 
 _HALF_PIXEL = 0.5
 _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
@@ -119,46 +119,41 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
     path : Path
         The file to make.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     edge, number = scan.N, scan.num_patterns
     is_amplitude = scan.measurement_domain == "amplitude"
     dtype = np.dtype(np.float32) if is_amplitude else scan.patterns.dtype
-    try:
-        with h5py.File(partial, "w") as file:
-            patterns = file.create_dataset(
-                "patterns",
-                (number, edge, edge),
-                dtype,
-                chunks=(min(number, 64), edge, edge),
-                compression="lzf",
-            )
-            at = 0
-            for block in scan.patterns.blocks(64):
-                values = np.square(block, dtype=np.float32) if is_amplitude else block
-                patterns[at : at + len(block)] = values
-                at += len(block)
-            bad = scan.bad_pixels
-            file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
-            file["probe"] = scan.probe
-            guess = scan.object_guess
-            if guess is None:
-                height, width = np.ceil(scan.positions.max(axis=0)[::-1]).astype(int) + edge // 2
-                guess = np.ones((height, width), np.complex64)
-            file["object"] = guess
-            file["probe_position_x_px"] = scan.positions[:, 0] - _HALF_PIXEL
-            file["probe_position_y_px"] = scan.positions[:, 1] - _HALF_PIXEL
-            known = scan.metadata
-            for key, value in (
-                ("object_pixel_width_m", known.object_pixel_size_m),
-                ("object_pixel_height_m", known.object_pixel_size_m),
-                ("detector_object_distance_m", known.detector_distance_m),
-                ("photon_energy_eV", known.energy_eV),
-            ):
-                file[key] = np.nan if value is None else value
-            file.attrs["provenance"] = json.dumps(scan.provenance)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        patterns = file.create_dataset(
+            "patterns",
+            (number, edge, edge),
+            dtype,
+            chunks=(min(number, 64), edge, edge),
+            compression="lzf",
+        )
+        at = 0
+        for block in scan.patterns.blocks(64):
+            values = np.square(block, dtype=np.float32) if is_amplitude else block
+            patterns[at : at + len(block)] = values
+            at += len(block)
+        bad = scan.bad_pixels
+        file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
+        file["probe"] = scan.probe
+        guess = scan.object_guess
+        if guess is None:
+            height, width = np.ceil(scan.positions.max(axis=0)[::-1]).astype(int) + edge // 2
+            guess = np.ones((height, width), np.complex64)
+        file["object"] = guess
+        file["probe_position_x_px"] = scan.positions[:, 0] - _HALF_PIXEL
+        file["probe_position_y_px"] = scan.positions[:, 1] - _HALF_PIXEL
+        known = scan.metadata
+        for key, value in (
+            ("object_pixel_width_m", known.object_pixel_size_m),
+            ("object_pixel_height_m", known.object_pixel_size_m),
+            ("detector_object_distance_m", known.detector_distance_m),
+            ("photon_energy_eV", known.energy_eV),
+        ):
+            file[key] = np.nan if value is None else value
+        file.attrs["provenance"] = json.dumps(scan.provenance)
 
 
 def _scalar(file: Any, key: str) -> float | None:
