@@ -1,5 +1,6 @@
 """Write scans into a store: aside, shard by shard, and published at once."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.building_site import building_site
 from ptychostream.datasets.store.cluster import connected, write_on_cluster
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
-from ptychostream.datasets.store.layout import FORMAT_NAME, FORMAT_VERSION, parse_bytes
+from ptychostream.datasets.store.layout import FORMAT_NAME, FORMAT_VERSION, MANIFEST, parse_bytes
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
 from ptychostream.datasets.store.places import Place, copy_files
 from ptychostream.datasets.store.plan import BuildPlan, plan_build
@@ -97,13 +98,19 @@ def build_group_store(
     """
     site = building_site(find_place(path))
     listed = [sources] if isinstance(sources, Scan | str | Path) else list(sources)
-    site.check_target(overwrite=overwrite)
+    if not resume:
+        # Before anything is read; a store that is resumed may be complete already.
+        site.check_target(overwrite=overwrite)
     scans = tuple(
         scan
         for source in listed
         for scan in ([source] if isinstance(source, Scan) else read_scans(source))
     )
     plan = plan_build(scans, patterns_per_chunk)
+    if resume and (complete := _complete(site.target, plan)):
+        logger.info("'%s' is complete already: nothing is left to build", path)
+        return complete
+    site.check_target(overwrite=overwrite)
     head = {**_head(plan), "growing": growing}
     with connected(cluster) as client, storage_errors(site.target), site.occupied() as scratch:
         site.begin(plan.fingerprint(), resume=resume, overwrite=overwrite)
@@ -123,6 +130,28 @@ def build_group_store(
         site.check_target(overwrite=overwrite)
         publish_segment(job, tables, {**head, "whole_counts": _are_whole(records)}, records)
     return open_group_store(path)
+
+
+def _complete(target: Place, plan: BuildPlan) -> GroupStore | None:
+    """Open the store that this very build made before, if it came to its end."""
+    if not target.has(MANIFEST):
+        return None
+    store = open_group_store(str(target))
+    first = store.segments[0]
+    provenance = json.dumps([scan.provenance for scan in plan.scans], default=str)
+    same = (
+        # Scans that do not say where they come from can't be told apart.
+        all(scan.provenance for scan in plan.scans)
+        and first.num_patterns == plan.shape[0]
+        and plan.shape[1] == store.N
+        and store.dtype == plan.dtype
+        and store.patterns_per_chunk == plan.patterns_per_chunk
+        and store.attributes["provenance"] == json.loads(provenance)
+        and np.array_equal(
+            first.tables["positions"], np.concatenate([scan.positions for scan in plan.scans])
+        )
+    )
+    return store if same else None
 
 
 @contextmanager

@@ -135,6 +135,21 @@ def test_a_killed_build_is_resumed_to_the_same_bytes(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.zarr", "whole.zarr"]
 
 
+def test_a_build_that_is_complete_has_nothing_to_resume(tiny_scan, tmp_path):
+    scan = replace(tiny_scan, provenance={"file": "scan.npz"})
+    target = tmp_path / "s.zarr"
+    ps.build_group_store(scan, target, resume=True)
+    before = _bytes_of(target)
+    assert ps.build_group_store(scan, target, resume=True).num_patterns == 64
+    assert _bytes_of(target) == before
+    moved = replace(scan, positions=scan.positions + 1)
+    for other in (moved, replace(scan, provenance={"file": "other.npz"}), tiny_scan.select([0, 1])):
+        with pytest.raises(StoreExistsError, match="exists"):
+            ps.build_group_store(other, target, resume=True)
+    with pytest.raises(StoreExistsError, match="exists"):
+        ps.build_group_store(scan, target, resume=True, patterns_per_chunk=3)
+
+
 def test_resume_refuses_other_sources(tiny_scan, tmp_path):
     work = tmp_path / ".s.zarr.partial.work"
     work.mkdir(parents=True)
