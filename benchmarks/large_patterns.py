@@ -37,9 +37,9 @@ RECIPES = {
     "ffno": ({}, {"nepochs": 2, "batch_size": 4}, 1e-3),
 }
 
-#: Beam of the simulated scans, and how far apart their positions are.
+#: Beam of the simulated scans, and how far apart their positions are: by default N/16.
 SIMULATED = {
-    "gaussian": {"probe": "gaussian", "step": 8.0},
+    "gaussian": {"probe": "gaussian"},
     "zone_plate": {"probe": "fresnel_zone_plate", "overlap": 0.8},
 }
 
@@ -56,7 +56,7 @@ def train_and_compare(store: ps.GroupStore, truth: np.ndarray, name: str, seed: 
     model, training, rate = RECIPES[name]
     with tempfile.TemporaryDirectory() as folder:
         config = ps.TrainingConfig(
-            model=ps.ModelConfig(N=128, architecture=name, **model),
+            model=ps.ModelConfig(N=store.N, architecture=name, **model),
             subsample_seed=seed,
             output_dir=folder,
             **training,
@@ -78,20 +78,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--generators", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", nargs="+", choices=(*SIMULATED, "star"), default=["gaussian"])
+    parser.add_argument("--data", nargs="+", choices=(*SIMULATED, "star"))
+    parser.add_argument("--N", type=int, default=128, help="edge of the simulated patterns")
     parser.add_argument("--star", type=Path, nargs=2, metavar=("FILE", "REFERENCE"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if "star" in options.data and options.star is None:
+    wanted = options.data or (["star"] if options.star else ["gaussian"])
+    if "star" in wanted and options.star is None:
         parser.error("--data star needs --star FILE REFERENCE")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for data in options.data:
+        for data in wanted:
             if data in SIMULATED:
                 scan = ps.simulate_scan(
                     object="bars_and_ellipses",
                     num_positions=400,
-                    N=128,
+                    N=options.N,
                     seed=1,
                     **SIMULATED[data],
                 )
