@@ -61,6 +61,7 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.inference import choose_experiment
+    from ptychostream.inference.options import check_execution
     from ptychostream.persistence import load_bundle
     from ptychostream.persistence.result_files import write_result_files
 
@@ -82,6 +83,8 @@ def run(words: Sequence[str]) -> None:
         execution = replace(execution, enable_progress_bar=True)
     bundle, store = load_bundle(options.model_path), open_group_store(options.store)
     choose_experiment(bundle, store, options.experiment)
+    # Before a log of an earlier reconstruction is replaced.
+    check_execution(execution)
     out: Path = options.out
     log_to(out, "reconstruct.log")
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())

@@ -1,9 +1,13 @@
 """The groups that a configuration asks for."""
 
+import logging
+
 from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.store.groups import Groups
 from ptychostream.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 
 def select_groups(
@@ -44,7 +48,7 @@ def select_groups(
     gridsize = config.model.gridsize if gridsize is None else gridsize
     if config.neighbor_count < 0:
         raise ConfigurationError(f"neighbor_count={config.neighbor_count} must not be negative")
-    return store.groups(
+    groups = store.groups(
         gridsize,
         # A group of C needs C - 1 neighbours of its seed, and a witness one more.
         max(config.neighbor_count, gridsize**2 - 1 + witnesses),
@@ -57,3 +61,11 @@ def select_groups(
         enable_oversampling=config.enable_oversampling,
         neighbor_pool_size=config.neighbor_pool_size,
     )
+    if config.n_groups is not None and len(groups) < config.n_groups:
+        logger.warning(
+            "n_groups=%d, but '%s' has %d to draw; enable_oversampling draws more",
+            config.n_groups,
+            store.path,
+            len(groups),
+        )
+    return groups

@@ -9,6 +9,7 @@ import torch
 
 from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
+from ptychostream.datasets.store.layout import parse_bytes
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.persistence.bundle import ModelBundle
 
@@ -52,6 +53,7 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
                 f"{name}={asked!r} is not available when reconstructing; there is "
                 f"{' or '.join(map(repr, values))}"
             )
+    parse_bytes(execution.memory_budget)
     if execution.precision == "16-mixed" and choose_device(execution.accelerator).type == "cpu":
         raise ConfigurationError("precision='16-mixed' needs a GPU; use 'bf16-mixed' on the CPU")
 
