@@ -175,11 +175,13 @@ def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) 
     # A scan that overlaps covers less than its patches side by side; the second limit leaves
     # very small scans alone.
     limit = max(4 * len(positions) * patch_size**2, (8 * patch_size) ** 2)
-    if len(positions) > _FEW and max(width, height) - patch_size < 1:
+    across, along = high - low
+    # Exposures repeated at one position are no scan, but no mistake of the unit either.
+    if len(positions) > _FEW and 0 < max(across, along) < 1:
         raise DataContractError(
-            f"{name}: all {len(positions)} positions lie within {width - patch_size:.3g} x "
-            f"{height - patch_size:.3g} px, which is no scan. Positions must be in object pixels: "
-            "if these are metres, divide them by the object's pixel size"
+            f"{name}: all {len(positions)} positions lie within {across:.3g} x {along:.3g} px, "
+            "which is no scan. Positions must be in object pixels: if these are metres, divide "
+            "them by the object's pixel size"
         )
     if width * height <= limit:
         return
