@@ -271,12 +271,14 @@ class LocalPlace(Place):
             Size in bytes of every file, by name relative to this place.
         """
         found = {}
-        for path in (self.folder / below).rglob("*"):
-            try:
-                if path.is_file():
-                    found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
-            except FileNotFoundError:  # somebody's scratch file, gone by now
-                continue
+        # Walking, unlike `rglob`, passes over folders that are renamed meanwhile.
+        for folder, _, names in os.walk(self.folder / below):
+            for path in (Path(folder) / name for name in names):
+                try:
+                    if path.is_file():
+                        found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
+                except FileNotFoundError:  # somebody's scratch file, gone by now
+                    continue
         return found
 
     def folders(self, below: str) -> list[str]:

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import pickle
 import threading
 import time
@@ -218,3 +219,20 @@ def test_a_block_is_not_appended_twice(whole, tmp_path):
     with pytest.raises(DataContractError, match="20 of the 20 patterns .* are in .* already"):
         ps.append_patterns(path, block)
     assert files == {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_block_that_is_published_while_files_are_listed_is_no_error(grown, monkeypatch):
+    # The scratch folder of an appending takes its final name in the middle of a listing.
+    folder = grown.path / "segments"
+    (folder / ".000004.partial").mkdir()
+    (folder / ".000004.partial" / "file").write_bytes(b"x")
+    scandir = os.scandir
+
+    def publishing(path):
+        if os.fspath(path).endswith(".partial"):
+            (folder / ".000004.partial").rename(folder / "published")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", publishing)
+    assert ps.open_group_store(grown.path).num_patterns == 120
+    assert (folder / "published").is_dir()
