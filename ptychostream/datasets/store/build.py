@@ -107,7 +107,7 @@ def build_group_store(
         for scan in ([source] if isinstance(source, Scan) else read_scans(source))
     )
     plan = plan_build(scans, patterns_per_chunk)
-    if resume and (complete := _complete(site.target, plan)):
+    if resume and not overwrite and (complete := _complete(site.target, plan)):
         logger.info("'%s' is complete already: nothing is left to build", path)
         return complete
     site.check_target(overwrite=overwrite)
