@@ -36,11 +36,10 @@ $(INSTALLED): $(CORE)
 	touch $@
 
 demo: $(CORE)
-	rm -rf $(OUT)
-	$(BIN)/ptychostream simulate $(OUT)/scan.npz --num_positions 900 --nphotons 1e5
-	$(BIN)/ptychostream build $(OUT)/scan.npz $(OUT)/scan.zarr
+	$(BIN)/ptychostream simulate $(OUT)/scan.npz --num_positions 900 --nphotons 1e5 --overwrite
+	$(BIN)/ptychostream build $(OUT)/scan.npz $(OUT)/scan.zarr --overwrite
 	$(BIN)/ptychostream train $(OUT)/scan.zarr -o $(OUT)/run --model.architecture unrolled \
-		--model.gridsize 2 --nepochs 1 --batch_size 4 --execution.learning_rate 2e-3
+		--model.gridsize 2 --nepochs 1 --batch_size 4 --execution.learning_rate 2e-3 --overwrite
 	$(BIN)/ptychostream reconstruct $(OUT)/scan.zarr --model_path $(OUT)/run -o $(OUT)/result
 	$(BIN)/ptychostream evaluate $(OUT)/result/object.npz --reference $(OUT)/scan.npz
 	@echo "open $(OUT)/result/evaluation.png"

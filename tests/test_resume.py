@@ -81,12 +81,14 @@ def test_more_epochs_go_on_where_a_run_ended(tiny_store, make_config, tmp_path):
 
 
 @pytest.mark.parametrize("fewer", [1, 2])
-def test_fewer_epochs_than_are_done_are_refused(tiny_store, make_config, tmp_path, fewer):
+def test_fewer_epochs_than_are_done_are_refused(tiny_store, make_config, tmp_path, fewer, caplog):
     ps.train(make_config(nepochs=4), tiny_store, execution=_execution())
     with pytest.raises(ConfigurationError, match=f"but nepochs={fewer}: take as many"):
         ps.train(make_config(nepochs=fewer), tiny_store, resume_from=tmp_path)
+    assert "nothing was trained" not in caplog.text
     again = ps.train(make_config(nepochs=4), tiny_store, resume_from=tmp_path)
     assert len(again.history["train_loss"]) == 4
+    assert "nothing was trained: the run had come to its end" in caplog.text
 
 
 def test_what_cannot_be_resumed_is_refused(

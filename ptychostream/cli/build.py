@@ -59,6 +59,8 @@ def run(words: Sequence[str]) -> None:
         for source in sources
         for scan in read_scans(source, measurement_domain=options.measurement_domain)
     ]
+    if changes.leave_out and len(scans) > 1:
+        parser.error("--leave_out counts the patterns of one scan; build from that one alone")
     if changes != Preprocessing():
         scans = [preprocess(scan, changes) for scan in scans]
     if options.dry_run:

@@ -7,6 +7,7 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -115,6 +116,7 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
         raise _ParserReady(parser)
     if {"--help", "-h"} & set(words):
         hide_rare_options(parser)
+    _refuse_empty_file(parser, words)
     options = parser.parse_args(list(words))
     level = logging.INFO
     if options.quiet:
@@ -125,6 +127,15 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     if options.log_file is not None:
         _keep_log(options.log_file)
     return options
+
+
+def _refuse_empty_file(parser: ArgumentParser, words: Sequence[str]) -> None:
+    """Name a file of options that holds none, which jsonargparse does not."""
+    for word, following in pairwise([*words, ""]):
+        flag, given, value = word.partition("=")
+        file = Path(value if given else following)
+        if flag == "--config" and file.is_file() and not file.stat().st_size:
+            parser.error(f"the file of options '{file}' is empty; leave out {flag}, or fill it")
 
 
 def path_or_url(text: str | Path) -> Path | str:

@@ -19,7 +19,7 @@ _SOURCES_SHOWN = 4
 
 
 def run(words: Sequence[str]) -> None:
-    """Say what a scan file, a store, a model archive or a checkpoint is.
+    """Say what a scan file, a store, a model or a reconstructed object is.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def run(words: Sequence[str]) -> None:
         If there is no such path.
     """
     parser = make_parser(
-        "info", "Say what a scan file, a store, a model archive or a checkpoint is."
+        "info", "Say what a scan file, a store, a model or a reconstructed object is."
     )
     parser.add_argument("path", type=path_or_url, help="what to look at")
     options = parse(parser, words)
@@ -47,10 +47,61 @@ def run(words: Sequence[str]) -> None:
         lines = describe_store(path)
     elif path.suffix in (".zip", ".ckpt") or (path / ARCHIVE_NAME).is_file():
         lines = describe_model(path)
+    elif _is_result(path):
+        lines = describe_result(path)
     else:
         lines = describe_scan(path)
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:{width}}  {value}" for name, value in lines))
+
+
+def _is_result(path: Path) -> bool:
+    """Say whether a file holds an object, as `reconstruct` writes it, and no patterns."""
+    from ptychostream.datasets.sources import find_format
+    from ptychostream.datasets.sources.hdf5_patterns import is_hdf5
+    from ptychostream.datasets.sources.npz_members import NpzMembers
+
+    name = find_format(path)
+    if name == "npz":
+        arrays = NpzMembers(path)
+        return "object" in arrays and not {"diff3d", "diffraction"} & set(arrays.keys())
+    if name is not None or not is_hdf5(path):
+        return False
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return "object" in file
+
+
+def describe_result(path: Path) -> list[tuple[str, str]]:
+    """Describe a reconstructed object.
+
+    Parameters
+    ----------
+    path : Path
+        NPZ or HDF5 with `object`.
+
+    Returns
+    -------
+    list of (str, str)
+        Names and values.
+    """
+    from ptychostream.cli.evaluate import read_reference
+
+    obj, (x, y) = read_reference(path)
+    seen = obj[obj != 0]
+    lines = [
+        ("object", str(path)),
+        ("grid", f"{obj.shape[0]} x {obj.shape[1]} px, first pixel at x {x:g}, y {y:g}"),
+        ("reconstructed", f"{seen.size / obj.size:.0%} of the grid"),
+    ]
+    if seen.size:
+        amplitude, phase = np.abs(seen), np.angle(seen * np.conj(seen.mean()))
+        lines += [
+            ("amplitude", f"mean {amplitude.mean():.3g}, standard deviation {amplitude.std():.2g}"),
+            ("phase", f"standard deviation {phase.std():.2g} rad about the mean"),
+        ]
+    return lines
 
 
 def describe_scan(path: Path) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ COMMANDS = {
     "simulate": "make a synthetic scan: NPZ, store or ptychodus training data",
     "build": "turn scan files into a group store",
     "append": "let a store grow by the patterns of a scan file",
-    "info": "say what a scan file, a store, a model archive or a checkpoint is",
+    "info": "say what a scan file, a store, a model or an object is",
     "verify": "check every byte of a store",
     "export": "write a store back as an NPZ scan",
     "train": "train a network on a store",

@@ -63,6 +63,7 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.inference import choose_experiment
     from ptychostream.inference.options import check_execution
     from ptychostream.persistence import load_bundle
+    from ptychostream.persistence.opening import ARCHIVE_NAME
     from ptychostream.persistence.result_files import write_result_files
 
     parser = _make_parser()
@@ -95,7 +96,9 @@ def run(words: Sequence[str]) -> None:
             len(result.positions),
             ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()),
         )
-        write_yaml(bundle.config, out / "config.yaml")
+        if not (out / ARCHIVE_NAME).is_file():
+            # A run's own folder has its configuration already.
+            write_yaml(bundle.config, out / "config.yaml")
         written = write_result_files(
             result,
             bundle,

@@ -183,6 +183,8 @@ def reconstruct(
         weight=weight,
         scratch_folder=scratch_folder,
     )
+    if scratch_folder is not None and not scratch_folder.is_dir():
+        raise ConfigurationError(f"scratch_folder='{scratch_folder}' is no folder; make it first")
     if not isinstance(refine_passes, int) or refine_passes < 0:
         raise ConfigurationError(f"refine_passes={refine_passes} must be 0, 1, 2, …")
     names: tuple[tuple[str, Any, Any], ...] = (

@@ -159,6 +159,12 @@ def fit(
             return history.losses | {"stopped_after": [done]}
         if requests.signalled:
             raise KeyboardInterrupt
+        if trainer.global_step == module.steps_before and trainer.is_global_zero:
+            logger.warning(
+                "nothing was trained: the run had come to its end; name more than nepochs=%d to "
+                "go on with it",
+                config.nepochs,
+            )
     if not history.losses["train_loss"] or not np.isfinite(history.losses["train_loss"][-1]):
         raise ConfigurationError(NOT_A_NUMBER)
     return history.losses

@@ -67,6 +67,8 @@ class PinnModule(lightning.LightningModule):
         #: Mean losses of the last finished epoch.
         self.means: dict[str, float] = {}
         self._sums: dict[str, tuple[Tensor, int]] = {}
+        #: Steps that a checkpoint had behind it; None without one.
+        self.steps_before: int | None = None
         self._extents: dict[str, Extent] = {}
 
     @cached_property
@@ -203,6 +205,7 @@ class PinnModule(lightning.LightningModule):
             Read by Lightning.
         """
         check_same_run(self._run, checkpoint, self.config.nepochs)
+        self.steps_before = int(checkpoint["global_step"])
         self._sums = dict(checkpoint["loss_sums"])
         self._resumed_plateau = checkpoint.get("plateau")
 

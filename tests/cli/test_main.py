@@ -240,6 +240,42 @@ def test_patterns_are_changed_on_the_way_into_a_store():
     assert store.attributes["provenance"][0]["preprocessing"]["orientation"] == "rot90"
 
 
+def test_single_patterns_are_left_out_of_one_scan(capsys):
+    assert main("simulate a.npz --num_positions 30 --N 32".split()) == 0
+    assert main(["build", "a.npz", "s.zarr", "--leave_out", "[3,4]"]) == 0
+    store = ps.open_group_store("s.zarr")
+    assert store.num_patterns == 28
+    assert store.attributes["provenance"][0]["preprocessing"]["leave_out"] == [3, 4]
+    assert main(["build", "a.npz", "a.npz", "t.zarr", "--leave_out", "[3]"]) == 2
+    assert "--leave_out counts the patterns of one scan" in capsys.readouterr().err
+
+
+def test_an_empty_file_of_options_is_named(tmp_path, capsys):
+    (tmp_path / "none.yaml").touch()
+    for words in (["--config", "none.yaml"], ["--config=none.yaml"]):
+        assert main(["train", "s.zarr", "-o", "run", *words]) == 2
+        assert "'none.yaml' is empty" in capsys.readouterr().err
+
+
+def test_info_describes_a_reconstructed_object(tiny_store, capsys):
+    train = ["train", str(tiny_store.path), "-o", "run", "--model.architecture", "unrolled"]
+    assert main([*train, *SMALL]) == 0
+    config = Path("run/config.yaml").read_bytes()
+    # Into the folder of the run, whose own configuration stays.
+    reconstruct = ["reconstruct", str(tiny_store.path), "--model_path", "run", "-o", "run"]
+    assert main(reconstruct) == 0
+    assert Path("run/config.yaml").read_bytes() == config
+    capsys.readouterr()
+    with np.load("run/object.npz") as arrays:
+        height, width = arrays["object"].shape
+        mean = np.abs(arrays["object"][arrays["object"] != 0]).mean()
+    for name in ("object.npz", "object.h5"):
+        assert main(["info", f"run/{name}"]) == 0
+        shown = capsys.readouterr().out
+        assert f"{height} x {width} px, first pixel at x 0, y 0" in shown
+        assert f"mean {mean:.3g}, standard deviation" in shown
+
+
 def test_damaged_objects_are_refused_by_evaluate(tmp_path, capsys):
     np.savez("whole.npz", object=np.ones((40, 40), "c8"), coverage=np.ones((40, 40), "f4"))
     data = (tmp_path / "whole.npz").read_bytes()

@@ -83,6 +83,7 @@ def test_options_choose_what_is_stitched_and_how(folder, monkeypatch, capsys):
         ("--execution.middle_trim 7", 1, "7 px must be an even number in 2 … 16"),
         ("--neighbor_pool_size 5", 1, "does nothing without enable_oversampling"),
         ("--groups_per_position 0", 1, "groups_per_position=0 must be at least 1"),
+        ("--scratch_folder nowhere", 1, "scratch_folder='nowhere' is no folder; make it first"),
         ("--execution.devices 100", 1, "64 groups cannot be shared by devices=100"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Change patterns on their way into a store: orientation, bad pixels, crop, pad and bin.
+"""Change patterns on their way into a store: quadrants, orientation, bad pixels, crop, pad, bin.
 
 What the detector's pixels mean in the object plane changes with them, so positions, probe and
 object guess are changed to match.
@@ -38,6 +38,10 @@ class Preprocessing:
 
     Attributes
     ----------
+    leave_out : tuple of int
+        Patterns that are left out with their positions: their numbers in the file, from 0.
+    swap_quadrants : bool
+        For patterns whose zero frequency lies in the corner: brings it to the centre.
     orientation : str
         How patterns are turned: a symmetry of the square.
     bad_pixels : str
@@ -51,6 +55,8 @@ class Preprocessing:
         Edge to which patterns are filled up with zeros.
     """
 
+    leave_out: tuple[int, ...] = ()
+    swap_quadrants: bool = False
     orientation: Orientation = "identity"
     bad_pixels: Literal["keep", "zero", "inpaint"] = "keep"
     bin: int = 1
@@ -102,8 +108,9 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     Raises
     ------
     DataContractError
-        If the patterns can't be binned, cropped or padded as asked.
+        If the patterns can't be left out, binned, cropped or padded as asked.
     """
+    scan = _without(scan, options.leave_out)
     edge = scan.N
     if edge % (2 * options.bin):
         raise DataContractError(f"{scan.name}: {edge} px can't be binned by {options.bin}")
@@ -130,7 +137,7 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     if metadata.detector_pixel_size_m is not None:
         size = metadata.detector_pixel_size_m * options.bin
         metadata = replace(metadata, detector_pixel_size_m=size)
-    turned = None if scan.bad_pixels is None else ORIENTATIONS[options.orientation](scan.bad_pixels)
+    turned = None if scan.bad_pixels is None else _oriented(scan.bad_pixels, options)
     mask = turned
     if mask is not None:
         blocks = mask.reshape(binned, options.bin, binned, options.bin)
@@ -234,7 +241,7 @@ class ChangedPatterns(PatternSource):
 
     def _change(self, block: NDArray[Any]) -> NDArray[Any]:
         options = self._options
-        block = ORIENTATIONS[options.orientation](block)
+        block = _oriented(block, options)
         if self._mask is not None and self._mask.any() and options.bad_pixels != "keep":
             block = block.copy()
             if options.bad_pixels == "zero":
@@ -262,6 +269,27 @@ class ChangedPatterns(PatternSource):
                 "negative before they are binned: flag such pixels in bad_pixels, or replace them "
                 "first"
             )
+
+
+def _without(scan: Scan, numbers: tuple[int, ...]) -> Scan:
+    if not numbers:
+        return scan
+    unknown = [number for number in numbers if not 0 <= number < scan.num_patterns]
+    if unknown:
+        raise DataContractError(
+            f"{scan.name}: there is no pattern {unknown[0]} to leave out; they are numbered 0 to "
+            f"{scan.num_patterns - 1}"
+        )
+    kept = np.setdiff1d(np.arange(scan.num_patterns), numbers)
+    if not len(kept):
+        raise DataContractError(f"{scan.name}: leave_out={list(numbers)} leaves no pattern")
+    return scan.select(kept)
+
+
+def _oriented(images: NDArray[Any], options: Preprocessing) -> NDArray[Any]:
+    if options.swap_quadrants:
+        images = np.fft.fftshift(images, axes=(-2, -1))
+    return ORIENTATIONS[options.orientation](images)
 
 
 def _inpaint(pattern: NDArray[Any], mask: NDArray[np.bool_]) -> None:

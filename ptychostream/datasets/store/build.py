@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.plausibility import warn_if_corner_centred, warn_of_dark_patterns
 from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.building_site import building_site
 from ptychostream.datasets.store.cluster import connected, write_on_cluster
@@ -111,6 +112,8 @@ def build_group_store(
         logger.info("'%s' is complete already: nothing is left to build", path)
         return complete
     site.check_target(overwrite=overwrite)
+    for scan in scans:
+        warn_if_corner_centred(scan)
     head = {**_head(plan), "growing": growing}
     with connected(cluster) as client, storage_errors(site.target), site.occupied() as scratch:
         site.begin(plan.fingerprint(), resume=resume, overwrite=overwrite)
@@ -126,6 +129,7 @@ def build_group_store(
             site.records.remove("")
             raise
         tables = {**segment_tables(job), **_experiment_tables(plan)}
+        warn_of_dark_patterns(scans, tables["energy"])
         # The target may have appeared while we were building.
         site.check_target(overwrite=overwrite)
         publish_segment(job, tables, {**head, "whole_counts": _are_whole(records)}, records)
