@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.config.training import check_supervised
 from ptychostream.datasets.hold_out import split_by_position
 from ptychostream.datasets.loader import GroupLoader, make_loader
 from ptychostream.datasets.sampler import Order
@@ -24,7 +23,6 @@ from ptychostream.datasets.window_reader import AHEAD
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.labelled import objects_in_model_unit
 from ptychostream.models.checkpoints import find_checkpoint
-from ptychostream.models.generators import check_fields
 from ptychostream.models.objective import needs_labels
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.progress import OnEpoch, ShouldStop, latched
@@ -32,6 +30,7 @@ from ptychostream.models.true_patches import TruePatches
 from ptychostream.persistence import ModelBundle
 from ptychostream.processes import fit_to_launcher, starts_processes, train_in_processes
 from ptychostream.refinement import refine_probes
+from ptychostream.training_checks import check_data, check_supported, is_lonely
 
 logger = logging.getLogger(__name__)
 
@@ -174,64 +173,6 @@ def train(
     )
 
 
-def check_data(
-    config: TrainingConfig, store: GroupStore, validation: GroupStore | None = None
-) -> None:
-    """Refuse stores that a network can't be trained on.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is to be trained.
-    store : GroupStore
-        The data.
-    validation : GroupStore, optional
-        Data that the loss is to be watched on.
-
-    Raises
-    ------
-    DataContractError
-        If patterns have another size than the network, too few neighbours fill a group, or the
-        losses need true patches and an experiment has no object.
-    ConfigurationError
-        If there are two kinds of validation data.
-    """
-    if validation is not None and config.validation_fraction:
-        raise ConfigurationError(
-            f"validation_fraction={config.validation_fraction} holds a part of the training store "
-            f"out, but '{validation.path}' is given for validation; choose one"
-        )
-    for data in (store, validation):
-        if data is None:
-            continue
-        if data.N != config.model.N:
-            raise DataContractError(
-                f"'{data.path}' has patterns of {data.N} px but model.N={config.model.N}; "
-                f"set N to {data.N}"
-            )
-        smallest = int(np.bincount(data.experiment_id).min())
-        if smallest < config.model.group_size:
-            raise DataContractError(
-                f"'{data.path}' has an experiment of {smallest} positions, which cannot fill "
-                f"groups of {config.model.group_size}; use a smaller gridsize"
-            )
-        if config.overlap_weight and _is_lonely(config, data):
-            raise DataContractError(
-                f"overlap_weight={config.overlap_weight} needs a neighbour beyond each group of "
-                f"{config.model.group_size}, but '{data.path}' has an experiment of {smallest} "
-                "positions; set it to 0"
-            )
-        if needs_labels(config):
-            for experiment in range(data.num_experiments):
-                if data.object_guess_of(experiment) is None:
-                    raise DataContractError(
-                        f"'{data.path}' has no object_guess of experiment {experiment}, which "
-                        f"model_type={config.model.model_type!r} with realspace_mae_weight="
-                        f"{config.realspace_mae_weight:g} compares with; build the store from a "
-                        "scan with objectGuess, or train without"
-                    )
-
-
 def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> PtychoPINN:
     """Make an untrained model for a store; the caller's random state is left alone.
 
@@ -262,69 +203,6 @@ def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> Pt
         )
 
 
-def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-    """Refuse options that this version can't honour: none is accepted and ignored.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is trained.
-    execution : PyTorchExecutionConfig
-        Where and how fast.
-
-    Raises
-    ------
-    ConfigurationError
-        If such an option is set; the message names it and the value that is supported.
-    """
-    if not config.positions_provided:
-        raise ConfigurationError(
-            "positions_provided=False: patterns without scan positions can't be grouped or "
-            "stitched; leave it at True and give the positions"
-        )
-    check_supervised(config)
-    # Not refused at construction: existing callers describe such data, and never group them.
-    if config.neighbor_count < config.model.group_size - 1:
-        raise ConfigurationError(
-            f"neighbor_count={config.neighbor_count} is too few for gridsize="
-            f"{config.model.gridsize}, raise it: a group of {config.model.group_size} needs at "
-            f"least {config.model.group_size - 1} neighbours of its seed"
-        )
-    check_fields(config.model)
-    if config.neighbor_pool_size is not None and not config.enable_oversampling:
-        raise ConfigurationError(
-            f"neighbor_pool_size={config.neighbor_pool_size} does nothing without "
-            "enable_oversampling=True; set it, or leave the pool size out"
-        )
-    if execution.strategy == "dp":
-        raise ConfigurationError(
-            "strategy='dp' divides the batches of a reconstruction; train with 'ddp'"
-        )
-    if execution.persistent_workers:
-        raise ConfigurationError(
-            "persistent_workers=True: windows are decoded by threads, there are no worker "
-            "processes to keep; leave it at False"
-        )
-    limit = execution.gradient_clip_val or config.gradient_clip_val
-    algorithm = execution.gradient_clip_algorithm or config.gradient_clip_algorithm
-    if limit is None and algorithm != "norm":
-        raise ConfigurationError(
-            f"gradient_clip_algorithm={algorithm!r} acts only with gradient_clip_val; set that too"
-        )
-    pictures = [f.name for f in fields(execution) if f.name.startswith("recon_log_")]
-    every = "recon_log_every_n_epochs"
-    for name in pictures:
-        default = getattr(PyTorchExecutionConfig(), name)
-        if getattr(execution, name) != default and getattr(execution, every) is None:
-            raise ConfigurationError(
-                f"{name}={getattr(execution, name)!r} acts only with {every}; set that too"
-            )
-    if getattr(execution, every) and execution.logger_backend is None:
-        raise ConfigurationError(
-            f"{every}={getattr(execution, every)} needs a logger to write to; set logger_backend"
-        )
-
-
 def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
     """Find the groups that a configuration trains on.
 
@@ -349,18 +227,10 @@ def _without_lonely_witness(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None
 ) -> TrainingConfig:
     """Leave the witness out by default, where an experiment has no position for it."""
-    if config.overlap_share and any(_is_lonely(config, d) for d in (store, validation) if d):
+    if config.overlap_share and any(is_lonely(config, d) for d in (store, validation) if d):
         logger.info("too few positions for a neighbour that tests each group: overlap_weight is 0")
         return replace(config, n_images=None, overlap_weight=0.0)
     return config
-
-
-def _is_lonely(config: TrainingConfig, store: GroupStore) -> bool:
-    """Say whether an experiment has too few positions for groups and those that test them."""
-    smallest = int(np.bincount(store.experiment_id).min())
-    if config.n_subsample is not None:
-        smallest = min(smallest, config.n_subsample)
-    return smallest < config.model.group_size + config.num_witnesses
 
 
 def _name_of(store: GroupStore) -> str:

@@ -13,7 +13,8 @@ from ptychostream.config.scaling_profile import PROFILES
 from ptychostream.datasets.container import PtychoDataContainerTorch
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.persistence import ModelBundle
-from ptychostream.training import check_supported, initial_model
+from ptychostream.training import initial_model
+from ptychostream.training_checks import check_supported
 
 if TYPE_CHECKING:
     from ptychostream.models.lightning_module import LoaderFactory

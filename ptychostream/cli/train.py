@@ -107,7 +107,8 @@ def train_into(
     from ptychostream.models.checkpoints import find_checkpoint
     from ptychostream.persistence import save_bundle
     from ptychostream.processes import is_first_process
-    from ptychostream.training import check_data, check_supported, train
+    from ptychostream.training import train
+    from ptychostream.training_checks import check_data, check_supported
 
     check_supported(config, execution)
     assert config.train_data_file is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptychostream.datasets.sources.hdf5_patterns import write_counts
 from ptychostream.errors import DataContractError
 from ptychostream.persistence.product import ASSUMED_DETECTOR_PIXEL_M, write_product
 from ptychostream.scan import Scan
@@ -28,28 +29,12 @@ def write_diffraction(scan: Scan, path: Path) -> None:
     path : Path
         The file to make.
     """
-    edge, number = scan.N, scan.num_patterns
-    is_amplitude = scan.measurement_domain == "amplitude"
-    dtype = np.dtype(np.float32) if is_amplitude else scan.patterns.dtype
     pixel = scan.metadata.detector_pixel_size_m or ASSUMED_DETECTOR_PIXEL_M
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
-        patterns = file.create_dataset(
-            "patterns",
-            (number, edge, edge),
-            dtype,
-            chunks=(min(number, 64), edge, edge),
-            compression="lzf",
-        )
+        patterns = write_counts(scan, file)
         patterns.attrs["detector_pixel_width_m"] = pixel
         patterns.attrs["detector_pixel_height_m"] = pixel
-        at = 0
-        for block in scan.patterns.blocks(64):
-            values = np.square(block, dtype=np.float32) if is_amplitude else block
-            patterns[at : at + len(block)] = values
-            at += len(block)
-        bad = scan.bad_pixels
-        file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
-        file["indexes"] = np.arange(number)
+        file["indexes"] = np.arange(scan.num_patterns)
         file.attrs["provenance"] = json.dumps(scan.provenance)
 
 

@@ -13,7 +13,7 @@ import ptychostream as ps
 from ptychostream.config.older_schema import OLDER_FIELDS
 from ptychostream.errors import ConfigurationError
 from ptychostream.legacy import KEY_MAPPINGS, OWN_FIELDS
-from ptychostream.training import check_supported
+from ptychostream.training_checks import check_supported
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "contract.md"

@@ -1,4 +1,4 @@
-"""Patterns in an HDF5 dataset, read in blocks."""
+"""Patterns in an HDF5 dataset, read and written in blocks."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DataContractError
-from ptychostream.scan import PatternSource
+from ptychostream.scan import PatternSource, Scan
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+#: Patterns that are compressed together in files that we write.
+_PER_CHUNK = 64
 
 
 def is_hdf5(path: Path) -> bool:
@@ -113,3 +116,37 @@ class Hdf5Patterns(PatternSource):
                 "and see that its compression filter is installed"
             ) from error
         return np.asarray(block)[inverse]
+
+
+def write_counts(scan: Scan, file: h5py.File) -> h5py.Dataset:
+    """Write patterns and bad pixels as ptychodus names them, block by block.
+
+    Parameters
+    ----------
+    scan : Scan
+        Amplitudes are written as counts.
+    file : h5py.File
+        Receives `patterns` and `bad_pixels`.
+
+    Returns
+    -------
+    h5py.Dataset
+        `patterns`.
+    """
+    edge, number = scan.N, scan.num_patterns
+    is_amplitude = scan.measurement_domain == "amplitude"
+    patterns = file.create_dataset(
+        "patterns",
+        (number, edge, edge),
+        np.dtype(np.float32) if is_amplitude else scan.patterns.dtype,
+        chunks=(min(number, _PER_CHUNK), edge, edge),
+        compression="lzf",
+    )
+    at = 0
+    for block in scan.patterns.blocks(_PER_CHUNK):
+        values = np.square(block, dtype=np.float32) if is_amplitude else block
+        patterns[at : at + len(block)] = values
+        at += len(block)
+    bad = scan.bad_pixels
+    file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
+    return patterns

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
+from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 from ptychostream.whole_files import whole_file
@@ -119,28 +119,12 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
     path : Path
         The file to make.
     """
-    edge, number = scan.N, scan.num_patterns
-    is_amplitude = scan.measurement_domain == "amplitude"
-    dtype = np.dtype(np.float32) if is_amplitude else scan.patterns.dtype
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
-        patterns = file.create_dataset(
-            "patterns",
-            (number, edge, edge),
-            dtype,
-            chunks=(min(number, 64), edge, edge),
-            compression="lzf",
-        )
-        at = 0
-        for block in scan.patterns.blocks(64):
-            values = np.square(block, dtype=np.float32) if is_amplitude else block
-            patterns[at : at + len(block)] = values
-            at += len(block)
-        bad = scan.bad_pixels
-        file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad
+        write_counts(scan, file)
         file["probe"] = scan.probe
         guess = scan.object_guess
         if guess is None:
-            height, width = np.ceil(scan.positions.max(axis=0)[::-1]).astype(int) + edge // 2
+            height, width = np.ceil(scan.positions.max(axis=0)[::-1]).astype(int) + scan.N // 2
             guess = np.ones((height, width), np.complex64)
         file["object"] = guess
         file["probe_position_x_px"] = scan.positions[:, 0] - _HALF_PIXEL

@@ -11,14 +11,24 @@ from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.activations import AMPLITUDE_ACTIVATIONS, phase_activation
 from ptychostream.models.generators.base import Generator
+from ptychostream.models.generators.data_consistency import known_share, wave_change
 from ptychostream.models.layers import conv3x3
+from ptychostream.physics import intensity
+
+#: Of the first step: trust in pixels that the empty object hardly lights, and in dark places.
+_DISTRUST, _REGULARISATION = 0.2, 0.1
+
+#: Keeps divisions finite where there is nothing.
+_TINY = 1e-12
 
 
 class FourierGenerator(Generator):
     """Patterns → channels → Fourier layers → residual convolutions → complex patches.
 
-    Probe and positions are not looked at: the physics is in the loss only. The layers' own part
-    is made by `fourier_layers`.
+    What the network sees of each pattern are its amplitudes, and an iterative solver's first
+    step, which brings them into the object's plane, and the mean transmission that they tell:
+    convolutions alone hardly learn that transform. The layers' own part is made by
+    `fourier_layers`.
 
     Parameters
     ----------
@@ -58,16 +68,14 @@ class FourierGenerator(Generator):
         self.transform = config.fno_input_transform
         self.output_mode = config.generator_output_mode
         self.activation = AMPLITUDE_ACTIVATIONS[config.amp_activation]
-        # What explains the mean measured energy: the network starts near it.
-        self.level = 2 / config.probe_scale
         patterns, features = config.group_size, config.learned_input_channels
         self.features = (
             nn.Conv2d(patterns, patterns * features, 3, padding=1, groups=patterns)
             if features > 1
             else nn.Identity()
         )
-        # The pixels' own coordinates are two more channels.
-        self.lift = conv3x3(patterns * features + 2, self.width)
+        # Of each pattern, its first step and its level; and the pixels' own coordinates.
+        self.lift = conv3x3(patterns * (features + 3) + 2, self.width)
         self.layers = self.fourier_layers(config)
         inner = _limited(config.resnet_width or self.width, limit)
         self.refine = nn.ModuleList(
@@ -123,11 +131,11 @@ class FourierGenerator(Generator):
         diffraction : (B, C, N, N) float32
             Measured amplitude, mean energy (N/2)².
         probe : (B, P, N, N) complex64
-            Not used.
+            Illumination of each group.
         coords_relative : (B, C, 1, 2) float32
             Not used.
         good_pixels : (B, N, N) bool, optional
-            Not used: what can't be trusted is zero.
+            False where nothing was measured.
 
         Returns
         -------
@@ -135,19 +143,21 @@ class FourierGenerator(Generator):
             Object patches.
         """
         x = self.features(_transformed(diffraction, self.transform))
-        x = self.lift(torch.cat((x, _coordinates(x)), dim=1))
+        level, change = _first_step(diffraction, probe, good_pixels)
+        level = level[:, :, None, None]
+        x = torch.cat(
+            (x, change.real, change.imag, level.expand_as(diffraction), _coordinates(x)), dim=1
+        )
+        x = self.lift(x)
         for layer in self.layers:
             x = layer(x)
         for pair in self.refine:
             x = pair(x)
         first, second = self.last(x).float().chunk(2, dim=1)
-        return self._as_patches(first, second)
-
-    def _as_patches(self, first: Tensor, second: Tensor) -> Tensor:
         if self.output_mode == "real_imag":
-            return torch.complex(self.level + first, second)
+            return level * torch.complex(1 + first, second)
         if self.output_mode == "amp_phase":
-            return torch.polar(functional.relu(self.level + first), second)
+            return torch.polar(level * functional.relu(1 + first), second)
         return torch.polar(self.activation(first), phase_activation(second))
 
 
@@ -197,6 +207,29 @@ def _transformed(amplitude: Tensor, name: str) -> Tensor:
     if name == "instancenorm":
         return functional.instance_norm(amplitude)
     return amplitude
+
+
+def _first_step(
+    diffraction: Tensor, probe: Tensor, good_pixels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Find what amplitudes say of an empty object.
+
+    Its mean amplitude (B, C), and, with that as the unit, the change (B, C, N, N) of one step.
+    """
+    light, beam = intensity(probe), probe[:, None]
+    measured = torch.fft.ifftshift(diffraction, dim=(-2, -1))
+    seen_light, known = light.sum(dim=(-2, -1)), None
+    if good_pixels is not None:
+        known = torch.fft.ifftshift(good_pixels, dim=(-2, -1))[:, None].to(light.dtype)
+        measured = measured * known
+        seen_light = seen_light * known_share(beam, known)
+    energies = measured.square().sum(dim=(-2, -1)) / seen_light[:, None]
+    level = energies.clamp_min(_TINY).sqrt()
+    measured = (measured / level[:, :, None, None])[:, :, None]
+    waves = beam.expand(-1, diffraction.shape[1], -1, -1, -1)
+    change = (beam.conj() * wave_change(waves, measured, known, _DISTRUST)).sum(dim=2)
+    brightest = light.amax(dim=(-2, -1), keepdim=True)
+    return level, change / (_REGULARISATION * brightest + (1 - _REGULARISATION) * light)[:, None]
 
 
 def _coordinates(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from ptychostream.config import ModelConfig
 from ptychostream.models.extent import lit_of
 from ptychostream.models.generators.base import Generator
+from ptychostream.models.generators.data_consistency import known_share, wave_change
 from ptychostream.models.generators.group_canvas import GroupCanvas
 from ptychostream.physics import fourier_shift, intensity
 
@@ -27,9 +28,6 @@ _STEP_LENGTH, _REGULARISATION, _MOMENTUM, _DISTRUST = 1.0, 0.1, 0.7, 0.2
 
 #: Illumination, relative to the brightest pixel, below which corrections fade out.
 _DARK = 1e-2
-
-#: Where less than this part of the light is measured, its energy says little of the object's.
-_LEAST_SHARE = 0.05
 
 #: Brings the object's deviations from one to the order of one.
 _CONTRAST = 4.0
@@ -139,7 +137,7 @@ class Unrolled(Generator):
         if good_pixels is not None:
             known = torch.fft.ifftshift(good_pixels, dim=(-2, -1))[:, None].to(light.dtype)
             measured = measured * known
-            seen_light = seen_light * _known_share(beam, known)
+            seen_light = seen_light * known_share(beam, known)
         energies = measured.square().sum(dim=(1, 2, 3)) / seen_light
         level = energies.clamp_min(_TINY).sqrt()[:, None, None]
         measured = (measured / level[..., None])[:, :, None]
@@ -172,13 +170,6 @@ class Unrolled(Generator):
         return patches
 
 
-def _known_share(beam: Tensor, known: Tensor) -> Tensor:
-    """Part (B,) of a flat object's diffraction that falls on the pixels known (B, 1, N, N)."""
-    spread = intensity(torch.fft.fft2(beam, norm="ortho"))
-    share = (spread * known).sum(dim=(1, 2, 3)) / spread.sum(dim=(1, 2, 3))
-    return share.clamp_min(_LEAST_SHARE)
-
-
 def _pull(
     canvas: Tensor,
     measured: Tensor,
@@ -188,14 +179,8 @@ def _pull(
     distrust: Tensor,
 ) -> Tensor:
     """Change that the measured amplitudes (B, C, 1, N, N) ask of the canvas (B, S, S)."""
-    spectrum = torch.fft.fft2(beam * group.cut(canvas)[:, :, None], norm="ortho")
-    rate = intensity(spectrum)[:, :, None] + _TINY
-    root = rate.sqrt()
-    # Trust times (a/|Ψ| - 1), in as few passes over memory as it takes.
-    excess = root * (measured - root) / (rate + distrust * measured.square())
-    if known is not None:
-        excess = excess * known[:, :, None]
-    waves = beam.conj() * torch.fft.ifft2(excess * spectrum, norm="ortho")
+    change = wave_change(beam * group.cut(canvas)[:, :, None], measured, known, distrust)
+    waves = beam.conj() * change
     return group.add(waves[:, :, 0] if waves.shape[2] == 1 else waves.sum(dim=2))
 
 
