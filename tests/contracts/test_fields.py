@@ -32,7 +32,7 @@ PICTURES = "reconstruction_log.py"
 WHERE = {
     ps.ModelConfig: {
         "N": "training.py",
-        "gridsize": "training.py",
+        "gridsize": "datasets/selection.py",
         "n_filters_scale": CNN,
         "model_type": OBJECTIVE,
         "architecture": "models/generators/build.py",
