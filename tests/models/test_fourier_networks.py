@@ -8,6 +8,7 @@ from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators import build_generator
 from ptychostream.models.generators.ffno import AxisKernel
 from ptychostream.models.generators.fno import FourierLayer
+from ptychostream.models.generators.fourier_network import _first_step
 
 SMALL = {"N": 16, "fno_modes": 3, "fno_width": 8, "fno_blocks": 2, "fno_cnn_blocks": 1}
 
@@ -61,6 +62,31 @@ def test_untrained_networks_begin_near_a_flat_object(architecture, mode):
     patches = _patches(amplitude, architecture=architecture, gridsize=2, generator_output_mode=mode)
     assert patches.shape == (2, 4, 16, 16)
     assert (patches - 0.5).abs().mean() < 0.3
+
+
+@pytest.mark.parametrize("architecture", ["fno", "ffno"])
+def test_brighter_patterns_of_a_brighter_probe_show_the_same_object(architecture):
+    torch.manual_seed(0)
+    network = build_generator(ModelConfig(**SMALL, architecture=architecture))
+    amplitude = torch.rand(3, 1, 16, 16)
+    probe = torch.randn(3, 2, 16, 16, dtype=torch.complex64)
+    centre = torch.zeros(3, 1, 1, 2)
+    level, change = _first_step(amplitude, probe, None)
+    brighter = _first_step(3 * amplitude, 3 * probe, None)
+    torch.testing.assert_close(brighter, (level, change), rtol=1e-4, atol=1e-5)
+    alone = network(amplitude[:1], probe[:1], centre[:1])
+    torch.testing.assert_close(network(amplitude, probe, centre)[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["fno", "ffno"])
+def test_an_empty_pattern_gives_finite_patches_and_gradients(architecture):
+    network = build_generator(ModelConfig(**SMALL, architecture=architecture))
+    probe = torch.randn(1, 1, 16, 16, dtype=torch.complex64, requires_grad=True)
+    patches = network(torch.zeros(1, 1, 16, 16), probe, torch.zeros(1, 1, 1, 2))
+    patches.abs().square().sum().backward()
+    assert torch.isfinite(torch.view_as_real(patches)).all()
+    for tensor in (probe, *network.parameters()):
+        assert torch.isfinite(torch.view_as_real(tensor.grad.to(torch.complex64))).all()
 
 
 @pytest.mark.parametrize("architecture", ["fno", "ffno"])
