@@ -150,6 +150,14 @@ def test_a_build_that_is_complete_has_nothing_to_resume(tiny_scan, tmp_path):
         ps.build_group_store(scan, target, resume=True, patterns_per_chunk=3)
 
 
+def test_overwriting_beside_resume_builds_a_complete_store_anew(tiny_scan, tmp_path):
+    scan = replace(tiny_scan, provenance={"file": "scan.npz"})
+    ps.build_group_store(scan, tmp_path / "s.zarr")
+    brighter = replace(scan, patterns=ArrayPatterns(scan.patterns.read(np.arange(64)) + 1))
+    store = ps.build_group_store(brighter, tmp_path / "s.zarr", resume=True, overwrite=True)
+    np.testing.assert_allclose(store.energy.sum(), brighter.patterns.read(np.arange(64)).sum())
+
+
 def test_resume_refuses_other_sources(tiny_scan, tmp_path):
     work = tmp_path / ".s.zarr.partial.work"
     work.mkdir(parents=True)
