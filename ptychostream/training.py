@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,17 @@ from ptychostream.refinement import refine_probes
 from ptychostream.training_checks import check_data, check_supported, is_lonely
 
 logger = logging.getLogger(__name__)
+
+#: How groups are gone through: mixed to train on, as they lie to look at.
+_ORDERS: dict[str, Order] = {"train": "shuffled", "validation": "storage"}
+
+
+class _Part(NamedTuple):
+    """Groups of a store, and the factors on its amplitudes."""
+
+    store: GroupStore
+    scales: Scales
+    groups: Groups
 
 
 def train(
@@ -105,11 +116,9 @@ def train(
         )
     asked, config = config, _without_lonely_witness(config, store, validation)
     model = initial_model(config, store, seed=config.subsample_seed or 0)
-    scales = scales_of(store, config.nphotons, config.scale_contract_version)
     # Imported late: Lightning takes seconds to import.
     from ptychostream.models.fit import fit
     from ptychostream.models.training_callbacks import Description
-    from ptychostream.reconstruction_log import ReconstructionLog
 
     if validation is not None and not model.probe.began_as(validation.probe):
         raise DataContractError(
@@ -121,43 +130,21 @@ def train(
         if should_stop is not None and should_stop():
             # Half a search can't be gone on with: the next run begins anew.
             execution = replace(execution, enable_checkpointing=False)
-    parts = {"train": (store, scales, training_groups(config, store))}
-    if config.validation_fraction:
-        training, held_out = split_by_position(parts["train"][2], store, config.validation_fraction)
-        parts = {"train": (store, scales, training), "validation": (store, scales, held_out)}
-    if validation is not None:
-        # Patterns are scaled by the energy of their own store: it may be brighter.
-        theirs = scales_of(validation, config.nphotons, config.scale_contract_version)
-        parts["validation"] = (validation, theirs, training_groups(config, validation))
-    serve = partial(_loader, config, execution)
-    loaders = {
-        name: partial(serve, *part, "shuffled" if name == "train" else "storage")
-        for name, part in parts.items()
-    }
-    labels = {}
-    if needs_labels(config):
-        labels = {
-            name: TruePatches(objects_in_model_unit(data, model, factors), config.model.N)
-            for name, (data, factors, _) in parts.items()
-        }
-    scale = float(scales.intensity_scale.mean())
+    parts = _parts(config, store, validation)
+    scale = float(parts["train"].scales.intensity_scale.mean())
     about = {"intensity_scale": scale, "probe_guess": store.probe}
     callbacks: list[Any] = [Description(asked, about)]
     if execution.recon_log_every_n_epochs:
-        table = parts["train"][2]
-
-        def serve_rows(rows: NDArray[np.int64]) -> GroupLoader:
-            chosen = replace(table, nn_indices=table.nn_indices[rows])
-            return serve(store, scales, chosen, "table", 0, 1, torch.device("cpu"))
-
-        seeds = table.nn_indices[:, 0]
-        callbacks.append(ReconstructionLog(execution, store, serve_rows, seeds))
+        callbacks.append(_pictures(config, execution, parts["train"]))
     history = fit(
         config,
         execution,
         model,
-        loaders,
-        labels=labels,
+        {
+            name: partial(_loader, config, execution, part, _ORDERS[name])
+            for name, part in parts.items()
+        },
+        labels=_labels(config, model, parts),
         on_epoch=on_epoch,
         should_stop=should_stop,
         resume_from=checkpoint,
@@ -233,6 +220,51 @@ def _without_lonely_witness(
     return config
 
 
+def _parts(
+    config: TrainingConfig, store: GroupStore, validation: GroupStore | None
+) -> dict[str, _Part]:
+    """Divide the data into what is trained on and what the loss is watched on."""
+    scales = scales_of(store, config.nphotons, config.scale_contract_version)
+    groups = training_groups(config, store)
+    if config.validation_fraction:
+        training, held_out = split_by_position(groups, store, config.validation_fraction)
+        return {
+            "train": _Part(store, scales, training),
+            "validation": _Part(store, scales, held_out),
+        }
+    parts = {"train": _Part(store, scales, groups)}
+    if validation is not None:
+        # Patterns are scaled by the energy of their own store: it may be brighter.
+        theirs = scales_of(validation, config.nphotons, config.scale_contract_version)
+        parts["validation"] = _Part(validation, theirs, training_groups(config, validation))
+    return parts
+
+
+def _labels(
+    config: TrainingConfig, model: PtychoPINN, parts: dict[str, _Part]
+) -> dict[str, TruePatches]:
+    """Cut the true patches that losses compare with, where they do."""
+    if not needs_labels(config):
+        return {}
+    return {
+        name: TruePatches(objects_in_model_unit(part.store, model, part.scales), config.model.N)
+        for name, part in parts.items()
+    }
+
+
+def _pictures(config: TrainingConfig, execution: PyTorchExecutionConfig, part: _Part) -> Any:
+    """Make the callback that logs reconstructions of some groups."""
+    from ptychostream.reconstruction_log import ReconstructionLog
+
+    table = part.groups
+
+    def serve_rows(rows: NDArray[np.int64]) -> GroupLoader:
+        chosen = part._replace(groups=replace(table, nn_indices=table.nn_indices[rows]))
+        return _loader(config, execution, chosen, "table", 0, 1, torch.device("cpu"))
+
+    return ReconstructionLog(execution, part.store, serve_rows, table.nn_indices[:, 0])
+
+
 def _name_of(store: GroupStore) -> str:
     """Identify data by their positions and energies."""
     digest = hashlib.sha256(store.positions.tobytes() + store.energy.tobytes())
@@ -242,22 +274,20 @@ def _name_of(store: GroupStore) -> str:
 def _loader(
     config: TrainingConfig,
     execution: PyTorchExecutionConfig,
-    store: GroupStore,
-    scales: Scales,
-    groups: Groups,
+    part: _Part,
     order: Order,
     rank: int,
     world_size: int,
     device: torch.device,
 ) -> GroupLoader:
     loader = make_loader(
-        store,
-        groups,
+        part.store,
+        part.groups,
         batch_size=config.batch_size,
         order=order,
         seed=config.subsample_seed or 0,
         memory_budget=execution.memory_budget,
-        scales=scales,
+        scales=part.scales,
         num_threads=execution.num_workers,
         ahead=execution.prefetch_factor or AHEAD,
         rank=rank,

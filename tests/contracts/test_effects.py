@@ -248,21 +248,13 @@ def test_a_field_that_is_set_is_seen_in_the_run(stores, kind, name, tmp_path, ca
 def _loader(stores, **execution):
     from ptychostream.datasets.scaling import scales_of
     from ptychostream.training import _loader as make
+    from ptychostream.training import _Part
 
     store = stores["counts"]
     config = ps.TrainingConfig(model=ps.ModelConfig(N=16))
     chosen = ps.PyTorchExecutionConfig(**execution)
-    return make(
-        config,
-        chosen,
-        store,
-        scales_of(store),
-        store.groups(1),
-        "shuffled",
-        0,
-        1,
-        torch.device("cpu"),
-    )
+    part = _Part(store, scales_of(store), store.groups(1))
+    return make(config, chosen, part, "shuffled", 0, 1, torch.device("cpu"))
 
 
 def _output_dir(stores, folder, _):
