@@ -1,7 +1,8 @@
 """Change patterns on their way into a store: quadrants, orientation, bad pixels, crop, pad, bin.
 
-What the detector's pixels mean in the object plane changes with them, so positions, probe and
-object guess are changed to match.
+The zero frequency stays at pixel (N/2, N/2). Where the detector's pixels come to mean something
+else in the object plane, as in cropping, padding and binning, positions, probe and object guess
+are changed to match; an orientation is a correction of the patterns alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,17 +19,27 @@ Orientation = Literal[
     "identity", "rot90", "rot180", "rot270", "flip_x", "flip_y", "transpose", "anti_transpose"
 ]
 
-#: The symmetries of a square, acting on (rows, columns) as the last axes; rot90 turns
-#: counter-clockwise with the first row on top, flip_x mirrors left and right.
+
+def _mirror(images: NDArray[Any], *axes: int) -> NDArray[Any]:
+    """Mirror images about pixel N/2 of some axes; of an even number, pixel 0 has no partner."""
+    return np.roll(np.flip(images, axes), 1, axes)
+
+
+def _transpose(images: NDArray[Any]) -> NDArray[Any]:
+    return np.swapaxes(images, -2, -1)
+
+
+#: The symmetries of a square about the zero frequency, acting on (rows, columns) as the last
+#: axes; rot90 turns counter-clockwise with the first row on top, flip_x mirrors left and right.
 ORIENTATIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "identity": lambda a: a,
-    "rot90": lambda a: np.rot90(a, 1, axes=(-2, -1)),
-    "rot180": lambda a: a[..., ::-1, ::-1],
-    "rot270": lambda a: np.rot90(a, 3, axes=(-2, -1)),
-    "flip_x": lambda a: a[..., :, ::-1],
-    "flip_y": lambda a: a[..., ::-1, :],
-    "transpose": lambda a: np.swapaxes(a, -2, -1),
-    "anti_transpose": lambda a: np.swapaxes(a, -2, -1)[..., ::-1, ::-1],
+    "rot90": lambda a: _mirror(_transpose(a), -2),
+    "rot180": lambda a: _mirror(a, -2, -1),
+    "rot270": lambda a: _mirror(_transpose(a), -1),
+    "flip_x": lambda a: _mirror(a, -1),
+    "flip_y": lambda a: _mirror(a, -2),
+    "transpose": _transpose,
+    "anti_transpose": lambda a: _mirror(_transpose(a), -2, -1),
 }
 
 
@@ -90,8 +101,10 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     """Change a scan's patterns, and what depends on them; nothing is read yet.
 
     Binning the detector by b shrinks the field of view: the probe is cut to its central N/b
-    pixels. Cropping or padding the detector from N to n pixels changes the object pixel by N/n:
-    positions are scaled, and probe and object guess resampled in Fourier space.
+    pixels, and given the phase ramp of the (b - 1) / 2 pixels by which the middle of the block
+    at the centre lies beside the zero frequency. Cropping or padding the detector from N to n
+    pixels changes the object pixel by N/n: positions are scaled, and probe and object guess
+    resampled in Fourier space.
 
     Parameters
     ----------
@@ -122,6 +135,8 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
         raise DataContractError(f"{scan.name}: pad={options.pad} is less than the patterns' edge")
     cut = (edge - binned) // 2
     probe = scan.probe[:, cut : edge - cut, cut : edge - cut]
+    if options.bin > 1:
+        probe = probe * _ramp(binned, (options.bin - 1) / (2 * options.bin))
     guess, positions, start = scan.object_guess, scan.positions, scan.positions_start
     metadata = scan.metadata
     if final != binned:
@@ -269,6 +284,12 @@ class ChangedPatterns(PatternSource):
                 "negative before they are binned: flag such pixels in bad_pixels, or replace them "
                 "first"
             )
+
+
+def _ramp(edge: int, shift: float) -> NDArray[np.complex128]:
+    """Phases (N, N) that move a wave's diffraction by this many pixels up and to the left."""
+    turn = np.exp(-2j * np.pi * shift * (np.arange(edge) - edge // 2) / edge)
+    return turn[:, None] * turn
 
 
 def _without(scan: Scan, numbers: tuple[int, ...]) -> Scan:

@@ -87,10 +87,11 @@ def test_bad_pixels_are_treated_as_asked_and_their_mask_is_kept(tiny_scan, how):
     hot[:, mask] = 10**6
     scan = replace(tiny_scan, patterns=ArrayPatterns(hot), bad_pixels=mask)
     changed = preprocess(scan, Preprocessing(bad_pixels=how, orientation="flip_x"))
-    expected = mask[:, ::-1]
+    expected = np.roll(mask[:, ::-1], 1, axis=1)
     np.testing.assert_array_equal(changed.bad_pixels, expected)
     images = changed.patterns.read(EVERY)
-    np.testing.assert_array_equal(images[:, ~expected], values[:, :, ::-1][:, ~expected])
+    wanted = np.roll(values[:, :, ::-1], 1, axis=2)
+    np.testing.assert_array_equal(images[:, ~expected], wanted[:, ~expected])
     filled = images[:, expected]
     if how == "zero":
         assert (filled == 0).all()
@@ -143,3 +144,49 @@ def test_binning_whole_amplitudes_adds_their_squares(tiny_scan):
     scan = replace(tiny_scan, patterns=ArrayPatterns(values), measurement_domain="amplitude")
     binned = preprocess(scan, Preprocessing(bin=2)).patterns.read(EVERY)
     np.testing.assert_allclose(binned, 400.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_orientations_leave_the_zero_frequency_where_it_is(name):
+    image = np.zeros((16, 16))
+    image[8, 8] = 1
+    np.testing.assert_array_equal(ORIENTATIONS[name](image), image)
+    # One pixel right of it, and two above: where the symmetry of the square takes them.
+    image[8, 9], image[6, 8] = 2, 3
+    right, above = {
+        "identity": ((0, 1), (-2, 0)),
+        "rot90": ((-1, 0), (0, -2)),
+        "rot180": ((0, -1), (2, 0)),
+        "rot270": ((1, 0), (0, 2)),
+        "flip_x": ((0, -1), (-2, 0)),
+        "flip_y": ((0, 1), (2, 0)),
+        "transpose": ((1, 0), (0, -2)),
+        "anti_transpose": ((-1, 0), (0, 2)),
+    }[name]
+    turned = ORIENTATIONS[name](image)
+    assert turned[8 + right[0], 8 + right[1]] == 2
+    assert turned[8 + above[0], 8 + above[1]] == 3
+    stack = np.stack([image, 2 * image])
+    np.testing.assert_array_equal(ORIENTATIONS[name](stack)[1], 2 * turned)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_binned_probe_explains_the_binned_patterns(factor):
+    scan = ps.simulate_scan(num_positions=16, N=64, probe="gaussian", seed=1, noise=False)
+    changed = preprocess(scan, Preprocessing(bin=factor))
+    patterns = np.sqrt(changed.patterns.read(np.arange(16)).astype(float))
+    edge = changed.N
+    obj = scan.object_guess
+    corners = np.rint(changed.positions).astype(int) - edge // 2
+    # To a fraction of a pixel: what matters here is where the pattern's centre lies.
+    errors = []
+    for pattern, (x, y) in zip(patterns, corners, strict=True):
+        wave = changed.probe[0] * obj[y : y + edge, x : x + edge]
+        model = np.abs(np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(wave), norm="ortho")))
+        centre_of = [
+            (np.arange(edge) * (image**2).sum(axis=axis)).sum() / (image**2).sum()
+            for image in (pattern, model)
+            for axis in (0, 1)
+        ]
+        errors.append(np.subtract(centre_of[:2], centre_of[2:]))
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.05
