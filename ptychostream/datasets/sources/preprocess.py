@@ -136,7 +136,8 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     cut = (edge - binned) // 2
     probe = scan.probe[:, cut : edge - cut, cut : edge - cut]
     if options.bin > 1:
-        probe = probe * _ramp(binned, (options.bin - 1) / (2 * options.bin))
+        ramp = _ramp(binned, (options.bin - 1) / (2 * options.bin))
+        probe = (probe * ramp).astype(np.complex64)
     guess, positions, start = scan.object_guess, scan.positions, scan.positions_start
     metadata = scan.metadata
     if final != binned:

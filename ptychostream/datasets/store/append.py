@@ -34,7 +34,7 @@ from ptychostream.datasets.store.plan import plan_build
 from ptychostream.datasets.store.shard_writer import ShardJob
 from ptychostream.errors import DataContractError, StoreExistsError
 from ptychostream.geometry import check_extent
-from ptychostream.scan import Scan
+from ptychostream.scan import PatternSource, Scan
 
 
 def append_patterns(
@@ -87,7 +87,13 @@ def append_patterns(
             try:
                 job = ShardJob(site, plan, readable_sources(plan, scratch, shared=False))
                 records = write_shards(job, parse_bytes(memory_budget))
-                _refuse_again(store, scan, experiment, job.energies())
+                _refuse_again(store, scan, experiment, job.sources[0], job.energies())
+                is_dosed = store.measurement_domain == "amplitude" and store.has_photon_counts
+                if is_dosed and not all(record.whole for record in records):
+                    raise DataContractError(
+                        f"{scan.name} does not continue '{path}': its patterns are no photon "
+                        "counts, as the store's are; scale them alike, or build another store"
+                    )
                 attributes = {
                     "format": FORMAT_NAME,
                     "version": list(FORMAT_VERSION),
@@ -136,7 +142,7 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
     theirs: list[tuple[str, Any, Any]] = [
         ("patterns of", f"{scan.N} px", f"{store.N} px"),
         ("measurement domain", scan.measurement_domain, store.measurement_domain),
-        ("data type", str(scan.patterns.dtype), str(store.dtype)),
+        ("data type", str(scan.patterns.dtype.newbyteorder("=")), str(store.dtype)),
     ]
     for what, new, old in theirs:
         if new != old:
@@ -161,10 +167,14 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
 
 
 def _refuse_again(
-    store: GroupStore, scan: Scan, experiment: int, energies: NDArray[np.float64]
+    store: GroupStore,
+    scan: Scan,
+    experiment: int,
+    patterns: PatternSource,
+    energies: NDArray[np.float64],
 ) -> None:
     """Refuse patterns that were appended before: the same places and the same counts."""
-    here = store.experiment_id == experiment
+    here = np.flatnonzero(store.experiment_id == experiment)
     known, new = (
         np.column_stack([positions, sums]).view("V24").ravel()
         for positions, sums in (
@@ -172,13 +182,16 @@ def _refuse_again(
             (scan.positions, energies),
         )
     )
-    again = int(np.isin(new, known).sum())
-    # At one place, two measurements hardly have the same sum; a few may.
-    if again > len(new) / 2:
-        raise DataContractError(
-            f"{again} of the {len(new)} patterns of {scan.name} are in '{store.path}' already, at "
-            "the same positions with the same counts; append only what is new"
-        )
+    good = np.ones((store.N, store.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    # Two measurements at one place may have the same sum, and hardly the same pixels.
+    for row in np.flatnonzero(np.isin(new, known) & (energies > 0)):
+        pattern = patterns.read(np.array([row]))[0][good]
+        held = store.diffraction(here[known == new[row]])[:, good]
+        if (held == pattern).all(axis=1).any():
+            raise DataContractError(
+                f"pattern {row} of {scan.name} is in '{store.path}' already, at the same position "
+                "with the same counts; append only what is new"
+            )
 
 
 @contextmanager
@@ -191,7 +204,7 @@ def _sole_appender(place: Place) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise StoreExistsError(f"another process is appending to '{place}'") from error
         yield
     finally:

@@ -1,6 +1,7 @@
 """Where a store is built: out of sight until it is complete, by one builder at a time."""
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ from ptychostream.datasets.store.layout import MANIFEST
 from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.remote_place import RemotePlace
 from ptychostream.errors import ConfigurationError, DataContractError, StoreExistsError
+
+logger = logging.getLogger(__name__)
 
 _FINGERPRINT = "fingerprint"
 
@@ -210,7 +213,7 @@ class LocalSite(BuildingSite):
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise StoreExistsError(
                     f"another process is building '{self.place}'; wait for it, or stop it"
                 ) from error
@@ -242,6 +245,8 @@ class LocalSite(BuildingSite):
             os.close(handle)
         self.records.remove("")
         shutil.rmtree(old, ignore_errors=True)
+        if old.exists():
+            logger.warning("the store that was replaced is still there: remove '%s'", old)
 
     def holds(self, name: str, size: int, digest: str) -> bool:
         """Say whether a recorded file is still what it was.

@@ -5,6 +5,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from ptychostream.errors import ConfigurationError
 
 NeighborFunction = Literal["nearest", "min_distance", "four_quadrant"]
@@ -82,6 +84,10 @@ class GroupingParameters:
             If a number is out of range, a name is unknown, or an option would do nothing beside
             the others.
         """
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.generic):  # JSON, which keeps them, knows plain numbers only
+                object.__setattr__(self, item.name, value.item())
         for name in ("gridsize", "groups_per_position", "num_groups", "n_subsample"):
             value = getattr(self, name)
             if value is not None and (value < 1 or value != int(value)):

@@ -12,7 +12,7 @@ from ptychostream.datasets.store.groups import Groups
 from ptychostream.datasets.store.layout import GROUPINGS
 from ptychostream.datasets.store.places import Place
 from ptychostream.datasets.store.tables import decoded_table, encoded_tables
-from ptychostream.errors import DataContractError
+from ptychostream.errors import DataContractError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
     try:
         table = decoded_table(f"{folder}/nn_indices", place.read)
         expected = record["sha256"]
+    except FileNotFoundError:
+        # Another process is taking it away, as the store has grown.
+        return None
+    except (StorageError, MemoryError):
+        raise
     except Exception as error:  # damaged metadata raise many kinds
         raise _damaged(place, folder, str(error)) from error
     if hashlib.sha256(table.data).hexdigest() != expected:
@@ -62,7 +67,8 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
 def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
     """Keep a grouping in its store.
 
-    A store that can't be written to is left as it is.
+    A store that can't be written to is left as it is. The same grouping of fewer patterns, from
+    before the store grew, is removed.
 
     Parameters
     ----------
@@ -84,8 +90,18 @@ def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
             if name.startswith("nn_indices/"):
                 place.write(f"{folder}/{name}", data)
         place.write(f"{folder}/{_RECORD}", json.dumps(record, indent=1).encode())
+        _remove_outgrown(place, groups.parameters, grown_to)
     except OSError as error:
         logger.warning("could not keep the grouping in '%s': %s", place, error)
+
+
+def _remove_outgrown(place: Place, parameters: GroupingParameters, grown_to: int) -> None:
+    for name in place.folders(GROUPINGS):
+        key, _, patterns = name.partition("-")
+        if key == parameters.key() and int(patterns or 0) < grown_to:
+            # First what says that there is a table.
+            place.remove(f"{GROUPINGS}/{name}/{_RECORD}")
+            place.remove(f"{GROUPINGS}/{name}")
 
 
 def _folder(parameters: GroupingParameters, grown_to: int) -> str:

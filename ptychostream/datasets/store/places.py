@@ -169,18 +169,29 @@ class LocalPlace(Place):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._handle: int | None = None
+        self._parent: LocalPlace | None = None
 
     def __str__(self) -> str:
         return str(self.folder)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_handle": None}
+        return {"folder": self.folder, "_handle": None, "_parent": None}
 
     def hold(self) -> None:
-        """Read from this very folder from now on, also after another takes its name."""
-        if self._handle is None:
+        """Read from this very folder from now on, also after another takes its name.
+
+        Where the place that it is a child of is held, nothing more need be.
+        """
+        if self._held()[0] is None:
             self._handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             weakref.finalize(self, os.close, self._handle)
+
+    def _held(self) -> tuple[int | None, Path]:
+        """Find the held folder that this one lies in, and its path from there."""
+        place, below = self, Path()
+        while place._handle is None and (parent := place._parent) is not None:
+            place, below = parent, place.folder.relative_to(parent.folder) / below
+        return place._handle, below
 
     def child(self, name: str) -> "LocalPlace":
         """Return the place of a folder in this one.
@@ -195,7 +206,9 @@ class LocalPlace(Place):
         LocalPlace
             The folder, whether it exists or not.
         """
-        return LocalPlace(self.folder / name)
+        child = LocalPlace(self.folder / name)
+        child._parent = self
+        return child
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Read a file or a part of it.
@@ -219,8 +232,9 @@ class LocalPlace(Place):
         FileNotFoundError
             If there is no such file.
         """
-        path = str(self.folder / name) if self._handle is None else name
-        handle = os.open(path, os.O_RDONLY, dir_fd=self._handle)
+        held, below = self._held()
+        path = self.folder / name if held is None else below / name
+        handle = os.open(path, os.O_RDONLY, dir_fd=held)
         try:
             size = os.fstat(handle).st_size - start
             wanted = size if length is None else min(size, length)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from ptychostream.datasets.store.layout import (
 from ptychostream.datasets.store.ordering import hilbert_order
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import Scan
+
+#: What a scan holds beside its patterns.
+_TABLES = ("positions", "positions_start", "scan_index", "probe", "bad_pixels", "object_guess")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,7 +76,13 @@ class BuildPlan:
         return start, min(start + self.patterns_per_shard, len(self.storage_order))
 
     def fingerprint(self) -> str:
-        """Digest of what decides the store's bytes; of the patterns, only the first are read."""
+        """Digest of what decides the store's bytes; of the patterns, only the first are read.
+
+        Returns
+        -------
+        str
+            In hexadecimal digits.
+        """
         digest = hashlib.sha256()
         head = {
             "format": FORMAT_VERSION,
@@ -82,11 +91,14 @@ class BuildPlan:
             "shard": self.patterns_per_shard,
             "domain": self.scans[0].measurement_domain,
             "provenance": [scan.provenance for scan in self.scans],
+            "metadata": [asdict(scan.metadata) for scan in self.scans],
         }
         digest.update(json.dumps(head, sort_keys=True, default=str).encode())
         for scan in self.scans:
-            digest.update(np.ascontiguousarray(scan.positions).tobytes())
-            digest.update(np.ascontiguousarray(scan.probe).tobytes())
+            for name in _TABLES:
+                table = getattr(scan, name)
+                digest.update(f"{name} {None if table is None else table.shape}".encode())
+                digest.update(b"" if table is None else np.ascontiguousarray(table).tobytes())
             # A few patterns tell a file that was written anew under its old name.
             digest.update(np.ascontiguousarray(next(scan.patterns.blocks(16))).tobytes())
         return digest.hexdigest()

@@ -22,7 +22,7 @@ from ptychostream.datasets.store.manifest import (
 from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.shards import ShardReader, shard_file
 from ptychostream.datasets.store.tables import decoded_table
-from ptychostream.errors import DataContractError
+from ptychostream.errors import DataContractError, StorageError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -94,6 +94,8 @@ class Segment:
         stop = min(start + self.patterns_per_chunk, self.num_patterns)
         try:
             out[: stop - start] = self.array[start:stop]
+        except (StorageError, MemoryError):
+            raise
         except Exception as error:  # zarr's codecs raise many kinds
             raise DataContractError(
                 f"store '{self.place}' is damaged: chunk {chunk} of the patterns can't be decoded "
@@ -175,9 +177,9 @@ def open_segment(place: Place) -> Segment:
             table.flags.writeable = False
         patterns: Any = root[DIFFRACTION]
         objects = root["object_guess"] if "object_guess" in members else None
+    except (DataContractError, StorageError, MemoryError):
+        raise
     except Exception as error:  # damaged metadata raise many kinds
-        if isinstance(error, DataContractError):
-            raise
         raise DataContractError(
             f"store '{place}' is damaged: {error}; run `ptychostream verify`"
         ) from error

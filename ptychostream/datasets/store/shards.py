@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store.layout import CODEC, COMPRESSION_LEVEL, DIFFRACTION
 from ptychostream.datasets.store.places import Place
-from ptychostream.errors import DataContractError
+from ptychostream.errors import DataContractError, StorageError
 
 #: Offset and length in the index of a chunk that was never written.
 _MISSING = 2**64 - 1
@@ -196,9 +196,12 @@ class ShardReader:
                 chunk, shard, "the file is gone; was the store replaced?"
             ) from error
         except OSError as error:
-            if isinstance(error, DataContractError):
+            if isinstance(error, StorageError):
                 raise
-            raise self._damaged(chunk, shard, str(error)) from error
+            raise StorageError(
+                f"chunk {chunk} in '{self._place}/{name}' can't be read: {error}; see to its disk "
+                "and permissions, then go on"
+            ) from error
         if len(data) != extent or not _is_intact(data):
             raise self._damaged(chunk, shard, "it fails its checksum")
         return data[:-_CRC_BYTES]

@@ -1,9 +1,11 @@
+import gc
 import multiprocessing
 import os
 import pickle
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,9 +218,42 @@ def test_a_block_is_not_appended_twice(whole, tmp_path):
     ps.build_group_store(whole.select(np.arange(20)), path, growing=True)
     ps.append_patterns(path, block)
     files = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
-    with pytest.raises(DataContractError, match="20 of the 20 patterns .* are in .* already"):
-        ps.append_patterns(path, block)
+    # Nor a part of it.
+    for again in (block, whole.select(np.arange(39, 60))):
+        with pytest.raises(DataContractError, match=r"pattern 0 of .* is in .*s\.zarr' already"):
+            ps.append_patterns(path, again)
     assert files == {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_another_exposure_at_the_same_position_is_appended(whole, tmp_path):
+    ps.build_group_store(whole, tmp_path / "s.zarr", growing=True)
+    mirrored = whole.patterns.read(np.arange(2))[..., ::-1]  # the same sums
+    block = replace(whole.select(np.arange(2)), patterns=ArrayPatterns(mirrored))
+    assert ps.append_patterns(tmp_path / "s.zarr", block).num_patterns == 122
+    dark = replace(block, patterns=ArrayPatterns(0 * mirrored))
+    for _ in range(2):
+        store = ps.append_patterns(tmp_path / "s.zarr", dark)
+    assert store.num_patterns == 126
+
+
+def test_amplitudes_of_counts_are_not_continued_by_others(whole, tmp_path):
+    values = np.sqrt(whole.patterns.read(np.arange(120)), dtype=np.float32)
+    amplitudes = replace(whole, patterns=ArrayPatterns(values), measurement_domain="amplitude")
+    ps.build_group_store(_part(amplitudes, 0, 50), tmp_path / "s.zarr", growing=True)
+    scaled = replace(amplitudes, patterns=ArrayPatterns(values / 7.3))
+    with pytest.raises(DataContractError, match="its patterns are no photon counts"):
+        ps.append_patterns(tmp_path / "s.zarr", _part(scaled, 50, 60))
+    store = ps.append_patterns(tmp_path / "s.zarr", _part(amplitudes, 50, 60))
+    assert store.num_patterns == 60
+    assert store.has_photon_counts
+
+
+def test_the_order_of_a_number_s_bytes_is_no_other_type(whole, tmp_path):
+    swapped = whole.patterns.read(np.arange(120)).astype(">u4")
+    scan = replace(whole, patterns=ArrayPatterns(swapped))
+    ps.build_group_store(_part(scan, 0, 50), tmp_path / "s.zarr", growing=True)
+    store = ps.append_patterns(tmp_path / "s.zarr", _part(scan, 50, 60))
+    np.testing.assert_array_equal(store.diffraction(np.arange(60)), swapped[:60])
 
 
 def test_a_block_that_is_published_while_files_are_listed_is_no_error(grown, monkeypatch):
@@ -236,3 +271,18 @@ def test_a_block_that_is_published_while_files_are_listed_is_no_error(grown, mon
     monkeypatch.setattr(os, "scandir", publishing)
     assert ps.open_group_store(grown.path).num_patterns == 120
     assert (folder / "published").is_dir()
+
+
+def test_a_store_of_many_segments_holds_one_folder_open(whole, tmp_path):
+    ps.build_group_store(_part(whole, 0, 20), tmp_path / "s.zarr", growing=True)
+    for start in range(20, 60, 2):
+        ps.append_patterns(tmp_path / "s.zarr", _part(whole, start, start + 2))
+    gc.collect()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    store = ps.open_group_store(tmp_path / "s.zarr")
+    assert len(store.segments) == 21
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+    # All of them are read from the folder as it was, under whatever name.
+    (tmp_path / "s.zarr").rename(tmp_path / "away")
+    rows = np.arange(60)
+    np.testing.assert_array_equal(store.diffraction(rows), whole.patterns.read(rows))

@@ -11,7 +11,7 @@ import pytest
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.store.plan import plan_build
-from ptychostream.errors import DataContractError, StoreExistsError
+from ptychostream.errors import DataContractError, StorageError, StoreExistsError
 from ptychostream.scan import ArrayPatterns
 
 
@@ -143,7 +143,21 @@ def test_a_build_that_is_complete_has_nothing_to_resume(tiny_scan, tmp_path):
     assert ps.build_group_store(scan, target, resume=True).num_patterns == 64
     assert _bytes_of(target) == before
     moved = replace(scan, positions=scan.positions + 1)
-    for other in (moved, replace(scan, provenance={"file": "other.npz"}), tiny_scan.select([0, 1])):
+    mask = np.zeros((16, 16), bool)
+    mask[0, 0] = True
+    others = (
+        moved,
+        replace(scan, provenance={"file": "other.npz"}),
+        tiny_scan.select([0, 1]),
+        replace(scan, measurement_domain="amplitude"),
+        replace(scan, probe=2 * scan.probe),
+        replace(scan, bad_pixels=mask),
+        replace(scan, object_guess=None),
+        replace(scan, positions_start=scan.positions + 1),
+        replace(scan, scan_index=np.arange(64) + 1),
+        replace(scan, metadata=replace(scan.metadata, energy_eV=9e3)),
+    )
+    for other in others:
         with pytest.raises(StoreExistsError, match="exists"):
             ps.build_group_store(other, target, resume=True)
     with pytest.raises(StoreExistsError, match="exists"):
@@ -182,7 +196,7 @@ def test_a_second_builder_of_the_same_target_is_refused(tiny_scan, tmp_path):
 def test_a_target_that_cannot_be_written_is_named(tiny_scan, tmp_path):
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(DataContractError, match="could not write"):
+        with pytest.raises(StorageError, match="could not write"):
             ps.build_group_store(tiny_scan, tmp_path / "s.zarr")
     finally:
         tmp_path.chmod(0o700)

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ptychostream as ps
 from ptychostream.datasets.store.distance_grouping import min_distance_groups
 from ptychostream.datasets.store.grouping import choose_seeds, nearest_neighbor_groups
+from ptychostream.datasets.store.layout import GROUPINGS
 from ptychostream.datasets.store.oversampling import combination_groups, combinations_of_rank
 from ptychostream.datasets.store.quadrant_grouping import four_quadrant_groups
 from ptychostream.errors import DataContractError
@@ -260,3 +262,24 @@ def test_large_pools_are_combined_without_listing_them():
     assert all(len(set(group)) == 9 for group in groups.tolist())
     with pytest.raises(DataContractError, match="can be numbered"):
         combination_groups(_scan(0, 900), 5, np.random.default_rng(0), group_size=16, pool_size=899)
+
+
+def test_groupings_that_a_store_has_outgrown_are_removed(tiny_scan, tmp_path):
+    path = tmp_path / "s.zarr"
+    ps.build_group_store(tiny_scan.select(np.arange(30)), path, growing=True).groups(2, 6)
+    for start in (30, 40, 50):
+        before = ps.open_group_store(path)
+        store = ps.append_patterns(path, tiny_scan.select(np.arange(start, start + 10)))
+        wanted = store.groups(2, 6).nn_indices
+        np.testing.assert_array_equal(ps.open_group_store(path).groups(2, 6).nn_indices, wanted)
+        # Who still sees the store as it was computes them again.
+        assert before.groups(2, 6).nn_indices.max() < start
+    kept = [folder.name for folder in (path / GROUPINGS).iterdir()]
+    assert len([name for name in kept if name.endswith("-60")]) == 1
+
+
+def test_numbers_may_be_numpy_s_own(tiny_store):
+    plain = tiny_store.groups(2, 6, num_groups=5, seed=1)
+    scalars = tiny_store.groups(np.int64(2), np.int32(6), num_groups=np.int64(5), seed=np.int64(1))
+    assert scalars.parameters == plain.parameters
+    np.testing.assert_array_equal(scalars.nn_indices, plain.nn_indices)
