@@ -139,16 +139,25 @@ def object_grid(
     -------
     ObjectGrid
         The object guess's grid, or the smallest one from pixel (0, 0) that holds every patch.
-        Where patches reach to negative coordinates, the grid begins there.
+        Where patches reach to negative coordinates, or all lie so far from (0, 0) that most of
+        that grid would be empty, it begins with the first patch.
     """
     if object_shape is not None:
         return ObjectGrid(*object_shape)
     corners, fractions = patch_corners(positions, patch_size)
     # A patch that begins between two pixels reaches one pixel further.
     ends = corners + patch_size + (fractions[..., ::-1] > 0)
-    top, left = np.minimum(corners.min(axis=0), 0)
     bottom, right = ends.max(axis=0)
+    top, left = np.minimum(corners.min(axis=0), 0)
+    if int(bottom - top) * int(right - left) > _most_pixels(len(positions), patch_size):
+        top, left = corners.min(axis=0)
     return ObjectGrid(int(bottom - top), int(right - left), (int(left), int(top)))
+
+
+def _most_pixels(number: int, patch_size: int) -> int:
+    """Pixels of an object beyond which its patches, side by side, fill less than a quarter."""
+    # The second limit leaves very small scans alone.
+    return max(4 * number * patch_size**2, (8 * patch_size) ** 2)
 
 
 def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) -> None:
@@ -172,9 +181,6 @@ def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) 
     """
     low, high = positions.min(axis=0), positions.max(axis=0)
     width, height = high - low + patch_size
-    # A scan that overlaps covers less than its patches side by side; the second limit leaves
-    # very small scans alone.
-    limit = max(4 * len(positions) * patch_size**2, (8 * patch_size) ** 2)
     across, along = high - low
     # Exposures repeated at one position are no scan, but no mistake of the unit either.
     if len(positions) > _FEW and 0 < max(across, along) < 1:
@@ -183,7 +189,7 @@ def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) 
             "which is no scan. Positions must be in object pixels: if these are metres, divide "
             "them by the object's pixel size"
         )
-    if width * height <= limit:
+    if width * height <= _most_pixels(len(positions), patch_size):
         return
     distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
     row = int(distance.argmax())

@@ -44,6 +44,15 @@ def test_the_object_guess_decides_the_grid():
     assert object_grid(np.array([[8.0, 8.0]]), 16, (40, 50)).shape == (40, 50)
 
 
+def test_a_scan_far_from_the_origin_has_a_grid_of_its_own_size():
+    near = np.array([[8.0, 8.0], [20.25, 11.0]])
+    assert object_grid(near + 60, 16).origin == (0, 0)
+    far = object_grid(near + [1e5, 2e5], 16)
+    assert far.origin == (100_000, 200_000)
+    assert far.shape == object_grid(near, 16).shape
+    check_extent(near + [1e5, 2e5], 16, name="far")
+
+
 def test_an_outlier_is_refused_with_its_row_and_values():
     positions = np.random.default_rng(0).uniform(8, 60, (100, 2))
     check_extent(positions, 16, name="scan")

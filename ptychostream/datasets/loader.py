@@ -105,9 +105,9 @@ class GroupLoader:
         self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
         self._chunk_bytes, self._memory_budget = chunk_bytes, memory_budget
         self._resident: DecodedWindow | None = None
-        self.to(torch.device(device))
         self._ahead = ahead
         self._cache_folder = cache_folder
+        self.to(torch.device(device))
         self._epoch = 0
         self._served = self._resume_at = 0
 
@@ -176,10 +176,17 @@ class GroupLoader:
         self._on_host = device.type == "cpu"
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            chunks = min(self._window_chunks, self._store.num_chunks)
             # Beside a network; a larger window stays in host memory, and its batches move.
-            self._on_host = chunks * self._chunk_bytes > free * _DEVICE_SHARE
+            self._on_host = self._moves_batches(free * _DEVICE_SHARE)
         return self
+
+    def _moves_batches(self, room: float) -> bool:
+        """Say whether a window takes more than this many bytes of a device."""
+        if self._cache_folder is not None:
+            # The whole cache is one window, and page-locked memory is memory too.
+            return self._store.num_chunks * self._chunk_bytes > min(room, self._memory_budget)
+        chunks = min(self._window_chunks, self._store.num_chunks)
+        return chunks * self._chunk_bytes > room
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the pass, and with it the order.

@@ -90,6 +90,7 @@ def write_product(
         What else should be known, such as where the object comes from.
     """
     pixel, is_assumed = object_pixel_size_m(metadata, probe.shape[-1])
+    is_assumed = is_assumed or None in (metadata.energy_eV, metadata.detector_distance_m)
     height, width = obj.shape
     metres = (positions - 0.5) * pixel
     energy = metadata.energy_eV or ASSUMED_ENERGY_EV

@@ -243,6 +243,22 @@ def test_a_cache_gives_the_same_batches_and_is_found_again(tiny_scan, tmp_path):
         assert (one["diffraction"] == three["diffraction"]).all()
 
 
+def test_a_cache_larger_than_the_budget_does_not_move_to_a_device_as_a_whole(tiny_store, tmp_path):
+    groups = tiny_store.groups(1)
+    chunk = 8 * 16 * 16 * tiny_store.dtype.itemsize
+    cached = {"cache": "memmap", "cache_folder": tmp_path}
+    small, large = {"memory_budget": 4 * chunk}, {"memory_budget": 64 * chunk}
+
+    def moves_batches(**options):
+        return ps.make_loader(tiny_store, groups, batch_size=7, **options)._moves_batches
+
+    # Eight chunks in all. Without a cache, windows keep to the budget anyway.
+    assert moves_batches(**small, **cached)(100 * chunk)
+    assert not moves_batches(**large, **cached)(8 * chunk)
+    assert moves_batches(**large, **cached)(7 * chunk)
+    assert not moves_batches(**small)(4 * chunk)
+
+
 def test_a_cache_belongs_to_one_content(tiny_scan, tmp_path):
     cached = {"cache": "memmap", "cache_folder": tmp_path / "cache"}
     target = tmp_path / "s.zarr"

@@ -4,6 +4,7 @@ Each quantity is looked for in the places that the CXI 1.6 and NXptycho conventi
 first that exists counts. Patterns may lie in other files, by external links or virtual datasets.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 _JOULE_PER_EV = 1.602176634e-19
 _PLANCK_TIMES_LIGHT_EV_M = 1.239841984e-6
+
+logger = logging.getLogger(__name__)
+
+#: Lengths that differ by less are taken for the same.
+_SAME = 1e-3
 
 _PLACES = {
     "patterns": (
@@ -41,6 +47,10 @@ _PLACES = {
     "pixel": (
         "entry_1/instrument_1/detector_1/x_pixel_size",
         "entry/instrument/detector/x_pixel_size",
+    ),
+    "pixel_y": (
+        "entry_1/instrument_1/detector_1/y_pixel_size",
+        "entry/instrument/detector/y_pixel_size",
     ),
     "mask": (
         "entry_1/instrument_1/detector_1/mask",
@@ -113,6 +123,7 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             if energy is None and joule is not None:
                 energy = joule / _JOULE_PER_EV
             distance, pixel = _scalar(file, "distance"), _scalar(file, "pixel")
+            pixel_y = _scalar(file, "pixel_y") or pixel
             metres = _positions(file, path)
             probe = np.asarray(file[_required(file, path, "probe")][:], np.complex64)
             mask_name = _find(file, "mask")
@@ -121,13 +132,22 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
         if isinstance(error, DataContractError):
             raise
         raise DataContractError(f"'{path}' can't be read: {error}; copy it again") from error
-    if energy is None or distance is None or pixel is None:
+    if energy is None or distance is None or pixel is None or pixel_y is None:
         raise DataContractError(
             f"'{path}' lacks the photon energy ({energy} eV), the detector distance ({distance} m) "
             f"or its pixel size ({pixel} m), without which positions are not pixels"
         )
-    size = _PLANCK_TIMES_LIGHT_EV_M / energy * distance / (shape[-1] * pixel)
-    pixels = (metres - metres.min(axis=0)) / size + shape[-1] / 2
+    if abs(pixel_y / pixel - 1) > _SAME:
+        logger.warning(
+            "'%s': detector pixels are %g m wide and %g m high: positions in object pixels respect "
+            "that, sizes in metres are those along x",
+            path,
+            pixel,
+            pixel_y,
+        )
+    scale = _PLANCK_TIMES_LIGHT_EV_M / energy * distance / shape[-1]
+    size = scale / pixel
+    pixels = (metres - metres.min(axis=0)) / (scale / np.array([pixel, pixel_y])) + shape[-1] / 2
     return Scan(
         name=f"'{path}'",
         patterns=Hdf5Patterns(path, name, shape, dtype),

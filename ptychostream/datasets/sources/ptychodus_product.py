@@ -143,7 +143,13 @@ def _read_product(path: Path) -> dict[str, Any]:
             if lacking:
                 raise DataContractError(f"'{path}': 'object' lacks the attributes {lacking}")
             obj = np.asarray(target[:], np.complex64)
-            obj = obj[0] if obj.ndim == 3 else obj
+            if obj.ndim == 3 and len(obj) > 1:
+                logger.warning(
+                    "'%s': the object has %d layers; their product is taken, as of a thin object",
+                    path,
+                    len(obj),
+                )
+            obj = obj.prod(axis=0) if obj.ndim == 3 else obj
             height, width = obj.shape
             x, y = (np.asarray(file[key][:], float) for key in _PRODUCT_KEYS[1:3])
             return {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import ptychostream as ps
 from ptychostream.datasets.store.manifest import list_files, manifest_bytes
 from ptychostream.datasets.store.places import LocalPlace
-from ptychostream.errors import DataContractError, MissingFileError
+from ptychostream.errors import DataContractError, MissingFileError, StorageError
 
 
 @pytest.fixture
@@ -151,3 +151,25 @@ def test_format_v1_store_still_opens():
     # Kept in the store by the version that built it.
     assert old.groups(2, 6, seed=1).nn_indices.sum() == 1762
     assert len(list((old.path / "groupings").iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [StorageError("the network is down"), MemoryError("no room")])
+def test_what_keeps_files_from_being_read_is_not_called_damage(
+    tiny_store, tmp_path, monkeypatch, error
+):
+    shutil.copytree(tiny_store.path, tmp_path / "s.zarr")
+    store = ps.open_group_store(tmp_path / "s.zarr")
+    store.groups(2, 6)
+
+    def fail(place, name, *part):
+        raise error
+
+    monkeypatch.setattr(LocalPlace, "read", fail)
+    for read in (
+        lambda: store.diffraction([0]),
+        lambda: store.groups(2, 6),
+        lambda: ps.open_group_store(tmp_path / "s.zarr"),
+    ):
+        with pytest.raises(type(error)) as caught:
+            read()
+        assert caught.value is error
