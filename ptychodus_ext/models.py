@@ -1,13 +1,10 @@
 """Which model a reconstruction uses, and whether it fits the backend that is set."""
 
-import zipfile
 from pathlib import Path
 from typing import Protocol
 
 from ptychostream.errors import DataContractError, MissingFileError
-
-#: Member by which an archive of each backend is known, the most telling one first.
-_TELLING = {"ptychostream.json": "pytorch", "manifest.dill": "tensorflow"}
+from ptychostream.persistence.opening import backend_of_file
 
 #: The archive's name inside the archive that ptychodus's own library makes of a folder.
 INNER_ARCHIVE = "wts.h5.zip"
@@ -60,20 +57,7 @@ def check_model(path: Path, backend: str) -> None:
     """
     if not path.is_file():
         raise MissingFileError(f"no model archive '{path}'")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {Path(name).name for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise DataContractError(f"'{path}' is not a readable archive: {error}") from error
-    if INNER_ARCHIVE in names:
-        # Made by the library of ptychodus for TensorFlow.
-        made_by = "tensorflow"
-    else:
-        made_by = next((maker for name, maker in _TELLING.items() if name in names), "")
-    if not made_by:
-        raise DataContractError(
-            f"'{path}' is no model archive: it has neither {' nor '.join(_TELLING)}"
-        )
+    made_by = backend_of_file(path)
     if made_by != backend:
         raise DataContractError(
             f"'{path}' is a model of the {made_by} backend but [PtychoStreamModel] Backend is "

@@ -1,7 +1,6 @@
 """What ptychodus calls: reconstruct, train, load, save and export, each run in a child process."""
 
 import logging
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ptychodus_ext.convert import product_with
 from ptychodus_ext.measured import Measured, StoppedError, find_measured
 from ptychodus_ext.models import check_model, find_model
 from ptychodus_ext.settings import StreamSettings
+from ptychodus_ext.tasks.archive import publish
 from ptychodus_ext.training_files import find_training_files
 from ptychostream.config import to_mapping
 from ptychostream.errors import MissingFileError
@@ -264,7 +264,7 @@ class StreamReconstructor(TrainableReconstructor):
         MissingFileError
             If there is no model.
         """
-        shutil.copyfile(self._model(), file_path)
+        publish(self._model(), file_path)
 
     def get_training_data_file_filter(self) -> str:
         """Say what training data can be written, as a file dialog shows it."""

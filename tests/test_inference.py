@@ -384,6 +384,20 @@ def test_a_placeholder_does_not_decide_the_grid(star, tmp_path, caplog):
     assert min(result.object.shape) > 60
 
 
+def test_a_scan_far_from_the_origin_is_the_same_object(tiny_scan, tmp_path):
+    scan = replace(tiny_scan, object_guess=None, positions_start=None)
+    results = []
+    for number, shift in enumerate(([0, 0], [100_000, 30_000])):
+        moved = replace(scan, positions=scan.positions + shift)
+        store = ps.build_group_store(moved, tmp_path / f"{number}.zarr")
+        results.append(ps.reconstruct(_untrained(store, gridsize=1), store))
+    near, far = results
+    x, y = np.subtract(far.origin, [100_000, 30_000]).astype(int)
+    height, width = far.object.shape
+    assert 100 > height > 30
+    np.testing.assert_allclose(near.object[y : y + height, x : x + width], far.object, atol=1e-6)
+
+
 def test_padding_makes_room_for_every_patch(star, tmp_path):
     scan = star.scan()
     left = scan.positions.min(axis=0) - 2

@@ -1,8 +1,9 @@
 """Leave a trained model where it is wanted."""
 
-import os
 import shutil
 from pathlib import Path
+
+from ptychostream.whole_files import whole_file
 
 
 def publish(archive: Path, target: Path) -> None:
@@ -15,9 +16,5 @@ def publish(archive: Path, target: Path) -> None:
     target : Path
         The file to make.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(target) as partial:
         shutil.copyfile(archive, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

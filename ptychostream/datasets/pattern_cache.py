@@ -89,6 +89,8 @@ def _decode_into(store: GroupStore, file: Path, shape: tuple[int, ...], size: in
             for chunk in range(store.num_chunks):
                 store.read_chunk(chunk, block)
                 stream.write(block.tobytes())
+            stream.flush()
+            os.fsync(stream.fileno())
         except BaseException:
             Path(stream.name).unlink()
             raise

@@ -1,6 +1,5 @@
 """`RawDataTorch`: a scan or a store behind the face that existing callers know."""
 
-import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.datasets.store.grouping_parameters import Policy
 from ptychostream.errors import DataContractError
 from ptychostream.scan import ArrayPatterns, MeasurementDomain, Scan
+from ptychostream.whole_files import whole_file
 
 
 class RawDataTorch:
@@ -326,8 +326,6 @@ class RawDataTorch:
         path : str or Path
             The file; it appears under its name when it is complete.
         """
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.labelled")
         scan = replace(
             self.scan,
             patterns=self.amplitude,
@@ -335,17 +333,15 @@ class RawDataTorch:
             positions_start=self.positions_start,
             scan_index=self.scan_index,
         )
-        try:
+        with whole_file(Path(path)) as partial:
             write_npz(scan, partial)
-            if self.Y is not None:
-                with (
-                    zipfile.ZipFile(partial, "a", zipfile.ZIP_DEFLATED) as archive,
-                    archive.open("Y.npy", "w", force_zip64=True) as member,
-                ):
-                    np.lib.format.write_array(member, np.asarray(self.Y), allow_pickle=False)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+            if self.Y is None:
+                return
+            with (
+                zipfile.ZipFile(partial, "a", zipfile.ZIP_DEFLATED) as archive,
+                archive.open("Y.npy", "w", force_zip64=True) as member,
+            ):
+                np.lib.format.write_array(member, np.asarray(self.Y), allow_pickle=False)
 
     def generate_grouped_data(
         self,

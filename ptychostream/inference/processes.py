@@ -1,6 +1,7 @@
 """Share the prediction of patches among processes, one for each device."""
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -23,8 +24,15 @@ from ptychostream.inference.predict import Predicted
 from ptychostream.persistence.archive import save_bundle
 from ptychostream.persistence.bundle import ModelBundle
 
+logger = logging.getLogger(__name__)
+
 #: Batches that a process may be ahead of what was taken.
 AHEAD = 3
+
+#: Seconds that a process gets to end, once it has closed its output.
+_FAREWELL = 10.0
+#: Bytes at the end of a process's errors in which its last words are looked for.
+_LAST_WORDS = 1 << 14
 
 
 def predict_in_processes(
@@ -98,12 +106,14 @@ def predict_in_processes(
             "device": device.type,
         }
         (folder / "request.json").write_text(json.dumps(request))
-        processes = [_start(folder, rank, world) for rank in range(world)]
+        processes: list[subprocess.Popen[str]] = []
         messages: queue.Queue[dict[str, Any]] = queue.Queue()
-        for rank, process in enumerate(processes):
-            reader = threading.Thread(target=_listen, args=(rank, process, messages), daemon=True)
-            reader.start()
         try:
+            for rank in range(world):
+                errors = folder / f"stderr-{rank}"
+                processes.append(_start(folder, rank, world, errors))
+                listening = (rank, processes[-1], errors, messages)
+                threading.Thread(target=_listen, args=listening, daemon=True).start()
             running = world
             while running:
                 message = messages.get()
@@ -125,36 +135,71 @@ def predict_in_processes(
             for process in processes:
                 process.kill()
                 process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
 
 
-def _start(folder: Path, rank: int, world: int) -> "subprocess.Popen[str]":
+def _start(folder: Path, rank: int, world: int, errors: Path) -> "subprocess.Popen[str]":
     threads = max(1, torch.get_num_threads() // world)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     run = [sys.executable, "-m", "ptychostream.inference.worker", str(folder), str(rank)]
-    # A session of its own: an interrupt is for the parent to handle.
-    return subprocess.Popen(
-        run,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    with errors.open("wb") as stderr:
+        return subprocess.Popen(
+            run,
+            # Closed when this process dies, however it does; so they notice.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # A pipe that nobody reads would fill, and the process wait for ever.
+            stderr=stderr,
+            text=True,
+            errors="replace",
+            env=environment,
+            # A session of its own: an interrupt is for the parent to handle.
+            start_new_session=True,
+        )
 
 
 def _listen(
-    rank: int, process: "subprocess.Popen[str]", messages: "queue.Queue[dict[str, Any]]"
+    rank: int,
+    process: "subprocess.Popen[str]",
+    errors: Path,
+    messages: "queue.Queue[dict[str, Any]]",
 ) -> None:
-    """Pass on what a process says, and how it ends."""
+    """Pass on what a process says; at last that it is done, or why it never will be."""
     assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        is_done = False
-        for line in process.stdout:
-            message = json.loads(line)
-            is_done = "file" not in message
-            messages.put(message)
+    is_done = False
+    try:
+        with process.stdout:
+            for line in process.stdout:
+                message = _decode(line)
+                if message is not None:
+                    is_done = "file" not in message
+                    messages.put(message)
+                elif line.strip():
+                    logger.debug("process %d prints: %s", rank, line.rstrip())
         if not is_done:
-            said = process.stderr.read().strip().splitlines()
-            error = said[-1] if said else f"it ended with code {process.wait()}"
-            messages.put({"rank": rank, "error": error})
+            messages.put({"rank": rank, "error": _why_it_ended(process, errors)})
+    except Exception as error:
+        # Whoever waits for messages must hear of it, or waits for ever.
+        messages.put({"rank": rank, "error": f"listening to it failed: {error!r}"})
+
+
+def _decode(line: str) -> dict[str, Any] | None:
+    """Decode a message of `worker`; None for what a library prints between them."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(message, dict):
+        return None
+    is_ours = {"file", "first"} <= message.keys() or {"read", "predict"} <= message.keys()
+    return message if is_ours else None
+
+
+def _why_it_ended(process: "subprocess.Popen[str]", errors: Path) -> str:
+    code = process.wait(_FAREWELL)
+    with errors.open("rb") as file:
+        file.seek(max(0, errors.stat().st_size - _LAST_WORDS))
+        said = file.read().decode(errors="replace").strip().splitlines()
+    # One that a signal ended, as when memory is short, had no time to say why.
+    return said[-1] if said and code > 0 else f"it ended with code {code}"

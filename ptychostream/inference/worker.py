@@ -1,9 +1,12 @@
 """One of several processes that predict patches; started by `processes`, not by users."""
 
 import json
+import os
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,9 +59,21 @@ def work(folder: Path, rank: int) -> None:
             time.sleep(0.005)
         name = f"{rank}-{number}.npy"
         np.save(folder / name, patches.cpu().numpy())
-        print(json.dumps({"file": name, "first": int(nodes[0])}), flush=True)  # noqa: T201
-    print(json.dumps(seconds), flush=True)  # noqa: T201
+        _say({"file": name, "first": int(nodes[0])})
+    _say(seconds)
+
+
+def _say(message: dict[str, Any]) -> None:
+    # On a line of its own: a library may have printed half a line.
+    print(f"\n{json.dumps(message)}", flush=True)  # noqa: T201
+
+
+def _end_with_starter() -> None:
+    # Nothing is ever written there. Not through `sys.stdin`, whose lock Python wants at its end.
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     work(Path(sys.argv[1]), int(sys.argv[2]))

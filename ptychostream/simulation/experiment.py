@@ -1,14 +1,15 @@
 """Simulate a scan: object, probe and positions in; patterns of a stated dose out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream import __version__
-from ptychostream.errors import ConfigurationError
+from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import Scan, ScanMetadata
 from ptychostream.simulation.beam import shape_beam
 from ptychostream.simulation.detector import Detector, DetectorPixels
@@ -26,11 +27,11 @@ _UNKNOWN = ScanMetadata()
 
 def simulate_scan(
     *,
-    object: str | NDArray[np.complex64] = "dead_leaves",
-    probe: str | NDArray[np.complex64] = "fresnel_zone_plate",
+    object: str | Path | NDArray[np.complex64] = "dead_leaves",
+    probe: str | Path | NDArray[np.complex64] = "fresnel_zone_plate",
     num_positions: int | None = None,
     N: int = 64,
-    scan_pattern: str | NDArray[np.float64] = "jittered_raster",
+    scan_pattern: str | Path | NDArray[np.float64] = "jittered_raster",
     step: float | None = None,
     overlap: float | None = None,
     drift: tuple[float, float] = (0.0, 0.0),
@@ -53,16 +54,16 @@ def simulate_scan(
 
     Parameters
     ----------
-    object : str or (H, W) complex64
+    object : str, Path or (H, W) complex64
         Name of an object, name of a file that holds one, or its transmission.
-    probe : str or (P, N, N) complex64
+    probe : str, Path or (P, N, N) complex64
         Name of a probe, name of a file that holds one, or the illumination; its power is set by
         `nphotons`.
     num_positions : int, optional
         Positions M; None is 2000, or all of a file's.
     N : int
         Edge of a pattern, in pixels.
-    scan_pattern : str or (M, 2) float64
+    scan_pattern : str, Path or (M, 2) float64
         Name of a scan pattern, name of a file with positions, or positions (x, y) in object
         pixels.
     step : float, optional
@@ -104,12 +105,18 @@ def simulate_scan(
     -------
     Scan
         Counts at the true positions, with nominal ones in `positions_start`, the true object as
-        object guess and the probe at its true power.
+        object guess and the probe at its true power; `provenance["simulated"]` says how it was
+        made, in plain Python values.
 
     Raises
     ------
     ConfigurationError
-        If a name is unknown, a number out of range, or the object too small for the scan.
+        If a name is unknown, a number out of range, or the object too small or opaque for the
+        scan.
+    MissingFileError
+        If there is no file of a name that has an ending.
+    DataContractError
+        If a file is damaged or holds something else, or the object is not finite.
 
     Examples
     --------
@@ -117,6 +124,7 @@ def simulate_scan(
     >>> scan.patterns.shape, scan.measurement_domain
     ((9, 16, 16), 'counts')
     """
+    object, probe, scan_pattern = (_as_name(source) for source in (object, probe, scan_pattern))
     _check_numbers(num_positions=num_positions, N=N, nphotons=nphotons, step=step, overlap=overlap)
     check_seed(seed)
     detector.check_dose(nphotons)
@@ -153,8 +161,15 @@ def simulate_scan(
     unit = SimulatedPatterns(
         obj, beam, placement.positions, seed=None, pixels=perfect, device=device
     )
-    beam = beam * np.sqrt(nphotons / unit.mean_energy())
+    energy = unit.mean_energy()
+    if not 0 < energy < np.inf:
+        raise ConfigurationError(
+            f"the object lets {energy:g} of the probe's power through, the mean over the scan; "
+            "give one whose transmission is near 1"
+        )
+    beam = beam * np.sqrt(nphotons / energy)
     pixels = DetectorPixels(detector, N, detector_rng)
+    known = with_object_pixel(metadata, N)
     description = {
         "object": object if isinstance(object, str) else "array",
         "object_options": object_options,
@@ -191,9 +206,27 @@ def simulate_scan(
         object_guess=obj,
         scan_index=np.arange(len(placement.positions)),
         bad_pixels=pixels.bad_pixels,
-        metadata=replace(with_object_pixel(metadata, N), nphotons=nphotons),
-        provenance={"simulated": description},
+        metadata=ScanMetadata(**_plain(asdict(replace(known, nphotons=nphotons)))),
+        provenance={"simulated": _plain(description)},
     )
+
+
+def _as_name(source: str | Path | NDArray[Any]) -> str | NDArray[Any]:
+    """Take a path for the name of a file, which it always is."""
+    if not isinstance(source, Path):
+        return source
+    if not is_file_name(str(source)):
+        raise ConfigurationError(f"the file '{source}' must have an ending that says its format")
+    return str(source)
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's scalars and arrays into plain Python values, which JSON can say."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _check_numbers(
@@ -241,5 +274,13 @@ def _find_object(
         raise ConfigurationError(
             f"the object is {obj.shape} px but the scan needs {placement.needed}; scan fewer "
             "positions, or give a larger object"
+        )
+    bad = np.argwhere(~np.isfinite(obj))
+    if len(bad):
+        name = f"the object of '{source}'" if isinstance(source, str) else "the object"
+        row, column = bad[0]
+        raise DataContractError(
+            f"{name} holds {len(bad)} values that are not finite, the first at row {row}, column "
+            f"{column}: {obj[row, column]}; replace them, 1 is vacuum"
         )
     return obj

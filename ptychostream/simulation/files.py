@@ -1,5 +1,8 @@
 """Objects, probes and positions that lie in files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
+from ptychostream.errors import (
+    ConfigurationError,
+    DataContractError,
+    MissingFileError,
+    PtychoStreamError,
+)
 from ptychostream.simulation.objects.texture import stretched, transmission
 
 _HDF5 = (".h5", ".hdf5")
@@ -51,23 +59,30 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
 
     Raises
     ------
+    MissingFileError
+        If there is no such file.
     DataContractError
-        If the file holds no object.
+        If the file is damaged, or holds no object.
     ConfigurationError
-        If options are given for a file that holds the transmission itself.
+        If its ending is unknown, or options are given for a file that holds the transmission
+        itself.
     """
     path = _existing(path)
     if path.suffix.lower() in _IMAGES:
         from skimage.io import imread
 
-        grey = np.asarray(imread(path, as_gray=True), dtype=np.float64)
+        with _named(path):
+            # From memory: imageio leaves a file open that it can't decode. TIFF goes by its name.
+            is_tiff = path.suffix.lower() in (".tif", ".tiff")
+            picture = path if is_tiff else BytesIO(path.read_bytes())
+            grey = np.asarray(imread(picture, as_gray=True), dtype=np.float64)
         thickness = stretched(grey)
         return transmission(thickness, thickness, **options)
     if options:
         raise ConfigurationError(
             f"'{path}' holds the transmission itself; object_options are for pictures"
         )
-    values = _read(path, "objectGuess", "object")
+    values = _read(path, "objectGuess", "object", np.complex64)
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 2:
@@ -75,7 +90,7 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
             f"'{path}': the object is {values.shape}, expected (H, W); only thin objects of one "
             "layer can be simulated"
         )
-    return values.astype(np.complex64)
+    return values
 
 
 def read_probe(path: str | Path) -> NDArray[np.complex128]:
@@ -93,18 +108,22 @@ def read_probe(path: str | Path) -> NDArray[np.complex128]:
 
     Raises
     ------
+    MissingFileError
+        If there is no such file.
     DataContractError
-        If the file holds no probe.
+        If the file is damaged, or holds no probe.
+    ConfigurationError
+        If its ending is unknown.
     """
     path = _existing(path)
-    values = _read(path, "probeGuess", "probe")
+    values = _read(path, "probeGuess", "probe", np.complex128)
     if values.ndim == 4:
         values = values[0]
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
         raise DataContractError(f"'{path}': the probe is {values.shape}, expected (P, N, N)")
-    return values.astype(np.complex128)
+    return values
 
 
 def read_positions(path: str | Path) -> NDArray[np.float64]:
@@ -123,12 +142,16 @@ def read_positions(path: str | Path) -> NDArray[np.float64]:
 
     Raises
     ------
+    MissingFileError
+        If there is no such file.
     DataContractError
-        If the file holds no positions, or not two columns of finite numbers.
+        If the file is damaged, holds no positions, or not two columns of finite numbers.
+    ConfigurationError
+        If its ending is unknown.
     """
     path = _existing(path)
     if path.suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
+        values = _read_npy(path, np.float64)
     elif path.suffix in _TABLES:
         try:
             delimiter = "," if path.suffix == ".csv" else None
@@ -136,13 +159,13 @@ def read_positions(path: str | Path) -> NDArray[np.float64]:
         except ValueError as error:
             raise DataContractError(f"'{path}' is no table of numbers: {error}") from error
     elif path.suffix == ".npz":
-        columns = [_read(path, key, key) for key in ("xcoords", "ycoords")]
-        values = np.stack(columns, axis=1)
+        values = _columns(
+            path, {key: _read(path, key, key, np.float64) for key in ("xcoords", "ycoords")}
+        )
     elif path.suffix in _HDF5:
         values = _ptychodus_positions(path)
     else:
         raise _unknown(path, ".npy, .npz, .csv, .txt or .h5")
-    values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
         raise DataContractError(
             f"'{path}': positions are {values.shape}, expected (M, 2) finite numbers"
@@ -151,41 +174,81 @@ def read_positions(path: str | Path) -> NDArray[np.float64]:
 
 
 def _ptychodus_positions(path: Path) -> NDArray[np.float64]:
-    with h5py.File(path, "r") as file:
+    with _named(path), h5py.File(path, "r") as file:
+        columns = {}
         if "probe_position_x_px" in file:
-            axes = [file[f"probe_position_{axis}_px"][:] for axis in "xy"]
+            for axis in "xy":
+                key = f"probe_position_{axis}_px"
+                columns[key] = np.asarray(file[key][:], dtype=np.float64)
         elif "probe_position_x_m" in file and "object" in file:
             target = file["object"]
-            axes = []
             for axis, size, length in (
                 ("x", "width", target.shape[-1]),
                 ("y", "height", target.shape[-2]),
             ):
-                metres = file[f"probe_position_{axis}_m"][:] - target.attrs[f"center_{axis}_m"]
-                axes.append(metres / target.attrs[f"pixel_{size}_m"] + (length - 1) / 2)
+                key = f"probe_position_{axis}_m"
+                metres = np.asarray(file[key][:], np.float64) - target.attrs[f"center_{axis}_m"]
+                columns[key] = metres / target.attrs[f"pixel_{size}_m"] + (length - 1) / 2
         else:
             raise DataContractError(f"'{path}' holds no positions; it holds {', '.join(file)}")
-    return np.stack(axes, axis=1) + _HALF_PIXEL
+    return _columns(path, columns) + _HALF_PIXEL
 
 
-def _read(path: Path, npz_key: str, hdf5_key: str) -> NDArray[Any]:
+def _columns(path: Path, columns: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    shapes = {values.shape for values in columns.values()}
+    if len(shapes) > 1:
+        listed = " but ".join(f"{key} {values.shape}" for key, values in columns.items())
+        raise DataContractError(f"'{path}' holds {listed}; there must be as many of both")
+    return np.stack([*columns.values()], axis=-1)
+
+
+def _read(
+    path: Path, npz_key: str, hdf5_key: str, dtype: type[np.complexfloating | np.floating]
+) -> NDArray[Any]:
     key, found = npz_key, ()
     if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            if key in archive:
-                return np.asarray(archive[key])
-            found = tuple(archive)
-    elif path.suffix in _HDF5:
-        key = hdf5_key
-        with h5py.File(path, "r") as file:
-            if key in file:
-                return np.asarray(file[key][()])
-            found = tuple(file)
-    else:
-        raise _unknown(path, ".npy, .npz or .h5, and for objects a picture")
+        return _read_npy(path, dtype)
+    with _named(path):
+        if path.suffix == ".npz":
+            # NumPy leaves a damaged archive open, if it has opened it.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+                if key in archive:
+                    return archive[key].astype(dtype)
+                found = tuple(archive)
+        elif path.suffix in _HDF5:
+            key = hdf5_key
+            with h5py.File(path, "r") as file:
+                if key in file:
+                    return np.asarray(file[key][()]).astype(dtype)
+                found = tuple(file)
+        else:
+            raise _unknown(path, ".npy, .npz or .h5, and for objects a picture")
     raise DataContractError(f"'{path}' lacks {key!r}; it holds {', '.join(found) or 'nothing'}")
+
+
+def _read_npy(path: Path, dtype: type[np.complexfloating | np.floating]) -> NDArray[Any]:
+    with _named(path), path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False).astype(dtype)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give errors that name no file the file's name: damaged ones fail in many ways."""
+    try:
+        yield
+    except (PtychoStreamError, MemoryError):
+        raise
+    except Exception as error:
+        cause: Exception | None = error
+        said = "".join(str(error).splitlines()[:1])
+        reason = f"{type(error).__name__}: {said}"
+        if "allow_pickle" in said:
+            # NumPy takes what it does not know for a pickle, and advises to load that, which
+            # would run whatever program the file holds.
+            reason, cause = "it holds no array of plain numbers", None
+        raise DataContractError(
+            f"'{path}' can't be read ({reason}); copy or convert it again"
+        ) from cause
 
 
 def _existing(path: str | Path) -> Path:

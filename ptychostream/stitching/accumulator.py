@@ -216,10 +216,6 @@ class PatchAccumulator:
             mine = torch.as_tensor(placed.is_even, device=blocks.device)
             self._half[0].add(blocks[mine], placed.corners[placed.is_even])
 
-    def clear_object(self) -> None:
-        """Forget the sum of patches, but not where they lie: they can be added once more."""
-        self._total = self._canvas((*self._layers, *self._grid.shape), np.complex64)
-
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
         """Return the object so far, and how well each of its pixels is covered.
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ptychostream.geometry import patch_corners
 from ptychostream.patches import share_among_pixels
 
 Placement = Literal["fourier", "bilinear"]
@@ -37,8 +38,10 @@ def whole_corners(
     fractions : (..., 2) float64
         How far behind it the patch begins (x, y).
     """
+    if placement == "bilinear":
+        return patch_corners(positions, edge)
     first = np.asarray(positions, dtype=np.float64) - edge // 2
-    whole = np.rint(first) if placement == "fourier" else np.floor(first)
+    whole = np.rint(first)
     return whole[..., ::-1].astype(np.int64), first - whole
 
 

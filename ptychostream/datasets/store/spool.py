@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.scan import ArrayPatterns, PatternSource
+from ptychostream.whole_files import whole_file
 
 
 def random_access(source: PatternSource, scratch: Path, *, shared: bool = False) -> PatternSource:
@@ -27,9 +28,7 @@ def random_access(source: PatternSource, scratch: Path, *, shared: bool = False)
     if source.random_access and not (shared and isinstance(source, ArrayPatterns)):
         return source
     if not scratch.exists():
-        partial = scratch.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with whole_file(scratch) as partial, partial.open("wb") as stream:
             for block in source.blocks(256):
                 stream.write(block.tobytes())
-        partial.replace(scratch)
     return FilePatterns(scratch, source.shape, source.dtype)
