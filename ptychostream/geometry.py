@@ -1,7 +1,7 @@
 """Scan positions: groups, patch corners and the object's grid. Order is (x, y), unit pixels.
 
-A position is the object pixel (column x, row y) that lies under patch pixel (N/2, N/2). This is
-the only file that turns (x, y) into (row, column), and that knows a sign.
+A position is the object pixel (column x, row y) that lies under patch pixel (N/2, N/2). Where
+(x, y) lies in rows and columns, and the sign of relative coordinates, is said here.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DataContractError
+
+#: Planck's constant times the speed of light.
+_PLANCK_TIMES_LIGHT_EV_M = 1.239841984e-6
 
 #: Positions that may well lie within a pixel: the first ones of a scan that grows.
 _FEW = 8
@@ -63,6 +66,35 @@ class ObjectGrid:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.height, self.width
+
+
+def far_field_pixel_m(
+    energy_eV: float, distance_m: float, detector_pixel_m: float, patch_size: int
+) -> float:
+    """Find the edge of an object pixel from the geometry of the far field.
+
+    Parameters
+    ----------
+    energy_eV : float
+        Photon energy.
+    distance_m : float
+        Sample to detector.
+    detector_pixel_m : float
+        Edge of a detector pixel.
+    patch_size : int
+        Edge N of a pattern, in pixels.
+
+    Returns
+    -------
+    float
+        wavelength · distance / (N · detector pixel), in metres.
+
+    Examples
+    --------
+    >>> f"{far_field_pixel_m(8800.0, 1.9, 75e-6, 64):.2e}"
+    '5.58e-08'
+    """
+    return _PLANCK_TIMES_LIGHT_EV_M / energy_eV * distance_m / (patch_size * detector_pixel_m)
 
 
 def split_coordinates(

@@ -1,6 +1,5 @@
 """Training data of what ptychodus has loaded, as an NPZ scan or a group store."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +33,7 @@ def export_training_data(file_path: Path, parameters: "ReconstructInput") -> Non
         If patterns, positions and probe do not fit together.
     """
     from ptychodus_ext.convert import scan_of
-    from ptychostream.datasets.amplitude import AmplitudePatterns
     from ptychostream.datasets.sources.npz import write_npz
-    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
     from ptychostream.datasets.store import build_group_store
 
     if file_path.suffix not in (".npz", ".zarr"):
@@ -45,6 +42,4 @@ def export_training_data(file_path: Path, parameters: "ReconstructInput") -> Non
     if file_path.suffix == ".zarr":
         build_group_store(scan, file_path, progress=False)
         return
-    scan = preprocess(scan, Preprocessing(bad_pixels="zero"))
-    patterns = AmplitudePatterns(scan.patterns, scan.measurement_domain)
-    write_npz(replace(scan, patterns=patterns, measurement_domain="amplitude"), file_path)
+    write_npz(scan, file_path, flavour="contract")

@@ -43,7 +43,7 @@ _GROUPING = (
     "sequential_sampling",
     "positions_provided",
 )
-_READING = ("memory_budget", "num_workers", "prefetch_factor", "pin_memory")
+_READING = ("memory_budget", "num_workers")
 _RUNNING = ("accelerator", "inference_batch_size", "middle_trim", "pad_eval")
 #: Fields of the execution for which training has its own, and one that changes nothing.
 _SPARE = ("gradient_clip_val", "gradient_clip_algorithm", "scheduler", "persistent_workers")

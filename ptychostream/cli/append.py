@@ -39,6 +39,8 @@ def run(words: Sequence[str]) -> None:
     if not sources and not options.finish:
         parser.error("name at least one scan file and the store, or --finish")
     changes = Preprocessing(**{name: getattr(options, name) for name in names})
+    if changes.leave_out and len(sources) > 1:
+        parser.error("--leave_out counts the patterns of one file; append that one alone")
     store = open_group_store(target)
     scans = [
         scan

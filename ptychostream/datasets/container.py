@@ -246,7 +246,7 @@ def load(
     probeGuess : (N, N), (N, N, 1) or (P, N, N) complex64
         Illumination.
     which : str, optional
-        `train` or `test`: which part, with `create_split`.
+        `train` or `test`: which part, with `create_split`; without it, all groups are either.
     create_split : bool
         Whether to take the first or the last part of the groups; every member is split alike.
     nphotons : float, optional
@@ -260,7 +260,7 @@ def load(
     Raises
     ------
     ConfigurationError
-        If a part is asked for by another name, or without a split.
+        If a part is asked for by another name, or a split without a part.
     DataContractError
         If the dictionary lacks an entry, or the fraction is not between 0 and 1.
 

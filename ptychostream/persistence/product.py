@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import ScanMetadata
 from ptychostream.whole_files import whole_file
 
@@ -14,8 +15,6 @@ from ptychostream.whole_files import whole_file
 ASSUMED_ENERGY_EV = 8800.0
 ASSUMED_DISTANCE_M = 1.9
 ASSUMED_DETECTOR_PIXEL_M = 75e-6
-
-_PLANCK_TIMES_LIGHT_EV_M = 1.239841984e-6
 
 
 def object_pixel_size_m(metadata: ScanMetadata, patch_size: int) -> tuple[float, bool]:
@@ -44,8 +43,7 @@ def object_pixel_size_m(metadata: ScanMetadata, patch_size: int) -> tuple[float,
             known, (ASSUMED_ENERGY_EV, ASSUMED_DISTANCE_M, ASSUMED_DETECTOR_PIXEL_M), strict=True
         )
     )
-    wavelength = _PLANCK_TIMES_LIGHT_EV_M / energy
-    return wavelength * distance / (patch_size * pixel), None in known
+    return far_field_pixel_m(energy, distance, pixel, patch_size), None in known
 
 
 def write_product(

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from scipy.constants import c, e, h
-
+from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import ScanMetadata
 
 
@@ -33,6 +32,5 @@ def with_object_pixel(metadata: ScanMetadata, patch_size: int) -> ScanMetadata:
     pixel = metadata.detector_pixel_size_m
     if metadata.object_pixel_size_m is not None or not (energy and distance and pixel):
         return metadata
-    wavelength = h * c / (e * energy)
-    size = wavelength * distance / (patch_size * pixel)
-    return replace(metadata, object_pixel_size_m=float(size))
+    size = far_field_pixel_m(energy, distance, pixel, patch_size)
+    return replace(metadata, object_pixel_size_m=size)

@@ -89,3 +89,35 @@ def test_numbers_that_repeat_name_no_pattern(tiny_store, two_experiments):
         assert np.array_equal(two_experiments.pattern_numbers(experiment), np.arange(number))
     same = replace(tiny_store, scan_index=np.zeros(64, np.int64))
     assert np.array_equal(same.pattern_numbers(0), np.arange(64))
+
+
+def test_an_object_that_begins_elsewhere_lies_where_its_positions_are(tmp_path):
+    positions = np.random.default_rng(1).uniform(10, 30, (7, 2))
+    origin, size = np.array([-12, 5]), np.array([44, 40])
+    write_product(
+        tmp_path / "object.h5",
+        obj=np.ones(size[::-1], np.complex64),
+        probe=np.ones((1, 16, 16), np.complex64),
+        positions=positions,
+        metadata=ScanMetadata(object_pixel_size_m=2e-8),
+        origin=tuple(origin.tolist()),
+    )
+    with h5py.File(tmp_path / "object.h5") as file:
+        metres = np.stack([file[f"probe_position_{axis}_m"][:] for axis in "xy"], axis=1)
+        centre = np.array([file["object"].attrs[f"center_{axis}_m"] for axis in "xy"])
+    on_the_object = (metres - centre) / 2e-8 + (size - 1) / 2 + 0.5
+    np.testing.assert_allclose(on_the_object, positions - origin)
+
+
+def test_a_product_says_when_its_energy_is_assumed(tmp_path):
+    known = {"energy_eV": 9e3, "detector_distance_m": 2.0, "object_pixel_size_m": 1e-8}
+    for number, missing in enumerate((None, "energy_eV", "detector_distance_m")):
+        write_product(
+            tmp_path / f"{number}.h5",
+            obj=np.ones((8, 8), np.complex64),
+            probe=np.ones((1, 4, 4), np.complex64),
+            positions=np.array([[4.0, 4.0]]),
+            metadata=ScanMetadata(**(known | ({missing: None} if missing else {}))),
+        )
+        with h5py.File(tmp_path / f"{number}.h5") as file:
+            assert ("geometry assumed" in file.attrs["comments"]) == (missing is not None)

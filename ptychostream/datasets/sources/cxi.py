@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
 from ptychostream.errors import DataContractError
+from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 _JOULE_PER_EV = 1.602176634e-19
-_PLANCK_TIMES_LIGHT_EV_M = 1.239841984e-6
 
 logger = logging.getLogger(__name__)
 
@@ -145,9 +145,8 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             pixel,
             pixel_y,
         )
-    scale = _PLANCK_TIMES_LIGHT_EV_M / energy * distance / shape[-1]
-    size = scale / pixel
-    pixels = (metres - metres.min(axis=0)) / (scale / np.array([pixel, pixel_y])) + shape[-1] / 2
+    sizes = [far_field_pixel_m(energy, distance, edge, shape[-1]) for edge in (pixel, pixel_y)]
+    pixels = (metres - metres.min(axis=0)) / sizes + shape[-1] / 2
     return Scan(
         name=f"'{path}'",
         patterns=Hdf5Patterns(path, name, shape, dtype),
@@ -159,7 +158,7 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             energy_eV=energy,
             detector_distance_m=distance,
             detector_pixel_size_m=pixel,
-            object_pixel_size_m=size,
+            object_pixel_size_m=sizes[0],
         ),
         provenance={"format": "cxi", "file": path.name, "patterns": name},
     )

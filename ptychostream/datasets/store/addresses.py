@@ -1,10 +1,12 @@
 """What a path or a URL names."""
 
+import re
 from pathlib import Path
 
 from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.remote_place import RemotePlace
 from ptychostream.datasets.store.zipped_place import ZippedPlace, holds_store
+from ptychostream.errors import ConfigurationError
 
 
 def find_place(path: str | Path) -> Place:
@@ -20,10 +22,19 @@ def find_place(path: str | Path) -> Place:
     -------
     Place
         It need not exist.
+
+    Raises
+    ------
+    ConfigurationError
+        If a `Path` was made of a URL.
     """
     if isinstance(path, str) and "://" in path and not path.startswith("file://"):
         return RemotePlace(path)
     local = Path(str(path).removeprefix("file://"))
+    if isinstance(path, Path) and re.match(r"[a-z][a-z0-9+.]+:/[^/]", str(path)):
+        raise ConfigurationError(
+            f"'{path}' is a URL that became a path, which spoils it; give it as a string"
+        )
     if local.suffix == ".zip" and local.is_file() and holds_store(local):
         return ZippedPlace(local)
     return LocalPlace(local)

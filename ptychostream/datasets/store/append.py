@@ -163,7 +163,12 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
         )
     here = store.positions[store.experiment_id == experiment]
     check_extent(np.concatenate([here, scan.positions]), store.N, name=scan.name)
-    return replace(scan, bad_pixels=bad)
+    index = store.scan_index[store.experiment_id == experiment]
+    numbers = scan.scan_index
+    if numbers is None and index.any():
+        # Where patterns are numbered, they go on to be.
+        numbers = index.max() + 1 + np.arange(scan.num_patterns)
+    return replace(scan, bad_pixels=bad, scan_index=numbers)
 
 
 def _refuse_again(

@@ -90,3 +90,24 @@ def test_axes_that_do_not_fit_are_refused(cxi):
         file["entry_1/sample_1/geometry_1/translation"] = np.zeros(64)
     with pytest.raises(DataContractError, match=r"\(64,\), expected \(M, 3\)"):
         ps.read_scan(cxi)
+
+
+def test_any_flag_of_the_mask_marks_a_pixel_as_bad(cxi):
+    # Of the CXI format: invalid, saturated, hot, dead, shadowed, bad, missing, and two at once.
+    flags = [1, 2, 4, 8, 16, 0x80, 0x200, 3]
+    mask = np.zeros((16, 16), np.uint32)
+    mask[2, : len(flags)] = flags
+    with h5py.File(cxi, "r+") as file:
+        file["entry_1/instrument_1/detector_1/mask"][...] = mask
+    assert np.argwhere(ps.read_scan(cxi).bad_pixels).tolist() == [[2, i] for i in range(8)]
+
+
+def test_detector_pixels_may_be_higher_than_wide(tiny_scan, cxi, caplog):
+    square = ps.read_scan(cxi).positions
+    with h5py.File(cxi, "r+") as file:
+        file["entry_1/instrument_1/detector_1/y_pixel_size"] = 150e-6
+    # A detector that reaches twice as far shows half as large pixels of the object.
+    positions = ps.read_scan(cxi).positions
+    np.testing.assert_allclose(positions[:, 0], square[:, 0])
+    np.testing.assert_allclose(positions[:, 1] - 8, 2 * (square[:, 1] - 8), atol=1e-9)
+    assert "7.5e-05 m wide and 0.00015 m high" in caplog.text

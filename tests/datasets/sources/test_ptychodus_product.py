@@ -39,6 +39,16 @@ def test_a_folder_or_one_of_its_files_is_the_scan(tiny_scan, folder, name):
     assert scan.metadata.detector_pixel_size_m == 75e-6
 
 
+def test_pixels_may_be_taller_than_wide_and_the_object_off_centre(tiny_scan, folder):
+    with h5py.File(folder / "product.h5", "r+") as file:
+        attributes = file["object"].attrs
+        attributes["pixel_height_m"] *= 3
+        attributes["center_y_m"] = 3 * attributes["center_y_m"] - 5e-6
+        file["probe_position_y_m"][:] = 3 * file["probe_position_y_m"][:] - 5e-6
+    scan = ps.read_scan(folder)
+    np.testing.assert_allclose(scan.positions, tiny_scan.positions, atol=1e-6)
+
+
 def test_patterns_and_positions_are_paired_by_index(tiny_scan, folder):
     with h5py.File(folder / "diffraction.h5", "r+") as file:
         file["indexes"][...] = np.arange(64) + 3
@@ -101,3 +111,16 @@ def test_truncated_files_are_refused(folder):
         with pytest.raises(DataContractError, match=name.replace(".", r"\.")):
             ps.read_scan(folder)
         (folder / name).write_bytes(data)
+
+
+def test_layers_of_an_object_are_multiplied(tiny_scan, folder, caplog):
+    with h5py.File(folder / "product.h5", "r+") as file:
+        attributes = dict(file["object"].attrs)
+        obj = file["object"][:].reshape(1, *tiny_scan.object_guess.shape)
+        del file["object"]
+        file["object"] = np.concatenate([obj, np.full_like(obj, 0.5j)])
+        file["object"].attrs.update(attributes)
+    np.testing.assert_allclose(
+        ps.read_scan(folder).object_guess, 0.5j * tiny_scan.object_guess, rtol=1e-6
+    )
+    assert "the object has 2 layers" in caplog.text

@@ -286,3 +286,11 @@ def test_a_store_of_many_segments_holds_one_folder_open(whole, tmp_path):
     (tmp_path / "s.zarr").rename(tmp_path / "away")
     rows = np.arange(60)
     np.testing.assert_array_equal(store.diffraction(rows), whole.patterns.read(rows))
+
+
+def test_patterns_that_are_numbered_go_on_to_be(whole, tmp_path):
+    ps.build_group_store(_part(whole, 0, 20), tmp_path / "s.zarr", growing=True)
+    block = replace(_part(whole, 20, 30), scan_index=None)
+    store = ps.append_patterns(tmp_path / "s.zarr", block)
+    np.testing.assert_array_equal(store.scan_index, np.arange(30))
+    np.testing.assert_array_equal(store.pattern_numbers(0), np.arange(30))

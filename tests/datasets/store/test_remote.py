@@ -189,3 +189,8 @@ def test_commands_take_urls(bucket, tmp_path, tiny_scan, capsys):
     local = ps.build_group_store(url, tmp_path / "local.zarr")
     assert local.num_patterns == 64
     assert not Path("s3:").exists()
+
+
+def test_a_path_made_of_a_url_is_refused(tiny_scan):
+    with pytest.raises(ConfigurationError, match=r"'memory:/zz/s\.zarr' is a URL that became"):
+        ps.build_group_store(tiny_scan, Path("memory://zz/s.zarr"))
