@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from test_inference import _untrained
 
 import ptychostream as ps
 from ptychostream.datasets.store import finish_group_store
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import evaluate_object
+from ptychostream.geometry import ObjectGrid
+from ptychostream.inference.follow import LiveObject
 from ptychostream.scan import ArrayPatterns
+from ptychostream.stitching import PatchAccumulator
 
 
 @pytest.fixture
@@ -136,3 +140,23 @@ def test_counts_and_times_are_those_of_all_that_was_stitched(whole, tmp_path):
     assert second.num_clipped >= first.num_clipped
     for name, seconds in first.seconds.items():
         assert second.seconds[name] >= seconds
+
+
+def test_parts_with_phases_of_their_own_become_one_object():
+    rng = np.random.default_rng(0)
+    true = np.exp(1j * rng.uniform(0, 1, (40, 48))).astype(np.complex64)
+    turns = (0.0, 2.1, -1.4)
+    centres = [(16, 16), (22, 20), (28, 18)]
+    live, grid = LiveObject(), ObjectGrid(40, 48)
+    for turn, (x, y) in zip(turns, centres, strict=True):
+        part = PatchAccumulator(grid, torch.ones(16, 16))
+        patch = true[y - 8 : y + 8, x - 8 : x + 8] * np.exp(1j * turn)
+        part.add(torch.tensor(patch[None]).to(torch.complex64), np.array([[x, y]], float))
+        live.add(part, grid, 2.0)
+    obj, coverage = live.result()
+    seen = np.zeros((40, 48))
+    for x, y in centres:
+        seen[y - 8 : y + 8, x - 8 : x + 8] += 1
+    assert seen.max() == 3
+    np.testing.assert_array_equal(coverage > 0, seen > 0)
+    np.testing.assert_allclose(obj, 2 * true * (seen > 0), atol=1e-5)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
@@ -30,9 +29,6 @@ from ptychostream.refinement import refine_object
 from ptychostream.stitching import Placement, WeightName
 
 logger = logging.getLogger(__name__)
-
-#: Rows of the object that are looked at together.
-_BAND = 1024
 
 
 @overload
@@ -271,7 +267,6 @@ def _reconstruct(
         stitched.seconds["refine"] = time.perf_counter() - refining
     # In place: a second object may not fit.
     obj *= np.float32(stitched.factor)
-    _limit_unlit(obj, coverage)
     stitched.seconds["total"] = time.perf_counter() - began
     result = replace(
         recipe.result(store, stitched, grid, obj, coverage), frc=frc, is_partial=watch.is_stopped
@@ -279,17 +274,3 @@ def _reconstruct(
     for text in result.warnings():
         logger.warning("%s", text)
     return result
-
-
-def _limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
-    """Let no pixel outside the lit area be brighter than all of those inside: nothing holds it."""
-    bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
-    limit = max(
-        (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),
-        default=0.0,
-    )
-    for band in bands:
-        part = obj[..., band, :]
-        size = np.abs(part)
-        beyond = (size > limit) & (coverage[band] == 0)
-        part[beyond] *= limit / size[beyond]

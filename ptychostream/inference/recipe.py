@@ -26,6 +26,9 @@ from ptychostream.physics import intensity
 from ptychostream.progress import Watch
 from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
 
+#: Rows of the object that are looked at together.
+_BAND = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class Stitched:
@@ -225,7 +228,8 @@ class Recipe:
         grid : ObjectGrid
             Where it lies.
         obj : (H, W) complex64
-            The object, as transmission.
+            The object, as transmission; what no position lights is made no brighter than the
+            rest, in place.
         coverage : (H, W) float32
             Patterns that cover each pixel.
 
@@ -235,6 +239,7 @@ class Recipe:
             The result.
         """
         rows, accumulator = self.rows(store), stitched.accumulator
+        _limit_unlit(obj, coverage)
         return ReconstructionResult(
             object=obj,
             coverage=coverage,
@@ -252,3 +257,17 @@ class Recipe:
             losses=tuple(self.bundle.history.get("train_loss", ())),
             seconds=stitched.seconds,
         )
+
+
+def _limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
+    """Let no pixel outside the lit area be brighter than all of those inside: nothing holds it."""
+    bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
+    limit = max(
+        (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),
+        default=0.0,
+    )
+    for band in bands:
+        part = obj[..., band, :]
+        size = np.abs(part)
+        beyond = (size > limit) & (coverage[band] == 0)
+        part[beyond] *= limit / size[beyond]

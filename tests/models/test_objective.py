@@ -59,6 +59,23 @@ def test_stages_go_over_from_the_amplitude_error_to_the_configured_sum(tiny_stor
     assert loss(config, 0.25) == pytest.approx(0.25 * physics + 0.75 * data)
 
 
+def test_the_poisson_term_is_in_mean_counts_per_pixel(two_experiments, make_config):
+    store = two_experiments
+    config = make_config(torch_loss_mode="poisson", nll_weight=1, mae_weight=0, overlap_weight=0)
+    model = initial_model(config, store, seed=0)
+    (batch,) = ps.make_loader(store, store.groups(1), batch_size=64)
+    prediction = model(batch)
+    found = objective(config, prediction, batch, model.good_pixels).item()
+    rows = batch["nn_indices"][:, 0].numpy()
+    counts = store.diffraction(rows).astype(np.float64)
+    experiment = store.experiment_id[rows]
+    mean = np.array([counts[experiment == e].mean() for e in (0, 1)])[experiment, None, None]
+    # In the model's unit a pattern has (N/2)² photons.
+    rates = prediction.intensity[:, 0].double().detach().numpy() * mean * 16**2 / 8**2
+    expected = ((rates - counts * np.log(rates)) / mean).mean()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("gridsize", [1, 2])
 def test_labels_are_the_true_patches_at_the_batchs_own_positions(two_experiments, gridsize):
     store = two_experiments

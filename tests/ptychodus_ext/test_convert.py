@@ -1,12 +1,16 @@
 """Metres of ptychodus and pixels of ours, against ptychodus's own conversions and files."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
 
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 
+from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.io import load_diffraction_data, load_product, save_product
+from ptychodus.api.object import Object
 from ptychodus.api.reconstruct import (
     PositionIndexFilter,
     ReconstructInput,
@@ -106,3 +110,16 @@ def test_positions_of_a_store_return_to_their_pixels(parameters, tiny_scan, orig
         assert moved.object_.get_pixel_geometry() == old.get_pixel_geometry()
         if grid.shape == (old.height_px, old.width_px):
             assert moved.object_.get_center() == old.get_center()
+
+
+def test_pixels_may_be_taller_than_wide(parameters, tiny_scan):
+    old = parameters.product.object_
+    pixel = PixelGeometry(old.get_pixel_geometry().width_m, 3 * old.get_pixel_geometry().height_m)
+    tall = replace(parameters.product, object_=Object(old.get_array(), pixel, old.get_center()))
+    grid = ObjectGrid(old.height_px, old.width_px)
+    for product in (tall, product_of_store(tall, tiny_scan.positions, grid)):
+        geometry = product.object_.get_geometry()
+        theirs = [geometry.map_coordinates_probe_to_object(p) for p in product.probe_positions]
+        theirs = np.array([(point.x_px, point.y_px) for point in theirs])
+        np.testing.assert_allclose(positions_in_pixels(product), theirs + 0.5, atol=1e-6)
+    np.testing.assert_allclose(theirs + 0.5, tiny_scan.positions, atol=1e-6)

@@ -268,3 +268,22 @@ def test_a_disk_that_is_too_full_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ConfigurationError, match="GB free; choose another scratch_folder"):
         HostCanvas((10**8, 10**8), np.complex64, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lit", [(4, 12), (3, 13), (5, 10), (6, 11)])
+def test_patches_are_clipped_and_dropped_by_what_is_lit_of_them(lit):
+    weight = torch.zeros(16, 16)
+    weight[slice(*lit), slice(*lit)] = 1
+    for x in range(-8, 28):
+        accumulator = PatchAccumulator(ObjectGrid(20, 20), weight)
+        accumulator.add(torch.ones(1, 16, 16, dtype=torch.complex64), np.array([[x, 10.0]]))
+        inside = sum(0 <= x - 8 + column < 20 for column in range(*lit))
+        is_cut = 0 < inside < lit[1] - lit[0]
+        assert accumulator.num_patches + accumulator.num_dropped == 1
+        # What is lit off its centre may count too early, but never too late.
+        is_centred = sum(lit) == 16
+        assert accumulator.num_patches >= (inside > 0)
+        assert accumulator.num_clipped >= is_cut
+        if is_centred:
+            assert accumulator.num_patches == (inside > 0)
+            assert accumulator.num_clipped == is_cut

@@ -21,6 +21,10 @@ _JOULE_PER_EV = 1.602176634e-19
 
 logger = logging.getLogger(__name__)
 
+#: Flags of a CXI mask that tell what was done with a good pixel: it is in a peak's mask, an
+#: artefact or the background was corrected, it is a peak of the hit finder, it has a signal.
+_REMARKS = 0x20 | 0x800 | 0x2000 | 0x4000 | 0x10000
+
 #: Lengths that differ by less are taken for the same.
 _SAME = 1e-3
 
@@ -127,7 +131,10 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             metres = _positions(file, path)
             probe = np.asarray(file[_required(file, path, "probe")][:], np.complex64)
             mask_name = _find(file, "mask")
-            mask = None if mask_name is None else np.asarray(file[mask_name][:]) != 0
+            mask = None if mask_name is None else np.asarray(file[mask_name][:])
+            if mask is not None and mask_name == _PLACES["mask"][0] and mask.dtype.kind in "iu":
+                mask = mask.astype(np.int64) & ~_REMARKS
+            mask = None if mask is None else mask != 0
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataContractError):
             raise

@@ -261,11 +261,16 @@ class GroupStore:
         Raises
         ------
         IndexError
-            If a row is not in the store.
+            If a row is not in the store, or no whole number.
         DataContractError
             If a chunk is damaged.
         """
-        wanted = np.asarray(rows, dtype=np.int64).ravel()
+        wanted = np.asarray(rows)
+        if wanted.size and wanted.dtype.kind not in "iu":
+            raise IndexError(
+                f"rows are {wanted.dtype}, expected whole numbers; of a mask, take np.flatnonzero"
+            )
+        wanted = wanted.astype(np.int64).ravel()
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.num_patterns):
             raise IndexError(f"rows must lie in 0 … {self.num_patterns - 1}, got {wanted}")
         out = np.empty((len(wanted), self.N, self.N), self.dtype)

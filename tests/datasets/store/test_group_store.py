@@ -153,6 +153,13 @@ def test_format_v1_store_still_opens():
     assert len(list((old.path / "groupings").iterdir())) == 1
 
 
+@pytest.mark.parametrize("rows", [np.ones(64, bool), np.array([1.5]), ["a"]])
+def test_rows_are_whole_numbers(tiny_store, rows):
+    with pytest.raises(IndexError, match="expected whole numbers"):
+        tiny_store.diffraction(rows)
+    assert tiny_store.diffraction([]).shape == (0, 16, 16)
+
+
 @pytest.mark.parametrize("error", [StorageError("the network is down"), MemoryError("no room")])
 def test_what_keeps_files_from_being_read_is_not_called_damage(
     tiny_store, tmp_path, monkeypatch, error

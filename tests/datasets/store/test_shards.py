@@ -6,6 +6,7 @@ import zarrs  # noqa: F401  (the pipeline that one test names)
 from ptychostream.datasets.store.places import LocalPlace
 from ptychostream.datasets.store.shards import ShardReader, encode_shard
 from ptychostream.datasets.store.tables import encoded_pattern_metadata
+from ptychostream.errors import DataContractError
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32, np.float64])
@@ -46,3 +47,19 @@ def test_zarr_reads_what_is_written_and_the_other_way_round(tmp_path, dtype, len
         reader.read_into(chunk, out)
         wanted = patterns[start : start + 8]
         np.testing.assert_array_equal(out[: len(wanted)], wanted)
+
+
+def test_an_index_that_names_the_wrong_chunk_is_refused(tmp_path):
+    patterns = np.random.default_rng(0).poisson(3, (16, 6, 6)).astype(np.uint16)
+    sizes = {"patterns_per_chunk": 8, "patterns_per_shard": 16}
+    place = LocalPlace(tmp_path)
+    for name, data in encoded_pattern_metadata(patterns.shape, patterns.dtype, **sizes).items():
+        place.write(name, data)
+    shard = encode_shard(patterns, patterns_per_chunk=8, chunks_per_shard=2)
+    first, second, checksum = shard[-36:-20], shard[-20:-4], shard[-4:]
+    # Each chunk is whole, and passes its own checksum.
+    place.write("diffraction/c/0/0/0", shard[:-36] + second + first + checksum)
+    array = zarr.open_array(str(tmp_path), path="diffraction", mode="r")
+    reader = ShardReader.for_array(place, place.sizes(), array)
+    with pytest.raises(DataContractError, match="chunk 1 .* index fails its checksum"):
+        reader.read_into(1, np.empty((8, 6, 6), np.uint16))

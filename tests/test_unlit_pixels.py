@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.training import initial_model
+
+
+@pytest.mark.parametrize("refine_passes", [0, 1])
+def test_no_unlit_pixel_is_brighter_than_every_lit_one(
+    tiny_scan, tiny_store, tmp_path, make_config, refine_passes
+):
+    config = make_config()
+    bundle = ps.ModelBundle(
+        model=initial_model(config, tiny_store, seed=0).eval(),
+        config=config,
+        intensity_scale=1.0,
+        probe_guess=tiny_store.probe,
+    )
+    whole = ps.reconstruct(bundle, tiny_store, refine_passes=refine_passes)
+    _check(whole)
+    if refine_passes:
+        return
+    # The objects so far of a scan that grows, too.
+    path = tmp_path / "growing.zarr"
+    ps.build_group_store(tiny_scan, path, growing=True)
+    results = ps.reconstruct(bundle, ps.open_group_store(path), follow=True, interval_s=0.1)
+    _check(next(iter(results)))
+
+
+def _check(result):
+    size, is_lit = np.abs(result.object), result.coverage > 0
+    # The beam's tail reaches pixels that it hardly holds to anything.
+    assert (size[~is_lit] > 0).sum() > 50
+    assert size[~is_lit].max() == pytest.approx(size[is_lit].max(), rel=1e-5)
