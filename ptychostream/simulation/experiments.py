@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice, product
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -87,9 +88,9 @@ class SimulatedExperiments(Sequence[Scan]):
 
 def simulate_experiments(
     *,
-    objects: Sequence[str | NDArray[np.complex64]],
-    probes: Sequence[str | NDArray[np.complex64]] = ("fresnel_zone_plate",),
-    scan_patterns: Sequence[str | NDArray[np.float64]] = ("jittered_raster",),
+    objects: Sequence[str | Path | NDArray[np.complex64]],
+    probes: Sequence[str | Path | NDArray[np.complex64]] = ("fresnel_zone_plate",),
+    scan_patterns: Sequence[str | Path | NDArray[np.float64]] = ("jittered_raster",),
     repeats: int = 1,
     seed: int = 0,
     **options: Any,
@@ -98,11 +99,11 @@ def simulate_experiments(
 
     Parameters
     ----------
-    objects : sequence of str or (H, W) complex64
+    objects : sequence of str, Path or (H, W) complex64
         As `object` of `simulate_scan`.
-    probes : sequence of str or (P, N, N) complex64
+    probes : sequence of str, Path or (P, N, N) complex64
         As `probe`.
-    scan_patterns : sequence of str or (M, 2) float64
+    scan_patterns : sequence of str, Path or (M, 2) float64
         As `scan_pattern`.
     repeats : int
         Times each combination is drawn anew.

@@ -100,3 +100,11 @@ def test_the_same_seed_builds_the_same_store(tmp_path):
         ps.build_group_store(scan, tmp_path / f"{name}.zarr", patterns_per_chunk=50)
         digests.append(json.loads((tmp_path / f"{name}.zarr" / "manifest.json").read_text()))
     assert digests[0] == digests[1]
+
+
+def test_files_are_named_by_paths_too(tmp_path):
+    np.save(tmp_path / "object.npy", np.full((80, 80), 0.9, np.complex64))
+    by_path = simulate_experiments(objects=[tmp_path / "object.npy"], N=16, num_positions=4)
+    by_name = simulate_experiments(objects=[str(tmp_path / "object.npy")], N=16, num_positions=4)
+    np.testing.assert_array_equal(by_path[0].object_guess, by_name[0].object_guess)
+    assert by_path[0].provenance == by_name[0].provenance
