@@ -41,7 +41,7 @@ ROWS = {
     "unrolled2": ("unrolled", 2, 5, 380, 4, 2e-3),
     "supervised1": ("unrolled", 1, 5, None, 2, 2e-3),
     "cnn1": ("cnn", 1, 15, None, 4, 5e-4),
-    "cnn2": ("cnn", 2, 15, None, 16, 1e-3),
+    "cnn2": ("cnn", 2, 15, None, 4, 5e-4),
     "fno1": ("fno", 1, 5, None, 16, 1e-3),
     "ffno1": ("ffno", 1, 5, None, 16, 1e-3),
 }

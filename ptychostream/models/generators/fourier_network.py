@@ -16,7 +16,7 @@ from ptychostream.models.layers import conv3x3
 from ptychostream.physics import intensity
 
 #: Of the first step: trust in pixels that the empty object hardly lights, and in dark places.
-_DISTRUST, _REGULARISATION = 0.2, 0.1
+_DISTRUST, _REGULARISATION = 0.2, 0.5
 
 #: Keeps divisions finite where there is nothing.
 _TINY = 1e-12
