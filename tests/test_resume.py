@@ -191,3 +191,21 @@ def test_a_run_stopped_in_its_search_for_the_probe_leaves_nothing_to_resume(
     assert "stopped_after" in part.history
     with pytest.raises(ps_errors.PtychoStreamError):
         ps.train(config, tiny_store, execution=_execution(), resume_from=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 1e-4}, {"accum_steps": 2}, {"gradient_clip_val": 0.5}]
+)
+def test_what_an_optimiser_cannot_change_half_way_is_refused(
+    tiny_store, make_config, tmp_path, changes
+):
+    first = {"logger_backend": None, "learning_rate": 1e-3}
+    ps.train(make_config(nepochs=1), tiny_store, execution=ps.PyTorchExecutionConfig(**first))
+    (name, value), *_ = changes.items()
+    with pytest.raises(ConfigurationError, match=f"{name}=.* this run has {value}"):
+        ps.train(
+            make_config(nepochs=2),
+            tiny_store,
+            execution=ps.PyTorchExecutionConfig(**(first | changes)),
+            resume_from=tmp_path,
+        )

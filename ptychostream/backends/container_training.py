@@ -12,6 +12,7 @@ from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.config.scaling_profile import PROFILES
 from ptychostream.datasets.container import PtychoDataContainerTorch
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.models.objective import needs_labels
 from ptychostream.persistence import ModelBundle
 from ptychostream.training import initial_model
 from ptychostream.training_checks import check_supported
@@ -35,6 +36,9 @@ class ContainerLoader:
 
     #: Lightning looks for one beside `sampler`.
     batch_sampler = None
+
+    #: In a container they are zeros that nobody knows of.
+    bad_pixels = None
 
     def __init__(
         self, container: PtychoDataContainerTorch, batch_size: int, seed: int | None
@@ -125,6 +129,19 @@ def train_container(
         raise ConfigurationError(
             "scale_contract_version='ci_intensity_v2' compares with counts, but a container holds "
             "normalised amplitudes; train on a store, or set 'legacy_v1'"
+        )
+    refused: dict[str, Any] = {"validation_fraction": config.validation_fraction}
+    if needs_labels(config):
+        refused |= {
+            "model_type": config.model.model_type,
+            "realspace_mae_weight": config.realspace_mae_weight,
+        }
+    refused["recon_log_every_n_epochs"] = execution.recon_log_every_n_epochs
+    unset = (0, None, "pinn")
+    given = [f"{name}={value!r}" for name, value in refused.items() if value not in unset]
+    if given:
+        raise ConfigurationError(
+            f"{', '.join(given)}: not available when training on a container; train on a store"
         )
     if execution.devices > 1:
         raise ConfigurationError(

@@ -119,7 +119,7 @@ def run_cdi_example(
     else:
         with as_store(test_data) as store:
             patches, offsets = _predict(
-                results["bundle"], _batches(store, config, size), store.probe
+                results["bundle"], _batches(store, config, size), store.probe, store.bad_pixels
             )
     moved = _in_callers_axes(offsets, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
     obj = reassemble_position(patches, moved, M)[..., 0]
@@ -177,10 +177,13 @@ def _batches(store: GroupStore, config: TrainingConfig, batch_size: int) -> Iter
 
 
 def _predict(
-    bundle: ModelBundle, batches: Iterable[TensorDict], probe: NDArray[np.complex64]
+    bundle: ModelBundle,
+    batches: Iterable[TensorDict],
+    probe: NDArray[np.complex64],
+    bad_pixels: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
     """Predict the object around each group's centre, with the phases between them found."""
-    bundle = replace(bundle, model=bundle.model.for_data(probe))
+    bundle = replace(bundle, model=bundle.model.for_data(probe, bad_pixels))
     logger.info("predicting on the CPU")
     patches, centres = [], []
     for batch in batches:

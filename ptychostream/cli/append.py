@@ -1,6 +1,7 @@
 """`ptychostream append SRC STORE`."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
@@ -58,5 +59,5 @@ def run(words: Sequence[str]) -> None:
     say(
         f"{target}: {store.num_patterns} patterns in {len(store.segments)} segment(s), "
         f"{'complete' if store.is_complete else 'growing'}\n"
-        f"next: ptychostream info {target}"
+        f"next: ptychostream info {quote(str(target))}"
     )

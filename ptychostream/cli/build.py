@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
@@ -79,7 +80,7 @@ def run(words: Sequence[str]) -> None:
     say(
         f"wrote {target}: {store.num_patterns} patterns of {store.N} x {store.N} px "
         f"({store.measurement_domain}), {store.num_experiments} experiment(s)\n"
-        f"next: ptychostream train {target} -o run --model.architecture unrolled "
+        f"next: ptychostream train {quote(str(target))} -o run --model.architecture unrolled "
         f"--model.gridsize 2 --nepochs 3"
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from ptychostream.cli.common import make_parser, parse, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
@@ -51,5 +52,5 @@ def run(words: Sequence[str]) -> None:
     model = bundle.config.model
     say(
         f"wrote {new}: {model.architecture}, N {model.N}, gridsize {model.gridsize}\n"
-        f"next: ptychostream reconstruct STORE --model_path {new} -o result"
+        f"next: ptychostream reconstruct STORE --model_path {quote(str(new))} -o result"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
@@ -67,5 +68,5 @@ def run(words: Sequence[str]) -> None:
     writers[out.suffix](scan, out)
     say(
         f"wrote {out}: {scan.num_patterns} patterns ({scan.measurement_domain})\n"
-        f"next: ptychostream info {out}"
+        f"next: ptychostream info {quote(str(out))}"
     )

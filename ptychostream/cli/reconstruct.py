@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 from ptychostream.cli.aliases import expand_aliases
@@ -113,7 +114,7 @@ def run(words: Sequence[str]) -> None:
         f"{result.num_patches} patches in {total:.1f} s "
         f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
         f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
-        f"next: ptychostream evaluate {out / 'object.npz'} --reference FILE"
+        f"next: ptychostream evaluate {quote(str(out / 'object.npz'))} --reference FILE"
     )
     if result.is_partial:
         raise KeyboardInterrupt(f"the result in {out} is partial")

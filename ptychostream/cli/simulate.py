@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ptychostream.cli.common import make_parser, parse, say
@@ -94,5 +95,5 @@ def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
 
 def _next_step(out: Path) -> str:
     if out.suffix == ".zarr":
-        return f"next: ptychostream train {out} -o run --model.architecture unrolled"
-    return f"next: ptychostream build {out} {out.with_suffix('.zarr')}"
+        return f"next: ptychostream train {quote(str(out))} -o run --model.architecture unrolled"
+    return f"next: ptychostream build {quote(str(out))} {quote(str(out.with_suffix('.zarr')))}"

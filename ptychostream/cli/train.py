@@ -1,9 +1,11 @@
 """`ptychostream train STORE -o RUN`."""
 
+import shutil
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
@@ -51,7 +53,7 @@ def run(words: Sequence[str]) -> None:
         _refuse_to_replace(out)
     chosen = {item.name: getattr(ready, item.name) for item in fields(TrainingConfig)}
     config = TrainingConfig(**chosen)
-    train_into(config, ready.execution, out, resume=options.resume)
+    train_into(config, ready.execution, out, resume=options.resume, overwrite=options.overwrite)
 
 
 def _refuse_to_replace(out: Path) -> None:
@@ -87,6 +89,7 @@ def train_into(
     out: Path,
     *,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Train, and write archive, configuration, losses, picture and log into a folder.
 
@@ -100,12 +103,15 @@ def train_into(
         The folder.
     resume : bool
         Whether to go on with the run that the folder holds.
+    overwrite : bool
+        Whether a run that the folder holds is given up.
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses
     from ptychostream.models.checkpoints import find_checkpoint
     from ptychostream.persistence import save_bundle
+    from ptychostream.persistence.opening import ARCHIVE_NAME
     from ptychostream.processes import is_first_process
     from ptychostream.training import train
     from ptychostream.training_checks import check_data, check_supported
@@ -119,6 +125,11 @@ def train_into(
     checkpoint = find_checkpoint(out) if resume else None
     first = is_first_process()
     if first:
+        if overwrite and not resume:
+            # Half of a new run beside the old model would be taken for a whole.
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+            for name in (ARCHIVE_NAME, "losses.png"):
+                (out / name).unlink(missing_ok=True)
         log_to(out, "train.log", append=resume)
         write_yaml(config, out / "config.yaml")
         write_yaml(execution, out / "execution.yaml")
@@ -129,7 +140,9 @@ def train_into(
     except KeyboardInterrupt:
         if first and (out / "checkpoints" / "last.ckpt").is_file():
             logger.warning(
-                "go on with: ptychostream train %s -o %s --resume", config.train_data_file, out
+                "go on with: ptychostream train %s -o %s --resume",
+                quote(str(config.train_data_file)),
+                quote(str(out)),
             )
         raise
     if not first:
@@ -138,5 +151,6 @@ def train_into(
     draw_losses(bundle.history, out / "losses.png")
     say(
         f"wrote {archive}, config.yaml, execution.yaml, losses.png and train.log\n"
-        f"next: ptychostream reconstruct {config.train_data_file} --model_path {out} -o result"
+        f"next: ptychostream reconstruct {quote(str(config.train_data_file))} "
+        f"--model_path {quote(str(out))} -o result"
     )

@@ -1,6 +1,7 @@
 """`ptychostream verify STORE`."""
 
 from collections.abc import Sequence
+from shlex import quote
 
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
@@ -21,5 +22,5 @@ def run(words: Sequence[str]) -> None:
     open_group_store(options.store).verify()
     say(
         f"{options.store} is complete and unchanged\n"
-        f"next: ptychostream train {options.store} -o run --model.architecture unrolled"
+        f"next: ptychostream train {quote(str(options.store))} -o run --model.architecture unrolled"
     )

@@ -1,8 +1,104 @@
 """Checks that the configuration classes share."""
 
-from typing import Any, get_args, get_type_hints
+import re
+import types
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ptychostream.errors import ConfigurationError
+
+#: What a kind of value is called in messages.
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    list[int]: "a list of whole numbers",
+    type(None): "None",
+}
+
+#: Units of an amount of memory, as the store reads it.
+_MEMORY_UNITS = {
+    **{unit: 1000**power for power, unit in enumerate(("", "k", "m", "g", "t"))},
+    **{f"{unit}i": 1024**power for power, unit in enumerate("kmgt", start=1)},
+}
+
+
+def plain_value(value: Any) -> Any:
+    """Turn scalars and arrays of NumPy into Python's own values, and tuples into lists.
+
+    Parameters
+    ----------
+    value : object
+        Any value; others come back as they are.
+
+    Returns
+    -------
+    object
+        A value that JSON and YAML can hold if the given one has such a form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain_value((np.int64(3), 0.5))
+    [3, 0.5]
+    """
+    # Known by their methods, so that a configuration is made without importing NumPy.
+    if hasattr(value, "tolist") and hasattr(value, "dtype") and hasattr(value, "item"):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    return value
+
+
+def take_plain_values(config: Any) -> None:
+    """Make every field of a configuration under construction a plain value of its kind.
+
+    Parameters
+    ----------
+    config : dataclass
+        The configuration object; scalars of NumPy in it become Python's own.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is not of the kind that its field is annotated with.
+    """
+    hints = get_type_hints(type(config))
+    for item in fields(config):
+        value = getattr(config, item.name)
+        plain = plain_value(value)
+        if plain is not value:
+            object.__setattr__(config, item.name, plain)
+        if not _fits(plain, hints[item.name]):
+            raise ConfigurationError(f"{item.name}={plain!r} must be {_describe(hints[item.name])}")
+
+
+def check_memory(config: Any, name: str) -> None:
+    """Check that a field is an amount of memory, as the loader of the store reads it.
+
+    Parameters
+    ----------
+    config : dataclass
+        The configuration object.
+    name : str
+        The field to check.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a positive amount.
+    """
+    amount = getattr(config, name)
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?i?)b?\s*", amount.lower())
+    try:
+        size = int(float(match[1]) * _MEMORY_UNITS[match[2]]) if match else 0
+    except (ValueError, KeyError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise ConfigurationError(f"{name}={amount!r} is no amount of memory; write, say, '512 MiB'")
 
 
 def check_choices(config: Any) -> None:
@@ -21,7 +117,11 @@ def check_choices(config: Any) -> None:
     for name, hint in get_type_hints(type(config)).items():
         choices = _literal_choices(hint)
         value = getattr(config, name)
-        if choices and value not in choices:
+        # True is no 1, although Python calls them equal.
+        if choices and not any(
+            value == choice and isinstance(value, bool) is isinstance(choice, bool)
+            for choice in choices
+        ):
             raise ConfigurationError(
                 f"{name}={value!r} is not one of {', '.join(map(repr, choices))}"
             )
@@ -55,6 +155,32 @@ def check_at_least(config: Any, minimum: float, *names: str, exclusive: bool = F
         if not fits or value == float("inf"):
             relation = "above" if exclusive else "at least"
             raise ConfigurationError(f"{name}={value!r} must be a number {relation} {minimum:g}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated kind; choices of `Literal` are checked elsewhere."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, str | Path)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_describe(part) for part in get_args(hint))
+    if is_dataclass(hint) and isinstance(hint, type):
+        return f"a {hint.__name__}"
+    return _WORDS.get(hint, str(hint))
 
 
 def _literal_choices(hint: Any) -> tuple[Any, ...]:

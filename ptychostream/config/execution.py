@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ptychostream.config.checks import check_at_least, check_choices
+from ptychostream.config.checks import (
+    check_at_least,
+    check_choices,
+    check_memory,
+    plain_value,
+    take_plain_values,
+)
 from ptychostream.errors import ConfigurationError
 
 
@@ -32,7 +38,8 @@ class PyTorchExecutionConfig:
     gradient_clip_algorithm : str, optional
         Likewise.
     accum_steps : int
-        Batches whose gradients are added before an optimiser step.
+        Batches whose mean gradient makes a step of the optimiser; what an epoch's last, shorter
+        window adds up is divided by the same number.
     num_workers : int
         Threads that decode windows of the store; 0 chooses a number.
     pin_memory : bool
@@ -77,7 +84,7 @@ class PyTorchExecutionConfig:
     pad_eval : bool
         Whether the object is made larger at inference where patches reach beyond its grid.
     memory_budget : str
-        Memory that the loader's windows may take.
+        Memory that the loader's windows may take, with a unit; without one it is in bytes.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
@@ -118,9 +125,14 @@ class PyTorchExecutionConfig:
         Raises
         ------
         ConfigurationError
-            If a value is out of range, or is not one of its choices.
+            If a value is out of range, of another kind, or is not one of its choices.
         """
+        budget = plain_value(self.memory_budget)
+        if isinstance(budget, int) and not isinstance(budget, bool):
+            object.__setattr__(self, "memory_budget", str(budget))
+        take_plain_values(self)
         check_choices(self)
+        check_memory(self, "memory_budget")
         check_at_least(self, 1, "devices", "num_nodes", "accum_steps", "inference_batch_size")
         check_at_least(
             self, 1, "prefetch_factor", "early_stop_patience", "recon_log_every_n_epochs"

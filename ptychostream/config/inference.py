@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ptychostream.config.checks import check_at_least, check_choices
+from ptychostream.config.checks import check_at_least, check_choices, take_plain_values
 from ptychostream.config.model import ModelConfig
 from ptychostream.config.training import take_deprecated_n_images
 
@@ -63,8 +63,9 @@ class InferenceConfig:
         Raises
         ------
         ConfigurationError
-            If a value is out of range, or is not one of its choices.
+            If a value is out of range, of another kind, or is not one of its choices.
         """
+        take_plain_values(self)
         take_deprecated_n_images(self)
         check_choices(self)
         check_at_least(self, 1, "n_groups", "n_subsample", "neighbor_pool_size")

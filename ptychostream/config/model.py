@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ptychostream.config.checks import check_at_least, check_choices
+from ptychostream.config.checks import check_at_least, check_choices, take_plain_values
 from ptychostream.errors import ConfigurationError
 
 #: Edge lengths for which the contract defines a network.
@@ -112,8 +112,9 @@ class ModelConfig:
         Raises
         ------
         ConfigurationError
-            If a value is out of range, or is not one of its choices.
+            If a value is out of range, of another kind, or is not one of its choices.
         """
+        take_plain_values(self)
         check_choices(self)
         check_at_least(self, 1, "gridsize", "n_filters_scale", "unrolled_steps", "unrolled_width")
         check_at_least(self, 1, "fno_modes", "fno_width", "fno_blocks", "learned_input_channels")

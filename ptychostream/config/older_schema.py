@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from ptychostream.config.checks import plain_value
 from ptychostream.config.model import ModelConfig
 from ptychostream.config.training import TrainingConfig
 from ptychostream.config.yaml_files import from_mapping
@@ -32,7 +33,8 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
     Parameters
     ----------
     values : mapping
-        Flat settings: older names, and names of today for model and training.
+        Settings: older names, and names of today for model and training. Those of the model may
+        stand in a mapping of their own, `model`.
 
     Returns
     -------
@@ -49,6 +51,7 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
     >>> from_older_schema({"grid_size": (2, 2), "C": 4, "mode": "Unsupervised"}).model.gridsize
     2
     """
+    values = _flat(values)
     plain: dict[str, Any] = {"backend": "pytorch"}
     for name, value in values.items():
         if name == "C":
@@ -66,6 +69,24 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
             f"{config.model.group_size} patterns; correct C or grid_size"
         )
     return config
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the settings of a nested `model` beside the others."""
+    flat = {name: plain_value(value) for name, value in values.items() if name != "model"}
+    nested = values.get("model")
+    if nested is None:
+        return flat
+    if not isinstance(nested, Mapping):
+        raise ConfigurationError(f"older schema: model={nested!r} must be a mapping of settings")
+    known = {item.name for item in fields(ModelConfig)}
+    for name, value in nested.items():
+        if OLDER_FIELDS.get(name, name) not in known:
+            raise ConfigurationError(f"older schema: model has the unknown key {name!r}")
+        if name in flat:
+            raise ConfigurationError(f"'{name}' stands inside and outside of 'model'; keep one")
+        flat[name] = plain_value(value)
+    return flat
 
 
 def _convert(name: str, value: Any) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ptychostream.config.checks import check_at_least, check_choices
+from ptychostream.config.checks import check_at_least, check_choices, take_plain_values
 from ptychostream.config.model import ModelConfig
 from ptychostream.config.scaling_profile import (
     ScaleContractVersion,
@@ -115,7 +115,7 @@ class TrainingConfig:
         Last over first learning rate (`WarmupCosine`, `Exponential`). An exponential never
         reaches 0: there, 0 stands for 0.001.
     plateau_factor : float
-        Factor at a plateau (`ReduceLROnPlateau`).
+        Factor at a plateau (`ReduceLROnPlateau`), above 0 and below 1.
     plateau_patience : int
         Epochs without progress that make a plateau.
     plateau_min_lr : float
@@ -197,12 +197,14 @@ class TrainingConfig:
         Raises
         ------
         ConfigurationError
-            If a value is out of range, or is not one of its choices.
+            If a value is out of range, of another kind, or is not one of its choices.
         """
+        take_plain_values(self)
         take_deprecated_n_images(self)
         check_choices(self)
         check_scaling_profile(self.scale_contract_version, self.measurement_domain)
         check_at_least(self, 1, "batch_size", "nepochs", "n_groups", "n_subsample")
+        check_at_least(self, 1, "neighbor_pool_size")
         check_at_least(
             self, 0, "mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"
         )
@@ -219,6 +221,8 @@ class TrainingConfig:
             raise ConfigurationError(
                 f"validation_fraction={self.validation_fraction} must lie in [0, 1)"
             )
+        if self.plateau_factor >= 1:
+            raise ConfigurationError(f"plateau_factor={self.plateau_factor} must lie in (0, 1)")
         _check_stages(self)
         if self.backend == "tensorflow":
             _check_tensorflow_limits(self)

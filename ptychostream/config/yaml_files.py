@@ -1,9 +1,10 @@
 """Configurations to and from YAML and plain mappings."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ptychostream.errors import ConfigurationError, MissingFileError
 
@@ -62,28 +63,33 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], *, origin: str =
     ConfigurationError
         If a name is unknown or a value does not fit.
     """
+    where = origin or kind.__name__
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{where} must be a mapping of fields, not {values!r}")
     hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(str(name) for name in values if name not in hints)
     if unknown:
         raise ConfigurationError(
-            f"{origin or kind.__name__} has unknown keys {', '.join(unknown)}; "
+            f"{where} has unknown keys {', '.join(unknown)}; "
             f"{kind.__name__} knows {', '.join(sorted(hints))}"
         )
     arguments = {}
     for name, value in values.items():
         hint = hints[name]
         if is_dataclass(hint) and isinstance(hint, type):
-            value = from_mapping(hint, value or {}, origin=f"{origin or kind.__name__}.{name}")
-        elif value is not None and Path in (hint, *getattr(hint, "__args__", ())):
+            if not isinstance(value, hint):
+                value = from_mapping(hint, {} if value is None else value, origin=f"{where}.{name}")
+        elif isinstance(value, str) and Path in (hint, *get_args(hint)):
             value = Path(value)
-        elif isinstance(value, str) and float in (hint, *getattr(hint, "__args__", ())):
-            # YAML 1.1 reads 1e-3 as a string.
-            value = float(value)
+        elif isinstance(value, str) and float in (hint, *get_args(hint)):
+            # YAML 1.1 reads 1e-3 as a string. What is no number either is refused with its name.
+            with suppress(ValueError):
+                value = float(value)
         arguments[name] = value
     try:
         return kind(**arguments)
-    except TypeError as error:
-        raise ConfigurationError(f"{origin or kind.__name__}: {error}") from error
+    except (ConfigurationError, TypeError) as error:
+        raise ConfigurationError(f"{where}: {error}") from error
 
 
 def write_yaml(config: Any, path: Path) -> None:
@@ -121,16 +127,15 @@ def read_yaml(kind: type[Config], path: Path) -> Config:
     MissingFileError
         If there is no such file.
     ConfigurationError
-        If the file is not a mapping of known fields.
+        If the file is not a mapping of known fields, or a value does not fit.
     """
     import yaml
 
     if not path.is_file():
         raise MissingFileError(f"no configuration file '{path}'")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # A ValueError: bytes that are no text, or a date that does not exist.
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError(f"'{path}' is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"'{path}' must be a mapping of fields, not {type(values)}")
-    return from_mapping(kind, values, origin=f"'{path}'")
+    return from_mapping(kind, {} if values is None else values, origin=f"'{path}'")

@@ -120,6 +120,11 @@ class GroupLoader:
         return len(self._plan.batch_sizes(self._rank, self._world_size))
 
     @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """Pixels (E, N, N) of each experiment that can't be trusted."""
+        return self._store.bad_pixels
+
+    @property
     def batch_totals(self) -> list[int]:
         """Groups of each batch, over all ranks."""
         return self._plan.batch_totals(self._world_size)

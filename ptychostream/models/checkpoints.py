@@ -4,20 +4,36 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ptychostream.config import TrainingConfig
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, MissingFileError
 
 #: What may differ between a run and the one that goes on with it.
 _FREE = {"nepochs", "output_dir", "train_data_file", "test_data_file", "n_images", "backend"}
 
 
-def describe_run(config: TrainingConfig, data_name: str) -> dict[str, Any]:
+#: Options of the execution that an optimiser and its schedule can't change half-way.
+_KEPT = (
+    "learning_rate",
+    "scheduler",
+    "accum_steps",
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "early_stop_patience",
+)
+
+
+def describe_run(
+    config: TrainingConfig, execution: PyTorchExecutionConfig, data_name: str
+) -> dict[str, Any]:
     """Say what is trained on what, for a checkpoint.
 
     Parameters
     ----------
     config : TrainingConfig
         What is trained.
+    execution : PyTorchExecutionConfig
+        How; only what decides the result is described.
     data_name : str
         Identifies the data.
 
@@ -30,6 +46,7 @@ def describe_run(config: TrainingConfig, data_name: str) -> dict[str, Any]:
     model = {f"model.{name}": value for name, value in values.pop("model").items()}
     return {
         "config": model | {name: value for name, value in values.items() if name not in _FREE},
+        "execution": {name: getattr(execution, name) for name in _KEPT},
         "data": data_name,
     }
 
@@ -52,8 +69,10 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: in
         If configuration or data are others, or more epochs are done than there shall be.
     """
     run = checkpoint.get("run", {"config": {}, "data": ""})
-    for name, value in mine["config"].items():
-        before = run["config"].get(name)
+    execution = run.get("execution", mine["execution"])
+    pairs = [(n, run["config"].get(n), value) for n, value in mine["config"].items()]
+    pairs += [(n, execution.get(n), value) for n, value in mine["execution"].items()]
+    for name, before, value in pairs:
         if before != value:
             raise ConfigurationError(
                 f"the checkpoint was made with {name}={before!r}, this run has {value!r}; resume "

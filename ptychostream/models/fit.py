@@ -99,7 +99,7 @@ def fit(
         monitor=monitor,
         loaders=loaders,
         labels=labels,
-        run=describe_run(config, data_name),
+        run=describe_run(config, execution, data_name),
     )
     history = EpochReports(config.nepochs, config.model.group_size, on_epoch)
     folder = Path(config.output_dir) / "checkpoints"

@@ -70,6 +70,7 @@ class PinnModule(lightning.LightningModule):
         #: Steps that a checkpoint had behind it; None without one.
         self.steps_before: int | None = None
         self._extents: dict[str, Extent] = {}
+        self._bad_pixels: dict[str, Any] = {}
 
     @cached_property
     def _train_loader(self) -> Any:
@@ -93,6 +94,7 @@ class PinnModule(lightning.LightningModule):
         members = self.model.config.group_size
         lit = self.model.probe.lit_half_edge(members)
         self._extents[part] = Extent(loader.reach(members), lit)
+        self._bad_pixels[part] = loader.bad_pixels
         return loader
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
@@ -131,6 +133,14 @@ class PinnModule(lightning.LightningModule):
             Number of the batch.
         """
         self._add("val_loss", self._loss("validation", batch), len(batch))
+
+    def on_validation_epoch_start(self) -> None:
+        """Leave out the validation data's own bad pixels."""
+        self.model.flag(self._bad_pixels["validation"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Leave out the training data's bad pixels again."""
+        self.model.flag(self._bad_pixels["train"])
 
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
         with known_extent(self._extents.get(part)):

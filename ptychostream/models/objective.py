@@ -121,6 +121,8 @@ def _diffraction(
         if config.torch_mae_pred_l2_match_target:
             energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
             sums = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
-            amplitude = amplitude * (energies / sums).sqrt()
+            # Apart: of a dark pattern, the ratio's root has no slope.
+            tiny = torch.finfo(sums.dtype).tiny
+            amplitude = amplitude * (energies.sqrt() / sums.clamp_min(tiny).sqrt())
         total = total + mae_weight * amplitude_mae(amplitude, measured, mask)
     return total

@@ -84,7 +84,7 @@ class PtychoPINN(nn.Module):
         good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
         self.register_buffer("good_pixels", good, persistent=False)
         self.good_pixels: Tensor
-        self._flag(bad_pixels)
+        self.flag(bad_pixels)
 
     def forward(self, batch: TensorDict) -> Prediction:
         """Reconstruct a batch, and predict its diffraction.
@@ -154,8 +154,14 @@ class PtychoPINN(nn.Module):
         """Good pixels (B, N, N) of each group, or None where there are no others."""
         return self.good_pixels[experiment_id] if self._has_bad_pixels else None
 
-    def _flag(self, bad_pixels: NDArray[np.bool_] | None) -> None:
-        """Say which pixels (E, N, N) do not count."""
+    def flag(self, bad_pixels: NDArray[np.bool_] | None) -> None:
+        """Say which pixels do not count.
+
+        Parameters
+        ----------
+        bad_pixels : (E, N, N) bool, optional
+            True where the detector can't be trusted; None is nowhere.
+        """
         good = torch.ones(self.good_pixels.shape, dtype=torch.bool, device=self.good_pixels.device)
         if bad_pixels is not None:
             good &= ~torch.as_tensor(bad_pixels, device=good.device)
@@ -221,8 +227,10 @@ class PtychoPINN(nn.Module):
             # The detector's mask is the data's, not the model's: archives do not hold it.
             same = copy.copy(self)
             same._buffers = dict(self._buffers)
-            same._flag(bad_pixels)
+            same.flag(bad_pixels)
             return same.eval()
         other = PtychoPINN(self.config, probe, bad_pixels=bad_pixels)
         other.generator = self.generator
+        with torch.no_grad():
+            other.log_scale.copy_(self.log_scale)
         return other.to(self.log_scale.device).eval()

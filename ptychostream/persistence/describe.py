@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ptychostream.persistence.members import Members
 from ptychostream.persistence.opening import (
     Kind,
@@ -71,22 +73,28 @@ def _native(members: Members) -> Lines:
     if "versions" in index:
         said = (f"{name} {number}" for name, number in index["versions"].items())
         lines.append(("versions", ", ".join(said)))
-    return [*lines, ("made from", made_by)] if made_by else lines
+    return [*lines, ("made from", str(made_by))] if made_by else lines
 
 
 def _tensorflow(members: Members) -> Lines:
     from ptychostream.config import to_mapping
-    from ptychostream.persistence.tensorflow_archive import count_parameters, read_settings
+    from ptychostream.persistence.tensorflow_archive import (
+        check_light,
+        count_parameters,
+        read_settings,
+    )
 
     manifest = read_manifest(members)
     model, config, values, _ = read_settings(members)
+    check_light(members, model, values, config.model.N)
     probe = values["probe"]
+    described = f"{members.origin}: member '{model}/params.dill'"
     return [
         ("written by", f"PtychoPINN, TensorFlow backend, format {manifest['version']}"),
-        *_settings(to_mapping(config), count_parameters(config.model)),
+        *_settings(to_mapping(config), count_parameters(config.model, described)),
         ("epochs", f"{config.nepochs} asked for; the losses are not in the archive"),
         ("intensity scale", f"{float(values['intensity_scale']):.5g}"),
-        ("probe", f"{' x '.join(map(str, getattr(probe, 'shape', ())))} px"),
+        ("probe", f"{' x '.join(map(str, np.shape(probe)))} px"),
         ("models", ", ".join(map(str, _items(manifest["models"])))),
         ("read from", f"{model}/model.keras"),
         ("to use it", "ptychostream convert OLD.zip NEW.zip; load_bundle reads it as it is too"),
@@ -119,7 +127,9 @@ def _checkpoint(path: Path) -> Lines:
 
 
 def _settings(config: Mapping[str, Any], parameters: int | None) -> Lines:
-    model = config.get("model", config)
+    model = config.get("model")
+    if not isinstance(model, Mapping):
+        model = config
     count = "" if parameters is None else f", {parameters} parameters"
     lines = [
         ("architecture", f"{model.get('architecture')}{count}"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from typing import Any
 
 from ptychostream.errors import DataContractError
@@ -64,7 +65,8 @@ def read_index(members: Members) -> dict[str, Any]:
         members.refuse(name, "is missing: it can't be read")
     for name in sorted(set(members.sizes) - {*index["sha256"], INDEX}):
         members.refuse(name, f"is not listed in '{INDEX}'")
-    if read_manifest(members).get("backend") != index["backend"]:
+    backend = read_manifest(members).get("backend")
+    if not isinstance(backend, str) or backend != index["backend"]:
         members.refuse(MANIFEST, f"names another backend than '{INDEX}'")
     return index
 
@@ -77,9 +79,24 @@ def _check_kinds(members: Members, index: dict[str, Any]) -> None:
         isinstance(losses, list) and all(map(_is_number, losses)) for losses in history.values()
     ):
         members.refuse(INDEX, "has a history that is no lists of numbers")
-    for key in ("config", "sha256", "legacy", "provenance"):
+    for key in ("config", "sha256", "legacy", "provenance", "probe", "models", "versions"):
         if not isinstance(index.get(key, {}), dict):
-            members.refuse(INDEX, f"has a {key} that is no dictionary")
+            found = type(index[key]).__name__
+            members.refuse(INDEX, f"has a {key} that is no dictionary but a {found}")
+    if "probe" in index:
+        modes = index["probe"].get("modes")
+        if not isinstance(modes, list) or [type(count) for count in modes] != [int, int]:
+            members.refuse(INDEX, "has a probe whose 'modes' is no list of two whole numbers")
+    for name, model in index.get("models", {}).items():
+        outputs = model.get("outputs") if isinstance(model, dict) else None
+        if not isinstance(outputs, list) or not all(isinstance(o, str) for o in outputs):
+            members.refuse(INDEX, f"has a model {name!r} whose 'outputs' is no list of names")
+    for key, value in index.get("versions", {}).items():
+        if not isinstance(value, str):
+            found = type(value).__name__
+            members.refuse(INDEX, f"has a version of {key!r} that is no string but a {found}")
+    if not isinstance(index.get("parameters"), int | None):
+        members.refuse(INDEX, "has a number of parameters that is no whole number")
     if not all(isinstance(v, str | int | float) for v in index.get("legacy", {}).values()):
         members.refuse(INDEX, "has legacy values that are not plain")
     if index["backend"] != "pytorch":
@@ -87,7 +104,9 @@ def _check_kinds(members: Members, index: dict[str, Any]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # Whole numbers can be too large for a float.
+    large = isinstance(value, int) and abs(value) > sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and not large
 
 
 def check_digest(

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import h5py
 import numpy as np
@@ -26,6 +26,8 @@ from ptychostream.persistence.opening import DESCRIPTION_BYTES
 _GRAPH, _NUMBERS = "config.json", "model.weights.h5"
 #: Folders of the layers' weights, as Keras 3 and Keras 2 name them.
 _FOLDERS = ("layers", "_layer_checkpoint_dependencies")
+#: Axes of a kernel.
+_KERNEL = ("rows", "columns", "input", "output")
 
 
 class Place(NamedTuple):
@@ -76,7 +78,7 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
     origin = f"{origin}: member '{_NUMBERS}'"
     try:
         with h5py.File(io.BytesIO(numbers), "r") as file:
-            return _assign(graph, parts, _groups(file, graph), config, origin)
+            return _assign(graph, parts, _groups(file, graph, origin), config, origin)
     except DataContractError:
         raise
     # What h5py makes of damaged descriptions of types and sizes.
@@ -137,17 +139,18 @@ def _placed(network: nn.Module, named: list[tuple[str, int]]) -> dict[Place, str
     return places
 
 
-def _groups(file: h5py.File, graph: Graph) -> dict[str, h5py.Group]:
+def _groups(file: h5py.File, graph: Graph, origin: str) -> dict[str, h5py.Group]:
     """Find each convolution's group: by the name in it or, in older files, by its number."""
-    folder = next((_hard(file, name) for name in _FOLDERS if name in file), None)
-    if folder is None:
+    named = next((name for name in _FOLDERS if name in file), None)
+    if named is None:
         raise KeyError("it has no layers")
+    folder = _folder(file, named, origin)
     convolutions = [name for name, kind in graph.classes.items() if kind == "Conv2D"]
     found = {}
     for key in folder:
         if not re.fullmatch(r"conv2d(_\d+)?", key):
             continue
-        variables = _hard(_hard(folder, key), "vars")
+        variables = _folder(_folder(folder, key, origin), "vars", origin)
         number = int(key.partition("_")[2] or 0)
         by_number = convolutions[number] if number < len(convolutions) else key
         found[str(variables.attrs.get("name", by_number))] = variables
@@ -177,7 +180,12 @@ def _assign(
         for name in sorted(theirs):
             if name not in groups:
                 raise DataContractError(f"{origin} has no weights of layer '{name}'")
-            shape = _hard(groups[name], "0").shape
+            shape = _dataset(groups[name], "0", origin).shape
+            if shape is None or len(shape) != len(_KERNEL):
+                raise DataContractError(
+                    f"{origin}: '{groups[name].name}/0' has shape {shape}, expected the four axes "
+                    f"{', '.join(_KERNEL)}"
+                )
             # Paths that lie beside each other only meet after their last convolutions.
             place = Place(len(graph.convolutions(name)), *shape[2:])
             if place not in ours:
@@ -201,11 +209,31 @@ def _hard(group: h5py.Group, name: str) -> Any:
     return group[name]
 
 
+def _folder(group: h5py.Group, name: str, origin: str) -> h5py.Group:
+    found = _hard(group, name)
+    if not isinstance(found, h5py.Group):
+        _refuse_kind(found, origin, "group")
+    return found
+
+
+def _dataset(group: h5py.Group, name: str, origin: str) -> h5py.Dataset:
+    found = _hard(group, name)
+    if not isinstance(found, h5py.Dataset):
+        _refuse_kind(found, origin, "dataset")
+    return found
+
+
+def _refuse_kind(found: Any, origin: str, expected: str) -> NoReturn:
+    raise DataContractError(
+        f"{origin}: '{found.name}' is a {type(found).__name__.lower()}, expected a {expected}"
+    )
+
+
 def _array(
     group: h5py.Group, name: str, shape: tuple[int, ...], origin: str
 ) -> NDArray[np.float32]:
-    dataset = _hard(group, name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+    dataset = _dataset(group, name, origin)
+    if dataset.external or dataset.is_virtual:
         raise DataContractError(f"{origin}: '{group.name}/{name}' lies in another file")
     if dataset.shape != shape or dataset.dtype.kind != "f":
         raise DataContractError(

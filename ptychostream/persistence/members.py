@@ -42,6 +42,8 @@ FOLDER = Limits(members=4096, total=2**50, ratio=2**20, folds=False)
 
 #: End of a zip file: the record that says where its directory is, and the longest comment.
 _END, _END_BYTES, _COMMENT_BYTES = b"PK\5\6", 22, 2**16
+#: The same for files with more than that record can say: the record, and what points at it.
+_END_64, _END_64_BYTES, _POINTER, _POINTER_BYTES = b"PK\6\6", 56, b"PK\6\7", 20
 #: Bytes of a directory entry that holds a path of usual length, generously.
 _ENTRY_BYTES = 1024
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -177,18 +179,48 @@ class Members:
 def _check_directory(stream: IO[bytes], origin: str, limits: Limits) -> None:
     """Check the directory's size, before it is read into memory entry by entry."""
     length = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, length - _END_BYTES - _COMMENT_BYTES))
+    start = stream.seek(max(0, length - _END_BYTES - _COMMENT_BYTES))
     tail = stream.read()
-    stream.seek(0)
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + _END_BYTES:
         raise zipfile.BadZipFile("it is no zip file, or its end is missing")
     count, size = struct.unpack_from("<HL", tail, at + 10)
+    large_count, large_size = _large_directory(stream, start + at, origin)
+    stream.seek(0)
+    count, size = max(count, large_count), max(size, large_size)
     if count > limits.members or size > limits.members * _ENTRY_BYTES:
         raise DataContractError(
             f"{origin} has {count} members listed in {size} bytes, expected at most "
             f"{limits.members}"
         )
+
+
+def _large_directory(stream: IO[bytes], end: int, origin: str) -> tuple[int, int]:
+    """Read entries and bytes of the directory from the zip64 record before the end; 0, 0 if none.
+
+    Large files have one, and PyTorch's checkpoints whatever their size.
+    """
+    pointer_at = end - _POINTER_BYTES
+    if pointer_at < 0:
+        return 0, 0
+    stream.seek(pointer_at)
+    pointer = stream.read(_POINTER_BYTES)
+    if not pointer.startswith(_POINTER):
+        return 0, 0
+    record_at = pointer_at - _END_64_BYTES
+    record = b""
+    if record_at >= 0:
+        stream.seek(record_at)
+        record = stream.read(_END_64_BYTES)
+    # Readers differ in where they look for the record: all must find this one.
+    (said_at,) = struct.unpack_from("<Q", pointer, 8)
+    if not record.startswith(_END_64) or said_at != record_at:
+        raise DataContractError(
+            f"{origin} is not a readable archive: its zip64 record is said to be at byte "
+            f"{said_at}, expected it at byte {record_at}; copy the file again"
+        )
+    here, count, size = struct.unpack_from("<QQQ", record, 24)
+    return max(here, count), size
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], origin: str, limits: Limits) -> None:

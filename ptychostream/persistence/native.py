@@ -41,6 +41,8 @@ _PROBE = "probe_guess"
 _HEADER_BYTES = 2**22
 #: Bytes of a number, by the names that safetensors has for types.
 _BYTES = {"F32": 4, "F64": 8, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
+#: What values of another kind than expected raise.
+_OTHER_KINDS = (AttributeError, TypeError, ArithmeticError)
 
 
 def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
@@ -147,7 +149,14 @@ def read_bundle(members: Members) -> ModelBundle:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         members.refuse(WEIGHTS, f"can't be read: {error}", error)
-    guess = np.asarray(torch.view_as_complex(tensors.pop(_PROBE)).numpy())
+    parts = tensors.pop(_PROBE)
+    if parts.dtype != torch.float32 or parts.shape[-1] != 2:
+        members.refuse(
+            WEIGHTS,
+            f"has '{_PROBE}' of {parts.dtype}{tuple(parts.shape)}, expected torch.float32 with "
+            "real and imaginary parts along the last axis",
+        )
+    guess = np.asarray(torch.view_as_complex(parts).numpy())
     weights = {name.removeprefix("model."): value for name, value in tensors.items()}
     return ModelBundle(
         model=build_model(config, guess, weights, origin),
@@ -165,7 +174,7 @@ def _config(members: Members, index: dict[str, Any]) -> TrainingConfig:
         # The alias warns, and what it stands for is written beside it.
         values = {**index["config"], "n_images": None}
         return from_mapping(TrainingConfig, values, origin=members.origin)
-    except (ConfigurationError, TypeError, ValueError, AttributeError) as error:
+    except (ConfigurationError, ValueError, *_OTHER_KINDS) as error:
         raise DataContractError(
             f"{members.origin}: member '{INDEX}' has a configuration that this version does not "
             f"read ({error}); is the archive from a newer version?"
@@ -182,7 +191,7 @@ def _read_shapes(members: Members) -> dict[str, tuple[int, ...]]:
         header.pop("__metadata__", None)
         shapes = {name: tuple(int(n) for n in about["shape"]) for name, about in header.items()}
         size = sum(_BYTES[header[name]["dtype"]] * math.prod(shapes[name]) for name in shapes)
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, LookupError, *_OTHER_KINDS) as error:
         members.refuse(WEIGHTS, f"is no safetensors file: {error}", error)
     if 8 + length + size != members.sizes[WEIGHTS]:
         members.refuse(WEIGHTS, f"has another size than the {size} bytes of weights it lists")

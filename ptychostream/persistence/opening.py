@@ -121,6 +121,8 @@ def kind_of(members: Members) -> Kind:
         )
     manifest = read_manifest(members)
     backend = manifest.get("backend", "tensorflow")
+    if not isinstance(backend, str):
+        members.refuse(MANIFEST, f"names a backend that is {type(backend).__name__}, not text")
     if any(name.endswith("model.pth") for name in members.sizes) or backend == "pytorch":
         return "ptychopinn-torch"
     if backend != "tensorflow":

@@ -18,6 +18,16 @@ from ptychostream.errors import DataContractError
 
 #: Instructions in a pickle; dictionaries of parameters take some hundreds.
 _MAX_INSTRUCTIONS = 50_000
+#: What a dictionary may come to with every shared value written out, counting characters, bytes
+#: of arrays, and `_ITEM` for each value.
+_MOST_WRITTEN, _ITEM = 2**26, 64
+#: Containers within each other; dictionaries of parameters have three or four.
+_DEEPEST = 32
+#: What calls may make for each byte of the pickle: references make one value serve many calls.
+_MADE_PER_BYTE, _MADE_AT_LEAST = 4, 2**16
+_LARGEST_EDGE, _MOST_AXES = 2**31, 32
+#: Characters of a text from the pickle that a message shows.
+_SHOWN = 60
 
 _INTEGERS = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"})
 _TEXTS = frozenset({"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"})
@@ -37,6 +47,8 @@ _MARKED = frozenset(["TUPLE", "LIST", "DICT", "APPENDS", "SETITEMS", "ADDITEMS",
 _PUT = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _GET = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _NUMERIC = re.compile(r"[<>|=]?([?]|b1|[iu][1248]|f[248]|c(8|16))")
+#: Others are hashed part by part, which takes for ever where the parts are shared.
+_KEYS = (str, int, float, bool, type(None))
 _MARK = object()
 
 
@@ -64,14 +76,15 @@ def loads_plain(data: bytes, origin: str) -> Any:
     -------
     Any
         Dictionaries, lists, tuples, sets, strings, bytes, numbers, None, and NumPy arrays and
-        scalars of numbers. TensorFlow's tensors come as arrays.
+        scalars of numbers. TensorFlow's tensors come as arrays. Keys of dictionaries and members
+        of sets are strings, numbers or None.
 
     Raises
     ------
     DataContractError
-        If it holds anything else, or is damaged.
+        If it holds anything else, is damaged, or makes far more of itself than its size.
     """
-    machine = _Machine()
+    machine = _Machine(_MADE_PER_BYTE * len(data) + _MADE_AT_LEAST)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > _MAX_INSTRUCTIONS:
@@ -92,9 +105,10 @@ class _NotPlain(DataContractError):
 
 
 class _Machine:
-    """The stack machine."""
+    """The stack machine; its calls make at most so many bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_made: int) -> None:
+        self._left = most_made
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -115,7 +129,7 @@ class _Machine:
             self._top(list).append(value)
         elif name == "SETITEM":
             value, key = self._pop(), self._pop()
-            self._top(dict)[key] = value
+            self._top(dict)[_key(key)] = value
         elif name in _PUT or name == "MEMOIZE":
             self._memo[len(self._memo) if name == "MEMOIZE" else argument] = stack[-1]
         elif name in _GET:
@@ -129,7 +143,7 @@ class _Machine:
             arguments, function = self._pop(), self._pop()
             if not isinstance(function, _Name) or not isinstance(arguments, tuple):
                 raise _NotPlain("it calls something that is no name")
-            stack.append(function.make(*arguments))
+            stack.append(self._made(function.make(*arguments)))
         elif name == "BUILD":
             self._build()
         elif name not in ("PROTO", "FRAME"):
@@ -138,7 +152,19 @@ class _Machine:
     def result(self) -> Any:
         if len(self._stack) != 1 or any(isinstance(v, _Unfilled) for v in self._memo.values()):
             raise _NotPlain("it ends too early")
-        return self._stack[0]
+        value = self._stack[0]
+        if isinstance(value, dict):
+            _written(value, {}, 0)
+        return value
+
+    def _made(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            self._left -= value.nbytes
+        elif isinstance(value, bytes | dict | set | frozenset):
+            self._left -= len(value)
+        if self._left < 0:
+            raise _NotPlain("its calls make far more than it holds")
+        return value
 
     def _pop(self) -> Any:
         value = self._stack.pop()
@@ -158,16 +184,22 @@ class _Machine:
         while (value := self._stack.pop()) is not _MARK:
             items.append(value)
         items.reverse()
-        pairs = zip(items[::2], items[1::2], strict=True) if name in ("DICT", "SETITEMS") else ()
+        pairs: dict[Any, Any] = {}
+        if name in ("DICT", "SETITEMS"):
+            keys = map(_key, items[::2])
+            pairs = dict(zip(keys, items[1::2], strict=True))
         if name == "APPENDS":
             self._top(list).extend(items)
         elif name == "SETITEMS":
             self._top(dict).update(pairs)
         elif name == "ADDITEMS":
-            self._top(set).update(items)
+            self._top(set).update(map(_key, items))
+        elif name == "DICT":
+            self._stack.append(pairs)
+        elif name == "FROZENSET":
+            self._stack.append(frozenset(map(_key, items)))
         else:
-            make = {"TUPLE": tuple, "LIST": list, "FROZENSET": frozenset}
-            self._stack.append(dict(pairs) if name == "DICT" else make[name](items))
+            self._stack.append(items if name == "LIST" else tuple(items))
 
     def _build(self) -> None:
         """Complete an array or a number type; both were memorised before they are complete."""
@@ -175,7 +207,7 @@ class _Machine:
         if isinstance(value, np.dtype):
             whole: Any = value.newbyteorder(state[1]) if state[1] in ("<", ">") else value
         elif isinstance(value, _Unfilled):
-            whole = _filled_array(state)
+            whole = self._made(_filled_array(state))
         else:
             raise _NotPlain(f"it gives a {type(value).__name__} a state")
         self._stack.append(whole)
@@ -184,19 +216,66 @@ class _Machine:
                 self._memo[key] = whole
 
 
-def _name(module: str, name: str) -> _Name:
+def _key(value: Any) -> Any:
+    if type(value) not in _KEYS:
+        raise _NotPlain(f"a {type(value).__name__} is a key, expected a string or a number")
+    return value
+
+
+def _written(value: Any, known: dict[int, int], depth: int) -> int:
+    """Say what a value comes to with all that it shares written out, each value seen once."""
+    size = _ITEM
+    if isinstance(value, np.ndarray | np.generic):
+        size += value.nbytes
+    elif isinstance(value, str | bytes):
+        size += len(value)
+    elif isinstance(value, int):
+        size += value.bit_length()
+    elif isinstance(value, dict | list | tuple | set | frozenset):
+        if id(value) in known:
+            return known[id(value)]
+        if depth > _DEEPEST:
+            raise _NotPlain(f"it has over {_DEEPEST} containers within each other")
+        parts = (*value.keys(), *value.values()) if isinstance(value, dict) else value
+        size += sum(_written(part, known, depth + 1) for part in parts)
+        known[id(value)] = size
+    if size > _MOST_WRITTEN:
+        raise _NotPlain(f"it refers to the same values until it takes over {_MOST_WRITTEN} bytes")
+    return size
+
+
+def _name(module: Any, name: Any) -> _Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise _NotPlain(
+            f"it asks for a {type(name).__name__} of a {type(module).__name__}, expected names"
+        )
     if (module, name) not in _NAMES:
-        raise _NotPlain(f"it asks for '{module}.{name}'")
+        raise _NotPlain(f"it asks for '{module[:_SHOWN]}.{name[:_SHOWN]}'")
     return _NAMES[module, name]
 
 
 def _dtype(code: Any, *_: Any) -> np.dtype[Any]:
-    if not isinstance(code, str) or not _NUMERIC.fullmatch(code):
-        raise _NotPlain(f"an array of {code!r} is no array of numbers")
+    if not isinstance(code, str):
+        raise _NotPlain(f"an array of type {type(code).__name__} is no array of numbers")
+    if not _NUMERIC.fullmatch(code):
+        raise _NotPlain(f"an array of {code[:_SHOWN]!r} is no array of numbers")
     return np.dtype(code)
 
 
+def _shape(shape: Any) -> tuple[int, ...]:
+    if type(shape) is not tuple or len(shape) > _MOST_AXES:
+        raise _NotPlain(f"an array's shape is no tuple of up to {_MOST_AXES} numbers")
+    for edge in shape:
+        if type(edge) is not int or not 0 <= edge <= _LARGEST_EDGE:
+            raise _NotPlain(
+                f"an array's shape has a {type(edge).__name__}, expected whole numbers from 0 to "
+                f"{_LARGEST_EDGE}"
+            )
+    return shape
+
+
 def _array(numbers: Any, kind: Any, shape: Any, order: Any = "C") -> Any:
+    shape = _shape(shape)
     if not isinstance(kind, np.dtype) or not isinstance(numbers, bytes) or order not in ("C", "F"):
         raise _NotPlain("an array is not made of numbers")
     if kind.itemsize * math.prod(shape) != len(numbers):
@@ -236,7 +315,9 @@ def _no_bytes() -> bytes:
 
 
 def _complex(real: Any, imaginary: Any) -> complex:
-    return complex(float(real), float(imaginary))
+    if type(real) not in (int, float) or type(imaginary) not in (int, float):
+        raise _NotPlain("a complex number is not made of numbers")
+    return complex(real, imaginary)
 
 
 def _same(value: Any, *_: Any) -> Any:
@@ -245,10 +326,18 @@ def _same(value: Any, *_: Any) -> Any:
     return value
 
 
-def _filled(kind: Any, items: Any = ()) -> Any:
+def _set(kind: Any, items: Any = ()) -> Any:
     if not isinstance(items, list | tuple):
         raise _NotPlain("a set is not made of a list")
-    return kind(items)
+    return kind(map(_key, items))
+
+
+def _ordered(items: Any = ()) -> dict[Any, Any]:
+    if not isinstance(items, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in items
+    ):
+        raise _NotPlain("a dictionary is not made of pairs")
+    return {_key(key): value for key, value in items}
 
 
 #: All that a plain pickle may call, and what stands in for it here.
@@ -257,7 +346,7 @@ _NAMES = {
     ("numpy", "dtype"): _Name(_dtype),
     ("_codecs", "encode"): _Name(_encode),
     ("dill._dill", "_create_array"): _Name(_array_of_dill),
-    ("collections", "OrderedDict"): _Name(partial(_filled, dict)),
+    ("collections", "OrderedDict"): _Name(_ordered),
     ("tensorflow.python.framework.ops", "convert_to_tensor"): _Name(_same),
     ("tensorflow.python.framework.tensor_conversion", "convert_to_tensor_v2"): _Name(_same),
     **{
@@ -266,8 +355,8 @@ _NAMES = {
         for name, make in (
             ("bytes", _no_bytes),
             ("complex", _complex),
-            ("set", partial(_filled, set)),
-            ("frozenset", partial(_filled, frozenset)),
+            ("set", partial(_set, set)),
+            ("frozenset", partial(_set, frozenset)),
         )
     },
     **{

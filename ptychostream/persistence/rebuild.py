@@ -1,14 +1,14 @@
 """Build a network for weights from a file, once it is known that they fit."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from typing import get_type_hints
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptychostream.config import TrainingConfig
+from ptychostream.config import ModelConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.pinn import PtychoPINN
 
@@ -39,7 +39,7 @@ def check_shapes(
     DataContractError
         If one is missing, unexpected or of another shape, or the network is absurdly large.
     """
-    _check_sizes(config, origin)
+    check_sizes(config.model, origin)
     edge = config.model.N
     if len(probe_shape) != 4 or probe_shape[2:] != (edge, edge):
         raise DataContractError(f"{origin} has a probe of shape {probe_shape}, but N={edge}")
@@ -47,7 +47,7 @@ def check_shapes(
     try:
         with torch.device("meta"):
             sketch = _model(config, np.ones(probe_shape, np.complex64))
-    except (ConfigurationError, RuntimeError) as error:
+    except (ConfigurationError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         raise DataContractError(f"{origin} describes no network: {error}") from error
     expected = {name: tuple(value.shape) for name, value in sketch.state_dict().items()}
     missing = sorted(set(expected) - set(shapes))
@@ -62,6 +62,33 @@ def check_shapes(
             raise DataContractError(
                 f"{origin} does not fit its description: '{name}' is {shape}, expected "
                 f"{expected[name]}"
+            )
+
+
+def check_sizes(config: ModelConfig, origin: str) -> None:
+    """Check that sizes and counts of a network are whole numbers, and none absurdly large.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The network.
+    origin : str
+        Where it comes from, for messages.
+
+    Raises
+    ------
+    DataContractError
+        If one is not.
+    """
+    for name, hint in get_type_hints(ModelConfig).items():
+        value = getattr(config, name)
+        if hint in (int, int | None) and value is not None and type(value) is not int:
+            raise DataContractError(
+                f"{origin} describes a network with {name}={value!r}, expected a whole number"
+            )
+        if isinstance(value, int) and value > _LARGEST:
+            raise DataContractError(
+                f"{origin} describes a network with {name}={value}, expected at most {_LARGEST}"
             )
 
 
@@ -113,10 +140,3 @@ def _model(config: TrainingConfig, probe_guess: NDArray[np.complex64]) -> Ptycho
         probe_trainable=config.probe_trainable,
         intensity_scale_trainable=config.intensity_scale_trainable,
     )
-
-
-def _check_sizes(config: TrainingConfig, origin: str) -> None:
-    for item in fields(config.model):
-        value = getattr(config.model, item.name)
-        if isinstance(value, int) and value > _LARGEST:
-            raise DataContractError(f"{origin} describes a network with {item.name}={value}")

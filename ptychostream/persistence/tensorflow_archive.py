@@ -18,7 +18,7 @@ from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.keras_import import import_weights
 from ptychostream.persistence.members import Members
 from ptychostream.persistence.opening import read_dictionary, read_manifest
-from ptychostream.persistence.rebuild import build_model
+from ptychostream.persistence.rebuild import build_model, check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def read_settings(
             members.refuse(name, f"lacks '{key}'")
     try:
         config, others = training_config_of(values)
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         members.refuse(name, f"can't be understood: {error}", error)
     if (config.model.architecture, config.model.model_type) != ("cnn", "pinn"):
         members.refuse(
@@ -146,29 +146,50 @@ def read_settings(
     return model, replace(config, model=hard), values, others
 
 
-def count_parameters(config: ModelConfig) -> int:
+def count_parameters(config: ModelConfig, origin: str) -> int:
     """Count the parameters of the CNN that a configuration describes, without making it.
 
     Parameters
     ----------
     config : ModelConfig
         The network.
+    origin : str
+        Where it comes from, for messages.
 
     Returns
     -------
     int
         Numbers that were trained.
+
+    Raises
+    ------
+    DataContractError
+        If there is no such network.
     """
-    with torch.device("meta"):
-        return sum(p.numel() for p in Autoencoder(config).parameters())
+    check_sizes(config, origin)
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in Autoencoder(config).parameters())
+    except (ConfigurationError, RuntimeError) as error:
+        raise DataContractError(f"{origin} describes no network: {error}") from error
 
 
 def _probe(
     members: Members, model: str, values: dict[str, Any], edge: int
 ) -> NDArray[np.complex64]:
     """Bring the dictionary's probe, (N, N), (N, N, 1) or (N, N, P), into our axes."""
-    probe = np.asarray(values[_PROBE])
-    if probe.shape[:2] != (edge, edge) or probe.ndim > 3 or probe.dtype.kind not in "fc":
+    try:
+        probe = np.asarray(values[_PROBE])
+    except ValueError as error:
+        members.refuse(
+            f"{model}/{_PARAMS}", f"has a probe that is no array, expected N={edge}: {error}", error
+        )
+    if (
+        probe.size == 0
+        or probe.shape[:2] != (edge, edge)
+        or probe.ndim > 3
+        or probe.dtype.kind not in "fc"
+    ):
         members.refuse(
             f"{model}/{_PARAMS}", f"has a probe of {probe.dtype}{probe.shape}, expected N={edge}"
         )
@@ -178,11 +199,39 @@ def _probe(
     return modes
 
 
+def check_light(members: Members, model: str, values: dict[str, Any], edge: int) -> None:
+    """Check the probe and the intensity scale of a dictionary.
+
+    Parameters
+    ----------
+    members : Members
+        The archive.
+    model : str
+        The model whose dictionary it is.
+    values : dict
+        The dictionary.
+    edge : int
+        Pixels along an edge of the probe.
+
+    Raises
+    ------
+    DataContractError
+        If one is of another kind or shape, empty, or no positive number.
+    """
+    _probe(members, model, values, edge)
+    _scale(members, model, values)
+
+
 def _scale(members: Members, model: str, values: dict[str, Any]) -> float:
+    value = values[_SCALE]
     try:
-        scale = float(values[_SCALE])
-    except (TypeError, ValueError):
+        scale = float(value)
+    except (TypeError, ValueError, OverflowError):
         scale = math.nan
     if not 0 < scale < math.inf:
-        members.refuse(f"{model}/{_PARAMS}", f"has the intensity scale {values[_SCALE]!r}")
+        plain = isinstance(value, str | float)
+        said = f"{value!r:.60}" if plain else f"of type {type(value).__name__}"
+        members.refuse(
+            f"{model}/{_PARAMS}", f"has the intensity scale {said}, expected a positive number"
+        )
     return scale

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,13 @@ def test_a_container_trains_and_is_stitched_in_its_own_groups(tiny_scan, make_co
     assert torch.equal(_weights(again), _weights(results["bundle"].model))
     with pytest.raises(DataContractError, match="test data a RawDataTorch"):
         train_cdi_model(container, raw, config, QUIET)
+    for changes, execution in (
+        ({"validation_fraction": 0.3}, QUIET),
+        ({"realspace_mae_weight": 1.0}, QUIET),
+        ({}, replace(QUIET, recon_log_every_n_epochs=1, logger_backend="csv")),
+    ):
+        with pytest.raises(ConfigurationError, match="not available when training on a container"):
+            train_cdi_model(container, None, replace(config, **changes), execution)
     with pytest.raises(DataContractError, match=r"\(16, 16, 4\) but the model takes"):
         train_cdi_model(container, None, make_config(backend="pytorch"), QUIET)
 

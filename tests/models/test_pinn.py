@@ -132,3 +132,13 @@ def test_the_generator_knows_bad_pixels_where_there_are_any(tiny_store, batch):
     assert (model(batch).object_patches - masked(batch).object_patches).abs().max() > 1e-3
     again = masked.for_data(tiny_store.probe)
     torch.testing.assert_close(again(batch).object_patches, model(batch).object_patches)
+
+
+def test_other_data_keep_the_learned_scale(tiny_store):
+    model = _model(tiny_store, intensity_scale_trainable=True)
+    with torch.no_grad():
+        model.log_scale.fill_(0.7)
+    other = model.for_data(1j * tiny_store.probe[:, :, ::-1].copy())
+    assert other.log_scale == model.log_scale
+    one, two = (m.scaled_probe(torch.tensor([0])).abs().square().sum() for m in (model, other))
+    torch.testing.assert_close(one, two)
