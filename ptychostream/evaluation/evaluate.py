@@ -30,15 +30,16 @@ class Evaluation:
         The reference.
     region : (H, W) bool
         Where they were compared.
-    frc : FourierRingCorrelation
-        Within the largest square in the middle of the region.
+    frc : FourierRingCorrelation or None
+        Within the largest square in the middle of the region; None where that is too small to say
+        anything.
     """
 
     metrics: dict[str, float | int | list[float] | list[int] | str | None]
     alignment: Alignment
     reference: NDArray[np.complex64]
     region: NDArray[np.bool_]
-    frc: FourierRingCorrelation
+    frc: FourierRingCorrelation | None
 
 
 def evaluate_object(
@@ -54,7 +55,8 @@ def evaluate_object(
     Both lie on the scan's own grid: their first pixels are the same place, and the larger is
     cropped at its far edges. Global phase, scale, phase ramp and a shift are removed first.
     PSNR and SSIM take the range of the reference in the region; SSIM is the mean of its local
-    map over the region.
+    map over the region. The figures of the FRC are None where the middle of the region has no
+    covered square that is large enough.
 
     Parameters
     ----------
@@ -77,9 +79,19 @@ def evaluate_object(
     Raises
     ------
     DataContractError
-        If the region is too small to compare, or the object is not finite.
+        If the arrays do not fit, the region is too small to compare, or object or reference are
+        not finite, or zero in all of it.
     """
+    if not obj.ndim == reference.ndim == coverage.ndim == 2:
+        raise DataContractError(
+            f"object, reference and coverage are {obj.shape}, {reference.shape} and "
+            f"{coverage.shape}; expected (H, W) of each"
+        )
     height, width = np.minimum(obj.shape, reference.shape)
+    if coverage.shape[0] < height or coverage.shape[1] < width:
+        raise DataContractError(
+            f"the coverage is {coverage.shape}, expected that of the object, {obj.shape}"
+        )
     obj, reference = obj[:height, :width], reference[:height, :width]
     region = coverage[:height, :width] >= min_coverage
     if not np.isfinite(obj).all() or not np.isfinite(reference).all():
@@ -89,6 +101,11 @@ def evaluate_object(
             f"only {int(region.sum())} pixels are covered by {min_coverage:g} patches or more: "
             "too few to compare"
         )
+    for name, image in (("object", obj), ("reference", reference)):
+        if not image[region].any():
+            raise DataContractError(
+                f"the {name} is zero in all of the {int(region.sum())} pixels that are compared"
+            )
     alignment = align_object(obj, reference, region, register=register)
     aligned, truth = alignment.object, reference.astype(np.complex128)
     # Phases are taken around the reference's mean, so that they do not wrap in the middle.
@@ -102,11 +119,11 @@ def evaluate_object(
         metrics |= _compare(name, image, wanted, region)
     error = np.abs(aligned[region] - truth[region])
     metrics["nrmse"] = float(np.sqrt((error**2).sum() / (np.abs(truth[region]) ** 2).sum()))
-    square = largest_square(region)
-    frc = fourier_ring_correlation(aligned[square], truth[square])
-    metrics["frc_one_seventh"] = frc.crossing(1 / 7)
-    metrics["frc_half_bit"] = frc.crossing(frc.half_bit)
-    metrics["frc_square"] = [s for part in square for s in (part.start, part.stop)]
+    square = _square_to_correlate(region)
+    frc = None if square is None else fourier_ring_correlation(aligned[square], truth[square])
+    metrics["frc_one_seventh"] = None if frc is None else frc.crossing(1 / 7)
+    metrics["frc_half_bit"] = None if frc is None else frc.crossing(frc.half_bit)
+    metrics["frc_square"] = square and [s for part in square for s in (part.start, part.stop)]
     rows, columns = bounding_box(region)
     metrics["region_pixels"] = int(region.sum())
     metrics["region_box"] = [rows.start, rows.stop, columns.start, columns.stop]
@@ -149,10 +166,14 @@ def split_frc(
     region = known & (coverage >= min_coverage)
     if not region.any():
         return None
+    square = _square_to_correlate(region)
+    return None if square is None else fourier_ring_correlation(first[square], second[square])
+
+
+def _square_to_correlate(region: NDArray[np.bool_]) -> tuple[slice, slice] | None:
     square = largest_square(region)
-    if square[0].stop - square[0].start < _SMALLEST_SQUARE:
-        return None
-    return fourier_ring_correlation(first[square], second[square])
+    # In a smaller one no ring may be left, and a curve without rings never falls.
+    return None if square[0].stop - square[0].start < _SMALLEST_SQUARE else square
 
 
 def _compare(

@@ -125,12 +125,16 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
         _show(figure, axis, image - wanted, label, "RdBu", limits=limits)
         axis.set_title(f"difference: {label}")
     axis = axes[3]
-    axis.plot(evaluation.frc.frequency, evaluation.frc.correlation, label="FRC")
-    axis.plot(evaluation.frc.frequency, evaluation.frc.half_bit, "--", label="half bit")
-    axis.axhline(1 / 7, color="gray", linestyle=":", label="1/7")
-    axis.set_xlabel("spatial frequency (cycles/px)")
-    axis.set_ylim(-0.1, 1.05)
-    axis.legend()
+    if evaluation.frc is None:
+        axis.axis("off")
+        axis.text(0.5, 0.5, "no FRC: the middle is not covered", ha="center", va="center")
+    else:
+        axis.plot(evaluation.frc.frequency, evaluation.frc.correlation, label="FRC")
+        axis.plot(evaluation.frc.frequency, evaluation.frc.half_bit, "--", label="half bit")
+        axis.axhline(1 / 7, color="gray", linestyle=":", label="1/7")
+        axis.set_xlabel("spatial frequency (cycles/px)")
+        axis.set_ylim(-0.1, 1.05)
+        axis.legend()
     axes[7].axis("off")
     lines = [
         f"{name}: {value:.4g}"

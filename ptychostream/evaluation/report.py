@@ -12,6 +12,16 @@ from ptychostream.errors import DataContractError
 #: What the page is made from, beside the pictures.
 RECORD = "report.json"
 
+#: What the record must hold.
+_RECORD_KINDS = {
+    "title": str,
+    "subtitle": str,
+    "tiles": list,
+    "warnings": list,
+    "numbers": dict,
+    "configuration": dict,
+}
+
 #: Pictures that the page shows if they are there: file, heading, and what it shows.
 _PICTURES = (
     (
@@ -92,14 +102,21 @@ def write_report(folder: Path) -> Path:
     Raises
     ------
     DataContractError
-        If the record is missing or damaged.
+        If the record is missing, or it or what lies beside it is damaged.
     """
+    config, evaluation = folder / "config.yaml", folder / "evaluation.json"
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        evaluation = folder / "evaluation.json"
         metrics = json.loads(evaluation.read_text()) if evaluation.exists() else None
+        configuration = config.read_text() if config.exists() else None
     except (OSError, ValueError) as error:
         raise DataContractError(f"no report can be made from '{folder}': {error}") from error
+    _check_record(folder / RECORD, record)
+    if not isinstance(metrics, dict | None):
+        raise DataContractError(
+            f"no report can be made: '{evaluation}' holds a {type(metrics).__name__}, expected an "
+            "object of figures of merit; evaluate again"
+        )
     parts = [
         f"<h1>{_text(record['title'])}</h1>",
         f'<p class="soft">{_text(record["subtitle"])}</p>',
@@ -113,10 +130,9 @@ def write_report(folder: Path) -> Path:
     rest = [p for p in _PICTURES if p[0] not in ("amplitude.png", "phase.png")]
     parts += ["<h2>How it came about</h2>", _pictures(folder, rest)]
     parts += ["<h2>Numbers</h2>", _table(record["numbers"]), "<h2>Configuration</h2>"]
-    config = folder / "config.yaml"
     texts = dict(record["configuration"])
-    if config.exists():
-        texts = {"Model and training (config.yaml)": config.read_text(), **texts}
+    if configuration is not None:
+        texts = {"Model and training (config.yaml)": configuration, **texts}
     parts += [
         f"<details><summary>{_text(name)}</summary><pre>{_text(text)}</pre></details>"
         for name, text in texts.items()
@@ -132,6 +148,26 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _check_record(path: Path, record: object) -> None:
+    wrong = []
+    if not isinstance(record, dict):
+        found: Mapping[str, Any] = {}
+        wrong.append(f"it is a {type(record).__name__}, expected an object")
+    else:
+        found = record
+        for key, kind in _RECORD_KINDS.items():
+            if key not in found:
+                wrong.append(f"'{key}' is missing")
+            elif not isinstance(found[key], kind):
+                wrong.append(f"'{key}' is {found[key]!r:.40}, expected a {kind.__name__}")
+    if not wrong and any(not isinstance(t, list) or len(t) != 2 for t in found["tiles"]):
+        wrong.append("'tiles' are not pairs of a name and a value")
+    if wrong:
+        raise DataContractError(
+            f"no report can be made: '{path}' is damaged: {'; '.join(wrong)}; reconstruct again"
+        )
 
 
 def _text(value: object) -> str:
@@ -173,7 +209,7 @@ def _figure(path: Path, title: str, text: str, kind: str = "") -> str:
 
 def _evaluation(folder: Path, metrics: Mapping[str, Any]) -> str:
     numbers = {
-        name.replace("_", " "): "none: the images are equal" if value is None else _number(value)
+        name.replace("_", " "): _nothing(name) if value is None else _number(value)
         for name, value in metrics.items()
     }
     drawn = ""
@@ -187,6 +223,12 @@ def _evaluation(folder: Path, metrics: Mapping[str, Any]) -> str:
     tiles = [(name, numbers[name]) for name in _HEADLINES if name in numbers]
     listed = f"<details><summary>All figures of merit</summary>{_table(numbers)}</details>"
     return _tiles(tiles) + drawn + listed
+
+
+def _nothing(name: str) -> str:
+    if name.startswith("frc"):
+        return "none: too small a square is covered in the middle"
+    return "none: the images are equal"
 
 
 def _number(value: Any) -> str:

@@ -185,3 +185,127 @@ def test_halves_agree_up_to_where_their_noise_begins(truth, coverage):
         split_frc(truth[:12, :12], truth[:12, :12], coverage[:12, :12] >= 0, 9 + coverage[:12, :12])
         is None
     )
+
+
+def test_no_frc_is_reported_where_the_middle_is_not_covered(truth, coverage, tmp_path):
+    rng = np.random.default_rng(2)
+    noisy = truth + 0.5 * (rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape))
+    assert evaluate_object(noisy, truth, coverage).metrics["frc_half_bit"] < 0.3
+    coverage[42:54, 33:45] = 0
+    evaluation = evaluate_object(noisy, truth, coverage)
+    assert evaluation.frc is None
+    for name in ("frc_half_bit", "frc_one_seventh", "frc_square"):
+        assert evaluation.metrics[name] is None
+    assert evaluation.metrics["nrmse"] > 0.3
+    assert draw_evaluation(evaluation, tmp_path / "e.png").exists()
+
+
+@pytest.mark.parametrize("edge", [14, 16])
+def test_the_frc_needs_a_square_of_16_px(truth, coverage, edge):
+    coverage[:, : 40 - edge // 2] = 0
+    coverage[:, 40 + edge // 2 :] = 0
+    # Makes the box wider than the square.
+    coverage[10, 20:60] = 5
+    evaluation = evaluate_object(truth, truth, coverage, register=False)
+    if edge == 16:
+        assert evaluation.metrics["frc_square"] == [40, 56, 32, 48]
+        assert evaluation.metrics["frc_half_bit"] == 0.5
+    else:
+        assert evaluation.frc is None
+
+
+def test_arrays_that_do_not_fit_or_hold_nothing_are_refused(truth, coverage):
+    with pytest.raises(DataContractError, match=r"expected \(H, W\) of each"):
+        evaluate_object(truth[None], truth, coverage)
+    with pytest.raises(DataContractError, match=r"the coverage is \(95, 80\)"):
+        evaluate_object(truth, truth, coverage[1:])
+    with pytest.raises(DataContractError, match="the object is zero"):
+        evaluate_object(np.where(coverage > 0, 0, truth), truth, coverage)
+    with pytest.raises(DataContractError, match="the reference is zero"):
+        evaluate_object(truth, 0 * truth, coverage)
+
+
+def _disc(shape):
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (y - 48) ** 2 + (x - 40) ** 2 < 30**2
+
+
+def _plain_ssim(image, wanted, span):
+    """Structural similarity of every pixel, by a 7 px square around it, mirrored at the edges."""
+    one, two = (
+        np.lib.stride_tricks.sliding_window_view(np.pad(part, 3, "symmetric"), (7, 7)).reshape(
+            *part.shape, 49
+        )
+        for part in (image, wanted)
+    )
+    means = one.mean(-1), two.mean(-1)
+    covariance = ((one - means[0][..., None]) * (two - means[1][..., None])).sum(-1) / 48
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    top = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
+    variances = one.var(-1, ddof=1) + two.var(-1, ddof=1)
+    return top / ((means[0] ** 2 + means[1] ** 2 + c1) * (variances + c2))
+
+
+def test_ssim_is_the_mean_of_the_local_similarity_over_the_region(truth):
+    rng = np.random.default_rng(3)
+    region = _disc(truth.shape)
+    obj = np.where(region, truth + 0.1 * rng.standard_normal(truth.shape), 0.2)
+    evaluation = evaluate_object(obj, truth, 5.0 * region, register=False)
+    image, wanted = np.abs(evaluation.alignment.object), np.abs(truth.astype(complex))
+    box = (slice(19, 78), slice(11, 70))
+    similarity = _plain_ssim(image[box], wanted[box], np.ptp(wanted[region]))
+    expected = similarity[region[box]].mean()
+    assert evaluation.metrics["amplitude_ssim"] == pytest.approx(expected, abs=1e-9)
+    assert abs(similarity.mean() - expected) > 0.01
+
+
+@pytest.mark.parametrize("angle", [1.0, np.pi, -2.5])
+def test_phase_figures_do_not_depend_on_the_phase_of_the_reference(truth, coverage, angle):
+    rng = np.random.default_rng(4)
+    obj = truth + 0.05 * rng.standard_normal(truth.shape)
+    upright = truth * np.exp(-1j * np.angle(truth[coverage > 0].sum()))
+    error = {
+        a: evaluate_object(obj, upright * np.exp(1j * a), coverage, register=False).metrics
+        for a in (0.0, angle)
+    }
+    for name in ("phase_rmse", "phase_correlation", "phase_ssim", "phase_psnr"):
+        assert error[angle][name] == pytest.approx(error[0.0][name], rel=1e-5)
+    assert error[angle]["phase_rmse"] < 0.1
+
+
+def test_what_lies_outside_the_region_has_no_say_in_the_alignment(truth):
+    region = _disc(truth.shape)
+    y, x = np.mgrid[:96, :80]
+    spoiled = 0.3 * np.exp(1j * (2.0 + 0.02 * x - 0.011 * y)) * truth.astype(complex)
+    outside = 5 * np.exp(1j * (0.4 - 0.5 * x + 0.3 * y)) * truth
+    obj = np.where(region, spoiled, outside)
+    alignment = align_object(obj, truth, region, register=False)
+    assert alignment.ramp == pytest.approx((0.02, -0.011), abs=1e-6)
+    assert alignment.scale == pytest.approx(np.exp(-2j) / 0.3, rel=1e-5)
+    np.testing.assert_allclose(alignment.object[region], truth[region], atol=1e-5)
+
+
+def test_frc_and_its_half_bit_are_those_of_plain_sums_over_rings():
+    rng = np.random.default_rng(5)
+    edge = 24
+    one, two = rng.standard_normal((2, edge, edge)) + 1j * rng.standard_normal((2, edge, edge))
+    two = two + one
+    sine = np.sin(np.pi * np.arange(edge) / (edge - 1)) ** 2
+    first, second = (np.fft.fft2((i - i.mean()) * np.outer(sine, sine)) for i in (one, two))
+    step = np.fft.fftfreq(edge, 1 / edge)
+    radius = np.rint(np.sqrt(step[:, None] ** 2 + step**2))
+    frc = fourier_ring_correlation(one, two)
+    # The first two rings hold little but the mean, which is subtracted, and the window.
+    np.testing.assert_allclose(frc.frequency, np.arange(2, 13) / edge)
+    for ring, correlation, half_bit in zip(
+        range(2, 13), frc.correlation, frc.half_bit, strict=True
+    ):
+        a, b = first[radius == ring], second[radius == ring]
+        powers = (np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum()
+        assert correlation == pytest.approx((a * b.conj()).sum().real / powers**0.5, abs=1e-12)
+        independent = (radius == ring).sum() / 2
+        # Eq. (17) of van Heel & Schatz with half a bit in all, a quarter in each half.
+        noise = 2**0.5 - 1
+        top = noise / 2 + (2 * (noise / 2) ** 0.5 + 1) / independent**0.5
+        low = 1 + noise / 2 + 2 * (noise / 2) ** 0.5 / independent**0.5
+        assert half_bit == pytest.approx(top / low, abs=2e-4)

@@ -155,3 +155,36 @@ def test_a_new_result_removes_the_evaluation_of_the_one_before(result_folder, tm
     assert "Against a reference" not in page
     assert not (copy / "evaluation.json").exists()
     assert not (copy / "frc.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: {}, "'title' is missing"),
+        (lambda record: [], "it is a list, expected an object"),
+        (lambda record: record | {"warnings": "none"}, "'warnings' is 'none', expected a list"),
+        (lambda record: record | {"tiles": [1]}, "'tiles' are not pairs"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_its_file(result_folder, tmp_path, change, words):
+    record = json.loads((result_folder / "report.json").read_text())
+    (tmp_path / "report.json").write_text(json.dumps(change(record)))
+    with pytest.raises(ps.errors.DataContractError, match=words) as caught:
+        write_report(tmp_path)
+    assert str(tmp_path / "report.json") in str(caught.value)
+
+
+def test_a_damaged_evaluation_is_refused_by_its_file(result_folder, tmp_path):
+    shutil.copy(result_folder / "report.json", tmp_path)
+    (tmp_path / "evaluation.json").write_text("[]")
+    with pytest.raises(ps.errors.DataContractError, match=r"evaluation\.json' holds a list"):
+        write_report(tmp_path)
+
+
+def test_the_report_does_not_call_images_equal_where_there_is_no_frc(result_folder, tmp_path):
+    shutil.copy(result_folder / "report.json", tmp_path)
+    metrics = {"frc_half_bit": None, "amplitude_psnr": None}
+    (tmp_path / "evaluation.json").write_text(json.dumps(metrics))
+    page = write_report(tmp_path).read_text()
+    assert page.count("too small a square is covered in the middle") == 1
+    assert "none: the images are equal" in page
