@@ -28,9 +28,19 @@ from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.progress import OnEpoch, ShouldStop, latched
 from ptychostream.models.true_patches import TruePatches
 from ptychostream.persistence import ModelBundle
-from ptychostream.processes import fit_to_launcher, starts_processes, train_in_processes
+from ptychostream.processes import (
+    fit_to_launcher,
+    is_first_process,
+    starts_processes,
+    train_in_processes,
+)
 from ptychostream.refinement import refine_probes
-from ptychostream.training_checks import check_data, check_supported, is_lonely
+from ptychostream.training_checks import (
+    check_data,
+    check_supported,
+    is_lonely,
+    warn_of_idle_options,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +106,8 @@ def train(
     execution = fit_to_launcher(execution or PyTorchExecutionConfig())
     check_supported(config, execution)
     check_data(config, store, validation)
+    if is_first_process():
+        warn_of_idle_options(config, execution)
     config = with_scaling_profile(config, store)
     checkpoint = None if resume_from is None else find_checkpoint(resume_from)
     should_stop = should_stop and latched(should_stop)

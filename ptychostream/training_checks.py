@@ -1,6 +1,8 @@
 """What a network can't be trained with: refused before anything is read or written."""
 
+import logging
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators import check_fields
 from ptychostream.models.objective import needs_labels
+
+logger = logging.getLogger(__name__)
 
 
 def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
@@ -73,6 +77,46 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
         raise ConfigurationError(
             f"{every}={getattr(execution, every)} needs a logger to write to; set logger_backend"
         )
+
+
+def warn_of_idle_options(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+    """Say which options do nothing beside the others; existing callers set such, too.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is trained.
+    execution : PyTorchExecutionConfig
+        Its scheduler takes the place of the configuration's.
+    """
+    scheduler = execution.scheduler or config.scheduler
+    is_staged = bool(config.stage_2_epochs or config.stage_3_epochs)
+    plateau = "plateau_factor", "plateau_patience", "plateau_min_lr", "plateau_threshold"
+    table: tuple[tuple[Any, tuple[str, ...], bool, str], ...] = (
+        (config, ("momentum",), config.optimizer == "sgd", "optimizer='sgd'"),
+        (config, ("adam_beta1", "adam_beta2"), config.optimizer != "sgd", "adam or adamw"),
+        (config, ("lr_warmup_epochs",), scheduler == "WarmupCosine", "scheduler='WarmupCosine'"),
+        (
+            config,
+            ("lr_min_ratio",),
+            scheduler in ("WarmupCosine", "Exponential"),
+            "scheduler='WarmupCosine' or 'Exponential'",
+        ),
+        (config, plateau, scheduler == "ReduceLROnPlateau", "scheduler='ReduceLROnPlateau'"),
+        (config, ("physics_weight_schedule",), is_staged, "stage_2_epochs"),
+        (config, ("stage_3_lr_factor",), bool(config.stage_3_epochs), "stage_3_epochs"),
+        (
+            config.model,
+            ("probe_mask_sigma", "probe_mask_diameter"),
+            config.model.probe_mask,
+            "probe_mask",
+        ),
+    )
+    for where, names, is_used, needed in table:
+        for name in names:
+            value = getattr(where, name)
+            if not is_used and value != getattr(type(where)(), name):
+                logger.warning("%s=%r does nothing without %s", name, value, needed)
 
 
 def check_data(

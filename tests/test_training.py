@@ -7,6 +7,7 @@ from ptychostream.datasets.loader import GroupLoader
 from ptychostream.datasets.window_reader import DecodedWindow
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.training import initial_model
+from ptychostream.training_checks import warn_of_idle_options
 
 QUIET = {"logger_backend": None, "enable_checkpointing": False}
 
@@ -161,6 +162,30 @@ def test_what_cannot_be_honoured_is_refused_in_one_message(
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigurationError, match=message):
         ps.train(make_config(**changes), tiny_store, execution=_execution(**execution))
+
+
+@pytest.mark.parametrize(
+    ("idle", "used"),
+    [
+        ({"momentum": 0.5}, {"optimizer": "sgd"}),
+        ({"adam_beta2": 0.9, "optimizer": "sgd"}, {"optimizer": "adam"}),
+        ({"lr_warmup_epochs": 1}, {"scheduler": "WarmupCosine"}),
+        ({"lr_min_ratio": 0.5}, {"scheduler": "Exponential"}),
+        ({"plateau_factor": 0.1}, {"scheduler": "ReduceLROnPlateau"}),
+        ({"physics_weight_schedule": "linear"}, {"stage_2_epochs": 1}),
+        ({"stage_3_lr_factor": 0.5}, {"stage_3_epochs": 1}),
+        ({"model": {"probe_mask_sigma": 2.0}}, {"model": {"probe_mask": True}}),
+    ],
+)
+def test_an_option_that_does_nothing_is_said(make_config, caplog, idle, used):
+    execution = ps.PyTorchExecutionConfig()
+    both = idle | used | {"model": idle.get("model", {}) | used.get("model", {})}
+    warn_of_idle_options(make_config(**both), execution)
+    assert not caplog.records
+    warn_of_idle_options(make_config(**idle), execution)
+    (record,) = caplog.records
+    assert "does nothing without" in record.getMessage()
+    assert record.getMessage().startswith(next(iter(idle.get("model", idle))))
 
 
 def test_data_that_do_not_fit_the_model_are_refused(tiny_store, two_experiments, make_config):
