@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny import untrained
 
 import ptychostream as ps
 from ptychostream.backends.pytorch import _predict
@@ -59,12 +60,7 @@ def test_validation_leaves_out_its_own_bad_pixels(tiny_store, masked, make_confi
 
 def test_the_workflows_prediction_knows_the_datas_bad_pixels(tiny_store, masked, make_config):
     config, store = make_config(), masked(0)
-    bundle = ps.ModelBundle(
-        model=initial_model(config, tiny_store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=tiny_store.probe,
-    )
+    bundle = untrained(config, tiny_store)
     batches = list(ps.make_loader(store, store.groups(1), batch_size=16, shuffle=False))
     with torch.no_grad():
         patches, _ = _predict(bundle, batches, store.probe, store.bad_pixels)

@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import dense_shift
+from tiny import dense_shift, untrained
 
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.evaluation import evaluate_object
 from ptychostream.geometry import ObjectGrid
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.training import initial_model
 
 
 def _untrained(store, gridsize=2, steps=5):
@@ -24,12 +23,7 @@ def _untrained(store, gridsize=2, steps=5):
         ),
         neighbor_count=6,
     )
-    return ps.ModelBundle(
-        model=initial_model(config, store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=store.probe,
-    )
+    return untrained(config, store)
 
 
 @pytest.fixture(scope="module")
@@ -423,12 +417,7 @@ def test_a_saturated_amplitude_is_reported(tmp_path):
     scan = ps.simulate_scan(num_positions=64, N=64, step=4.0, probe="gaussian")
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     config = ps.TrainingConfig(model=ps.ModelConfig(N=64))
-    bundle = ps.ModelBundle(
-        model=initial_model(config, store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=store.probe,
-    )
+    bundle = untrained(config, store)
     assert ps.reconstruct(bundle, store, refine_passes=0).saturation < 0.01
     with torch.no_grad():
         bundle.model.generator.amplitude.inner.bias += 50

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import tiny_config, untrained
 
 import ptychostream as ps
 from ptychostream.datasets.scaling import scales_of
@@ -19,19 +19,8 @@ from ptychostream.errors import ConfigurationError
 from ptychostream.inference.groups import groups_of
 from ptychostream.inference.predict import inference_loader, predict
 from ptychostream.inference.processes import predict_in_processes
-from ptychostream.training import initial_model
 
 CPU, ONE = torch.device("cpu"), ps.PyTorchExecutionConfig(devices=1)
-
-
-def untrained(store, folder):
-    config = tiny_config(folder)
-    return ps.ModelBundle(
-        model=initial_model(config, store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=store.probe,
-    )
 
 
 @pytest.fixture
@@ -39,7 +28,7 @@ def predicted(tiny_store, tmp_path, monkeypatch):
     """Predict in one process, in whose place a shell script is started."""
 
     def start(script):
-        bundle = untrained(tiny_store, tmp_path)
+        bundle = untrained(tiny_config(tmp_path), tiny_store)
         groups = groups_of(tiny_store, 0, bundle.config, None)
         program = tmp_path / "program"
         program.write_text(f"#!/bin/sh\npython={sys.executable!r}\n{script}\n")
@@ -117,10 +106,11 @@ from pathlib import Path
 import torch
 import ptychostream as ps
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_inference_processes import CPU, ONE, groups_of, predict_in_processes, untrained
+from tiny import tiny_config, untrained
+from test_inference_processes import CPU, ONE, groups_of, predict_in_processes
 folder = Path({str(tmp_path)!r})
 store = ps.open_group_store({str(tiny_store.path)!r})
-bundle = untrained(store, folder)
+bundle = untrained(tiny_config(folder), store)
 groups = groups_of(store, 0, bundle.config, None)
 # More batches than a process may be ahead: it waits for us to take them.
 seconds = {{"read": 0.0, "predict": 0.0}}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from tiny import untrained
 
 import ptychostream as ps
-from ptychostream.training import initial_model
 
 
 @pytest.mark.parametrize("refine_passes", [0, 1])
@@ -10,12 +10,7 @@ def test_no_unlit_pixel_is_brighter_than_every_lit_one(
     tiny_scan, tiny_store, tmp_path, make_config, refine_passes
 ):
     config = make_config()
-    bundle = ps.ModelBundle(
-        model=initial_model(config, tiny_store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=tiny_store.probe,
-    )
+    bundle = untrained(config, tiny_store)
     whole = ps.reconstruct(bundle, tiny_store, refine_passes=refine_passes)
     _check(whole)
     if refine_passes:

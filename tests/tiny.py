@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import ptychostream as ps
+from ptychostream.training import initial_model
 
 
 def tiny_config(tmp_path: Path, **changes) -> ps.TrainingConfig:
@@ -13,6 +14,16 @@ def tiny_config(tmp_path: Path, **changes) -> ps.TrainingConfig:
     model |= changes.pop("model", {})
     options = {"nepochs": 1, "batch_size": 8, "neighbor_count": 6, "output_dir": tmp_path}
     return ps.TrainingConfig(model=ps.ModelConfig(**model), **(options | changes))
+
+
+def untrained(config: ps.TrainingConfig, store: ps.GroupStore) -> ps.ModelBundle:
+    """A model as training begins with it."""
+    return ps.ModelBundle(
+        model=initial_model(config, store, seed=0).eval(),
+        config=config,
+        intensity_scale=1.0,
+        probe_guess=store.probe,
+    )
 
 
 def dense_shift(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:

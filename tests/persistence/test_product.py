@@ -3,13 +3,12 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from tiny import tiny_config
+from tiny import tiny_config, untrained
 
 import ptychostream as ps
 from ptychostream.persistence.product import object_pixel_size_m, write_product
 from ptychostream.persistence.result import save_result
 from ptychostream.scan import ArrayPatterns, ScanMetadata
-from ptychostream.training import initial_model
 
 
 @pytest.fixture
@@ -72,12 +71,7 @@ def test_positions_keep_the_numbers_of_their_patterns(tiny_scan, tmp_path):
         scan_index=3 * np.arange(64) + 5,
     )
     store = ps.build_group_store(scan, tmp_path / "gaps.zarr")
-    bundle = ps.ModelBundle(
-        model=initial_model(tiny_config(tmp_path), store, seed=0).eval(),
-        config=tiny_config(tmp_path),
-        intensity_scale=1.0,
-        probe_guess=store.probe,
-    )
+    bundle = untrained(tiny_config(tmp_path), store)
     save_result(ps.reconstruct(bundle, store, refine_passes=0), tmp_path / "result")
     with h5py.File(tmp_path / "result" / "object.h5") as file:
         assert np.array_equal(file["probe_position_indexes"], scan.scan_index)

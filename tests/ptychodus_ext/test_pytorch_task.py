@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny import untrained
 
 import ptychostream as ps
 from ptychodus_ext.child import Channel, Output
 from ptychodus_ext.tasks.pytorch_task import reconstruct
 from ptychostream.persistence import save_bundle
-from ptychostream.training import initial_model
 
 
 @pytest.mark.parametrize("strength", [1, 5])
@@ -20,12 +20,7 @@ def test_the_probe_carries_the_measured_counts_and_the_object_the_rest(
     scan = replace(tiny_scan, probe=strength * tiny_scan.probe)
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     config = make_config()
-    bundle = ps.ModelBundle(
-        model=initial_model(config, store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=store.probe,
-    )
+    bundle = untrained(config, store)
     height, width = scan.object_guess.shape
     arguments = {
         "model": save_bundle(bundle, tmp_path / "model"),

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny import untrained
 
 import ptychostream as ps
 from ptychostream.datasets.sources.preprocess import (
@@ -12,7 +13,6 @@ from ptychostream.datasets.sources.preprocess import (
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.evaluation import evaluate_object
 from ptychostream.scan import ArrayPatterns
-from ptychostream.training import initial_model
 
 EVERY = np.arange(64)
 
@@ -64,12 +64,7 @@ def test_a_cropped_or_padded_scan_is_the_same_object_in_other_pixels(tmp_path, m
     config = ps.TrainingConfig(
         model=ps.ModelConfig(N=edge, gridsize=2, architecture="unrolled"), neighbor_count=6
     )
-    bundle = ps.ModelBundle(
-        model=initial_model(config, store, seed=0).eval(),
-        config=config,
-        intensity_scale=1.0,
-        probe_guess=store.probe,
-    )
+    bundle = untrained(config, store)
     result = ps.reconstruct(bundle, store, refine_passes=4)
     metrics = evaluate_object(
         result.object, store.object_guess, result.coverage, register=False
