@@ -53,7 +53,7 @@ test-ptychodus: $(INSTALLED)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> $$($(OTHER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/rest.pth
 	$(BIN)/pip --python $(OTHER)/bin/python install --quiet --no-deps 'ptychodus==$(PTYCHODUS)'
-	$(OTHER)/bin/python -m pytest tests/ptychodus_ext --ignore tests/ptychodus_ext/child
+	$(OTHER)/bin/python -m pytest tests/ptychodus_ext
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -9,8 +9,8 @@ import time
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ptychostream.datasets.store.grouping_parameters import GroupingParameters
-from ptychostream.datasets.store.groups import compute_groups
+from ptychostream.datasets.grouping.parameters import GroupingParameters
+from ptychostream.datasets.grouping.table import compute_groups
 
 
 def main() -> None:

@@ -23,10 +23,10 @@ from streaming import poisson_scan
 
 import ptychostream as ps
 from ptychostream.datasets.store import finish_group_store
-from ptychostream.datasets.store.layout import MANIFEST, segment_folder
+from ptychostream.datasets.store.format import MANIFEST, segment_folder
 from ptychostream.geometry import ObjectGrid
-from ptychostream.inference.predict import inference_loader
-from ptychostream.persistence.result import save_result
+from ptychostream.reconstruction.predict import inference_loader
+from ptychostream.reconstruction.result import save_result
 from ptychostream.physics import fourier_shift
 from ptychostream.stitching import (
     PatchAccumulator,
@@ -34,13 +34,13 @@ from ptychostream.stitching import (
     patch_weight,
     reassemble_position,
 )
-from ptychostream.training import initial_model
+from ptychostream.training.train import initial_model
 
 RECONSTRUCT = """
 import ptychostream as ps, sys
-from ptychostream.persistence.result import save_result
+from ptychostream.reconstruction.result import save_result
 bundle, store = ps.load_bundle(sys.argv[2]), ps.open_group_store(sys.argv[1])
-import lightning, h5py, skimage, scipy.sparse.linalg, ptychostream.inference
+import lightning, h5py, skimage, scipy.sparse.linalg, ptychostream.reconstruction
 before = peak()
 execution = ps.PyTorchExecutionConfig(memory_budget=sys.argv[3], inference_batch_size=64)
 result = ps.reconstruct(bundle, store, refine_passes=int(sys.argv[4]), execution=execution)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import ptychostream as ps
-from ptychostream.models.losses import poisson_nll
+from ptychostream.training.losses import poisson_nll
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:

@@ -25,7 +25,7 @@ def peak():
 STREAM = """
 import numpy, scipy.spatial, tensordict, torch, zarr
 import ptychostream as ps
-from ptychostream.datasets.loader import make_loader
+from ptychostream.datasets.batches.loader import make_loader
 before = peak()
 store = ps.open_group_store(sys.argv[1])
 groups = store.groups(2, 6)

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 import ptychostream as ps
-from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
 from ptychostream.scan import PatternSource, Scan, ScanMetadata
-from ptychostream.training import initial_model
+from ptychostream.training.train import initial_model
 
 EDGE = 64
 #: Different patterns; a prime, so that no two chunks are alike.

@@ -22,7 +22,7 @@ import numpy as np
 
 import ptychostream as ps
 from ptychostream.evaluation import evaluate_object
-from ptychostream.persistence.result import ReconstructionResult
+from ptychostream.reconstruction.result import ReconstructionResult
 
 COLUMNS = (
     "amplitude_ssim",
@@ -72,7 +72,7 @@ def scan_store(
 
 
 def untrained(config: ps.TrainingConfig, store: ps.GroupStore) -> ps.ModelBundle:
-    from ptychostream.training import initial_model
+    from ptychostream.training.train import initial_model
 
     return ps.ModelBundle(
         model=initial_model(config, store, seed=0).eval(),

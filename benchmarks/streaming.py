@@ -16,7 +16,7 @@ from numcodecs import blosc
 from scipy.stats import poisson
 
 import ptychostream as ps
-from ptychostream.datasets.loader import GroupLoader
+from ptychostream.datasets.batches.loader import GroupLoader
 from ptychostream.scan import ArrayPatterns, Scan
 
 

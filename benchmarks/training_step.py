@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 import ptychostream as ps
-from ptychostream.datasets.scaling import scales_of
-from ptychostream.models.lightning_module import PinnModule
-from ptychostream.training import initial_model, training_groups
+from ptychostream.datasets.batches.scaling import scales_of
+from ptychostream.training.module import PinnModule
+from ptychostream.training.train import initial_model, training_groups
 
 
 def main():

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ptychostream.errors import DataContractError, MissingFileError
-from ptychostream.persistence.opening import backend_of_file
+from ptychostream.persistence.open_archive import backend_of_file
 
 #: The archive's name inside the archive that ptychodus's own library makes of a folder.
 INNER_ARCHIVE = "wts.h5.zip"

@@ -17,7 +17,7 @@ from ptychodus.api.reconstruct import (
 )
 
 from ptychodus_ext.application import Application
-from ptychodus_ext.child import ChildRun, Done, Message, Output, Progress
+from ptychostream.children import ChildRun, Done, Message, Output, Progress
 from ptychodus_ext.convert import product_with
 from ptychodus_ext.measured import Measured, StoppedError, find_measured
 from ptychodus_ext.models import check_model, find_model

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from ptychodus_ext.child.serve import serve
+from ptychostream.children.serve import serve
 
 if __name__ == "__main__":
     code = serve(*(int(word) for word in sys.argv[1:4]))

@@ -7,7 +7,8 @@ module when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from ptychostream._version import __version__
+
 
 _HOME = {
     "Scan": "scan",
@@ -23,14 +24,14 @@ _HOME = {
     "finish_group_store": "datasets.store",
     "read_scans": "datasets.store",
     "GroupStore": "datasets.store",
-    "make_loader": "datasets.loader",
-    "to_spec_dict": "datasets.spec",
-    "from_spec_dict": "datasets.spec",
-    "RawDataTorch": "datasets.raw_data",
-    "PtychoDataContainerTorch": "datasets.container",
+    "make_loader": "datasets.batches.loader",
+    "to_spec_dict": "ptychopinn.spec",
+    "from_spec_dict": "ptychopinn.spec",
+    "RawDataTorch": "ptychopinn.raw_data",
+    "PtychoDataContainerTorch": "ptychopinn.container",
     "PtychoPINN": "models.pinn",
-    "train": "training",
-    "reconstruct": "inference",
+    "train": "training.train",
+    "reconstruct": "reconstruction.reconstruct",
     "stitch_patches": "stitching",
     "ModelBundle": "persistence",
     "save_bundle": "persistence",
@@ -73,11 +74,11 @@ if TYPE_CHECKING:
         PyTorchExecutionConfig,
         TrainingConfig,
     )
-    from ptychostream.datasets.container import PtychoDataContainerTorch
-    from ptychostream.datasets.loader import make_loader
-    from ptychostream.datasets.raw_data import RawDataTorch
+    from ptychostream.ptychopinn.container import PtychoDataContainerTorch
+    from ptychostream.datasets.batches.loader import make_loader
+    from ptychostream.ptychopinn.raw_data import RawDataTorch
     from ptychostream.datasets.sources import read_scan
-    from ptychostream.datasets.spec import from_spec_dict, to_spec_dict
+    from ptychostream.ptychopinn.spec import from_spec_dict, to_spec_dict
     from ptychostream.datasets.store import (
         GroupStore,
         append_patterns,
@@ -86,13 +87,13 @@ if TYPE_CHECKING:
         open_group_store,
         read_scans,
     )
-    from ptychostream.inference import reconstruct
+    from ptychostream.reconstruction.reconstruct import reconstruct
     from ptychostream.models.pinn import PtychoPINN
     from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
     from ptychostream.scan import Scan
     from ptychostream.simulation import simulate_scan
     from ptychostream.stitching import stitch_patches
-    from ptychostream.training import train
+    from ptychostream.training.train import train
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,32 @@ Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
+#: Asked between two batches; True ends training.
+ShouldStop = Callable[[], bool]
+
+
+def latched(should_stop: ShouldStop) -> ShouldStop:
+    """Make a `ShouldStop` stay True once it was.
+
+    Parameters
+    ----------
+    should_stop : callable
+        Not asked again after it returned True.
+
+    Returns
+    -------
+    callable
+        Asks it.
+    """
+    stopped = False
+
+    def ask() -> bool:
+        nonlocal stopped
+        stopped = stopped or bool(should_stop())
+        return stopped
+
+    return ask
+
 
 @contextmanager
 def progress_bar(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import ptychostream as ps
-from ptychostream.training import initial_model
+from ptychostream.training.train import initial_model
 
 
 def tiny_config(tmp_path: Path, **changes) -> ps.TrainingConfig:

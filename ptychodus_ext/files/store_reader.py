@@ -12,7 +12,7 @@ from ptychodus.api.diffraction import DiffractionDataset, DiffractionFileReader
 from ptychodus_ext.files.counts import as_counts, counts_dtype
 from ptychodus_ext.files.lazy_dataset import Part, make_dataset
 from ptychostream.datasets.store import GroupStore, open_group_store
-from ptychostream.datasets.store.layout import CHUNKS_PER_SHARD, MANIFEST
+from ptychostream.datasets.store.format import CHUNKS_PER_SHARD, MANIFEST
 from ptychostream.datasets.store.zipped_place import holds_store
 from ptychostream.errors import DataContractError
 

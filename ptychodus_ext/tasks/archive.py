@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ptychostream.whole_files import whole_file
+from ptychostream.files import whole_file
 
 
 def publish(archive: Path, target: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ptychodus_ext.child import Channel
+from ptychostream.children import Channel
 from ptychodus_ext.tasks.archive import publish
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.geometry import ObjectGrid
-from ptychostream.persistence.result import ReconstructionResult
+from ptychostream.reconstruction.result import ReconstructionResult
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """
     # Imported here: it takes seconds, in which the parent already watches.
     from ptychostream.persistence import save_bundle
-    from ptychostream.training import train as train_on
+    from ptychostream.training.train import train as train_on
 
     folder = Path(arguments["folder"])
     store = _store(arguments["train"], folder / "train.zarr")
@@ -86,7 +86,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     dict
         Nothing more.
     """
-    from ptychostream.inference import reconstruct as reconstruct_with
+    from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with
     from ptychostream.persistence import load_bundle
 
     if arguments["debug"]:

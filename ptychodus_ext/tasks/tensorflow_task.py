@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ptychodus_ext.child import Channel
+from ptychostream.children import Channel
 from ptychodus_ext.models import INNER_ARCHIVE
 from ptychodus_ext.tasks.archive import publish
 from ptychostream.config import InferenceConfig, TrainingConfig, from_mapping
-from ptychostream.datasets.raw_data import RawDataTorch
+from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.datasets.store import open_group_store
 from ptychostream.errors import ConfigurationError
 
@@ -39,7 +39,7 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     ConfigurationError
         If there are several scans to train on.
     """
-    from ptychostream.backends.tensorflow import save_model
+    from ptychostream.ptychopinn.backends.tensorflow import save_model
     from ptychostream.workflows import train_cdi_model
 
     if len(arguments["train"]) > 1:
@@ -94,7 +94,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         Nothing more.
     """
     from ptychodus_ext.tasks.stitch import stitch
-    from ptychostream.backends.tensorflow import predict_patches
+    from ptychostream.ptychopinn.backends.tensorflow import predict_patches
 
     folder, store = Path(arguments["folder"]), open_group_store(arguments["store"])
     experiment = arguments["experiment"]

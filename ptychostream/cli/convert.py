@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> None:
 
     bundle = load_bundle(options.old, restore=None)
     if to_keras:
-        from ptychostream.persistence.keras_export import export_weights
+        from ptychostream.persistence.ptychopinn.keras_export import export_weights
 
         say(f"wrote {export_weights(bundle, new)}\nnext, in Keras: model.load_weights('{new}')")
         return

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import metadata, util
 from pathlib import Path
 
-from ptychostream import __version__
+from ptychostream._version import __version__
 from ptychostream.cli.common import make_parser, parse
 from ptychostream.errors import BackendUnavailableError
 
@@ -117,7 +117,7 @@ def _codecs() -> str:
     import numpy as np
     import zarr
 
-    from ptychostream.datasets.store.layout import pattern_codecs
+    from ptychostream.datasets.store.format import pattern_codecs
 
     values = np.arange(4096, dtype=np.uint16).reshape(4, 32, 32)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ import numpy as np
 from ptychostream.cli.common import make_parser, parse, path_or_url
 from ptychostream.errors import MissingFileError
 from ptychostream.persistence.describe import describe_model
-from ptychostream.persistence.opening import ARCHIVE_NAME
+from ptychostream.persistence.open_archive import ARCHIVE_NAME
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store import GroupStore

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ptychostream import __version__
+from ptychostream._version import __version__
 
 #: Each command is a module of this package with a function `run(arguments)`.
 COMMANDS = {

@@ -14,7 +14,7 @@ from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, Trainin
 if TYPE_CHECKING:
     from ptychostream.datasets.store import GroupStore
     from ptychostream.persistence.bundle import ModelBundle
-    from ptychostream.persistence.result import ReconstructionResult
+    from ptychostream.reconstruction.result import ReconstructionResult
 
 #: Execution options that only training has a use for. A file of options may serve both
 #: commands, but who names one here expects it to do something.
@@ -61,11 +61,11 @@ def run(words: Sequence[str]) -> None:
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.inference import choose_experiment
-    from ptychostream.inference.options import check_execution
+    from ptychostream.reconstruction.options import choose_experiment
+    from ptychostream.reconstruction.options import check_execution
     from ptychostream.persistence import load_bundle
-    from ptychostream.persistence.opening import ARCHIVE_NAME
-    from ptychostream.persistence.result_files import write_result_files
+    from ptychostream.persistence.open_archive import ARCHIVE_NAME
+    from ptychostream.reconstruction.report_files import write_result_files
 
     parser = _make_parser()
     words = expand_aliases("reconstruct", words)
@@ -186,7 +186,7 @@ def _results(
     options: Any, execution: PyTorchExecutionConfig, bundle: "ModelBundle", store: "GroupStore"
 ) -> "Iterable[ReconstructionResult]":
     """Reconstruct, once or while the store grows."""
-    from ptychostream.inference import reconstruct
+    from ptychostream.reconstruction.reconstruct import reconstruct
 
     how: dict[str, Any] = {
         "execution": execution,

@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.datasets.sources.npz import write_npz
     from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
     from ptychostream.datasets.store import build_group_store
-    from ptychostream.persistence.ptychodus_experiment import write_ptychodus_experiment
+    from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
     from ptychostream.simulation import simulate_scan
 
     parser = make_parser(

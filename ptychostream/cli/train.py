@@ -58,7 +58,7 @@ def run(words: Sequence[str]) -> None:
 
 def _refuse_to_replace(out: Path) -> None:
     """Keep a model, and a run that can be gone on with, from being lost unasked."""
-    from ptychostream.processes import is_first_process
+    from ptychostream.training.processes import is_first_process
 
     kept = [name for name in ("wts.h5.zip", "checkpoints/last.ckpt") if (out / name).exists()]
     if kept and is_first_process():
@@ -109,12 +109,12 @@ def train_into(
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses
-    from ptychostream.models.checkpoints import find_checkpoint
+    from ptychostream.training.checkpoints import find_checkpoint
     from ptychostream.persistence import save_bundle
-    from ptychostream.persistence.opening import ARCHIVE_NAME
-    from ptychostream.processes import is_first_process
-    from ptychostream.training import train
-    from ptychostream.training_checks import check_data, check_supported
+    from ptychostream.persistence.open_archive import ARCHIVE_NAME
+    from ptychostream.training.processes import is_first_process
+    from ptychostream.training.train import train
+    from ptychostream.training.checks import check_data, check_supported
 
     check_supported(config, execution)
     assert config.train_data_file is not None

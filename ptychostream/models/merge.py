@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ptychostream.models.extent import reach_of
+from ptychostream.models.canvas_size import reach_of
 from ptychostream.patches import extract_patches, place_patches
 
 #: Weight of unlit pixels relative to the brightest: they are merged too, but count for little.

@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
-from ptychostream.models import upstream
+from ptychostream.models import ptychopinn as upstream
 from ptychostream.models.generators import build_generator
 from ptychostream.models.merge import merge_group
 from ptychostream.models.probe import ProbeModel, hard_disk

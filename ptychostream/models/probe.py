@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ptychostream.config import ModelConfig
-from ptychostream.models import upstream
-from ptychostream.models.extent import lit_half_edge
+from ptychostream.models import ptychopinn as upstream
+from ptychostream.models.canvas_size import lit_half_edge
 from ptychostream.physics import intensity
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from ptychostream.errors import DataContractError
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.checkpoint import read_checkpoint
-from ptychostream.persistence.legacy_params import Restore, legacy_params, restore_params
-from ptychostream.persistence.members import Members
+from ptychostream.persistence.ptychopinn.legacy_params import Restore, legacy_params, restore_params
+from ptychostream.persistence.entries import Members
 from ptychostream.persistence.native import read_bundle, write_members
-from ptychostream.persistence.opening import (
+from ptychostream.persistence.open_archive import (
     ARCHIVE_NAME,
     backend_of,
     check_backend,
@@ -19,9 +19,9 @@ from ptychostream.persistence.opening import (
     kind_of,
     open_archive,
 )
-from ptychostream.persistence.tensorflow_archive import read_tensorflow
+from ptychostream.persistence.ptychopinn.tensorflow_archive import read_tensorflow
 from ptychostream.persistence.tracking import log_archive
-from ptychostream.whole_files import whole_file
+from ptychostream.files import whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.persistence.members import Members
-from ptychostream.persistence.opening import (
+from ptychostream.persistence.entries import Members
+from ptychostream.persistence.open_archive import (
     Kind,
     backend_of,
     find_archive,
@@ -78,7 +78,7 @@ def _native(members: Members) -> Lines:
 
 def _tensorflow(members: Members) -> Lines:
     from ptychostream.config import to_mapping
-    from ptychostream.persistence.tensorflow_archive import (
+    from ptychostream.persistence.ptychopinn.tensorflow_archive import (
         check_light,
         count_parameters,
         read_settings,

@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from ptychostream.errors import DataContractError
-from ptychostream.persistence.members import Members
-from ptychostream.persistence.opening import DESCRIPTION_BYTES, INDEX, MANIFEST, read_manifest
+from ptychostream.persistence.entries import Members
+from ptychostream.persistence.open_archive import DESCRIPTION_BYTES, INDEX, MANIFEST, read_manifest
 
 #: Version of our members; a newer major version is refused, a minor version only adds.
 ARCHIVE_VERSION = (1, 1)

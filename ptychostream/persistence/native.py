@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptychostream import __version__
+from ptychostream._version import __version__
 from ptychostream.config import TrainingConfig, from_mapping, to_mapping
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.persistence.bundle import ModelBundle
@@ -26,15 +26,15 @@ from ptychostream.persistence.index import (
     check_digest,
     read_index,
 )
-from ptychostream.persistence.legacy_params import legacy_params
-from ptychostream.persistence.members import Members
-from ptychostream.persistence.opening import (
+from ptychostream.persistence.ptychopinn.legacy_params import legacy_params
+from ptychostream.persistence.entries import Members
+from ptychostream.persistence.open_archive import (
     DESCRIPTION_BYTES,
     INDEX,
     MANIFEST,
     read_dictionary,
 )
-from ptychostream.persistence.rebuild import build_model, check_shapes
+from ptychostream.persistence.build_model import build_model, check_shapes
 
 _PROBE = "probe_guess"
 #: Longest header of a weights file: a line for each weight.

@@ -1,6 +1,9 @@
 """Log a model's archive to MLflow, if that is there; a run never fails because of it."""
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -8,6 +11,21 @@ logger = logging.getLogger(__name__)
 
 #: Folder of the archive among a run's artifacts.
 _FOLDER = "model"
+
+#: A tracking server that does not answer is given up after seconds, not minutes.
+_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+@contextmanager
+def short_timeouts() -> Iterator[None]:
+    """Shorten MLflow's time-outs, unless they are set in the environment."""
+    ours = {name: value for name, value in _TIMEOUTS.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def log_archive(path: Path) -> bool:
@@ -32,10 +50,9 @@ def log_archive(path: Path) -> bool:
         )
         return False
     # Imported late: it brings Lightning along.
-    from ptychostream.models.tracking import impatient
 
     try:
-        with impatient():
+        with short_timeouts():
             if tracker.active_run() is not None:
                 tracker.log_artifact(str(path), artifact_path=_FOLDER)
             else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream import __version__
+from ptychostream._version import __version__
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import Scan, ScanMetadata
 from ptychostream.simulation.beam import shape_beam
@@ -16,7 +16,7 @@ from ptychostream.simulation.detector import Detector, DetectorPixels
 from ptychostream.simulation.files import is_file_name, read_object
 from ptychostream.simulation.objects import make_object
 from ptychostream.simulation.patterns import SimulatedPatterns
-from ptychostream.simulation.placement import Placement, place_scan
+from ptychostream.simulation.layout import Placement, place_scan
 from ptychostream.simulation.probes.width import effective_diameter
 from ptychostream.simulation.sampling import with_object_pixel
 from ptychostream.simulation.seeds import check_seed

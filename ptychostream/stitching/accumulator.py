@@ -12,7 +12,7 @@ from torch import Tensor
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.stitching.canvas import Canvas, DeviceCanvas, HostCanvas, allocate
-from ptychostream.stitching.placement import (
+from ptychostream.stitching.interpolation import (
     Placement,
     ShiftedWeight,
     shift_to_pixels,

@@ -235,7 +235,7 @@ def test_a_run_is_not_replaced_unasked(tmp_path, monkeypatch, capsys, tiny_store
     (tmp_path / "run" / "checkpoints" / "best-of-before.ckpt").touch()
     assert main([*words, "--subsample_seed", "1", "--overwrite"]) == 0
     assert not (tmp_path / "run" / "checkpoints" / "best-of-before.ckpt").exists()
-    monkeypatch.setattr("ptychostream.training.train", _interrupted)
+    monkeypatch.setattr("ptychostream.training.train.train", _interrupted)
     assert main([*words, "--subsample_seed", "2", "--overwrite"]) == 130
     # No model of before is left beside the new configuration.
     assert not (tmp_path / "run" / "wts.h5.zip").exists()

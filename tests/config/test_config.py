@@ -6,7 +6,7 @@ import pytest
 import ptychostream as ps
 from ptychostream.config import from_mapping, read_yaml, to_mapping, write_yaml
 from ptychostream.errors import ConfigurationError, MissingFileError
-from ptychostream.training_checks import check_supported
+from ptychostream.training.checks import check_supported
 
 KINDS = [ps.ModelConfig, ps.TrainingConfig, ps.InferenceConfig, ps.PyTorchExecutionConfig]
 

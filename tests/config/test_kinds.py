@@ -15,7 +15,7 @@ from ptychostream.config import (
     to_mapping,
     write_yaml,
 )
-from ptychostream.datasets.store.layout import parse_bytes
+from ptychostream.datasets.store.format import parse_bytes
 from ptychostream.errors import ConfigurationError
 
 PLAIN = [

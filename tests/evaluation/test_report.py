@@ -12,9 +12,9 @@ import pytest
 import ptychostream as ps
 from ptychostream.cli.main import main
 from ptychostream.evaluation.report import write_report
-from ptychostream.persistence.result_files import write_result_files
+from ptychostream.reconstruction.report_files import write_result_files
 from ptychostream.scan import ScanMetadata
-from ptychostream.training import initial_model
+from ptychostream.training.train import initial_model
 
 BROWSER = shutil.which("chromium")
 

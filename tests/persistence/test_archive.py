@@ -20,8 +20,8 @@ from ptychostream import legacy
 from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.models.generators import GENERATORS
 from ptychostream.persistence.archive import write_archive
-from ptychostream.persistence.opening import kind_of, open_archive
-from ptychostream.training import initial_model
+from ptychostream.persistence.open_archive import kind_of, open_archive
+from ptychostream.training.train import initial_model
 
 DATA = Path(__file__).parents[1] / "data"
 WEIGHTS = "diffraction_to_obj/weights.safetensors"
@@ -171,7 +171,7 @@ def test_other_readers_find_plain_dictionaries(bundle, tmp_path):
 
 
 def test_the_dictionarys_probe_is_normalised_as_readers_expect():
-    from ptychostream.persistence.legacy_params import normalised_probe
+    from ptychostream.persistence.ptychopinn.legacy_params import normalised_probe
 
     with np.load(DATA / "upstream_forward.npz") as numbers:
         expected = numbers["probe"]

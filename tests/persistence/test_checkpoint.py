@@ -76,7 +76,7 @@ def test_a_checkpoint_becomes_an_archive(run, tmp_path, capsys):
 def test_a_model_trained_on_a_container_has_checkpoints_too(tiny_scan, make_config, tmp_path):
     raw = ps.RawDataTorch.from_scan(tiny_scan)
     grouped = raw.generate_grouped_data(16, K=6, nsamples=12, gridsize=1)
-    from ptychostream.datasets.container import load
+    from ptychostream.ptychopinn.container import load
 
     container = load(lambda: grouped, tiny_scan.probe[0], which=None, create_split=False)
     config = make_config(backend="pytorch")

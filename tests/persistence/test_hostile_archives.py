@@ -22,10 +22,10 @@ from ptychostream.models.generators import build_generator
 from ptychostream.persistence.archive import write_archive
 from ptychostream.persistence.checkpoint import _LIMITS
 from ptychostream.persistence.describe import describe_model
-from ptychostream.persistence.keras_export import _in_keras_order
-from ptychostream.persistence.members import Members
-from ptychostream.persistence.plain_pickle import loads_plain
-from ptychostream.training import initial_model
+from ptychostream.persistence.ptychopinn.keras_export import _in_keras_order
+from ptychostream.persistence.entries import Members
+from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain
+from ptychostream.training.train import initial_model
 
 DATA = Path(__file__).parents[1] / "data"
 GRAPH = json.loads((DATA / "keras_graphs.json").read_text())["gs2_f1"]
@@ -74,7 +74,7 @@ def test_values_that_are_shared_over_and_over_are_refused_at_once(kind):
     data, message = ENDLESS[kind]
     code = (
         "import sys; from ptychostream.errors import DataContractError\n"
-        "from ptychostream.persistence.plain_pickle import loads_plain\n"
+        "from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain\n"
         "try: loads_plain(sys.stdin.buffer.read(), 'the dictionary')\n"
         "except DataContractError as error: print(error)"
     )

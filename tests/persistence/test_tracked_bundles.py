@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ptychostream as ps
-from ptychostream.training import initial_model
+from ptychostream.training.train import initial_model
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from tiny import untrained
 
 import ptychostream as ps
-from ptychodus_ext.child import Channel, Output
+from ptychostream.children import Channel, Output
 from ptychodus_ext.tasks.pytorch_task import reconstruct
 from ptychostream.persistence import save_bundle
 

@@ -10,7 +10,7 @@ pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 from ptychodus.api.settings import SettingsRegistry
 
 from ptychodus_ext.settings import StreamSettings
-from ptychodus_ext.settings.groups import ARCHITECTURES
+from ptychodus_ext.settings.sections import ARCHITECTURES
 
 #: Fields that no setting stands for, and what gives them.
 KNOWN_OTHERWISE = {

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.config.scaling_profile import check_scaling_profile
-from ptychostream.datasets.amplitude import AmplitudePatterns
+from ptychostream.datasets.sources.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
-from ptychostream.whole_files import whole_file
+from ptychostream.files import whole_file
 
 logger = logging.getLogger(__name__)
 

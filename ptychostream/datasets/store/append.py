@@ -20,9 +20,9 @@ from ptychostream.datasets.store.build import (
     storage_errors,
     write_shards,
 )
-from ptychostream.datasets.store.building_site import building_site
+from ptychostream.datasets.store.staging import building_site
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
-from ptychostream.datasets.store.layout import (
+from ptychostream.datasets.store.format import (
     FINISHED,
     FORMAT_NAME,
     FORMAT_VERSION,

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.plausibility import warn_if_corner_centred, warn_of_dark_patterns
+from ptychostream.datasets.store.plausibility import warn_if_corner_centred, warn_of_dark_patterns
 from ptychostream.datasets.store.addresses import find_place
-from ptychostream.datasets.store.building_site import building_site
+from ptychostream.datasets.store.staging import building_site
 from ptychostream.datasets.store.cluster import connected, write_on_cluster
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
-from ptychostream.datasets.store.layout import FORMAT_NAME, FORMAT_VERSION, MANIFEST, parse_bytes
+from ptychostream.datasets.store.format import FORMAT_NAME, FORMAT_VERSION, MANIFEST, parse_bytes
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
 from ptychostream.datasets.store.places import Place, copy_files
 from ptychostream.datasets.store.plan import BuildPlan, plan_build

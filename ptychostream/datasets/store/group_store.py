@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store.addresses import find_place
 from ptychostream.datasets.store.chunk_cache import ChunkCache
-from ptychostream.datasets.store.grouping_parameters import (
+from ptychostream.datasets.grouping.parameters import (
     GroupingParameters,
     NeighborFunction,
     Policy,
 )
-from ptychostream.datasets.store.groups import Groups, compute_groups
+from ptychostream.datasets.grouping.table import Groups, compute_groups
 from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
-from ptychostream.datasets.store.layout import (
+from ptychostream.datasets.store.format import (
     FINISHED,
     GROUPINGS,
     MANIFEST,
@@ -30,6 +30,7 @@ from ptychostream.datasets.store.layout import (
 )
 from ptychostream.datasets.store.manifest import Files, read_manifest
 from ptychostream.datasets.store.places import LocalPlace, Place
+from ptychostream.datasets.store.stored_patterns import StoredPatterns
 from ptychostream.datasets.store.segment import Segment, open_segment
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
@@ -490,14 +491,12 @@ class GroupStore:
         Scan
             What the store was built from.
         """
-        from ptychostream.datasets.store.stored_patterns import StoredPatterns
-
         rows = np.flatnonzero(self.experiment_id == experiment)
         modes = self.attributes["probe_modes"][experiment]
         bad = self.bad_pixels[experiment]
         return Scan(
             name=f"'{self.path}'",
-            patterns=StoredPatterns(self, rows),
+            patterns=StoredPatterns(self.diffraction, rows, self.N, self.dtype),
             measurement_domain=self.measurement_domain,
             positions=self.positions[rows],
             probe=self.probe[experiment, :modes],

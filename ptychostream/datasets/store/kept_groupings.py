@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.datasets.store.grouping_parameters import GroupingParameters
-from ptychostream.datasets.store.groups import Groups
-from ptychostream.datasets.store.layout import GROUPINGS
+from ptychostream.datasets.grouping.parameters import GroupingParameters
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store.format import GROUPINGS
 from ptychostream.datasets.store.places import Place
 from ptychostream.datasets.store.tables import decoded_table, encoded_tables
 from ptychostream.errors import DataContractError, StorageError

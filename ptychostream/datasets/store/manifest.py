@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from ptychostream.datasets.store.layout import FINISHED, GROUPINGS, MANIFEST, SEGMENTS
+from ptychostream.datasets.store.format import FINISHED, GROUPINGS, MANIFEST, SEGMENTS
 from ptychostream.datasets.store.places import Place
 from ptychostream.errors import DataContractError
 

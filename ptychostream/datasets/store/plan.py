@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.layout import (
+from ptychostream.datasets.store.format import (
     CHUNKS_PER_SHARD,
     FORMAT_VERSION,
     default_patterns_per_chunk,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.layout import (
+from ptychostream.datasets.store.format import (
     ATTRIBUTES,
     DIFFRACTION,
     FORMAT_NAME,

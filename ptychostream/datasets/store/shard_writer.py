@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.building_site import BuildingSite
+from ptychostream.datasets.store.staging import BuildingSite
 from ptychostream.datasets.store.plan import BuildPlan
 from ptychostream.datasets.store.shards import encode_shard, shard_file
 from ptychostream.errors import DataContractError

@@ -15,7 +15,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.layout import CODEC, COMPRESSION_LEVEL, DIFFRACTION
+from ptychostream.datasets.store.format import CODEC, COMPRESSION_LEVEL, DIFFRACTION
 from ptychostream.datasets.store.places import Place
 from ptychostream.errors import DataContractError, StorageError
 

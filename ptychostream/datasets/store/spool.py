@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.scan import ArrayPatterns, PatternSource
-from ptychostream.whole_files import whole_file
+from ptychostream.files import whole_file
 
 
 def random_access(source: PatternSource, scratch: Path, *, shared: bool = False) -> PatternSource:

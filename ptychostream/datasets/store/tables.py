@@ -12,7 +12,7 @@ import numpy as np
 from numcodecs import zstd
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.layout import ATTRIBUTES, DIFFRACTION, pattern_codecs
+from ptychostream.datasets.store.format import ATTRIBUTES, DIFFRACTION, pattern_codecs
 
 
 def encoded_tables(

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from ptychostream.datasets.store.layout import MANIFEST
+from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.datasets.store.places import Place
 from ptychostream.errors import DataContractError, StorageError
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ptychostream.config import ModelConfig
-from ptychostream.models.extent import lit_of
+from ptychostream.models.canvas_size import lit_of
 from ptychostream.models.generators.base import Generator
 from ptychostream.models.generators.data_consistency import known_share, wave_change
 from ptychostream.models.generators.group_canvas import GroupCanvas

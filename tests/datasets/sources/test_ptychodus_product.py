@@ -4,7 +4,7 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.errors import DataContractError
-from ptychostream.persistence.product import write_product
+from ptychostream.datasets.sources.ptychodus_write_product import write_product
 from ptychostream.scan import ScanMetadata
 
 

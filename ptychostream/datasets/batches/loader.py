@@ -1,0 +1,460 @@
+"""Stream a store's groups as TensorDict batches, with bounded memory."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+from torch import Tensor
+
+from ptychostream.datasets.batches.pattern_cache import cached_patterns, default_cache_folder
+from ptychostream.datasets.batches.sampler import Order, SamplerPlan, Window, plan_epoch
+from ptychostream.datasets.batches.scaling import Scales, scales_of
+from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store.format import parse_bytes
+from ptychostream.datasets.batches.windows import (
+    AHEAD,
+    DecodedWindow,
+    decoded_windows,
+    whole_window,
+)
+from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import split_coordinates
+
+#: Part of a GPU's free memory that a window may take.
+_DEVICE_SHARE = 0.25
+
+#: Groups whose coordinates are looked at together.
+_BLOCK = 2**16
+
+
+class GroupLoader:
+    """Batches of one rank's share of the groups; made by `make_loader`.
+
+    A loader is an iterable with a length. Each epoch is a pure function of (seed, epoch, rank,
+    world size); `state_dict` in mid-epoch resumes at the very next batch.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The patterns.
+    groups : Groups
+        Which patterns are seen together.
+    scales : Scales
+        Factors put into the batches.
+    batch_size : int
+        Groups per batch B.
+    order : str
+        As `sampler.plan_epoch` takes it.
+    seed : int
+        Decides the shuffle.
+    device : str
+        Where batches go.
+    memory_budget : int
+        Bytes for decoded windows.
+    rank, world_size : int
+        This process and the number of processes.
+    drop_last : bool
+        Whether batches that are not full are left out.
+    num_threads : int
+        Threads that decode; 0 is one per core.
+    ahead : int
+        Windows decoded ahead.
+    cache_folder : Path, optional
+        Where decoded patterns are kept in a file; None streams them.
+    """
+
+    #: Lightning looks for one beside `sampler`.
+    batch_sampler = None
+
+    def __init__(
+        self,
+        store: GroupStore,
+        groups: Groups,
+        scales: Scales,
+        *,
+        batch_size: int,
+        order: Order,
+        seed: int,
+        device: str,
+        memory_budget: int,
+        rank: int,
+        world_size: int,
+        drop_last: bool,
+        num_threads: int,
+        ahead: int = AHEAD,
+        cache_folder: Path | None = None,
+    ) -> None:
+        if ahead < 0 or num_threads < 0 or seed < 0:
+            raise ConfigurationError(
+                f"ahead={ahead}, num_threads={num_threads} and seed={seed} must not be negative"
+            )
+        if not 0 <= rank < world_size:
+            raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
+        self._store, self._groups, self._scales = store, groups, scales
+        self._batch_size, self._order, self._seed = batch_size, order, seed
+        self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
+        self._num_threads = num_threads
+        chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
+        # In flight: the window being served and those decoded ahead.
+        self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
+        self._chunk_bytes, self._memory_budget = chunk_bytes, memory_budget
+        self._resident: DecodedWindow | None = None
+        self._ahead = ahead
+        self._cache_folder = cache_folder
+        self.to(torch.device(device))
+        self._epoch = 0
+        self._served = self._resume_at = 0
+
+    @property
+    def sampler(self) -> "GroupLoader":
+        """Itself: Lightning sets the epoch through this attribute."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self._plan.batch_sizes(self._rank, self._world_size))
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """Pixels (E, N, N) of each experiment that can't be trusted."""
+        return self._store.bad_pixels
+
+    @property
+    def batch_totals(self) -> list[int]:
+        """Groups of each batch, over all ranks."""
+        return self._plan.batch_totals(self._world_size)
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        plan, skip = self._plan, self._resume_at
+        self._resume_at, self._served = 0, skip
+        sizes = plan.batch_sizes(self._rank, self._world_size)
+        windows = plan.share(self._rank, self._world_size)
+        if skip:
+            windows = _drop_groups(windows, sum(sizes[:skip]))
+        for batch in self._batches(self._decoded(windows), sizes[skip:]):
+            self._served += 1
+            yield batch
+        self._served = 0
+
+    def reach(self, members: int) -> int:
+        """Measure how far patterns lie from the centres of their groups.
+
+        Parameters
+        ----------
+        members : int
+            Columns of the group table that make up a group, C; what follows are witnesses.
+
+        Returns
+        -------
+        int
+            Pixels along an axis, rounded up; no group of any epoch reaches farther.
+        """
+        table, farthest = self._groups.nn_indices[:, :members], 0.0
+        for start in range(0, len(table), _BLOCK):
+            _, relative = split_coordinates(self._store.positions, table[start : start + _BLOCK])
+            farthest = max(farthest, float(np.abs(relative).max()))
+        return int(np.ceil(farthest))
+
+    def to(self, device: torch.device, *, pins: bool = True) -> "GroupLoader":
+        """Choose where batches go.
+
+        Parameters
+        ----------
+        device : torch.device
+            The device. Windows move to it as they are stored, and batches are gathered there; on
+            a GPU where a window takes more than a quarter of the free memory, batches move.
+        pins : bool
+            Whether windows go to a GPU through page-locked memory, without waiting for them.
+
+        Returns
+        -------
+        GroupLoader
+            This one.
+        """
+        self._device, self._pins = device, pins and device.type == "cuda"
+        self._resident = None
+        self._on_host = device.type == "cpu"
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            # Beside a network; a larger window stays in host memory, and its batches move.
+            self._on_host = self._moves_batches(free * _DEVICE_SHARE)
+        return self
+
+    def _moves_batches(self, room: float) -> bool:
+        """Say whether a window takes more than this many bytes of a device."""
+        if self._cache_folder is not None:
+            # The whole cache is one window, and page-locked memory is memory too.
+            return self._store.num_chunks * self._chunk_bytes > min(room, self._memory_budget)
+        chunks = min(self._window_chunks, self._store.num_chunks)
+        return chunks * self._chunk_bytes > room
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass, and with it the order.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the pass.
+        """
+        if epoch != self._epoch:
+            self._epoch, self._served, self._resume_at = epoch, 0, 0
+            self.__dict__.pop("_plan", None)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the loader stands: epoch, batches already served, chunks of a window."""
+        return {"epoch": self._epoch, "served": self._served, "window_chunks": self._plan_chunks}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where another loader of the same arguments stood.
+
+        Parameters
+        ----------
+        state : dict
+            From `state_dict`.
+
+        Raises
+        ------
+        ConfigurationError
+            If it stood within an epoch whose order was another, or shorter.
+        """
+        chunks = state.get("window_chunks", self._plan_chunks)
+        if state["served"] and chunks != self._plan_chunks:
+            raise ConfigurationError(
+                f"the epoch began with windows of {chunks} chunks, but memory_budget now gives "
+                f"{self._plan_chunks}, and with it another order: go on with the memory_budget of "
+                "before, or begin the epoch anew"
+            )
+        self.set_epoch(state["epoch"])
+        if state["served"] > len(self):
+            raise ConfigurationError(
+                f"{state['served']} batches were served, but an epoch has {len(self)}: go on with "
+                "the groups, batch_size and world_size of before"
+            )
+        self._served = self._resume_at = state["served"]
+
+    @property
+    def _plan_chunks(self) -> int:
+        """Chunks of a window, as far as they decide the order."""
+        return min(self._window_chunks, self._store.num_chunks)
+
+    @cached_property
+    def _plan(self) -> SamplerPlan:
+        chunks = self._store.storage_rows // self._store.patterns_per_chunk
+        return plan_epoch(
+            chunks.astype(np.int32)[self._groups.nn_indices],
+            self._store.num_chunks,
+            batch_size=self._batch_size,
+            order=self._order,
+            window_chunks=self._window_chunks,
+            seed=self._seed,
+            epoch=self._epoch,
+            drop_last=self._drop_last,
+        )
+
+    def _decoded(self, windows: list[Window]) -> Iterator[DecodedWindow]:
+        """Decode windows ahead; a store that fits into one window is decoded only once."""
+        if self._resident is None and self._cache_folder is not None:
+            patterns = cached_patterns(self._store, self._cache_folder)
+            firsts = np.arange(self._store.num_chunks) * self._store.patterns_per_chunk
+            self._resident = DecodedWindow(self._plan.windows[0], patterns, firsts)
+        if self._resident is None and len(self._plan.windows) > 1:
+            yield from decoded_windows(
+                self._store,
+                windows,
+                window_chunks=self._window_chunks,
+                num_threads=self._num_threads,
+                ahead=self._ahead,
+            )
+            return
+        if self._resident is None:
+            (window,) = self._plan.windows
+            self._resident = whole_window(
+                self._store,
+                window,
+                amplitudes=self._keeps_amplitudes(len(window.chunks)),
+                num_threads=self._num_threads,
+            )
+        for window in windows:
+            yield self._resident.serving(window)
+
+    def _keeps_amplitudes(self, chunks: int) -> bool:
+        """Say whether square roots of this many chunks, in float32, fit into the memory.
+
+        A device has the bandwidth to take them anew, and less memory.
+        """
+        patterns = chunks * self._store.patterns_per_chunk
+        fits = 4 * patterns * self._store.N**2 <= self._memory_budget
+        return fits and self._on_host and self._store.measurement_domain == "counts"
+
+    def _batches(self, windows: Iterator[DecodedWindow], sizes: list[int]) -> Iterator[TensorDict]:
+        """Fill batches from windows; a batch may end in the window after the one it began in."""
+        window: DecodedWindow | None = None
+        at = 0
+        for size in sizes:
+            rows = np.empty(size, dtype=np.int64)
+            parts: list[Tensor] = []
+            filled = 0
+            while filled < size:
+                if window is None or at == len(window.groups):
+                    # Freed before the next is taken, so that no third window is in memory.
+                    window = None
+                    window, at = next(windows), 0
+                take = min(size - filled, len(window.groups) - at)
+                part = rows[filled : filled + take] = window.groups[at : at + take]
+                parts.append(self._amplitude(window, part))
+                filled, at = filled + take, at + take
+            yield self._to_batch(rows, parts[0] if len(parts) == 1 else torch.cat(parts))
+
+    def _amplitude(self, window: DecodedWindow, rows: NDArray[np.int64]) -> Tensor:
+        """Gather the amplitudes (B, C, N, N) of groups, where they go; bad pixels are zero."""
+        store = self._store
+        members = self._groups.nn_indices[rows]
+        chunk, inside = np.divmod(store.storage_rows[members.ravel()], store.patterns_per_chunk)
+        shape = (*members.shape, store.N, store.N)
+        if self._on_host:
+            raw = np.empty(shape, window.dtype)
+            window.gather(chunk, inside, raw.reshape(-1, store.N, store.N))
+            if window.has_amplitudes:
+                values = torch.from_numpy(raw)
+            elif store.measurement_domain == "counts":
+                values = torch.from_numpy(np.sqrt(raw, dtype=np.float32))
+            else:
+                values = torch.from_numpy(raw.astype(np.float32, copy=False))
+        else:
+            values = window.gather_on(self._device, chunk, inside, pins=self._pins).reshape(shape)
+            if store.measurement_domain == "counts" and not window.has_amplitudes:
+                values.sqrt_()
+        if self._has_bad_pixels:
+            bad = torch.from_numpy(store.bad_pixels[self._experiment(members)][:, None])
+            values.masked_fill_(bad.to(values.device), 0)
+        return values
+
+    @cached_property
+    def _has_bad_pixels(self) -> bool:
+        return bool(self._store.bad_pixels.any())
+
+    def _experiment(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._store.experiment_id[members[:, 0]]
+
+    def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
+        members = self._groups.nn_indices[rows]
+        experiment = self._experiment(members)
+        # For each batch anew: kept for all groups they would be the largest of all tables.
+        offsets, relative = split_coordinates(self._store.positions, members)
+        entries = {
+            "coords_offsets": offsets[:, None, None].astype(np.float32),
+            "coords_relative": relative[:, :, None].astype(np.float32),
+            "nn_indices": members,
+            "experiment_id": experiment,
+            "rms_scale": self._scales.rms[experiment, None, None, None].astype(np.float32),
+            "physics_scale": self._scales.physics[experiment, None, None, None].astype(np.float32),
+        }
+        tensors = {name: torch.from_numpy(value) for name, value in entries.items()}
+        tensors["diffraction"] = amplitude
+        if self._device.type != "cpu":
+            tensors = {name: value.to(self._device) for name, value in tensors.items()}
+        return TensorDict(tensors, batch_size=[len(rows)], device=self._device)
+
+
+def make_loader(
+    store: GroupStore,
+    groups: Groups,
+    *,
+    batch_size: int = 16,
+    shuffle: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    memory_budget: str | int = "1 GiB",
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool = False,
+    order: Order | None = None,
+    scales: Scales | None = None,
+    num_threads: int = 0,
+    ahead: int = AHEAD,
+    cache: Literal["memmap"] | None = None,
+    cache_folder: Path | None = None,
+) -> GroupLoader:
+    """Make a loader of batches; see `datasets.batch.ENTRIES` for what a batch holds.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The patterns.
+    groups : Groups
+        Which patterns are seen together.
+    batch_size : int
+        Groups per batch B.
+    shuffle : bool
+        Whether the order is random, a new one each epoch; else it is that of the group table.
+    seed : int
+        Decides the shuffle.
+    device : str
+        Where batches go.
+    memory_budget : str or int
+        Memory for decoded windows; batches come on top.
+    rank, world_size : int
+        This process and the number of processes: over all ranks each group once per epoch, and
+        equal numbers of batches.
+    drop_last : bool
+        Whether batches that are not full are left out.
+    order : str, optional
+        `storage` serves groups in the order that reads least; takes the place of `shuffle`.
+    scales : Scales, optional
+        Factors put into the batches; None derives them from this store.
+    num_threads : int
+        Threads that decode; 0 is one per core.
+    ahead : int
+        Windows decoded ahead of the one that is served; more are smaller, within the memory.
+    cache : str, optional
+        `memmap` decodes all patterns once into a file, which later runs find again, and maps it
+        into memory: worth it where the same store is read for many epochs.
+    cache_folder : Path, optional
+        Where that file lies; None is the user's cache folder.
+
+    Returns
+    -------
+    GroupLoader
+        An iterable of TensorDict, with a length.
+
+    Raises
+    ------
+    ConfigurationError
+        If a number is out of range.
+    """
+    if cache not in (None, "memmap"):
+        raise ConfigurationError(f"cache={cache!r} is unknown; there is 'memmap'")
+    if cache_folder is not None and cache is None:
+        raise ConfigurationError("cache_folder does nothing without cache='memmap'; set it")
+    return GroupLoader(
+        store,
+        groups,
+        scales or scales_of(store),
+        batch_size=batch_size,
+        order=order or ("shuffled" if shuffle else "table"),
+        seed=seed,
+        device=device,
+        memory_budget=parse_bytes(memory_budget),
+        rank=rank,
+        world_size=world_size,
+        drop_last=drop_last,
+        num_threads=num_threads,
+        ahead=ahead,
+        cache_folder=(cache_folder or default_cache_folder()) if cache else None,
+    )
+
+
+def _drop_groups(windows: list[Window], number: int) -> list[Window]:
+    """Leave out the first `number` groups, and the windows that then serve none."""
+    kept = []
+    for window in windows:
+        drop = min(number, len(window.groups))
+        number -= drop
+        if drop < len(window.groups):
+            kept.append(Window(window.chunks, window.groups[drop:]))
+    return kept

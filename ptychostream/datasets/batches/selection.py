@@ -1,0 +1,71 @@
+"""The groups that a configuration asks for."""
+
+import logging
+
+from ptychostream.config import InferenceConfig, TrainingConfig
+from ptychostream.datasets.store import GroupStore
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+
+def select_groups(
+    store: GroupStore,
+    config: TrainingConfig | InferenceConfig,
+    *,
+    gridsize: int | None = None,
+    groups_per_position: int = 1,
+    witnesses: int = 0,
+) -> Groups:
+    """Find the groups of a store that a configuration asks for.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data.
+    config : TrainingConfig or InferenceConfig
+        How many groups of which neighbours, of how many patterns, by which draw.
+    gridsize : int, optional
+        Patterns along one side of a group; None is the configuration's own.
+    groups_per_position : int
+        Groups drawn around each seed.
+    witnesses : int
+        Members drawn beyond gridsize².
+
+    Returns
+    -------
+    Groups
+        The table.
+
+    Raises
+    ------
+    ConfigurationError
+        If a number is negative, or an option does nothing beside the others.
+    DataContractError
+        If there are too few positions or neighbours.
+    """
+    gridsize = config.model.gridsize if gridsize is None else gridsize
+    if config.neighbor_count < 0:
+        raise ConfigurationError(f"neighbor_count={config.neighbor_count} must not be negative")
+    groups = store.groups(
+        gridsize,
+        # A group of C needs C - 1 neighbours of its seed, and a witness one more.
+        max(config.neighbor_count, gridsize**2 - 1 + witnesses),
+        num_groups=config.n_groups,
+        groups_per_position=groups_per_position,
+        sequential=isinstance(config, TrainingConfig) and config.sequential_sampling,
+        seed=config.subsample_seed or 0,
+        witnesses=witnesses,
+        n_subsample=config.n_subsample,
+        enable_oversampling=config.enable_oversampling,
+        neighbor_pool_size=config.neighbor_pool_size,
+    )
+    if config.n_groups is not None and len(groups) < config.n_groups:
+        logger.warning(
+            "n_groups=%d, but '%s' has %d to draw; enable_oversampling draws more",
+            config.n_groups,
+            store.path,
+            len(groups),
+        )
+    return groups

@@ -1,0 +1,121 @@
+"""Groups whose members lie neither too near to their seed nor too far from it."""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ptychostream.datasets.grouping.nearest import draw_members
+from ptychostream.errors import DataContractError
+
+logger = logging.getLogger(__name__)
+
+#: Distances looked at together: 4 million are some 100 MB with their rows.
+_BLOCK = 4_000_000
+
+
+def min_distance_groups(
+    positions: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    group_size: int,
+    neighbor_count: int,
+    groups_per_position: int = 1,
+    min_distance: float = 0.0,
+    max_distance: float | None = None,
+) -> NDArray[np.int64]:
+    """Draw groups of the nearest neighbours that lie between two distances.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    seeds : (S,) int64
+        Rows around which groups are drawn.
+    rng : numpy.random.Generator
+        Source of the draw.
+    group_size : int
+        Patterns per group, C.
+    neighbor_count : int
+        Neighbours K between the distances, besides the seed itself, to draw from.
+    groups_per_position : int
+        Groups drawn around each seed.
+    min_distance : float
+        Least distance from the seed, in pixels.
+    max_distance : float, optional
+        Largest distance from the seed, in pixels; None is any.
+
+    Returns
+    -------
+    (G, C) int64
+        Rows of `positions`, the seed first; no row twice in a group. Seeds with fewer than C - 1
+        such neighbours are left out, with a warning.
+
+    Raises
+    ------
+    DataContractError
+        If no seed has enough neighbours.
+    """
+    if group_size == 1:
+        return np.repeat(seeds, groups_per_position)[:, None]
+    if neighbor_count < group_size - 1:
+        raise DataContractError(
+            f"neighbor_count={neighbor_count} leaves {neighbor_count} neighbours to draw "
+            f"{group_size - 1} from; raise it"
+        )
+    neighbours = _neighbors_between(positions, seeds, neighbor_count, min_distance, max_distance)
+    enough = (neighbours >= 0).sum(axis=1) >= group_size - 1
+    between = f"{min_distance} and {'any' if max_distance is None else max_distance} px"
+    if not enough.any():
+        raise DataContractError(
+            f"no position has {group_size - 1} neighbours between {between}; widen the distances"
+        )
+    if not enough.all():
+        logger.warning(
+            "%d of %d positions seed no group: they have fewer than %d neighbours between %s",
+            np.count_nonzero(~enough),
+            len(seeds),
+            group_size - 1,
+            between,
+        )
+    return draw_members(seeds[enough], neighbours[enough], rng, group_size, groups_per_position)
+
+
+def _neighbors_between(
+    positions: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    wanted: int,
+    low: float,
+    high: float | None,
+) -> NDArray[np.int64]:
+    """Find the nearest rows (S, K) between two distances; -1 where there are no more."""
+    found = np.full((len(seeds), wanted), -1, dtype=np.int64)
+    tree = cKDTree(positions)
+    # The tree's own limit is exclusive.
+    limit = np.inf if high is None else np.nextafter(high, np.inf)
+    open_seeds = np.arange(len(seeds))
+    looked_at = min(wanted + 1, len(positions))
+    while len(open_seeds):
+        unfinished = []
+        for some in np.array_split(open_seeds, -(-len(open_seeds) * looked_at // _BLOCK)):
+            distance, near = tree.query(
+                positions[seeds[some]],
+                k=np.arange(1, looked_at + 1),
+                distance_upper_bound=limit,
+            )
+            fits = (distance >= low) & np.isfinite(distance) & (near != seeds[some, None])
+            # Those that fit come first, still in order of their distance.
+            order = np.argsort(~fits, axis=1, kind="stable")[:, :wanted]
+            rows = np.where(
+                np.take_along_axis(fits, order, axis=1),
+                np.take_along_axis(near, order, axis=1),
+                -1,
+            )
+            found[some, : rows.shape[1]] = rows
+            exhausted = ~np.isfinite(distance[:, -1]) | (looked_at == len(positions))
+            unfinished.append(some[(fits.sum(axis=1) < wanted) & ~exhausted])
+        open_seeds = np.concatenate(unfinished)
+        looked_at = min(2 * looked_at, len(positions))
+    return found

@@ -1,0 +1,84 @@
+"""Groups of four with one member in each quadrant around their seed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.grouping.nearest import nearest_neighbors
+
+#: Quadrants, in the order of a group's members.
+_QUADRANTS = 4
+
+
+def four_quadrant_groups(
+    positions: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    neighbor_count: int,
+    groups_per_position: int = 1,
+    witnesses: int = 0,
+) -> NDArray[np.int64]:
+    """Draw groups of four, in the order (-x, +y), (+x, +y), (-x, -y), (+x, -y) around each seed.
+
+    The seed stands for one quadrant: for an empty one at the border of a scan, for any other
+    elsewhere. Where more are empty, as at a corner, the nearest neighbours left over stand in.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    seeds : (S,) int64
+        Rows around which groups are drawn.
+    rng : numpy.random.Generator
+        Source of the draw.
+    neighbor_count : int
+        Nearest neighbours K, besides the seed itself, to draw from.
+    groups_per_position : int
+        Groups drawn around each seed.
+    witnesses : int
+        Further members, drawn from the neighbours left over.
+
+    Returns
+    -------
+    (S * groups_per_position, 4 + witnesses) int64
+        Rows of `positions`; no row twice in a group, and the seed in each.
+
+    Raises
+    ------
+    DataContractError
+        If there are too few positions or neighbours.
+    """
+    size = _QUADRANTS + witnesses
+    neighbours = nearest_neighbors(positions, seeds, neighbor_count, group_size=size)
+    quadrant = _quadrants(positions[neighbours] - positions[seeds, None])
+    inside = [quadrant == number for number in range(_QUADRANTS)]
+    filled = np.stack([some.any(axis=1) for some in inside], axis=1)
+    every = np.arange(len(seeds))
+    drawn = np.empty((len(seeds), groups_per_position, size), dtype=np.int64)
+    for turn in range(groups_per_position):
+        keys = rng.random(neighbours.shape, dtype=np.float32)
+        # An empty quadrant goes before any that has a neighbour.
+        own = (rng.random(filled.shape, dtype=np.float32) + ~filled).argmax(axis=1)
+        taken = np.zeros(neighbours.shape, dtype=bool)
+        chosen = np.full((len(seeds), size), -1, dtype=np.int64)
+        chosen[every, own] = seeds
+        for number, some in enumerate(inside):
+            here = np.flatnonzero(filled[:, number] & (own != number))
+            best = np.where(some[here], keys[here], np.inf).argmin(axis=1)
+            chosen[here, number] = neighbours[here, best]
+            taken[here, best] = True
+        for number in range(size):
+            here = np.flatnonzero(chosen[:, number] < 0)
+            # The nearest stands in for a quadrant; witnesses are drawn.
+            left = np.where(taken[here], np.inf, keys[here] if number >= _QUADRANTS else 0)
+            best = left.argmin(axis=1)
+            chosen[here, number] = neighbours[here, best]
+            taken[here, best] = True
+        drawn[:, turn] = chosen
+    return drawn.reshape(-1, size)
+
+
+def _quadrants(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Say in which quadrant each offset (..., 2) lies; each axis belongs to one of them."""
+    x, y = offsets[..., 0], offsets[..., 1]
+    return np.select([(x <= 0) & (y > 0), (x < 0) & (y <= 0), (x >= 0) & (y < 0)], [0, 2, 3], 1)

@@ -1,0 +1,93 @@
+"""A table of groups, computed from positions and parameters."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.grouping.draw import draw_groups, draw_patterns, draw_upstream_groups
+from ptychostream.datasets.grouping.parameters import GroupingParameters
+from ptychostream.geometry import split_coordinates
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Groups:
+    """A table of groups: rows of patterns that the model sees together.
+
+    Attributes
+    ----------
+    nn_indices : (G, C) int64
+        Rows of the store in acquisition order. The first member is the group's seed, except with
+        `four_quadrant`, where it stands in any place, and with `policy="upstream"`, where it is no
+        member.
+    parameters : GroupingParameters
+        What made the table.
+    """
+
+    nn_indices: NDArray[np.int64]
+    parameters: GroupingParameters
+
+    def __len__(self) -> int:
+        return len(self.nn_indices)
+
+    @property
+    def group_size(self) -> int:
+        """Patterns per group, C."""
+        return int(self.nn_indices.shape[1])
+
+    def coordinates(
+        self, positions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return centres (G, 2) and centre minus member (G, C, 2), in pixels.
+
+        Parameters
+        ----------
+        positions : (M, 2) float64
+            Scan positions (x, y) in acquisition order.
+
+        Returns
+        -------
+        offsets : (G, 2) float64
+            Mean position of each group.
+        relative : (G, C, 2) float64
+            Centre minus member.
+        """
+        return split_coordinates(positions, self.nn_indices)
+
+
+def compute_groups(
+    positions: NDArray[np.float64],
+    experiment_id: NDArray[np.int64],
+    parameters: GroupingParameters,
+) -> Groups:
+    """Compute a grouping; groups never cross experiments.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), acquisition order.
+    experiment_id : (M,) int64
+        Experiment of each position.
+    parameters : GroupingParameters
+        What to compute.
+
+    Returns
+    -------
+    Groups
+        Ordered by experiment; then by seed, unless groups are oversampled or upstream's.
+    """
+    rng = np.random.default_rng(parameters.seed)
+    parts = []
+    for experiment in np.unique(experiment_id):
+        rows = np.flatnonzero(experiment_id == experiment)
+        if parameters.n_subsample is not None:
+            rows = rows[draw_patterns(len(rows), parameters.n_subsample, parameters.seed)]
+        here = positions[rows]
+        if parameters.policy == "upstream":
+            # A generator of its own, as a kept table has no use for the global one's state.
+            legacy = np.random.RandomState()
+            drawn = draw_upstream_groups(here, parameters, parameters.seed, legacy)
+        else:
+            drawn = draw_groups(here, parameters, rng)
+        parts.append(rows[drawn])
+    return Groups(nn_indices=np.concatenate(parts), parameters=parameters)

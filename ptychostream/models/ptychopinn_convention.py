@@ -1,0 +1,59 @@
+"""What PtychoPINN's TensorFlow model does otherwise: for comparisons with it, number by number."""
+
+import torch
+from torch import Tensor
+
+from ptychostream.models.generators.autoencoder import Autoencoder
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.smoothing import gaussian_smooth
+from ptychostream.models.ptychopinn import merge_group
+from ptychostream.physics import exit_wave
+
+
+def reconstruct_upstream(
+    model: PtychoPINN, diffraction: Tensor, coords_relative: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Reconstruct and merge the patches of each group as upstream.
+
+    Parameters
+    ----------
+    model : PtychoPINN
+        The network.
+    diffraction : (B, C, N, N) float32
+        Amplitude, scaled to a mean energy of (N/2)².
+    coords_relative : (B, C, 1, 2) float32
+        Centre minus member (x, y), in pixels.
+
+    Returns
+    -------
+    members : (B, C, N, N) complex64
+        Each member's patch of the merged object.
+    centred : (B, N, N) complex64
+        The merged object around the group's centre.
+    """
+    patches = model.reconstruct(diffraction, coords_relative)
+    generator = model.generator
+    if isinstance(generator, Autoencoder) and not generator.object_big:
+        # One patch per group, which the members are cut out of: nothing to merge.
+        return patches, generator.decode(diffraction)[:, 0]
+    return merge_group(patches, coords_relative)
+
+
+def waves_upstream(model: PtychoPINN, patches: Tensor) -> Tensor:
+    """Make the waves behind the object as upstream: smoothed first, then masked.
+
+    Parameters
+    ----------
+    model : PtychoPINN
+        The network; its first probe is taken.
+    patches : (B, C, N, N) complex64
+        Object patches.
+
+    Returns
+    -------
+    (B, C, P, N, N) complex64
+        Exit waves.
+    """
+    probe = torch.view_as_complex(model.probe.parts)[:1, None] * model.log_scale.exp()
+    waves = gaussian_smooth(exit_wave(patches, probe), model.config.gaussian_smoothing_sigma)
+    return waves if model.probe.mask is None else waves * model.probe.mask

@@ -1,0 +1,81 @@
+"""Write the weights of our CNN as those of PtychoPINN's Keras network: the way back."""
+
+import itertools
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import nn
+
+from ptychostream.errors import ConfigurationError
+from ptychostream.models.generators.autoencoder import Autoencoder
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.files import whole_file
+
+#: What Keras wants such a file's name to end in.
+SUFFIX = ".weights.h5"
+
+#: Ends of a decoder in the order of Keras's layers, those that a network has.
+_ENDS = ("outer.first", "outer.second", "full.first", "full.second")
+_LAST = ("outer_last", "full_last", "inner")
+
+
+def export_weights(bundle: ModelBundle, path: Path) -> Path:
+    """Write weights that the Keras model of the same configuration loads.
+
+    There, `model.load_weights(path)` takes them, for `autoencoder` and `diffraction_to_obj`.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The model; its architecture is `cnn`.
+    path : Path
+        File to write, ending in `.weights.h5`; what is there is replaced.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigurationError
+        If the model has another architecture.
+    """
+    generator = bundle.model.generator
+    if not isinstance(generator, Autoencoder):
+        raise ConfigurationError(
+            f"architecture {bundle.config.model.architecture!r} has no counterpart in Keras; only "
+            "'cnn' does"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        for number, name in enumerate(_in_keras_order(generator)):
+            layer = generator.get_submodule(name)
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            group = file.create_group(f"layers/conv2d{f'_{number}' if number else ''}/vars")
+            # PyTorch has output, input, rows, columns; Keras rows, columns, input, output.
+            group["0"] = _numpy(layer.weight.permute(2, 3, 1, 0))
+            group["1"] = _numpy(layer.bias)
+    return path
+
+
+def _in_keras_order(network: Autoencoder) -> list[str]:
+    """List our layers as Keras sorts its own: by depth from the end, both decoders in turn."""
+    decoder = network.amplitude
+    pairs = [f"{i}.{which}" for i in range(len(decoder.levels)) for which in ("first", "second")]
+    present = {name for name, _ in decoder.named_modules()}
+    both = [f"levels.{name}" for name in pairs]
+    both += [name for name in (*_ENDS, *_LAST) if name in present]
+    encoder = [
+        f"encoder.{i}.{which}" for i in range(len(network.encoder)) for which in ("first", "second")
+    ]
+    return encoder + [
+        f"{part}.{name}" for name, part in itertools.product(both, ("amplitude", "phase"))
+    ]
+
+
+def _numpy(values: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return values.detach().cpu().contiguous().numpy()

@@ -1,0 +1,237 @@
+"""Archives of PtychoPINN's TensorFlow backend, read into our network without TensorFlow."""
+
+import logging
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptychostream.config import ModelConfig, TrainingConfig
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.legacy import training_config_of
+from ptychostream.models.generators.autoencoder import Autoencoder
+from ptychostream.models.probe import ProbeModel, probe_power
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.persistence.ptychopinn.keras_import import import_weights
+from ptychostream.persistence.entries import Members
+from ptychostream.persistence.open_archive import read_dictionary, read_manifest
+from ptychostream.persistence.build_model import build_model, check_sizes
+
+logger = logging.getLogger(__name__)
+
+#: Models that hold the network; the first is smaller, as it has no optimiser's state.
+_MODELS = ("diffraction_to_obj", "autoencoder")
+_KERAS, _PARAMS = "model.keras", "params.dill"
+_PROBE, _SCALE, _VERSION = "probe", "intensity_scale", "_version"
+
+#: What the same weights do otherwise here; said to whoever loads such an archive.
+DIFFERENCES = (
+    "patches of a group are averaged by the light on them; PtychoPINN adds whole patches and "
+    "counts central halves: predict(..., convention='upstream') gives its numbers",
+    "groups of any number of patterns are merged each by itself; there, 64 or more patterns in a "
+    "batch were added up on one canvas",
+    "the probe's mask is applied before the exit wave is smoothed, there after it (again, "
+    "convention='upstream' is theirs)",
+    "a probe that was trained there is not in the file: the guess is used",
+    "optimiser and losses of the training are not taken over",
+)
+
+
+def read_tensorflow(members: Members) -> ModelBundle:
+    """Read a model from members that the TensorFlow backend wrote.
+
+    Parameters
+    ----------
+    members : Members
+        The archive.
+
+    Returns
+    -------
+    ModelBundle
+        The same network; `provenance` says what differs.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, holds another network, or anything but data where data is expected.
+    """
+    model, config, values, others = read_settings(members)
+    name = f"{model}/{_KERAS}"
+    origin = f"{members.origin}: member '{name}'"
+    weights = import_weights(members.read(name), config.model, origin)
+    probe = _probe(members, model, values, config.model.N)
+    scaled = ProbeModel(config.model, probe, trainable=False).state_dict()
+    # So that the predicted diffraction has the size that it has there.
+    energy = float((np.abs(probe) ** 2).sum())
+    scale = math.sqrt(energy / probe_power(config.model.N, config.model.probe_scale))
+    state = {
+        **{f"generator.{key}": value for key, value in weights.items()},
+        **{f"probe.{key}": value for key, value in scaled.items()},
+        "log_scale": torch.tensor(math.log(scale), dtype=torch.float32),
+    }
+    logger.warning(
+        "%s was made by TensorFlow; with the same weights, here\n%s",
+        members.origin,
+        "\n".join(f"- {line}" for line in DIFFERENCES),
+    )
+    return ModelBundle(
+        model=build_model(config, probe, state, origin),
+        config=config,
+        intensity_scale=_scale(members, model, values),
+        probe_guess=probe,
+        legacy=others,
+        provenance={
+            "made_by": "PtychoPINN, TensorFlow backend",
+            "version": str(read_manifest(members)["version"]),
+            "model": model,
+            "differences": list(DIFFERENCES),
+        },
+    )
+
+
+def read_settings(
+    members: Members,
+) -> tuple[str, TrainingConfig, dict[str, Any], dict[str, Any]]:
+    """Read everything but the weights.
+
+    Parameters
+    ----------
+    members : Members
+        The archive.
+
+    Returns
+    -------
+    model : str
+        The model in it that is read.
+    config : TrainingConfig
+        The configuration that its dictionary makes.
+    values : dict
+        The dictionary.
+    others : dict
+        Values of it that no field of the configuration holds.
+
+    Raises
+    ------
+    DataContractError
+        If there is no model that can be read.
+    """
+    model = next((name for name in _MODELS if f"{name}/{_KERAS}" in members.sizes), None)
+    if model is None:
+        raise DataContractError(
+            f"{members.origin} has no '{_MODELS[0]}/{_KERAS}': it is older than Keras's own file "
+            "format; save it again with the package that made it"
+        )
+    name = f"{model}/{_PARAMS}"
+    values = read_dictionary(members, name)
+    for key in ("N", "gridsize", _PROBE, _SCALE):
+        if values.get(key) is None:
+            members.refuse(name, f"lacks '{key}'")
+    try:
+        config, others = training_config_of(values)
+    except (ConfigurationError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        members.refuse(name, f"can't be understood: {error}", error)
+    if (config.model.architecture, config.model.model_type) != ("cnn", "pinn"):
+        members.refuse(
+            name,
+            f"describes architecture {config.model.architecture!r} of type "
+            f"{config.model.model_type!r}; only the 'pinn' 'cnn' of that backend is read",
+        )
+    # The mask's edge is always hard there.
+    hard = replace(config.model, probe_mask_sigma=0.0, probe_mask_diameter=None)
+    for key in (_PROBE, _SCALE, _VERSION):
+        others.pop(key, None)
+    return model, replace(config, model=hard), values, others
+
+
+def count_parameters(config: ModelConfig, origin: str) -> int:
+    """Count the parameters of the CNN that a configuration describes, without making it.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The network.
+    origin : str
+        Where it comes from, for messages.
+
+    Returns
+    -------
+    int
+        Numbers that were trained.
+
+    Raises
+    ------
+    DataContractError
+        If there is no such network.
+    """
+    check_sizes(config, origin)
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in Autoencoder(config).parameters())
+    except (ConfigurationError, RuntimeError) as error:
+        raise DataContractError(f"{origin} describes no network: {error}") from error
+
+
+def _probe(
+    members: Members, model: str, values: dict[str, Any], edge: int
+) -> NDArray[np.complex64]:
+    """Bring the dictionary's probe, (N, N), (N, N, 1) or (N, N, P), into our axes."""
+    try:
+        probe = np.asarray(values[_PROBE])
+    except ValueError as error:
+        members.refuse(
+            f"{model}/{_PARAMS}", f"has a probe that is no array, expected N={edge}: {error}", error
+        )
+    if (
+        probe.size == 0
+        or probe.shape[:2] != (edge, edge)
+        or probe.ndim > 3
+        or probe.dtype.kind not in "fc"
+    ):
+        members.refuse(
+            f"{model}/{_PARAMS}", f"has a probe of {probe.dtype}{probe.shape}, expected N={edge}"
+        )
+    modes = np.moveaxis(probe.reshape(edge, edge, -1), -1, 0)[None].astype(np.complex64)
+    if not np.isfinite(modes).all() or not np.abs(modes).max() > 0:
+        members.refuse(f"{model}/{_PARAMS}", "has a probe that is empty or not finite")
+    return modes
+
+
+def check_light(members: Members, model: str, values: dict[str, Any], edge: int) -> None:
+    """Check the probe and the intensity scale of a dictionary.
+
+    Parameters
+    ----------
+    members : Members
+        The archive.
+    model : str
+        The model whose dictionary it is.
+    values : dict
+        The dictionary.
+    edge : int
+        Pixels along an edge of the probe.
+
+    Raises
+    ------
+    DataContractError
+        If one is of another kind or shape, empty, or no positive number.
+    """
+    _probe(members, model, values, edge)
+    _scale(members, model, values)
+
+
+def _scale(members: Members, model: str, values: dict[str, Any]) -> float:
+    value = values[_SCALE]
+    try:
+        scale = float(value)
+    except (TypeError, ValueError, OverflowError):
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        plain = isinstance(value, str | float)
+        said = f"{value!r:.60}" if plain else f"of type {type(value).__name__}"
+        members.refuse(
+            f"{model}/{_PARAMS}", f"has the intensity scale {said}, expected a positive number"
+        )
+    return scale

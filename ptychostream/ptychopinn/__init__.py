@@ -1,0 +1,1 @@
+"""What PtychoPINN's users call: workflows, backends, raw data, containers, dictionaries."""

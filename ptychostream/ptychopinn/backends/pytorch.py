@@ -1,0 +1,208 @@
+"""Our own training and inference, behind the calls that workflows make."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+
+from ptychostream.ptychopinn.backends.container_training import train_container
+from ptychostream.ptychopinn.backends.training_data import as_store
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.ptychopinn.container import PtychoDataContainerTorch
+from ptychostream.datasets.batches.loader import make_loader
+from ptychostream.datasets.batches.selection import select_groups
+from ptychostream.datasets.store import GroupStore
+from ptychostream.errors import DataContractError
+from ptychostream.legacy import params
+from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
+from ptychostream.ptychopinn.reassembly import reassemble_position
+from ptychostream.stitching import PhaseAlignment
+from ptychostream.training.train import train
+
+logger = logging.getLogger(__name__)
+
+
+def train_cdi_model(
+    train_data: Any,
+    test_data: Any,
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None,
+) -> dict[str, Any]:
+    """Train a network, and write its archive into `config.output_dir`.
+
+    Parameters
+    ----------
+    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
+        The scans; the test data, if any, are what the loss is watched on.
+    config : TrainingConfig
+        What is trained.
+    execution_config : PyTorchExecutionConfig, optional
+        Where and how fast.
+
+    Returns
+    -------
+    dict
+        `backend`, `history`, `bundle`, `models` and `archive`.
+    """
+    bundle = _train(train_data, test_data, config, execution_config)
+    archive = save_bundle(bundle, config.output_dir)
+    # Always of this run: what an earlier one left there says nothing about these data.
+    params.set("intensity_scale", bundle.intensity_scale)
+    return {
+        "backend": "pytorch",
+        "history": bundle.history,
+        "bundle": bundle,
+        "models": {"autoencoder": bundle.model, "diffraction_to_obj": bundle},
+        "archive": archive,
+    }
+
+
+def run_cdi_example(
+    train_data: Any,
+    test_data: Any,
+    config: TrainingConfig,
+    *,
+    flip_x: bool,
+    flip_y: bool,
+    transpose: bool,
+    M: int,
+    do_stitching: bool,
+    execution_config: PyTorchExecutionConfig | None,
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, dict[str, Any]]:
+    """Train a network, and stitch the object of the test data.
+
+    Parameters
+    ----------
+    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
+        The scans.
+    config : TrainingConfig
+        What is trained.
+    flip_x, flip_y, transpose : bool
+        As `workflows.run_cdi_example` has them.
+    M : int
+        Edge of the window that is stitched, in pixels.
+    do_stitching : bool
+        Whether the object is wanted.
+    execution_config : PyTorchExecutionConfig, optional
+        Where and how fast.
+
+    Returns
+    -------
+    amplitude : (P, P) float32 or None
+        None without stitching.
+    phase : (P, P) float32 or None
+        In radians.
+    results : dict
+        Those of training; with stitching `obj_tensor_full`, `global_offsets`, `recon_amp` and
+        `recon_phase` too.
+
+    Raises
+    ------
+    DataContractError
+        If an object is wanted but there are no test data.
+    """
+    if do_stitching and test_data is None:
+        raise DataContractError("do_stitching needs test_data: the object is stitched from them")
+    results = train_cdi_model(train_data, test_data, config, execution_config)
+    if not do_stitching:
+        return None, None, results
+    size = (execution_config and execution_config.inference_batch_size) or config.batch_size
+    if isinstance(test_data, PtychoDataContainerTorch):
+        patches, offsets = _predict(
+            results["bundle"], test_data.as_batches(size), test_data.probe_modes[None]
+        )
+    else:
+        with as_store(test_data) as store:
+            patches, offsets = _predict(
+                results["bundle"], _batches(store, config, size), store.probe, store.bad_pixels
+            )
+    moved = _in_callers_axes(offsets, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
+    obj = reassemble_position(patches, moved, M)[..., 0]
+    amplitude, phase = np.abs(obj), np.angle(obj)
+    results |= {
+        "obj_tensor_full": patches,
+        "global_offsets": moved,
+        "recon_amp": amplitude,
+        "recon_phase": phase,
+    }
+    return amplitude, phase, results
+
+
+def load_inference_bundle(directory: str | Path) -> tuple[ModelBundle, dict[str, Any]]:
+    """Load a model, and restore the legacy dictionary that it was trained with.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Folder of the archive, or a checkpoint of ours.
+
+    Returns
+    -------
+    model : ModelBundle
+        `model.predict([diffraction * intensity_scale, local_offsets])` gives objects.
+    values : dict
+        The legacy dictionary, with `intensity_scale` and `probe`.
+    """
+    return load_bundle(directory, backend="pytorch"), params.params()
+
+
+def _train(
+    train_data: Any,
+    test_data: Any,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig | None,
+) -> ModelBundle:
+    if isinstance(train_data, PtychoDataContainerTorch):
+        return train_container(config, train_data, test_data, execution)
+    with as_store(train_data) as store:
+        if test_data is None:
+            return train(config, store, execution=execution)
+        with as_store(test_data) as held_out:
+            return train(config, store, validation=held_out, execution=execution)
+
+
+def _batches(store: GroupStore, config: TrainingConfig, batch_size: int) -> Iterable[TensorDict]:
+    if store.num_experiments > 1:
+        raise DataContractError(
+            f"'{store.path}' holds {store.num_experiments} experiments: one is stitched; pass "
+            "RawDataTorch.from_store(store, experiment)"
+        )
+    groups = select_groups(store, config)
+    return make_loader(store, groups, batch_size=batch_size, order="table")
+
+
+def _predict(
+    bundle: ModelBundle,
+    batches: Iterable[TensorDict],
+    probe: NDArray[np.complex64],
+    bad_pixels: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """Predict the object around each group's centre, with the phases between them found."""
+    bundle = replace(bundle, model=bundle.model.for_data(probe, bad_pixels))
+    logger.info("predicting on the CPU")
+    patches, centres = [], []
+    for batch in batches:
+        amplitude = bundle.model.network_input(batch).movedim(1, -1) * bundle.intensity_scale
+        patches.append(bundle.predict([amplitude, batch["coords_relative"].movedim(1, -1)]))
+        centres.append(batch["coords_offsets"][:, 0, 0].numpy().astype(np.float64))
+    objects, positions = np.concatenate(patches), np.concatenate(centres)
+    light = bundle.model.scaled_probe(torch.zeros(1, dtype=torch.int64))[0].detach()
+    alignment = PhaseAlignment(light.abs().square().sum(dim=0), positions)
+    alignment.add(torch.as_tensor(objects[..., 0]), np.arange(len(positions)))
+    turns = np.exp(1j * alignment.solve()).astype(np.complex64)
+    return objects * turns[:, None, None, None], positions[:, None, :, None]
+
+
+def _in_callers_axes(
+    offsets: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool
+) -> NDArray[np.float64]:
+    """Turn positions (B, 1, 2, 1) over, for data whose axes are not the contract's."""
+    signs = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])
+    turned = offsets * signs[None, None, :, None]
+    return turned[:, :, ::-1] if transpose else turned

@@ -1,0 +1,187 @@
+"""The same batches for TensorFlow: channels last, as the existing backend's networks take them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tensordict import TensorDict
+
+from ptychostream.ptychopinn.labels import cut_labels
+from ptychostream.datasets.batches.loader import GroupLoader, make_loader
+from ptychostream.datasets.batches.scaling import scales_of
+from ptychostream.ptychopinn.spec import (
+    group_normalisation,
+    member_coordinates,
+    objects_of,
+    true_patches,
+)
+from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.errors import BackendUnavailableError, ConfigurationError
+
+if TYPE_CHECKING:
+    import tensorflow
+
+Form = Literal["training", "dictionary"]
+
+
+def as_tf_dataset(
+    store: GroupStore,
+    groups: Groups,
+    *,
+    form: Form = "training",
+    batch_size: int = 16,
+    shuffle: bool = True,
+    seed: int = 0,
+    nphotons: float = 1e9,
+    memory_budget: str | int = "1 GiB",
+    drop_last: bool = False,
+) -> "tensorflow.data.Dataset":
+    """Stream a store's groups as a TensorFlow dataset: the batches of `make_loader`, in its layout.
+
+    Each time the dataset is iterated over is a new epoch, with an order of its own.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The patterns.
+    groups : Groups
+        Which patterns are seen together.
+    form : str
+        `training` gives pairs for `Model.fit`: inputs (X · s, local offsets) and targets (object,
+        X · s, (X · s)²), where X is the amplitude at a mean energy of (N/2)² and s the intensity
+        scale, `scales_of(store, nphotons).intensity_scale`. `dictionary` gives the
+        specification's keys, as `to_spec_dict` does.
+    batch_size : int
+        Groups per batch B.
+    shuffle : bool
+        Whether the order is random; else it is that of the group table.
+    seed : int
+        Decides the shuffle.
+    nphotons : float
+        Mean photons per pattern, for data that carry no photon counts.
+    memory_budget : str or int
+        Memory for decoded windows.
+    drop_last : bool
+        Whether batches that are not full are left out.
+
+    Returns
+    -------
+    tensorflow.data.Dataset
+        Of `training`: (((B, N, N, C) float32, (B, 1, 2, C) float32), ((B, N, N, 1) complex64,
+        (B, N, N, C) float32, (B, N, N, C) float32)); the object is the true patch around the
+        group's centre, one where it is not known. Of `dictionary`: as `to_spec_dict`, without
+        `objectGuess`, and without `Y` where labels are not known.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If TensorFlow can't be imported.
+    ConfigurationError
+        If there is no such form.
+    """
+    if form not in ("training", "dictionary"):
+        raise ConfigurationError(f"form={form!r} is unknown; there are 'training' and 'dictionary'")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"as_tf_dataset needs TensorFlow, which can't be imported ({error}); "
+            "pip install 'ptychostream[tensorflow]'"
+        ) from error
+    loader = make_loader(
+        store,
+        groups,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        memory_budget=memory_budget,
+        drop_last=drop_last,
+        scales=scales_of(store, nphotons),
+    )
+    convert = _training(store) if form == "training" else _dictionary(store, groups)
+    example = convert(_first_group(store, groups))
+    signature = tf.nest.map_structure(
+        lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), example
+    )
+    epochs = _Epochs(loader, convert)
+    dataset = tf.data.Dataset.from_generator(epochs, output_signature=signature)
+    # Keras shows progress, and ends an epoch, by this.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+class _Epochs:
+    """Begins a new epoch each time it is called."""
+
+    def __init__(self, loader: GroupLoader, convert: Callable[[TensorDict], Any]) -> None:
+        self._loader, self._convert, self._next = loader, convert, 0
+
+    def __call__(self) -> Iterator[Any]:
+        self._loader.set_epoch(self._next)
+        self._next += 1
+        for batch in self._loader:
+            yield self._convert(batch)
+
+
+def _training(store: GroupStore) -> Callable[[TensorDict], Any]:
+    """Make a function from a batch to inputs and targets."""
+    objects = objects_of(store)
+
+    def convert(batch: TensorDict) -> Any:
+        # Normalised amplitude times the intensity scale is the amplitude in √photons.
+        scaled = _channels_last(batch["diffraction"] * batch["physics_scale"])
+        offsets = _channels_last(batch["coords_relative"])
+        obj = _centre_patches(store, batch["nn_indices"].numpy(), objects)
+        return (scaled, offsets), (obj, scaled, np.square(scaled))
+
+    return convert
+
+
+def _dictionary(store: GroupStore, groups: Groups) -> Callable[[TensorDict], Any]:
+    """Make a function from a batch to the specification's dictionary."""
+    factors = group_normalisation(store, groups).astype(np.float32)
+    objects = objects_of(store)
+
+    def convert(batch: TensorDict) -> Any:
+        members, experiment = batch["nn_indices"].numpy(), batch["experiment_id"].numpy()
+        diffraction = _channels_last(batch["diffraction"])
+        spec = {
+            "diffraction": diffraction,
+            **member_coordinates(store, members),
+            "nn_indices": members,
+            "X_full": diffraction * factors[experiment, None, None, None],
+            "experiment_id": experiment,
+        }
+        labels = true_patches(store, members, objects)
+        return spec if labels is None else spec | {"Y": labels}
+
+    return convert
+
+
+def _channels_last(values: Any) -> NDArray[np.float32]:
+    return np.ascontiguousarray(np.moveaxis(values.numpy(), 1, -1))
+
+
+def _centre_patches(
+    store: GroupStore,
+    members: NDArray[np.int64],
+    objects: list[NDArray[np.complex64] | None],
+) -> NDArray[np.complex64]:
+    """Cut the object (B, N, N, 1) around each group's centre; one where it is not known."""
+    experiment = store.experiment_id[members[:, 0]]
+    centres = store.positions[members].mean(axis=1)
+    patches = np.ones((len(members), store.N, store.N, 1), np.complex64)
+    for number, obj in enumerate(objects):
+        here = experiment == number
+        if obj is not None and here.any():
+            patches[here] = cut_labels(obj, centres[here, None], store.N)
+    return patches
+
+
+def _first_group(store: GroupStore, groups: Groups) -> TensorDict:
+    """Read one group, to learn shapes and types."""
+    one = replace(groups, nn_indices=groups.nn_indices[:1])
+    return next(iter(make_loader(store, one, batch_size=1, shuffle=False)))

@@ -1,0 +1,194 @@
+"""Follow a growing store: the object so far, while the scan is still running."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store import GroupStore
+from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import ObjectGrid
+from ptychostream.reconstruction.grid import choose_grid
+from ptychostream.reconstruction.groups import groups_of
+from ptychostream.reconstruction.reconstructor import Recipe
+from ptychostream.reconstruction.result import ReconstructionResult
+from ptychostream.progress import Watch
+from ptychostream.stitching import PatchAccumulator
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the store, at most: a request to stop is heard as often.
+_LOOK = 0.2
+
+#: Weight that a pixel needs to be known.
+_KNOWN = 1e-3
+
+
+class LiveObject:
+    """The sum of what was stitched so far, on a grid that grows with the scan.
+
+    Each part comes with phases of its own, and is turned to agree with what is there.
+    """
+
+    def __init__(self) -> None:
+        self.grid = ObjectGrid(0, 0)
+        self._total = np.zeros((0, 0), np.complex64)
+        self._cover = np.zeros((0, 0), np.float32)
+        self._count = np.zeros((0, 0), np.float32)
+
+    def add(self, part: PatchAccumulator, grid: ObjectGrid, factor: float) -> None:
+        """Add what was stitched of the newest patterns.
+
+        Parameters
+        ----------
+        part : PatchAccumulator
+            The newest patches.
+        grid : ObjectGrid
+            Its grid; holds all that came before.
+        factor : float
+            From the part's unit to transmission.
+        """
+        self._enlarge(grid)
+        total, cover = part.sums()
+        known = (self._cover > _KNOWN) & (cover > _KNOWN)
+        agreement = np.vdot(total[known] * self._cover[known], self._total[known] * cover[known])
+        turn = np.exp(1j * np.angle(agreement)) if known.any() else 1.0
+        self._total += (factor * turn * total).astype(np.complex64)
+        self._cover += cover
+        self._count += part.result()[1]
+
+    def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Return object and coverage (H, W) so far; copies."""
+        known = self._cover > _KNOWN
+        obj = np.divide(self._total, self._cover, out=np.zeros_like(self._total), where=known)
+        return obj, self._count.copy()
+
+    def _enlarge(self, grid: ObjectGrid) -> None:
+        if grid == self.grid:
+            return
+        left, top = (int(a - b) for a, b in zip(self.grid.origin, grid.origin, strict=True))
+        for name in ("_total", "_cover", "_count"):
+            old = getattr(self, name)
+            new = np.zeros(grid.shape, old.dtype)
+            new[top : top + old.shape[0], left : left + old.shape[1]] = old
+            setattr(self, name, new)
+        self.grid = grid
+
+
+def follow_store(
+    recipe: Recipe,
+    store: GroupStore,
+    *,
+    finish: Callable[[GroupStore], ReconstructionResult],
+    interval_s: float,
+    grid: ObjectGrid | None,
+    should_stop: Callable[[], bool] | None,
+) -> Iterator[ReconstructionResult]:
+    """Reconstruct a store while it grows.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The trained model, and how its patches are stitched.
+    store : GroupStore
+        A growing store.
+    finish : callable
+        Reconstructs the finished store.
+    interval_s : float
+        Seconds between two results, at least.
+    grid : ObjectGrid, optional
+        The pixels to reconstruct.
+    should_stop : callable, optional
+        Asked several times a second; True ends following with what there is.
+
+    Yields
+    ------
+    ReconstructionResult
+        The object so far, marked as partial; at the end that of the finished store.
+
+    Raises
+    ------
+    ConfigurationError
+        If the interval is not positive, or several processes are asked for.
+    """
+    if interval_s <= 0:
+        raise ConfigurationError(f"interval_s={interval_s} must be positive")
+    execution = recipe.execution
+    if execution.devices > 1 and execution.strategy != "dp":
+        raise ConfigurationError(
+            f"devices={execution.devices} needs strategy='dp' while following a store; or use 1"
+        )
+    live, done, last = LiveObject(), 0, -np.inf
+    so_far: ReconstructionResult | None = None
+    with Watch(should_stop=should_stop) as watch:
+        while True:
+            # Asked first: what is appended before the end is then seen by the look after it.
+            is_complete = store.is_complete
+            store = store.refreshed()
+            rows = recipe.rows(store)
+            if is_complete and not watch.asks_to_stop():
+                break
+            # Groups need neighbours, and a fit of the phases needs some patches.
+            enough = len(rows) >= max(recipe.bundle.config.neighbor_count + 1, 2)
+            is_new = bool((rows >= done).any()) and enough
+            if is_new and time.perf_counter() - last >= interval_s:
+                began = time.perf_counter()
+                result = _add_new(recipe, store, live, done, grid, watch)
+                done, last = store.num_patterns, time.perf_counter()
+                result.seconds["total"] = last - began
+                so_far = result if so_far is None else _together(so_far, result)
+                yield so_far
+            if watch.asks_to_stop():
+                return
+            time.sleep(min(_LOOK, interval_s))
+    logger.info("the store is finished: reconstructing all %d patterns", len(rows))
+    yield finish(store)
+
+
+def _add_new(
+    recipe: Recipe,
+    store: GroupStore,
+    live: LiveObject,
+    done: int,
+    grid: ObjectGrid | None,
+    watch: Watch,
+) -> ReconstructionResult:
+    """Stitch the groups around patterns from row `done` on, and add them to the object so far."""
+    rows = recipe.rows(store)
+    here = grid or _union(
+        choose_grid(store, recipe.experiment, store.positions[rows], pads=True), live.grid
+    )
+    groups = groups_of(store, recipe.experiment, recipe.bundle.config, None)
+    groups = replace(groups, nn_indices=groups.nn_indices[groups.nn_indices[:, 0] >= done])
+    stitched = recipe.stitch(store, groups, here, watch)
+    live.add(stitched.accumulator, here, stitched.factor)
+    result = recipe.result(store, stitched, here, *live.result())
+    # Patterns of before have their patches in the object, and not in the newest sums.
+    return replace(result, without_patch=np.empty(0, np.int64), is_partial=True)
+
+
+def _together(before: ReconstructionResult, now: ReconstructionResult) -> ReconstructionResult:
+    """Count what came before with what came now; the object is of both already."""
+    counts = {
+        name: getattr(before, name) + getattr(now, name)
+        for name in ("num_patches", "num_clipped", "num_dropped", "num_duplicates")
+    }
+    saturation = None
+    if before.saturation is not None and now.saturation is not None:
+        saturated = before.saturation * before.num_patches + now.saturation * now.num_patches
+        saturation = saturated / max(counts["num_patches"], 1)
+    seconds = {name: time + before.seconds[name] for name, time in now.seconds.items()}
+    return replace(now, **counts, saturation=saturation, seconds=seconds)
+
+
+def _union(first: ObjectGrid, second: ObjectGrid) -> ObjectGrid:
+    """Find the smallest grid that holds two; the second may be empty."""
+    if not second.height:
+        return first
+    left, top = (min(pair) for pair in zip(first.origin, second.origin, strict=True))
+    right = max(g.origin[0] + g.width for g in (first, second))
+    bottom = max(g.origin[1] + g.height for g in (first, second))
+    return ObjectGrid(int(bottom - top), int(right - left), (left, top))

@@ -1,0 +1,273 @@
+"""How groups become an object: what a whole reconstruction and one that follows a scan share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychostream.config import PyTorchExecutionConfig
+from ptychostream.datasets.batches.scaling import scales_of
+from ptychostream.datasets.store import GroupStore
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.geometry import ObjectGrid
+from ptychostream.reconstruction.options import amplitude_limit, batch_size_for, choose_device
+from ptychostream.reconstruction.probe_power import true_power
+from ptychostream.reconstruction.predict import inference_loader, predict
+from ptychostream.reconstruction.processes import predict_in_processes
+from ptychostream.reconstruction.stitching_thread import Stitcher
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.reconstruction.result import ReconstructionResult
+from ptychostream.physics import intensity
+from ptychostream.progress import Watch
+from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
+
+#: Rows of the object that are looked at together.
+_BAND = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Stitched:
+    """The sums of the patches of some groups.
+
+    Attributes
+    ----------
+    accumulator : PatchAccumulator
+        The sums, in the model's unit, and what was counted.
+    probe : (P, N, N) complex64
+        What lit the object, at its true power.
+    factor : float
+        From the model's unit to transmission.
+    saturation : float, optional
+        Share of the lit pixels that have the network's largest amplitude; None where it has none.
+    seconds : dict of str to float
+        Time spent in `read`, `predict` and `stitch`, which overlap.
+    """
+
+    accumulator: PatchAccumulator
+    probe: NDArray[np.complex64]
+    factor: float
+    saturation: float | None
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recipe:
+    """A trained model, and how its patches are stitched.
+
+    Attributes
+    ----------
+    bundle : ModelBundle
+        The trained model.
+    execution : PyTorchExecutionConfig
+        Devices, precision, batch size.
+    experiment : int
+        Which experiment.
+    align_phases : bool
+        Whether phases between patches are found.
+    placement : str
+        How patches are placed.
+    weight : str or (N, N) float32
+        Trust in each patch pixel.
+    scratch_folder : Path, optional
+        Where patches wait for their phases.
+    """
+
+    bundle: ModelBundle
+    execution: PyTorchExecutionConfig
+    experiment: int
+    align_phases: bool
+    placement: Placement
+    weight: WeightName | Tensor
+    scratch_folder: Path | None
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return choose_device(self.execution.accelerator)
+
+    def rows(self, store: GroupStore) -> NDArray[np.int64]:
+        """Find the patterns of the experiment.
+
+        Parameters
+        ----------
+        store : GroupStore
+            The data.
+
+        Returns
+        -------
+        (M,) int64
+            Rows of the store.
+        """
+        return np.flatnonzero(store.experiment_id == self.experiment)
+
+    def model(self, store: GroupStore) -> PtychoPINN:
+        """Return the network for the data of a store, on the device.
+
+        Parameters
+        ----------
+        store : GroupStore
+            The data.
+
+        Returns
+        -------
+        PtychoPINN
+            With the weights of the bundle.
+        """
+        return self.bundle.model.for_data(store.probe, store.bad_pixels).to(self.device)
+
+    def stitch(
+        self,
+        store: GroupStore,
+        groups: Groups,
+        grid: ObjectGrid,
+        watch: Watch,
+        *,
+        canvas_folder: Path | None = None,
+        keeps_halves: bool = False,
+    ) -> Stitched:
+        """Predict the patches of groups, and add them up meanwhile.
+
+        Parameters
+        ----------
+        store : GroupStore
+            The patterns.
+        groups : Groups
+            Whose patches.
+        grid : ObjectGrid
+            Where the object lies.
+        watch : Watch
+            Told of the progress, and asked whether to stop.
+        canvas_folder : Path, optional
+            Where the sums lie in files; None is in memory.
+        keeps_halves : bool
+            Whether the sums of every other group are kept too.
+
+        Returns
+        -------
+        Stitched
+            The sums.
+        """
+        model, execution = self.model(store), self.execution
+        with torch.no_grad():
+            probe = model.scaled_probe(torch.tensor([self.experiment], device=self.device))[0]
+        trust = patch_weight(
+            self.weight,
+            intensity(probe),
+            window=execution.middle_trim,
+            fades=self.placement == "fourier",
+        )
+        accumulator = PatchAccumulator(
+            grid,
+            trust,
+            # What does not fit into memory does not fit into a device's either.
+            self.device if canvas_folder is None else "cpu",
+            placement=self.placement,
+            scratch_folder=canvas_folder,
+            keeps_halves=keeps_halves,
+        )
+        stitcher = Stitcher(
+            accumulator,
+            store.positions,
+            groups.nn_indices[:, 0] if self.align_phases else None,
+            scratch_folder=self.scratch_folder,
+            amplitude_limit=amplitude_limit(self.bundle.config.model),
+        )
+        seconds = {"read": 0.0, "predict": 0.0}
+        size = execution.inference_batch_size or batch_size_for(
+            groups.group_size, store.N, self.device
+        )
+        if execution.devices > 1 and execution.strategy != "dp":
+            predicted = predict_in_processes(
+                self.bundle,
+                store,
+                groups,
+                execution,
+                size,
+                self.device,
+                seconds,
+                scratch_folder=self.scratch_folder,
+            )
+        else:
+            scales = scales_of(store, self.bundle.config.nphotons)
+            loader = inference_loader(store, groups, scales, execution, size, self.device)
+            predicted = predict(model, loader, execution, seconds)
+        try:
+            stitcher.run(predicted, watch)
+        finally:
+            predicted.close()
+            stitcher.close()
+        lit = stitcher.num_lit
+        return Stitched(
+            accumulator,
+            *true_power(probe, store, self.experiment),
+            stitcher.num_saturated / lit if lit else None,
+            seconds | {"stitch": stitcher.seconds},
+        )
+
+    def result(
+        self,
+        store: GroupStore,
+        stitched: Stitched,
+        grid: ObjectGrid,
+        obj: NDArray[np.complex64],
+        coverage: NDArray[np.float32],
+    ) -> ReconstructionResult:
+        """Put an object together with what is known of the data and of its stitching.
+
+        Parameters
+        ----------
+        store : GroupStore
+            The data.
+        stitched : Stitched
+            Where the object comes from.
+        grid : ObjectGrid
+            Where it lies.
+        obj : (H, W) complex64
+            The object, as transmission; what no position lights is made no brighter than the
+            rest, in place.
+        coverage : (H, W) float32
+            Patterns that cover each pixel.
+
+        Returns
+        -------
+        ReconstructionResult
+            The result.
+        """
+        rows, accumulator = self.rows(store), stitched.accumulator
+        _limit_unlit(obj, coverage)
+        return ReconstructionResult(
+            object=obj,
+            coverage=coverage,
+            origin=grid.origin,
+            probe=stitched.probe,
+            positions=store.positions[rows],
+            numbers=store.pattern_numbers(self.experiment),
+            num_patches=accumulator.num_patches,
+            num_clipped=accumulator.num_clipped,
+            num_dropped=accumulator.num_dropped,
+            num_duplicates=accumulator.num_duplicates,
+            without_patch=rows[~accumulator.has_patch(rows)],
+            saturation=stitched.saturation,
+            metadata=store.metadata_of(self.experiment),
+            losses=tuple(self.bundle.history.get("train_loss", ())),
+            seconds=stitched.seconds,
+        )
+
+
+def _limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
+    """Let no pixel outside the lit area be brighter than all of those inside: nothing holds it."""
+    bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
+    limit = max(
+        (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),
+        default=0.0,
+    )
+    for band in bands:
+        part = obj[..., band, :]
+        size = np.abs(part)
+        beyond = (size > limit) & (coverage[band] == 0)
+        part[beyond] *= limit / size[beyond]

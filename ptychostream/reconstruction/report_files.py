@@ -1,0 +1,106 @@
+"""Everything that a reconstruction leaves in its folder: arrays, product, pictures, report."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from ptychostream._version import __version__
+from ptychostream.evaluation.figures import (
+    draw_frc,
+    draw_losses,
+    draw_object,
+    draw_timing,
+    resolution,
+)
+from ptychostream.evaluation.report import RECORD, write_report
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.datasets.sources.ptychodus_write_product import object_pixel_size_m
+from ptychostream.reconstruction.result import ReconstructionResult, save_result
+
+#: Files that an earlier reconstruction, or an evaluation of it, may have left.
+_OF_EARLIER = ("losses.png", "frc.png", "evaluation.json", "evaluation.png")
+
+
+def write_result_files(
+    result: ReconstructionResult,
+    bundle: ModelBundle,
+    folder: Path,
+    *,
+    title: str,
+    options: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write arrays, product, pictures and the report.
+
+    What an earlier result left in the folder is replaced, and its evaluation removed.
+
+    Parameters
+    ----------
+    result : ReconstructionResult
+        The reconstruction.
+    bundle : ModelBundle
+        The model that made it.
+    folder : Path
+        Where the files go; made if need be.
+    title : str
+        Name of the data.
+    options : mapping, optional
+        Further texts for the report's configuration, by their names.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _OF_EARLIER:
+        (folder / name).unlink(missing_ok=True)
+    written = save_result(result, folder)
+    size = result.probe.shape[-1]
+    pixel, is_assumed = object_pixel_size_m(result.metadata, size)
+    known_pixel = None if is_assumed else pixel
+    written += draw_object(result.object, result.coverage, folder, pixel_size_m=known_pixel)
+    if result.frc is not None:
+        written.append(draw_frc(result.frc, folder / "frc.png", pixel_size_m=known_pixel))
+    if bundle.history.get("train_loss"):
+        written.append(draw_losses(bundle.history, folder / "losses.png"))
+    if result.seconds:
+        written.append(draw_timing(result.seconds, folder / "timing.png"))
+    total = result.seconds.get("total", sum(result.seconds.values()))
+    height, width = result.object.shape[-2:]
+    lit = result.coverage[result.coverage > 0]
+    found = "none" if result.frc is None else resolution(result.frc, known_pixel)
+    record = {
+        "title": f"{title}: partial result" if result.is_partial else title,
+        "subtitle": f"Reconstructed on {datetime.now().astimezone():%Y-%m-%d at %H:%M %Z} by "
+        f"ptychostream {__version__}",
+        "tiles": [
+            ["scan positions", f"{len(result.positions):,}"],
+            ["object, rows x columns", f"{height} x {width} px"],
+            ["half period of the split halves' FRC", found],
+            ["patches per second, end to end", f"{result.num_patches / max(total, 1e-9):,.0f}"],
+            ["in all", f"{total:.1f} s"],
+        ],
+        "warnings": result.warnings(),
+        "numbers": {
+            "patches stitched": result.num_patches,
+            "of positions that had one already": result.num_duplicates,
+            "cut at the grid's edge": result.num_clipped,
+            "left out": result.num_dropped,
+            "positions without a patch": len(result.without_patch),
+            "pixels that no position lights": int((result.coverage == 0).sum()),
+            "median coverage of the others": float(np.median(lit)) if lit.size else 0.0,
+            "pixels at the network's largest amplitude": (
+                "it has no limit" if result.saturation is None else f"{result.saturation:.2%}"
+            ),
+            "scan position of the first pixel (x, y)": list(map(float, result.origin)),
+            "object pixel": f"{pixel * 1e9:.4g} nm" + " (assumed geometry)" * is_assumed,
+            **{f"seconds: {name}": value for name, value in result.seconds.items()},
+        },
+        "configuration": dict(options or {}),
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+    written.append(write_report(folder))
+    return written

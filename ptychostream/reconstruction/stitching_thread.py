@@ -1,0 +1,131 @@
+"""From predicted patches to an object, beside the network: in a thread of its own."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychostream.reconstruction.predict import Predicted
+from ptychostream.progress import Watch
+from ptychostream.stitching import PatchAccumulator, PatchSpool, PhaseAlignment
+
+logger = logging.getLogger(__name__)
+
+#: Batches that wait for the stitching thread, at most.
+_WAITING = 2
+
+#: Part of the largest amplitude from which on it counts as saturated.
+_SATURATED = 0.99
+
+
+class Stitcher:
+    """Place patches as they come, and find the phases between them.
+
+    Parameters
+    ----------
+    accumulator : PatchAccumulator
+        Receives the patches.
+    positions : (M, 2) float64
+        Scan positions (x, y) of all patterns, in pixels.
+    seeds : (G,) int64, optional
+        Seed of every group that will come, for finding the phases between them; None adds
+        patches with the phases that they have.
+    scratch_folder : Path, optional
+        Where patches wait for their phases.
+    amplitude_limit : float, optional
+        The largest amplitude that the network can give.
+
+    Attributes
+    ----------
+    seconds : float
+        Time spent.
+    num_saturated, num_lit : int
+        Pixels at the amplitude's limit, and all that were looked at.
+    """
+
+    def __init__(
+        self,
+        accumulator: PatchAccumulator,
+        positions: NDArray[np.float64],
+        seeds: NDArray[np.int64] | None,
+        *,
+        scratch_folder: Path | None = None,
+        amplitude_limit: float | None = None,
+    ) -> None:
+        self._accumulator, self._positions = accumulator, positions
+        self._alignment: PhaseAlignment | None = None
+        self._spool: PatchSpool | None = None
+        self._limit = amplitude_limit
+        self.seconds = 0.0
+        self.num_saturated = self.num_lit = 0
+        if seeds is not None:
+            weight = accumulator.weight
+            self._alignment = PhaseAlignment(weight, positions[seeds])
+            self._spool = PatchSpool(scratch_folder)
+
+    def run(self, predicted: Iterable[Predicted], watch: Watch) -> None:
+        """Take all patches of a source, while it predicts the next, and add them up.
+
+        Parameters
+        ----------
+        predicted : iterable
+            From `predict`.
+        watch : Watch
+            Told of the progress, and asked whether to stop: then what came is added up.
+        """
+        pending: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="ptychostream-stitch") as thread:
+            for patches, members, nodes in watch.steps(predicted, lambda item: len(item[1])):
+                pending.append(thread.submit(self._take, patches, members, nodes))
+                while len(pending) > _WAITING:
+                    pending.popleft().result()
+            for future in pending:
+                future.result()
+        self._finish(watch)
+
+    def close(self) -> None:
+        """Give the scratch file back."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def _take(self, patches: Tensor, members: NDArray[np.int64], nodes: NDArray[np.int64]) -> None:
+        began = time.perf_counter()
+        is_even = members[:, 0] % 2 == 0
+        placed = self._accumulator.place(patches, self._positions[members], members, is_even)
+        if self._limit is not None:
+            part = patches[:, 0, self._accumulator.window, self._accumulator.window]
+            lit = part[:, self._accumulator.covering.bool()].abs()
+            self.num_saturated += int((lit >= _SATURATED * self._limit).sum())
+            self.num_lit += lit.numel()
+        if self._alignment is None or self._spool is None:
+            self._accumulator.add_placed(placed)
+        else:
+            if not self._spool.size:
+                each = placed.blocks.numel() * placed.blocks.element_size() / len(nodes)
+                size = int(each * self._alignment.num_patches)
+                logger.info(
+                    "patches wait in '%s' for the phases between them: %.2g GB",
+                    self._spool.folder,
+                    size / 1e9,
+                )
+                self._spool.reserve(size)
+            window = self._accumulator.window
+            self._alignment.add(patches[:, 0, window, window], nodes)
+            self._spool.append(placed, nodes)
+        self.seconds += time.perf_counter() - began
+
+    def _finish(self, watch: Watch) -> None:
+        if self._alignment is None or self._spool is None:
+            return
+        began = time.perf_counter()
+        phases = self._alignment.solve()
+        for placed in self._spool:
+            self._accumulator.add_placed(placed, phases)
+            watch.advance(len(np.unique(placed.groups)))
+        self.seconds += time.perf_counter() - began

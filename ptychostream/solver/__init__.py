@@ -1,0 +1,1 @@
+"""The iterative solver: object and probe from the patterns alone."""

@@ -1,0 +1,154 @@
+"""What happens at the end of an epoch: losses are kept, said in the log, and reported."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+
+from ptychostream.config import TrainingConfig, to_mapping
+from ptychostream.training.progress import EpochReport, OnEpoch
+
+logger = logging.getLogger(__name__)
+
+
+class EpochReports(lightning.pytorch.callbacks.Callback):
+    """Keep the losses of each epoch, log them with the speed, and tell the host program.
+
+    Parameters
+    ----------
+    nepochs : int
+        Epochs planned.
+    group_size : int
+        Patterns per group, C.
+    on_epoch : callable, optional
+        Hears of each epoch, in the first process.
+
+    Attributes
+    ----------
+    losses : dict
+        `train_loss`, and `val_loss` with validation: one number per epoch.
+    """
+
+    def __init__(self, nepochs: int, group_size: int, on_epoch: OnEpoch | None = None) -> None:
+        self.losses: dict[str, list[float]] = {"train_loss": []}
+        self._nepochs, self._group_size, self._on_epoch = nepochs, group_size, on_epoch
+        self._began = 0.0
+        self._groups = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note when training begins; a resumed epoch does not begin anew.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        """
+        self._began, self._groups = time.perf_counter(), 0
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note when an epoch begins.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        """
+        self._began, self._groups = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count groups.
+
+        Parameters
+        ----------
+        trainer, pl_module, outputs, batch : object
+            Given by Lightning.
+        batch_idx : int
+            Number of the batch.
+        """
+        self._groups += len(batch)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keep, log and report the epoch's losses.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning; the module is a `PinnModule`.
+        """
+        pl_module.close_epoch()
+        for name, value in pl_module.means.items():
+            self.losses.setdefault(name, []).append(value)
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        report = EpochReport(
+            epoch=trainer.current_epoch + 1,
+            nepochs=self._nepochs,
+            train_loss=pl_module.means["train_loss"],
+            val_loss=pl_module.means.get("val_loss"),
+            learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
+            seconds=seconds,
+            patterns_per_second=self._groups * self._group_size * trainer.world_size / seconds,
+        )
+        if not trainer.is_global_zero:
+            return
+        logger.info(
+            "epoch %d of %d: %s (%.1f s, %.0f patterns/s)",
+            report.epoch,
+            report.nepochs,
+            ", ".join(f"{name} {value:.5g}" for name, value in pl_module.means.items()),
+            report.seconds,
+            report.patterns_per_second,
+        )
+        if self._on_epoch is not None:
+            self._on_epoch(report)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the losses so far, for a checkpoint."""
+        return {"losses": {name: list(values) for name, values in self.losses.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the losses of a checkpoint.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From `state_dict`.
+        """
+        self.losses = {name: list(values) for name, values in state_dict["losses"].items()}
+
+
+class Description(lightning.pytorch.callbacks.Callback):
+    """Write what inference needs into each checkpoint, as plain data and tensors.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What is trained.
+    about : mapping
+        `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
+    """
+
+    def __init__(self, config: TrainingConfig, about: Mapping[str, Any]) -> None:
+        self._config, self._about = config, about
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add the entry.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        checkpoint : dict
+            Changed in place.
+        """
+        reports = next(each for each in trainer.callbacks if isinstance(each, EpochReports))
+        checkpoint["ptychostream"] = {
+            "config": to_mapping(self._config),
+            "intensity_scale": float(self._about["intensity_scale"]),
+            "probe_guess": torch.as_tensor(self._about["probe_guess"]),
+            "history": {name: list(losses) for name, losses in reports.losses.items()},
+        }

@@ -1,0 +1,263 @@
+"""Run Lightning's trainer on a model, as the configurations ask."""
+
+import dataclasses
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.errors import ConfigurationError
+from ptychostream.training.checkpoints import describe_run
+from ptychostream.training.collapse_monitor import NOT_A_NUMBER, CollapseWatch
+from ptychostream.training.interruption import StopRequests, TrainingEnded, signals_given_back
+from ptychostream.training.module import LoaderFactory, PinnModule
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
+from ptychostream.training.progress import OnEpoch
+from ptychostream.progress import ShouldStop
+from ptychostream.training.tracking import make_tracker
+from ptychostream.training.callbacks import EpochReports
+from ptychostream.training.labels import TruePatches
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    model: PtychoPINN,
+    loaders: Mapping[str, LoaderFactory],
+    *,
+    labels: Mapping[str, TruePatches] | None = None,
+    on_epoch: OnEpoch | None = None,
+    should_stop: ShouldStop | None = None,
+    resume_from: Path | None = None,
+    data_name: str = "",
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, list[float]]:
+    """Train a model with Lightning.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Losses, optimiser, epochs, output folder.
+    execution : PyTorchExecutionConfig
+        Device, precision, checkpoints, logger.
+    model : PtychoPINN
+        Trained in place.
+    loaders : mapping
+        `train` and perhaps `validation`: functions of rank and world size that make the batches
+        of one process.
+    labels : mapping, optional
+        The true patches of the same, where the losses need them.
+    on_epoch : callable, optional
+        Hears of each epoch.
+    should_stop : callable, optional
+        Asked after each batch; True ends training.
+    resume_from : Path, optional
+        Checkpoint to go on from.
+    data_name : str
+        Identifies the data: a checkpoint of other data is refused.
+    callbacks : sequence of Callback
+        Further ones.
+
+    Returns
+    -------
+    dict
+        `train_loss` and, with validation, `val_loss`: one number per epoch. Where `should_stop`
+        ended training, `stopped_after` too: the epochs done, the last one in part.
+
+    Raises
+    ------
+    ConfigurationError
+        If the loss became NaN, a logger is not installed, this machine lacks what was asked for,
+        or the checkpoint is of another run.
+    KeyboardInterrupt
+        If a signal ended training; the last checkpoint is on disk.
+    """
+    monitor: str = execution.checkpoint_monitor_metric
+    if "validation" not in loaders and monitor == "val_loss":
+        monitor = "train_loss"
+    # The channels of a pixel side by side: convolutions, pooling and resizing are faster so.
+    for layer in model.generator.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = PinnModule(
+        model,
+        config,
+        execution,
+        monitor=monitor,
+        loaders=loaders,
+        labels=labels,
+        run=describe_run(config, execution, data_name),
+    )
+    history = EpochReports(config.nepochs, config.model.group_size, on_epoch)
+    folder = Path(config.output_dir) / "checkpoints"
+    requests = StopRequests(
+        should_stop, folder / "last.ckpt" if execution.enable_checkpointing else None
+    )
+    early = EarlyStopping(
+        monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
+    )
+    every: list[Callback] = [
+        history,
+        CollapseWatch(supervised=config.model.model_type == "supervised"),
+        *callbacks,
+        early,
+        requests,
+    ]
+    if execution.enable_checkpointing:
+        every.append(
+            ModelCheckpoint(
+                folder,
+                filename="best-{epoch}",
+                monitor=monitor,
+                mode=execution.checkpoint_mode,
+                save_top_k=execution.checkpoint_save_top_k,
+                save_last=True,
+                save_on_train_epoch_end=True,
+                # A run takes the place of an earlier one in the same folder.
+                enable_version_counter=False,
+            )
+        )
+    with ExitStack() as stack:
+        stack.enter_context(_quiet_lightning())
+        stack.enter_context(_settings_given_back())
+        trainer = _make_trainer(config, execution, every, loaders, resumed=resume_from is not None)
+        device = trainer.strategy.root_device
+        if execution.pin_memory and device.type != "cuda":
+            raise ConfigurationError(
+                f"pin_memory=True speeds up transfers to a GPU, but this run is on '{device}'; "
+                "leave it at False"
+            )
+        if trainer.is_global_zero:
+            logger.info(
+                "training %s on %s: %d parameters",
+                config.model.architecture,
+                device if trainer.world_size == 1 else f"{trainer.world_size} devices",
+                sum(p.numel() for p in model.parameters() if p.requires_grad),
+            )
+        stack.enter_context(mixed_convolutions(model, execution.precision, device.type))
+        stack.enter_context(signals_given_back())
+        try:
+            trainer.fit(module, ckpt_path=resume_from, weights_only=True)
+        except TrainingEnded:
+            if not requests.stopped:
+                raise KeyboardInterrupt from None
+            done = float(requests.epochs_done)
+            logger.info("training stopped after %.2f of %d epochs", done, config.nepochs)
+            return history.losses | {"stopped_after": [done]}
+        if requests.signalled:
+            raise KeyboardInterrupt
+        if trainer.global_step == module.steps_before and trainer.is_global_zero:
+            logger.warning(
+                "nothing was trained: the run had come to its end; name more than nepochs=%d to "
+                "go on with it",
+                config.nepochs,
+            )
+    if not history.losses["train_loss"] or not np.isfinite(history.losses["train_loss"][-1]):
+        raise ConfigurationError(NOT_A_NUMBER)
+    return history.losses
+
+
+def _make_trainer(
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    callbacks: list[Callback],
+    loaders: Mapping[str, LoaderFactory],
+    *,
+    resumed: bool,
+) -> lightning.Trainer:
+    tracker = make_tracker(execution.logger_backend, Path(config.output_dir), resumed=resumed)
+    options: dict[str, Any] = {}
+    try:
+        if execution.precision != "32-true":
+            kind = lightning.Trainer(
+                accelerator=execution.accelerator, devices=1, logger=False, barebones=True
+            ).strategy.root_device.type
+            if kind == "cpu" and execution.precision == "16-mixed":
+                raise ConfigurationError(
+                    "precision='16-mixed' needs a GPU, and this run is on the CPU; use "
+                    "'bf16-mixed' or '32-true'"
+                )
+            options["plugins"] = [ConvolutionsOnly(execution.precision, kind)]
+        trainer = lightning.Trainer(
+            accelerator=execution.accelerator,
+            devices=execution.devices,
+            num_nodes=execution.num_nodes,
+            strategy=execution.strategy,
+            max_epochs=config.nepochs,
+            accumulate_grad_batches=execution.accum_steps,
+            deterministic=execution.deterministic,
+            enable_progress_bar=execution.enable_progress_bar,
+            enable_model_summary=False,
+            enable_checkpointing=execution.enable_checkpointing,
+            default_root_dir=config.output_dir,
+            callbacks=callbacks,
+            logger=tracker,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if "validation" in loaders else 0,
+            log_every_n_steps=1,
+            **options,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(
+            f"accelerator={execution.accelerator!r}, devices={execution.devices}, "
+            f"num_nodes={execution.num_nodes} and strategy={execution.strategy!r} don't work "
+            f"here: {str(error).strip()}"
+        ) from error
+    if tracker:
+        settings = dataclasses.asdict(config) | {"execution": dataclasses.asdict(execution)}
+        assert not isinstance(tracker, bool)
+        tracker.log_hyperparams(settings)
+    return trainer
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice on itself away from the user, for as long as it runs."""
+    named = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [log.level for log in named]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*(Checkpoint|log).* directory .* exists.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        for log in named:
+            log.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for log, level in zip(named, levels, strict=True):
+                log.setLevel(level)
+
+
+@contextmanager
+def _settings_given_back() -> Iterator[None]:
+    """Restore what `deterministic` changes for the whole program."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+        else:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace

@@ -1,0 +1,148 @@
+"""End a run between two batches: when a host program asks for it, or a signal came."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+
+from ptychostream.progress import ShouldStop
+
+#: Signals that ask a program to end.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingEnded(BaseException):
+    """Leaves Lightning's loops; no error, so not caught as one on the way."""
+
+
+class StopRequests(lightning.pytorch.callbacks.Callback):
+    """Leave training between two batches, after writing a checkpoint.
+
+    Parameters
+    ----------
+    should_stop : callable, optional
+        Asked after each batch; True, and from then on always True, ends training.
+    checkpoint : Path, optional
+        Where the state goes, so that the run can be resumed; None writes none.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether `should_stop` ended the run.
+    signalled : bool
+        Whether a signal did.
+    epochs_done : float
+        When training was left: the last epoch counts in part.
+    """
+
+    def __init__(self, should_stop: ShouldStop | None, checkpoint: Path | None) -> None:
+        self.stopped = self.signalled = False
+        self.epochs_done = 0.0
+        self._should_stop, self._checkpoint = should_stop, checkpoint
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take the signals that end a program, where this is the main thread.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning, whose own handlers are set up by now and give way.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.signalled:
+                # Asked twice: at once, whatever state that leaves.
+                raise TrainingEnded
+            self.signalled = True
+
+        for number in _SIGNALS:
+            signal.signal(number, note)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look for requests that came at the end of the epoch before.
+
+        Parameters
+        ----------
+        trainer, pl_module : object
+            Given by Lightning.
+        """
+        if self._requested(trainer, host=self.stopped, signals=True):
+            self.epochs_done = trainer.current_epoch
+            raise TrainingEnded
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look for requests.
+
+        Parameters
+        ----------
+        trainer, pl_module, outputs, batch : object
+            Given by Lightning.
+        batch_idx : int
+            Number of the batch.
+        """
+        host = self._host_stops(trainer)
+        if trainer.is_last_batch:
+            # The end of an epoch writes a checkpoint of its own.
+            self.stopped = self.stopped or host
+            return
+        # Gradients that still add up are in no checkpoint.
+        complete = not trainer.fit_loop.epoch_loop._should_accumulate()
+        if self._requested(trainer, host=host, signals=complete):
+            batches = trainer.num_training_batches
+            self.epochs_done = trainer.current_epoch + (batch_idx + 1) / batches
+            if complete and self._checkpoint is not None:
+                trainer.save_checkpoint(self._checkpoint)
+            raise TrainingEnded
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Look for requests of the host; signals wait for the epoch's end.
+
+        Parameters
+        ----------
+        trainer : object
+            Given by Lightning, as is the rest.
+        *_ : object
+            Not used.
+        """
+        if self._requested(trainer, host=self._host_stops(trainer), signals=False):
+            self.epochs_done = trainer.current_epoch + 1
+            raise TrainingEnded
+
+    def _host_stops(self, trainer: Any) -> bool:
+        if self._should_stop is None or not trainer.is_global_zero:
+            return False
+        return bool(self._should_stop())
+
+    def _requested(self, trainer: Any, *, host: bool, signals: bool) -> bool:
+        """Decide for all processes: none must wait for one that has left."""
+        wanted = 2 * host + (signals and self.signalled)
+        if trainer.world_size > 1:
+            strategy = trainer.strategy
+            highest = torch.tensor(float(wanted), device=strategy.root_device)
+            wanted = int(strategy.reduce(highest, reduce_op="max"))
+        self.stopped = wanted > 1
+        return wanted > 0
+
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Restore the handlers of the signals that end a program when the block is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

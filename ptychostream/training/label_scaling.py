@@ -1,0 +1,61 @@
+"""Objects that are known, in the unit in which the model has them."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptychostream.datasets.batches.scaling import Scales
+from ptychostream.datasets.store import GroupStore
+from ptychostream.errors import DataContractError
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.patches import extract_patches
+
+#: Patterns whose energies give the scale.
+_SAMPLE = 256
+
+
+@torch.no_grad()
+def objects_in_model_unit(
+    store: GroupStore, model: PtychoPINN, scales: Scales
+) -> list[NDArray[np.complex64]]:
+    """Scale a store's objects such that, lit by the model's probe, they have the measured energy.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The data, with an object for each experiment.
+    model : PtychoPINN
+        Its probes have a power of their own.
+    scales : Scales
+        The store's.
+
+    Returns
+    -------
+    list of (H, W) complex64
+        One object per experiment.
+
+    Raises
+    ------
+    DataContractError
+        If an object is missing, or zero under the scan.
+    """
+    objects = []
+    for experiment in range(store.num_experiments):
+        obj = store.object_guess_of(experiment)
+        rows = np.flatnonzero(store.experiment_id == experiment)
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).round().astype(int)]
+        predicted = 0.0
+        if obj is not None:
+            whole = torch.as_tensor(obj)
+            patches = extract_patches(whole, torch.as_tensor(store.positions[rows]), store.N)
+            probe = model.scaled_probe(torch.tensor([experiment]))[0]
+            waves = patches[:, None] * probe
+            predicted = float(waves.abs().square().sum())
+        if obj is None or predicted == 0:
+            raise DataContractError(
+                f"'{store.path}': the object of experiment {experiment} is "
+                f"{'missing' if obj is None else 'zero under the scan'}; labels need it"
+            )
+        measured = float(store.energy[rows].sum() * scales.rms[experiment] ** 2)
+        objects.append((obj * np.sqrt(measured / predicted)).astype(np.complex64))
+    return objects

@@ -1,0 +1,305 @@
+"""Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import lightning
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.training.checkpoints import check_same_run
+from ptychostream.training.clipping import clip_by_weights
+from ptychostream.models.canvas_size import Extent, known_extent
+from ptychostream.training.objective import objective
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.training.schedule import learning_rate_curve, make_optimizer, make_plateau
+from ptychostream.training.stages import learning_rate_factor, physics_weight
+from ptychostream.training.labels import TruePatches
+
+#: Makes the loader of one process, given its rank, the number of processes, and its device.
+LoaderFactory = Callable[[int, int, torch.device], Any]
+
+
+class PinnModule(lightning.LightningModule):
+    """Train a `PtychoPINN` on batches of a store.
+
+    Parameters
+    ----------
+    model : PtychoPINN
+        What is trained.
+    config : TrainingConfig
+        Loss weights, optimiser, schedule.
+    execution : PyTorchExecutionConfig
+        Learning rate, schedule override, clipping.
+    monitor : str
+        The logged loss that schedules and checkpoints look at.
+    loaders : mapping
+        `train` and perhaps `validation`: functions of rank and world size that make the batches
+        of one process.
+    labels : mapping, optional
+        The true patches of the same, where the losses need them.
+    run : dict, optional
+        Says in checkpoints what is trained; from `describe_run`.
+    """
+
+    def __init__(
+        self,
+        model: PtychoPINN,
+        config: TrainingConfig,
+        execution: PyTorchExecutionConfig,
+        *,
+        monitor: str,
+        loaders: Mapping[str, LoaderFactory],
+        labels: Mapping[str, TruePatches] | None = None,
+        run: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
+        self._loaders, self._run = loaders, run or {}
+        # A module dictionary can't have an entry `train`: every module has a method of that name.
+        self.labels = torch.nn.ModuleDict({f"of_{n}": each for n, each in (labels or {}).items()})
+        self._resumed_plateau: dict[str, Any] | None = None
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        #: Mean losses of the last finished epoch.
+        self.means: dict[str, float] = {}
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        #: Steps that a checkpoint had behind it; None without one.
+        self.steps_before: int | None = None
+        self._extents: dict[str, Extent] = {}
+        self._bad_pixels: dict[str, Any] = {}
+
+    @cached_property
+    def _train_loader(self) -> Any:
+        return self._serve("train")
+
+    def train_dataloader(self) -> Any:
+        """Return this process's share of the training groups."""
+        return self._train_loader
+
+    def val_dataloader(self) -> Any:
+        """Return this process's share of the validation groups, if there are any."""
+        if "validation" not in self._loaders:
+            return []
+        return self._serve("validation")
+
+    def _serve(self, part: str) -> Any:
+        trainer = self.trainer
+        device = trainer.strategy.root_device
+        loader = self._loaders[part](trainer.global_rank, trainer.world_size, device)
+        # Looked at once: in each step the host would wait for the device.
+        members = self.model.config.group_size
+        lit = self.model.probe.lit_half_edge(members)
+        self._extents[part] = Extent(loader.reach(members), lit)
+        self._bad_pixels[part] = loader.bad_pixels
+        return loader
+
+    def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            As `datasets.batch.ENTRIES` has it.
+        batch_idx : int
+            Number of the batch.
+
+        Returns
+        -------
+        () float
+            The loss.
+        """
+        weight = physics_weight(self.config, self.current_epoch)
+        loss = self._loss("train", batch, weight)
+        self._add("train_loss", loss, len(batch))
+        processes = self.trainer.world_size
+        if processes > 1:
+            # Gradients are averaged over processes, whose last batches may differ in length.
+            total = self._train_loader.batch_totals[batch_idx]
+            loss = loss * (len(batch) * processes / total)
+        return loss
+
+    def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """Take the loss of a batch that is not trained on, without regard to stages.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            As `datasets.batch.ENTRIES` has it.
+        batch_idx : int
+            Number of the batch.
+        """
+        self._add("val_loss", self._loss("validation", batch), len(batch))
+
+    def on_validation_epoch_start(self) -> None:
+        """Leave out the validation data's own bad pixels."""
+        self.model.flag(self._bad_pixels["validation"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Leave out the training data's bad pixels again."""
+        self.model.flag(self._bad_pixels["train"])
+
+    def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
+        with known_extent(self._extents.get(part)):
+            prediction = self.model(batch)
+        true = None
+        if f"of_{part}" in self.labels:
+            true = self.labels[f"of_{part}"](batch, self.model.config.group_size)
+        return objective(
+            self.config,
+            prediction,
+            batch,
+            self.model.good_pixels,
+            physics_weight=weight,
+            true_patches=true,
+        )
+
+    def close_epoch(self) -> None:
+        """Turn the sums of the epoch into `means`, the same in all processes."""
+        self.means = {}
+        for name, (total, groups) in sorted(self._sums.items()):
+            both = torch.stack((total, total.new_tensor(groups)))
+            if self.trainer.world_size > 1:
+                both = self.trainer.strategy.reduce(both, reduce_op="sum")
+            self.means[name] = float(both[0] / both[1])
+        self._sums = {}
+
+    def loss_is_finite(self) -> bool:
+        """Say whether all losses of this epoch are finite, in all processes; the host waits."""
+        finite = all(bool(torch.isfinite(total)) for total, _ in self._sums.values())
+        finite = finite and all(map(math.isfinite, self.means.values()))
+        if self.trainer.world_size > 1:
+            finite = bool(self.trainer.strategy.reduce_boolean_decision(finite, all=True))
+        return finite
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's losses, which schedules, checkpoints and loggers look at."""
+        for name, value in self.means.items():
+            self.log(name, value, prog_bar=True)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        if self._plateau is not None:
+            self._plateau.step(self.means[self.monitor])
+
+    def on_train_epoch_start(self) -> None:
+        """Take the share of the learning rate that a new stage leaves, where no curve has it."""
+        if self._plateau is None:
+            return
+        epoch = self.current_epoch
+        now = learning_rate_factor(self.config, epoch)
+        before = learning_rate_factor(self.config, epoch - 1) if epoch else 1.0
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] *= now / before
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the sums of an unfinished epoch into a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            Written by Lightning.
+        """
+        checkpoint["run"] = self._run
+        checkpoint["loss_sums"] = dict(self._sums)
+        if self._plateau is not None:
+            checkpoint["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums of a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            Read by Lightning.
+        """
+        check_same_run(self._run, checkpoint, self.config.nepochs)
+        self.steps_before = int(checkpoint["global_step"])
+        self._sums = dict(checkpoint["loss_sums"])
+        self._resumed_plateau = checkpoint.get("plateau")
+
+    def _add(self, name: str, loss: Tensor, groups: int) -> None:
+        """Add up on the device: a number that is looked at would make the host wait for it."""
+        total, before = self._sums.get(name, (torch.zeros_like(loss), 0))
+        self._sums[name] = (total + loss.detach() * groups, before + groups)
+
+    def configure_optimizers(self) -> Any:
+        """Make optimiser and schedule for Lightning.
+
+        Returns
+        -------
+        optimizer, or dict with optimizer and lr_scheduler
+            As Lightning takes them.
+        """
+        network = [p for p in self.model.generator.parameters() if p.requires_grad]
+        groups = [{"params": network}]
+        if self.model.log_scale.requires_grad:
+            groups.append({"params": [self.model.log_scale]})
+        if self.model.probe.parts.requires_grad:
+            groups.append({"params": [self.model.probe.parts]})
+        optimizer = make_optimizer(self.config, groups, self.execution.learning_rate)
+        name = self.execution.scheduler or self.config.scheduler
+        if name == "ReduceLROnPlateau":
+            # Stepped here, not by Lightning: its checkpoints are written before that.
+            self._plateau = make_plateau(self.config, optimizer)
+            if self._resumed_plateau is not None:
+                self._plateau.load_state_dict(self._resumed_plateau)
+            return optimizer
+        # Lightning's own estimate sets the loaders up before a checkpoint's state is there.
+        steps = math.ceil(len(self._train_loader) / self.execution.accum_steps)
+        curve = learning_rate_curve(self.config, name, max(steps, 1))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the gradients as configured.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            Its parameters' gradients are limited.
+        gradient_clip_val, gradient_clip_algorithm : float, str
+            Lightning's own, which are not used.
+        """
+        limit = self.execution.gradient_clip_val or self.config.gradient_clip_val
+        if limit is None:
+            return
+        algorithm = self.execution.gradient_clip_algorithm or self.config.gradient_clip_algorithm
+        if algorithm == "agc":
+            clip_by_weights(self.parameters(), limit)
+        else:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=limit, gradient_clip_algorithm=algorithm
+            )
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch that is not on the device yet; Lightning does not know TensorDicts.
+
+        Parameters
+        ----------
+        batch : TensorDict
+            The batch.
+        device : torch.device
+            Where to.
+        dataloader_idx : int
+            Not used.
+
+        Returns
+        -------
+        TensorDict
+            The batch on the device.
+        """
+        if self.execution.pin_memory and batch["diffraction"].device.type == "cpu":
+            batch = batch.pin_memory()
+        return batch.to(device, non_blocking=True)

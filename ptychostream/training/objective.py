@@ -1,0 +1,128 @@
+"""The sum of losses that a configuration asks for."""
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from ptychostream.config import TrainingConfig
+from ptychostream.training.losses import (
+    amplitude_mae,
+    amplitude_variation,
+    complex_mae,
+    phase_variation,
+    poisson_nll,
+    total_variation,
+)
+from ptychostream.models.pinn import Prediction
+
+
+def objective(
+    config: TrainingConfig,
+    prediction: Prediction,
+    batch: TensorDict,
+    good_pixels: Tensor,
+    *,
+    physics_weight: float = 1.0,
+    true_patches: Tensor | None = None,
+) -> Tensor:
+    """Weigh the losses of a batch as configured.
+
+    The Poisson term is divided by the experiment's mean counts per pixel, so that its size does
+    not depend on the dose.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The weights.
+    prediction : Prediction
+        What the model says.
+    batch : TensorDict
+        What was measured.
+    good_pixels : (E, N, N) bool
+        True for the detector's pixels that count.
+    physics_weight : float
+        From 0, the amplitude error alone, to 1, the configured sum.
+    true_patches : (B, C, N, N) complex64, optional
+        Labels in the model's unit, where the configuration needs them.
+
+    Returns
+    -------
+    () float
+        The weighted sum.
+    """
+    patches = prediction.object_patches
+    total = torch.zeros((), device=patches.device)
+    supervised = config.model.model_type == "supervised"
+    if not supervised:
+        share, size = config.overlap_share, config.model.group_size
+        for weight, members in ((1 - share, slice(0, size)), (share, slice(size, None))):
+            if weight:
+                data = _diffraction(config, prediction, batch, good_pixels, members, physics_weight)
+                total = total + weight * data
+    if needs_labels(config):
+        assert true_patches is not None
+        weight = config.realspace_mae_weight or 1.0
+        total = total + weight * complex_mae(patches, true_patches)
+    regularisers = (
+        (config.realspace_weight, total_variation),
+        (config.amplitude_variation_weight, amplitude_variation),
+        (config.phase_variation_weight, phase_variation),
+    )
+    for weight, term in regularisers:
+        if weight:
+            total = total + weight * term(patches)
+    return total
+
+
+def needs_labels(config: TrainingConfig) -> bool:
+    """Say whether a configuration compares with a true object.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The configuration.
+
+    Returns
+    -------
+    bool
+        True for supervised training, and where `realspace_mae_weight` is above 0.
+    """
+    return config.model.model_type == "supervised" or config.realspace_mae_weight > 0
+
+
+def _diffraction(
+    config: TrainingConfig,
+    prediction: Prediction,
+    batch: TensorDict,
+    good_pixels: Tensor,
+    members: slice,
+    physics_weight: float,
+) -> Tensor:
+    """Compare predicted and measured diffraction of some members of each group."""
+    edge = config.model.N
+    mask = good_pixels[batch["experiment_id"]][:, None]
+    predicted = prediction.intensity[:, members]
+    diffraction = batch["diffraction"][:, members]
+    total = torch.zeros((), device=predicted.device)
+    if config.torch_loss_mode == "poisson" and config.nll_weight and physics_weight:
+        to_photons = (batch["physics_scale"] / batch["rms_scale"]).square()
+        counts = (diffraction * batch["physics_scale"]).square()
+        unit = to_photons * ((edge / 2) ** 2 / edge**2)
+        nll = poisson_nll(predicted * to_photons, counts, mask, unit)
+        total = total + physics_weight * config.nll_weight * nll
+    mae_weight = config.mae_weight
+    if config.torch_loss_mode == "mae":
+        mae_weight = mae_weight or 1.0
+    mae_weight = physics_weight * mae_weight + (1 - physics_weight)
+    if mae_weight:
+        # √ has an infinite slope at zero.
+        amplitude = (predicted + 1e-12).sqrt()
+        measured = diffraction * batch["rms_scale"]
+        if config.torch_mae_pred_l2_match_target:
+            energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
+            sums = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
+            # Apart: of a dark pattern, the ratio's root has no slope.
+            tiny = torch.finfo(sums.dtype).tiny
+            amplitude = amplitude * (energies.sqrt() / sums.clamp_min(tiny).sqrt())
+        total = total + mae_weight * amplitude_mae(amplitude, measured, mask)
+    return total

@@ -1,0 +1,39 @@
+"""What a host program hears of a training run, and how it ends one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """One epoch of a training run, for whoever shows its progress.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the epoch, from 1.
+    nepochs : int
+        Epochs planned.
+    train_loss : float
+        Mean over the training groups.
+    val_loss : float, optional
+        Mean over the validation groups; None without validation.
+    learning_rate : float
+        Of the network, at the end of the epoch.
+    seconds : float
+        Wall time, validation included.
+    patterns_per_second : float
+        Patterns trained on, over all processes; a pattern counts in each group that it is in.
+    """
+
+    epoch: int
+    nepochs: int
+    train_loss: float
+    val_loss: float | None
+    learning_rate: float
+    seconds: float
+    patterns_per_second: float
+
+
+#: Hears of each epoch when it is over.
+OnEpoch = Callable[[EpochReport], object]
