@@ -17,34 +17,18 @@ class Application:
         ----------
         processing : ProcessingCore
             Has the algorithm that is chosen, and watches the task that runs.
-        tasks : TaskManager
-            Runs tasks in the foreground.
         """
         self._processing, self._tasks = processing, tasks
 
     def should_stop(self) -> bool:
-        """Say whether the user pressed Stop, or the application is being closed.
-
-        Returns
-        -------
-        bool
-            True until the next task begins.
-        """
+        """Say whether the user pressed Stop, or the application is being closed."""
         if self._processing is None:
             return False
         monitor = self._processing.processing_api.task_monitor
         return bool(monitor.is_stopping or self._tasks.is_stopping)
 
     def show_progress(self, done: int, goal: int) -> None:
-        """Move the progress bar, without a result to show.
-
-        Parameters
-        ----------
-        done : int
-            How far the task is.
-        goal : int
-            Where it ends.
-        """
+        """Move the progress bar, without a result to show."""
         if self._processing is not None:
             self._processing.processing_api.task_monitor.update_progress(done, goal)
 

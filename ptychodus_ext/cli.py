@@ -9,13 +9,7 @@ logger = logging.getLogger("ptychostream.ptychodus")
 
 
 def main() -> int:
-    """Run ptychodus, with its own options.
-
-    Returns
-    -------
-    int
-        Its exit code; 1 where the library can't be added.
-    """
+    """Run ptychodus, with its own options."""
     from ptychodus_ext.compatibility import installed_version
 
     try:

@@ -14,16 +14,6 @@ SUPPORTED = ((1, 6), (1, 8))
 def is_supported(version: str) -> bool:
     """Say whether the extension is made for a version of ptychodus.
 
-    Parameters
-    ----------
-    version : str
-        As in `1.7.0`.
-
-    Returns
-    -------
-    bool
-        True from 1.6 up to, and without, 1.8.
-
     Examples
     --------
     >>> is_supported("1.6.0"), is_supported("1.5.1"), is_supported("1.8.0rc1")
@@ -37,11 +27,6 @@ def is_supported(version: str) -> bool:
 
 def installed_version() -> str:
     """Find the installed ptychodus.
-
-    Returns
-    -------
-    str
-        Its version.
 
     Raises
     ------
@@ -64,18 +49,6 @@ def installed_version() -> str:
 
 def check_parameters(kind: Any, *names: str) -> inspect.Signature:
     """Check that a class of ptychodus is made from what the extension knows.
-
-    Parameters
-    ----------
-    kind : type
-        The class.
-    *names : str
-        Arguments that it must take.
-
-    Returns
-    -------
-    inspect.Signature
-        Of its constructor, `self` included.
 
     Raises
     ------

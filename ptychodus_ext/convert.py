@@ -25,11 +25,6 @@ _HALF_PIXEL = 0.5
 def positions_in_pixels(product: Product) -> NDArray[np.float64]:
     """Convert a product's positions to pixels of its object.
 
-    Parameters
-    ----------
-    product : Product
-        Of ptychodus.
-
     Returns
     -------
     (M, 2) float64
@@ -50,16 +45,6 @@ def _frame(obj: Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def scan_of(parameters: ReconstructInput) -> Scan:
     """Take a reconstruction's input as a scan of counts; the patterns are not copied.
-
-    Parameters
-    ----------
-    parameters : ReconstructInput
-        Of ptychodus.
-
-    Returns
-    -------
-    Scan
-        The scan, checked.
 
     Raises
     ------
@@ -101,19 +86,10 @@ def product_with(
 
     Parameters
     ----------
-    product : Product
-        The input, or what `product_of_store` made of it.
     obj : (H, W) complex64
         The object, on the product's own grid.
     probe : (P, N, N) complex64
         Illumination.
-    losses : sequence of float
-        Loss of each epoch.
-
-    Returns
-    -------
-    Product
-        With one layer, and one coherent probe of P modes.
     """
     old = product.object_
     return replace(
@@ -134,19 +110,12 @@ def product_of_store(
 
     Parameters
     ----------
-    product : Product
-        The input; its pixel size and metadata stay.
     positions : (M, 2) float64
         Positions (x, y) of the store, in pixels.
     grid : ObjectGrid
         Where the object will lie; where it is the input object's, its centre stays.
     numbers : (M,) int64, optional
         The pattern that each position belongs to; None is 0, 1, ….
-
-    Returns
-    -------
-    Product
-        With a blank object on the grid.
     """
     old = product.object_
     first, pixel = _frame(old)

@@ -29,11 +29,6 @@ _libraries: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 def activate(registry: Any = None) -> None:
     """Make every application object of ptychodus that is made from now on have the library.
 
-    Parameters
-    ----------
-    registry : PluginRegistry, optional
-        Of ptychodus; the readers of files are registered there.
-
     Raises
     ------
     BackendUnavailableError
@@ -58,11 +53,6 @@ def _add_files(registry: Any) -> None:
 
 def add_library(module: ModuleType) -> None:
     """Replace the name `ProcessingCore` by a subclass that is told one library more.
-
-    Parameters
-    ----------
-    module : module
-        `ptychodus.model.core`.
 
     Raises
     ------
@@ -100,11 +90,6 @@ def add_library(module: ModuleType) -> None:
 
 def add_panel(module: ModuleType) -> None:
     """Replace the name `ProcessingController` by a subclass that is told one panel more.
-
-    Parameters
-    ----------
-    module : module
-        `ptychodus.controller.core`.
 
     Raises
     ------
@@ -145,15 +130,7 @@ def _add_factory(bound: inspect.BoundArguments, library: Any) -> None:
 
 
 def after_import(name: str, change: Callable[[ModuleType], None]) -> None:
-    """Change a module: now if it is imported already, else right after it is.
-
-    Parameters
-    ----------
-    name : str
-        The module.
-    change : callable
-        Takes the module.
-    """
+    """Change a module: now if it is imported already, else right after it is."""
     module = sys.modules.get(name)
     if module is not None:
         change(module)

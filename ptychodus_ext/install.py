@@ -20,11 +20,6 @@ PLUGIN = Path("ptychodus/plugins/ptychostream.py")
 def plugin_folder() -> Path:
     """Find the folder in which ptychodus looks for plugins.
 
-    Returns
-    -------
-    Path
-        The folder.
-
     Raises
     ------
     BackendUnavailableError
@@ -39,13 +34,7 @@ def plugin_folder() -> Path:
 
 
 def describe() -> str:
-    """Say whether ptychodus finds the extension.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """Say whether ptychodus finds the extension."""
     try:
         target = plugin_folder() / PLUGIN.name
     except PtychoStreamError as error:
@@ -59,13 +48,7 @@ def describe() -> str:
 
 
 def install_plugin() -> str:
-    """Let ptychodus find the extension.
-
-    Returns
-    -------
-    str
-        What was done.
-    """
+    """Let ptychodus find the extension."""
     source = Path(__file__).resolve().parent.parent / PLUGIN
     target = plugin_folder() / PLUGIN.name
     if target.exists() and target.resolve() == source:
@@ -80,13 +63,7 @@ def install_plugin() -> str:
 
 
 def remove_plugin() -> str:
-    """Undo `install_plugin`.
-
-    Returns
-    -------
-    str
-        What was done.
-    """
+    """Undo `install_plugin`."""
     target = plugin_folder() / PLUGIN.name
     if not target.is_symlink() and not target.exists():
         return "nothing to do: ptychodus does not find it"
@@ -95,18 +72,7 @@ def remove_plugin() -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run `python -m ptychodus_ext.install [--install | --remove]`.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The arguments; none says whether ptychodus finds the extension.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run `python -m ptychodus_ext.install [--install | --remove]`."""
     actions = {"": describe, "--install": install_plugin, "--remove": remove_plugin}
     action = actions.get(" ".join(words))
     if action is None:

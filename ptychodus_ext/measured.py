@@ -1,5 +1,6 @@
 """The patterns of a reconstruction as a store, which is all that a child is told of them."""
 
+from typing_extensions import override
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,16 +28,8 @@ class Measured:
 
     Attributes
     ----------
-    store : str
-        The store.
-    experiment : int
-        Which of its experiments.
-    num_patterns : int
-        Patterns of that experiment.
     grid : tuple
         Height, width and origin (x, y) of the object's grid.
-    product : Product
-        Takes the result.
     """
 
     store: str
@@ -57,32 +50,14 @@ class StoppablePatterns(ArrayPatterns):
     ----------
     array : (M, N, N)
         The patterns.
-    application : Application
-        Knows when to stop.
     """
 
     def __init__(self, array: NDArray[Any], application: Application) -> None:
         super().__init__(array)
         self._application = application
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            A copy.
-
-        Raises
-        ------
-        StoppedError
-            If it was asked to stop.
-        """
         if self._application.should_stop():
             raise StoppedError
         return super().read(rows)
@@ -92,22 +67,6 @@ def find_measured(
     parameters: ReconstructInput, settings: StreamSettings, folder: Path, application: Application
 ) -> Measured:
     """Find the store that is set, else write the loaded patterns into one.
-
-    Parameters
-    ----------
-    parameters : ReconstructInput
-        What ptychodus has loaded.
-    settings : StreamSettings
-        May name a store.
-    folder : Path
-        For a store of the loaded patterns.
-    application : Application
-        Knows when to stop.
-
-    Returns
-    -------
-    Measured
-        The data.
 
     Raises
     ------

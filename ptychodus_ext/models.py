@@ -19,18 +19,7 @@ class HasModelPath(Protocol):
 
 
 def find_model(settings: HasModelPath) -> Path | None:
-    """Find the model that the settings name.
-
-    Parameters
-    ----------
-    settings : StreamSettings
-        The settings.
-
-    Returns
-    -------
-    Path or None
-        The archive; a folder's own one where the path is a folder.
-    """
+    """Find the model that the settings name."""
     path = settings.model_path
     if path is None:
         return None
@@ -40,13 +29,6 @@ def find_model(settings: HasModelPath) -> Path | None:
 
 def check_model(path: Path, backend: str) -> None:
     """Refuse a file that the chosen backend can't use.
-
-    Parameters
-    ----------
-    path : Path
-        The archive.
-    backend : str
-        The backend that is set.
 
     Raises
     ------

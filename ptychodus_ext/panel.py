@@ -26,15 +26,7 @@ _FILTERS = {"model_path": ("Model", ["PtychoStream models (*.zip)", "All files (
 
 
 class PanelFactory(ReconstructorViewControllerFactory):
-    """Makes the panel of each reconstructor of the library.
-
-    Parameters
-    ----------
-    library : PtychoStreamLibrary
-        Whose settings are shown.
-    file_dialogs : FileDialogFactory
-        Of ptychodus.
-    """
+    """Makes the panel of each reconstructor of the library."""
 
     def __init__(self, library: PtychoStreamLibrary, file_dialogs: Any) -> None:
         super().__init__()
@@ -46,18 +38,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
         return self._library.name
 
     def create_view_controller(self, reconstructor_name: str) -> QWidget:
-        """Make a panel; a label in its place where that fails, since the window must open.
-
-        Parameters
-        ----------
-        reconstructor_name : str
-            Which reconstructor; all have the same settings.
-
-        Returns
-        -------
-        QWidget
-            The panel.
-        """
+        """Make a panel; a label in its place where that fails, since the window must open."""
         try:
             return self._panel()
         except Exception as error:

@@ -43,12 +43,8 @@ class StreamReconstructor(TrainableReconstructor):
     ----------
     name : str
         As it stands after the `_` in `Algorithm = PtychoStream_PINN`.
-    model_type : str
-        `pinn` or `supervised`.
     settings : StreamSettings
         Looked at when a run begins.
-    application : Application
-        Knows when to stop.
     """
 
     def __init__(
@@ -71,16 +67,6 @@ class StreamReconstructor(TrainableReconstructor):
 
     def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
         """Reconstruct the patterns with the model that was loaded or trained last.
-
-        Parameters
-        ----------
-        parameters : ReconstructInput
-            Patterns, bad pixels and product.
-
-        Yields
-        ------
-        ReconstructOutput
-            The result; after Stop, what there was by then.
 
         Raises
         ------
@@ -140,18 +126,6 @@ class StreamReconstructor(TrainableReconstructor):
 
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
         """Train a network on the data in a folder; it is the loaded model from then on.
-
-        Parameters
-        ----------
-        input_path : Path
-            Folder with `train_data.npz` and perhaps `test_data.npz`, other `*.npz`, or `*.zarr`.
-        output_path : Path
-            Folder that receives `model.zip`.
-
-        Yields
-        ------
-        TrainOutput
-            Losses so far, after each epoch.
 
         Raises
         ------
@@ -232,11 +206,6 @@ class StreamReconstructor(TrainableReconstructor):
     def load_model_from_file(self, file_path: Path) -> None:
         """Take a model for the reconstructions that follow.
 
-        Parameters
-        ----------
-        file_path : Path
-            The archive.
-
         Raises
         ------
         MissingFileError
@@ -254,11 +223,6 @@ class StreamReconstructor(TrainableReconstructor):
     def save_model(self, file_path: Path) -> None:
         """Copy the model.
 
-        Parameters
-        ----------
-        file_path : Path
-            The file to make.
-
         Raises
         ------
         MissingFileError
@@ -271,15 +235,7 @@ class StreamReconstructor(TrainableReconstructor):
         return "Training data: NumPy archive or group store (*.npz *.zarr)"
 
     def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
-        """Write what a network is trained on.
-
-        Parameters
-        ----------
-        file_path : Path
-            `*.npz`, or `*.zarr` for a store.
-        parameters : ReconstructInput
-            Patterns, bad pixels and product.
-        """
+        """Write what a network is trained on."""
         from ptychodus_ext.files import export_training_data
 
         export_training_data(file_path, parameters)

@@ -15,8 +15,6 @@ class TrainingFiles:
 
     Attributes
     ----------
-    train : list of Path
-        Scan files, or one store.
     test : Path, optional
         Scan file or store that the loss is watched on.
     """
@@ -37,13 +35,6 @@ def find_training_files(folder: Path, store: Path | None) -> TrainingFiles:
     folder : Path
         Looked through first, for stores (`*.zarr`), then for `train_data.npz`, then for any
         other `*.npz`. `test_data.*` is what the loss is watched on.
-    store : Path, optional
-        Store to train on where the folder holds nothing.
-
-    Returns
-    -------
-    TrainingFiles
-        The choice.
 
     Raises
     ------

@@ -17,11 +17,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     path : Path
         The file to make, in the place of one that may be there.
 
-    Yields
-    ------
-    Path
-        Beside it; nothing of it is left if writing fails.
-
     Raises
     ------
     StorageError

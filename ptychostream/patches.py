@@ -4,6 +4,7 @@ Between pixels both interpolate bilinearly, and the object is zero outside its a
 contract has it. Positions are patch centres (x, y) in pixels, see `geometry`.
 """
 
+from typing_extensions import override
 from typing import Any
 
 import torch
@@ -91,6 +92,7 @@ class _Extract(torch.autograd.Function):
     """Cutting; what comes back is placed: nothing of the interpolation need be kept for it."""
 
     @staticmethod
+    @override
     def forward(ctx: Any, obj: Tensor, positions: Tensor, patch_size: int) -> Tensor:
         ctx.save_for_backward(positions)
         height, width = ctx.shape = obj.shape[-2:]
@@ -105,6 +107,7 @@ class _Extract(torch.autograd.Function):
         return _as_kind(_between(real[..., :-1, :], real[..., 1:, :], x), obj)
 
     @staticmethod
+    @override
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (positions,) = ctx.saved_tensors
         return place_patches(grads[0], positions, ctx.shape), None, None
@@ -114,6 +117,7 @@ class _Place(torch.autograd.Function):
     """Placing; what comes back is cut out."""
 
     @staticmethod
+    @override
     def forward(ctx: Any, patches: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(positions)
         ctx.patch_size = patch_size = patches.shape[-1]
@@ -129,6 +133,7 @@ class _Place(torch.autograd.Function):
         return canvas.reshape(*lead, height, width)
 
     @staticmethod
+    @override
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (positions,) = ctx.saved_tensors
         return extract_patches(grads[0], positions, ctx.patch_size), None, None

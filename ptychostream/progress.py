@@ -17,18 +17,7 @@ ShouldStop = Callable[[], bool]
 
 
 def latched(should_stop: ShouldStop) -> ShouldStop:
-    """Make a `ShouldStop` stay True once it was.
-
-    Parameters
-    ----------
-    should_stop : callable
-        Not asked again after it returned True.
-
-    Returns
-    -------
-    callable
-        Asks it.
-    """
+    """Make a `ShouldStop` stay True once it was."""
     stopped = False
 
     def ask() -> bool:
@@ -43,22 +32,7 @@ def latched(should_stop: ShouldStop) -> ShouldStop:
 def progress_bar(
     title: str, on_progress: Callable[[int, int], object] | None, *, is_shown: bool
 ) -> Iterator[Callable[[int, int], object] | None]:
-    """Show a bar on the terminal, besides whoever else hears of the progress.
-
-    Parameters
-    ----------
-    title : str
-        What is done.
-    on_progress : callable, optional
-        Told too.
-    is_shown : bool
-        Whether there is a bar at all.
-
-    Yields
-    ------
-    callable or None
-        To be called with the steps done and their total.
-    """
+    """Show a bar on the terminal, besides whoever else hears of the progress."""
     if not is_shown:
         yield on_progress
         return
@@ -91,8 +65,6 @@ class Watch:
 
     Attributes
     ----------
-    total : int
-        Steps of the whole computation.
     is_stopped : bool
         Whether it was asked to stop.
     """
@@ -126,32 +98,13 @@ class Watch:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def advance(self, steps: int) -> None:
-        """Count steps as done.
-
-        Parameters
-        ----------
-        steps : int
-            How many more.
-        """
+        """Count steps as done."""
         self._done += steps
         if self._on_progress is not None:
             self._on_progress(self._done, max(self.total, self._done))
 
     def steps(self, items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[Item]:
-        """Pass items on until asked to stop, and count each as done when the next is wanted.
-
-        Parameters
-        ----------
-        items : iterable
-            What is worked on, such as batches.
-        size : callable
-            Steps that an item is worth.
-
-        Yields
-        ------
-        object
-            The items.
-        """
+        """Pass items on until asked to stop, and count each as done when the next is wanted."""
         if self.asks_to_stop():
             return
         for item in items:

@@ -1,5 +1,6 @@
 """One ptychographic scan, lazily read and checked once."""
 
+from typing_extensions import override
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -80,29 +81,18 @@ class ArrayPatterns(PatternSource):
         self._array = array
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         m, height, width = self._array.shape
         return m, height, width
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
         return self._array.dtype
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            A copy.
-        """
         return np.asarray(self._array[rows])
 
 
@@ -122,28 +112,17 @@ class ChosenPatterns(PatternSource):
         self.random_access = source.random_access
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         return len(self._rows), *self._source.shape[1:]
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
         return self._source.dtype
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which of the chosen patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            The patterns.
-        """
         return self._source.read(self._rows[np.asarray(rows)])
 
 

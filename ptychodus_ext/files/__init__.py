@@ -8,13 +8,7 @@ __all__ = ["export_training_data", "register_files"]
 
 
 def register_files(registry: Any) -> None:
-    """Add the readers to ptychodus.
-
-    Parameters
-    ----------
-    registry : ptychodus.api.plugins.PluginRegistry
-        Of the application.
-    """
+    """Add the readers to ptychodus."""
     from ptychodus_ext.files.npz_reader import NpzReader
     from ptychodus_ext.files.store_reader import StoreReader
 

@@ -17,8 +17,6 @@ def as_counts(
     ----------
     patterns : (B, N, N)
         As stored.
-    domain : str
-        `counts` or `amplitude`.
     whole : bool
         Whether the squares of amplitudes are known to be whole numbers, but for rounding.
 
@@ -39,18 +37,5 @@ def as_counts(
 
 
 def counts_dtype(dtype: np.dtype[Any], domain: MeasurementDomain) -> np.dtype[Any]:
-    """Say in which data type `as_counts` returns patterns.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Of the stored patterns.
-    domain : str
-        `counts` or `amplitude`.
-
-    Returns
-    -------
-    numpy.dtype
-        The same for counts, float32 for amplitudes.
-    """
+    """Say in which data type `as_counts` returns patterns."""
     return dtype if domain == "counts" else np.dtype(np.float32)

@@ -16,13 +16,6 @@ def export_training_data(file_path: Path, parameters: "ReconstructInput") -> Non
     amplitudes, with bad pixels set to zero, for readers that don't know the mask. Both declare
     their quantity, and count positions as `ptychostream` does.
 
-    Parameters
-    ----------
-    file_path : Path
-        `*.npz`, which is replaced, or `*.zarr`, which must not exist.
-    parameters : ReconstructInput
-        Patterns, bad pixels and product.
-
     Raises
     ------
     ConfigurationError

@@ -29,8 +29,6 @@ class Part(NamedTuple):
         Says in messages which they are.
     indexes : (B,) int64
         The numbers by which ptychodus pairs patterns with positions.
-    read : callable
-        Reads (B, N, N) counts.
     """
 
     label: str
@@ -39,13 +37,7 @@ class Part(NamedTuple):
 
 
 class LazyArray(DiffractionArray):
-    """One part, read whenever it is asked for and kept nowhere.
-
-    Parameters
-    ----------
-    part : Part
-        The patterns.
-    """
+    """One part, read whenever it is asked for and kept nowhere."""
 
     def __init__(self, part: Part) -> None:
         super().__init__()
@@ -65,11 +57,6 @@ class LazyArray(DiffractionArray):
 
     def get_patterns(self, *, read_region: CropRegion | None = None) -> NDArray[Any]:
         """Read the patterns.
-
-        Parameters
-        ----------
-        read_region : CropRegion, optional
-            The part of the detector that is wanted.
 
         Returns
         -------
@@ -93,21 +80,8 @@ def make_dataset(
 
     Parameters
     ----------
-    file_path : Path
-        What was opened.
-    parts : sequence of Part
-        The patterns.
-    dtype : numpy.dtype
-        Of the patterns.
     bad_pixels : (N, N) bool
         True where the detector can't be trusted.
-    known : ScanMetadata
-        What is known about the experiment.
-
-    Returns
-    -------
-    DiffractionDataset
-        The dataset; no pattern is read yet.
     """
     height, width = bad_pixels.shape
     size = known.detector_pixel_size_m

@@ -33,11 +33,6 @@ class NpzReader(DiffractionFileReader):
         file_path : Path
             An NPZ file with `diff3d`, and `measurement_domain` unless the patterns are integers.
 
-        Returns
-        -------
-        DiffractionDataset
-            In arrays of about 32 MiB.
-
         Raises
         ------
         DataContractError

@@ -35,11 +35,6 @@ class StoreReader(DiffractionFileReader):
         file_path : Path
             `zarr.json` in the store's folder, or a zip file of the folder or of its content.
 
-        Returns
-        -------
-        DiffractionDataset
-            One array per shard.
-
         Raises
         ------
         DataContractError

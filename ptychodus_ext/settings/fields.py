@@ -45,14 +45,10 @@ class Setting:
         The field that it stands for.
     kind : type
         bool, int, float, str, Path or list.
-    default : object
-        As ptychodus holds it.
     is_optional : bool
         Whether the field may be None.
     choices : tuple
         Admissible texts; empty where any is.
-    minimum, maximum : float, optional
-        Bounds.
     meaning : str
         What it does, one sentence or two.
     """
@@ -75,18 +71,7 @@ class Setting:
         return Path() if self.kind is Path else "none" if self.kind is str else ""
 
     def to_field(self, value: Any) -> Any:
-        """Turn ptychodus's value into the field's.
-
-        Parameters
-        ----------
-        value : object
-            As the parameter holds it.
-
-        Returns
-        -------
-        object
-            For the configuration; plain, as JSON can say it.
-        """
+        """Turn ptychodus's value into the field's."""
         if self.is_optional and value == self.unset:
             return None
         if self.kind is list:
@@ -97,18 +82,7 @@ class Setting:
         return {"True": True, "False": False}.get(value, value) if self.choices else value
 
     def to_parameter(self, value: Any) -> Any:
-        """Turn the field's value into ptychodus's.
-
-        Parameters
-        ----------
-        value : object
-            As the configuration holds it.
-
-        Returns
-        -------
-        object
-            For the parameter.
-        """
+        """Turn the field's value into ptychodus's."""
         if value is None:
             return self.unset
         if self.kind is list:
@@ -118,16 +92,6 @@ class Setting:
 
 def key_of(field: str) -> str:
     """Name a setting after its field, as ptychodus names its own.
-
-    Parameters
-    ----------
-    field : str
-        The field.
-
-    Returns
-    -------
-    str
-        The key.
 
     Examples
     --------
@@ -142,22 +106,7 @@ def key_of(field: str) -> str:
 def settings_of(
     kind: type, *, without: Collection[str] = (), defaults: Mapping[str, Any] | None = None
 ) -> dict[str, Setting]:
-    """Describe the settings that stand for a configuration's fields.
-
-    Parameters
-    ----------
-    kind : type
-        A configuration dataclass; nested ones are left out.
-    without : collection of str
-        Fields that need no setting.
-    defaults : mapping, optional
-        Defaults that take the place of the dataclass's.
-
-    Returns
-    -------
-    dict
-        The field's name → its setting.
-    """
+    """Describe the settings that stand for a configuration's fields."""
     hints, meanings = get_type_hints(kind), _meanings(kind)
     described = {}
     for item in fields(kind):

@@ -37,13 +37,7 @@ class ReconstructOptions:
     align_phases: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing.
-
-        Raises
-        ------
-        ConfigurationError
-            If a number is too small.
-        """
+        """Refuse values that mean nothing."""
         check_at_least(self, 0, "refine_passes")
 
 
@@ -64,11 +58,5 @@ class StoreOptions:
     experiment: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing.
-
-        Raises
-        ------
-        ConfigurationError
-            If a number is too small.
-        """
+        """Refuse values that mean nothing."""
         check_at_least(self, 0, "experiment")

@@ -93,17 +93,7 @@ def _table() -> dict[str, list[Setting]]:
 
 
 class SettingsGroup(Observable, Observer):
-    """One group of settings, which ptychodus saves and loads with its own.
-
-    Parameters
-    ----------
-    registry : SettingsRegistry
-        Of ptychodus.
-    name : str
-        The group's name.
-    settings : list of Setting
-        What it holds.
-    """
+    """One group of settings, which ptychodus saves and loads with its own."""
 
     def __init__(self, registry: SettingsRegistry, name: str, settings: list[Setting]) -> None:
         super().__init__()
@@ -121,13 +111,7 @@ class SettingsGroup(Observable, Observer):
         return self._parameters[field]
 
     def values(self) -> dict[str, Any]:
-        """Read all settings.
-
-        Returns
-        -------
-        dict
-            Field names and plain values.
-        """
+        """Read all settings."""
         return {
             field: setting.to_field(self._parameters[field].get_value())
             for field, setting in self._settings.items()
@@ -139,13 +123,7 @@ class SettingsGroup(Observable, Observer):
 
 
 class StreamSettings:
-    """All settings of the library.
-
-    Parameters
-    ----------
-    registry : SettingsRegistry
-        Of ptychodus.
-    """
+    """All settings of the library."""
 
     def __init__(self, registry: SettingsRegistry) -> None:
         groups = {
@@ -179,20 +157,6 @@ class StreamSettings:
     def training_config(self, model_type: str, edge: int, output_dir: Path) -> TrainingConfig:
         """Make the configuration of a training run, checked.
 
-        Parameters
-        ----------
-        model_type : str
-            `pinn` or `supervised`.
-        edge : int
-            Edge N of the patterns.
-        output_dir : Path
-            Where checkpoints and logs go.
-
-        Returns
-        -------
-        TrainingConfig
-            The configuration.
-
         Raises
         ------
         ConfigurationError
@@ -218,16 +182,6 @@ class StreamSettings:
 
     def execution(self, group: SettingsGroup) -> PyTorchExecutionConfig:
         """Make the configuration of where and how fast, checked.
-
-        Parameters
-        ----------
-        group : SettingsGroup
-            `training` or `inference`.
-
-        Returns
-        -------
-        PyTorchExecutionConfig
-            The configuration.
 
         Raises
         ------

@@ -7,14 +7,6 @@ from ptychostream.files import whole_file
 
 
 def publish(archive: Path, target: Path) -> None:
-    """Copy an archive; it appears under its name only when it is complete.
-
-    Parameters
-    ----------
-    archive : Path
-        What was trained, on whatever disk.
-    target : Path
-        The file to make.
-    """
+    """Copy an archive; it appears under its name only when it is complete."""
     with whole_file(target) as partial:
         shutil.copyfile(archive, partial)

@@ -26,13 +26,6 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     arguments : dict
         `train` and `test` files, `config`, `execution`, a scratch `folder`, and the archive's
         `target`.
-    channel : Channel
-        Hears of each epoch.
-
-    Returns
-    -------
-    dict
-        Nothing more.
     """
     # Imported here: it takes seconds, in which the parent already watches.
     from ptychostream.persistence import save_bundle
@@ -80,11 +73,6 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         options, and a `folder` for the result.
     channel : Channel
         Hears of the progress, and receives the result as a file.
-
-    Returns
-    -------
-    dict
-        Nothing more.
     """
     from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with
     from ptychostream.persistence import load_bundle

@@ -29,11 +29,6 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     channel : Channel
         Hears of the epochs when all are over: the package tells of them no earlier.
 
-    Returns
-    -------
-    dict
-        Nothing more.
-
     Raises
     ------
     ConfigurationError
@@ -85,13 +80,6 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     arguments : dict
         The `model` archive, the `store` and its `experiment`, the object's `grid`,
         `neighbor_count`, and a `folder` for the result.
-    channel : Channel
-        Receives the result as a file.
-
-    Returns
-    -------
-    dict
-        Nothing more.
     """
     from ptychodus_ext.tasks.stitch import stitch
     from ptychostream.ptychopinn.backends.tensorflow import predict_patches

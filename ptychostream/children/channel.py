@@ -23,17 +23,7 @@ class Channel:
         self._send, self._stop = send, stop
 
     def progress(self, done: int, total: int, values: Mapping[str, Any] | None = None) -> None:
-        """Say how far the task has come.
-
-        Parameters
-        ----------
-        done : int
-            Finished steps.
-        total : int
-            Steps in all; 0 where not known.
-        values : mapping, optional
-            What else is known, such as losses: numbers and texts.
-        """
+        """Say how far the task has come."""
         self._send(Progress(int(done), int(total), dict(values or {})))
 
     def output(
@@ -41,25 +31,11 @@ class Channel:
         values: Mapping[str, Any] | None = None,
         paths: Mapping[str, str | Path] | None = None,
     ) -> None:
-        """Hand over a result.
-
-        Parameters
-        ----------
-        values : mapping, optional
-            Numbers and texts.
-        paths : mapping, optional
-            Files that hold the arrays, complete by now.
-        """
+        """Hand over a result."""
         self._send(
             Output(dict(values or {}), {name: Path(path) for name, path in (paths or {}).items()})
         )
 
     def should_stop(self) -> bool:
-        """Say whether the parent has asked to stop; a task that goes on is killed soon.
-
-        Returns
-        -------
-        bool
-            True from then on.
-        """
+        """Say whether the parent has asked to stop; a task that goes on is killed soon."""
         return self._stop.is_set()

@@ -27,20 +27,6 @@ class ChildError(PtychoStreamError, RuntimeError):
 def describe_exit(task: str, exit_code: int, last_words: str) -> str:
     """Say how a child ended that could not say it itself.
 
-    Parameters
-    ----------
-    task : str
-        What it worked on.
-    exit_code : int
-        As `subprocess` gives it: negative for a signal.
-    last_words : str
-        The end of what it wrote to stderr.
-
-    Returns
-    -------
-    str
-        One message.
-
     Examples
     --------
     >>> describe_exit("reconstruct", 3, "")

@@ -26,13 +26,7 @@ class Lines:
         self._parts: list[bytes] = []
 
     def add(self, data: bytes) -> None:
-        """Take bytes, and hand on the lines that they complete.
-
-        Parameters
-        ----------
-        data : bytes
-            As read from the stream.
-        """
+        """Take bytes, and hand on the lines that they complete."""
         *complete, rest = self._ends.split(data)
         for line in complete:
             self._parts.append(line)

@@ -21,8 +21,6 @@ class Progress:
 
     Attributes
     ----------
-    done : int
-        Finished steps.
     total : int
         Steps in all; 0 where not known.
     values : dict
@@ -40,8 +38,6 @@ class Output:
 
     Attributes
     ----------
-    values : dict
-        Numbers and texts.
     paths : dict
         Files in which the child left its arrays, by name.
     """
@@ -52,15 +48,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Log:
-    """A log record of the child, which its parent has already written to its own log.
-
-    Attributes
-    ----------
-    level : int
-        Level as in `logging`.
-    text : str
-        The message.
-    """
+    """A log record of the child, which its parent has already written to its own log."""
 
     level: int
     text: str
@@ -68,13 +56,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Done:
-    """The task is finished; the last message.
-
-    Attributes
-    ----------
-    values : dict
-        What the task returned.
-    """
+    """The task is finished; the last message."""
 
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -102,16 +84,6 @@ _KINDS: dict[str, type] = {kind.__name__: kind for kind in (Progress, Output, Lo
 def encode(message: Message | Failed) -> bytes:
     """Write a message as one line.
 
-    Parameters
-    ----------
-    message : Message
-        The message.
-
-    Returns
-    -------
-    bytes
-        ASCII with a line end; any path survives, whatever its encoding.
-
     Raises
     ------
     TypeError
@@ -123,16 +95,6 @@ def encode(message: Message | Failed) -> bytes:
 def encode_json(values: Mapping[str, Any]) -> bytes:
     """Write a mapping as one line; NumPy scalars and paths become numbers and texts.
 
-    Parameters
-    ----------
-    values : mapping
-        What to write.
-
-    Returns
-    -------
-    bytes
-        ASCII with a line end.
-
     Raises
     ------
     TypeError
@@ -143,16 +105,6 @@ def encode_json(values: Mapping[str, Any]) -> bytes:
 
 def decode(line: bytes) -> Message | Failed:
     """Read a message.
-
-    Parameters
-    ----------
-    line : bytes
-        As `encode` writes it.
-
-    Returns
-    -------
-    Message
-        The message.
 
     Raises
     ------

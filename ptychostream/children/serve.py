@@ -30,15 +30,6 @@ def serve(commands: int, messages: int, parent: int) -> int:
     commands : int
         File descriptor: two lines of JSON, the header and the arguments, later `stop`. Its
         end means that the parent is gone.
-    messages : int
-        File descriptor for messages to the parent.
-    parent : int
-        The parent's process id.
-
-    Returns
-    -------
-    int
-        Exit code: 0 where the task has finished.
     """
     _die_with(parent)
     faulthandler.enable()
@@ -64,20 +55,7 @@ def serve(commands: int, messages: int, parent: int) -> int:
 
 
 def echo(arguments: Mapping[str, Any], channel: Channel) -> Mapping[str, Any]:
-    """Return the arguments: the smallest task, which shows that a child can be started.
-
-    Parameters
-    ----------
-    arguments : mapping
-        Anything.
-    channel : Channel
-        Not used.
-
-    Returns
-    -------
-    mapping
-        The arguments.
-    """
+    """Return the arguments: the smallest task, which shows that a child can be started."""
     return arguments
 
 

@@ -48,16 +48,10 @@ class Supervisor:
 
     Parameters
     ----------
-    task : str
-        `module:function`.
-    arguments : bytes
-        One line of JSON.
     receive : callable
         Takes each message and at last an `End`; called in this thread.
     grace_s : float
         Time between asking the child to stop and killing it.
-    log : logging.Logger
-        Where the child's output goes.
     """
 
     def __init__(

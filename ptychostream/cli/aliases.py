@@ -56,18 +56,6 @@ _DEPRECATED: Mapping[str, Mapping[str, Sequence[str]]] = {
 def expand_aliases(command: Literal["train", "reconstruct"], words: Sequence[str]) -> list[str]:
     """Replace other names of options by ours; deprecated ones are warned of.
 
-    Parameters
-    ----------
-    command : str
-        The command that is run.
-    words : sequence of str
-        Its arguments; `--name value` and `--name=value` are the same.
-
-    Returns
-    -------
-    list of str
-        The arguments in our names.
-
     Examples
     --------
     >>> expand_aliases("train", ["--learning-rate", "1e-4", "--no-deterministic"])

@@ -7,13 +7,7 @@ from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
 
 def run(words: Sequence[str]) -> None:
-    """Append the patterns of a scan file to a store, or declare a store finished.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Append the patterns of a scan file to a store, or declare a store finished."""
     from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
     from ptychostream.datasets.store import append_patterns, finish_group_store, open_group_store
     from ptychostream.datasets.store.scans import read_scans

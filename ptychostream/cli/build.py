@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(words: Sequence[str]) -> None:
-    """Turn scan files into a group store.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Turn scan files into a group store."""
     from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
     from ptychostream.datasets.store import build_group_store, read_scans
     from ptychostream.datasets.store.plan import plan_build
@@ -86,20 +80,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def describe_plan(plan: "BuildPlan", target: Path | str) -> str:
-    """Say what a build would write.
-
-    Parameters
-    ----------
-    plan : BuildPlan
-        The plan.
-    target : Path or str
-        The store it would become.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """Say what a build would write."""
     patterns, edge, _ = plan.shape
     size = patterns * edge**2 * plan.dtype.itemsize
     lines = [

@@ -1,5 +1,6 @@
 """What all commands share: the parser, logging, and errors that are messages."""
 
+from typing_extensions import override
 import logging
 import os
 import re
@@ -39,16 +40,8 @@ class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type
 class _Parser(ArgumentParser):  # type: ignore[misc]
     """Names options as they are typed."""
 
+    @override
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Refuse a command line.
-
-        Parameters
-        ----------
-        message : str
-            What is wrong.
-        ex : Exception, optional
-            Where it comes from.
-        """
         head, found, names = message.partition("arguments are required: ")
         if found:
             flags = {a.dest: "/".join(a.option_strings) or a.dest for a in self._actions}
@@ -65,20 +58,7 @@ class _ParserReady(Exception):
 
 
 def make_parser(command: str, description: str) -> ArgumentParser:
-    """Make a command's parser, with the options that every command has.
-
-    Parameters
-    ----------
-    command : str
-        Its name.
-    description : str
-        What it does.
-
-    Returns
-    -------
-    jsonargparse.ArgumentParser
-        The parser; its help ends with the command's examples.
-    """
+    """Make a command's parser, with the options that every command has."""
     parser = _Parser(
         prog=f"ptychostream {command}",
         # Listing every option above each error would bury the error.
@@ -98,20 +78,7 @@ def make_parser(command: str, description: str) -> ArgumentParser:
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
-    """Parse a command line, and set up logging as it asks.
-
-    Parameters
-    ----------
-    parser : jsonargparse.ArgumentParser
-        From `make_parser`.
-    words : sequence of str
-        The command's arguments.
-
-    Returns
-    -------
-    jsonargparse.Namespace
-        The options.
-    """
+    """Parse a command line, and set up logging as it asks."""
     if _parser_wanted.get():
         raise _ParserReady(parser)
     if {"--help", "-h"} & set(words):
@@ -145,22 +112,12 @@ def path_or_url(text: str | Path) -> Path | str:
     ----------
     text : str or Path
         A path, or a URL with a protocol, which a `Path` would spoil.
-
-    Returns
-    -------
-    Path or str
-        The path, or the URL as it is.
     """
     return text if isinstance(text, str) and "://" in text else Path(text)
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder for results.
-
-    Parameters
-    ----------
-    folder : Path
-        May exist.
 
     Raises
     ------
@@ -180,18 +137,7 @@ def make_folder(folder: Path) -> None:
 
 
 def parser_of(command: Callable[[Sequence[str]], None]) -> ArgumentParser:
-    """Take a command's parser out of it, without running it.
-
-    Parameters
-    ----------
-    command : callable
-        The `run` of a command's module.
-
-    Returns
-    -------
-    jsonargparse.ArgumentParser
-        The parser, as the command itself would use it.
-    """
+    """Take a command's parser out of it, without running it."""
     token = _parser_wanted.set(True)
     try:
         command([])
@@ -203,17 +149,7 @@ def parser_of(command: Callable[[Sequence[str]], None]) -> ArgumentParser:
 
 
 def log_to(folder: Path, name: str, *, append: bool = False) -> None:
-    """Write the log into a file too.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if need be.
-    name : str
-        The file's name.
-    append : bool
-        Whether what the file holds is kept.
-    """
+    """Write the log into a file too."""
     make_folder(folder)
     _keep_log(folder / name, append=append)
 
@@ -226,13 +162,7 @@ def _keep_log(path: Path, *, append: bool = False) -> None:
 
 
 def say(text: str) -> None:
-    """Print a result, unless the user asked for quiet; log files keep it anyway.
-
-    Parameters
-    ----------
-    text : str
-        One or more lines.
-    """
+    """Print a result, unless the user asked for quiet; log files keep it anyway."""
     if logger.level <= logging.INFO:
         print(text, flush=True)
     _into_files(logging.INFO, text)
@@ -248,20 +178,7 @@ def _into_files(level: int, text: str, error: BaseException | None = None) -> No
 
 
 def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> int:
-    """Run a command, and turn what goes wrong into one message.
-
-    Parameters
-    ----------
-    command : callable
-        Takes the arguments.
-    words : sequence of str
-        The arguments.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run a command, and turn what goes wrong into one message."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)

@@ -24,13 +24,7 @@ complete -o default -F _ptychostream ptychostream
 
 
 def run(words: Sequence[str]) -> None:
-    """Print a shell's completion script.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Print a shell's completion script."""
     parser = make_parser(
         "completion", "Print a script that lets a shell complete commands, options and files."
     )
@@ -41,18 +35,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def command_flags(name: str) -> list[str]:
-    """List the long options of a command.
-
-    Parameters
-    ----------
-    name : str
-        A key of `COMMANDS`.
-
-    Returns
-    -------
-    list of str
-        Such as `--quiet`, sorted.
-    """
+    """List the long options of a command."""
     parser = parser_of(importlib.import_module(f"ptychostream.cli.{name}").run)
     return sorted(
         flag
@@ -63,20 +46,7 @@ def command_flags(name: str) -> list[str]:
 
 
 def bash_script(flags: dict[str, list[str]], shell: str) -> str:
-    """Write the script for bash, which zsh understands after two lines more.
-
-    Parameters
-    ----------
-    flags : dict of list of str
-        Options of each command.
-    shell : str
-        `bash` or `zsh`.
-
-    Returns
-    -------
-    str
-        The script.
-    """
+    """Write the script for bash, which zsh understands after two lines more."""
     cases = "\n".join(
         f'        {name}) COMPREPLY=($(compgen -W "{" ".join(options)}" -- "$word")) ;;'
         for name, options in flags.items()
@@ -91,18 +61,7 @@ def bash_script(flags: dict[str, list[str]], shell: str) -> str:
 
 
 def fish_script(flags: dict[str, list[str]]) -> str:
-    """Write the script for fish.
-
-    Parameters
-    ----------
-    flags : dict of list of str
-        Options of each command.
-
-    Returns
-    -------
-    str
-        The script.
-    """
+    """Write the script for fish."""
     lines = []
     for name, options in flags.items():
         lines.append(

@@ -11,11 +11,6 @@ from ptychostream.errors import ConfigurationError, StoreExistsError
 def run(words: Sequence[str]) -> None:
     """Make one of our archives from another model file, or Keras weights from ours.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-
     Raises
     ------
     ConfigurationError

@@ -25,13 +25,7 @@ _OPTIONAL = {
 
 
 def run(words: Sequence[str]) -> None:
-    """Say what works on this machine.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Say what works on this machine."""
     parser = make_parser(
         "doctor", "Say what works on this machine, and what to install for what does not."
     )

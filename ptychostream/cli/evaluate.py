@@ -26,13 +26,7 @@ _NOT_FINITE = "holds NaN or infinite values, expected finite numbers"
 
 
 def run(words: Sequence[str]) -> None:
-    """Compare an object with a reference.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Compare an object with a reference."""
     from ptychostream.evaluation import evaluate_object
     from ptychostream.evaluation.align import reference_on_grid
     from ptychostream.evaluation.figures import draw_evaluation
@@ -106,8 +100,6 @@ def read_reference(
     path : Path or str
         NPZ with `object` (and its `origin`) or `objectGuess`, HDF5 with `object`, or a store; a
         store by its URL too.
-    experiment : int, optional
-        Which experiment of a store.
 
     Returns
     -------

@@ -13,11 +13,6 @@ from ptychostream.scan import Scan
 def run(words: Sequence[str]) -> None:
     """Write one experiment of a store back as a scan file.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-
     Raises
     ------
     ConfigurationError

@@ -21,11 +21,6 @@ _SOURCES_SHOWN = 4
 def run(words: Sequence[str]) -> None:
     """Say what a scan file, a store, a model or a reconstructed object is.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-
     Raises
     ------
     MissingFileError
@@ -76,11 +71,6 @@ def _is_result(path: Path) -> bool:
 def describe_result(path: Path) -> list[tuple[str, str]]:
     """Describe a reconstructed object.
 
-    Parameters
-    ----------
-    path : Path
-        NPZ or HDF5 with `object`.
-
     Returns
     -------
     list of (str, str)
@@ -106,11 +96,6 @@ def describe_result(path: Path) -> list[tuple[str, str]]:
 
 def describe_scan(path: Path) -> list[tuple[str, str]]:
     """Describe a scan file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
 
     Returns
     -------
@@ -140,11 +125,6 @@ def describe_scan(path: Path) -> list[tuple[str, str]]:
 
 def describe_store(path: Path | str) -> list[tuple[str, str]]:
     """Describe a store.
-
-    Parameters
-    ----------
-    path : Path or str
-        The store's folder or URL.
 
     Returns
     -------

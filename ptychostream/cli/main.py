@@ -36,11 +36,6 @@ a first run:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line; None takes the process's own.
-
     Returns
     -------
     int

@@ -52,13 +52,7 @@ CHOICES = (
 
 
 def run(words: Sequence[str]) -> None:
-    """Reconstruct a store with a trained network.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Reconstruct a store with a trained network."""
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.reconstruction.options import choose_experiment

@@ -40,13 +40,7 @@ _OWN = ("positional arguments", "options")
 
 
 def hide_rare_options(parser: ArgumentParser) -> None:
-    """Leave options out of a parser's help that few runs need; they still work.
-
-    Parameters
-    ----------
-    parser : jsonargparse.ArgumentParser
-        A command's; those that are not in `USUAL` show all.
-    """
+    """Leave options out of a parser's help that few runs need; they still work."""
     usual = USUAL.get(parser.prog.split()[-1])
     if usual is None:
         return

@@ -16,11 +16,6 @@ _SEVERAL = ("objects", "probes", "scan_patterns")
 def run(words: Sequence[str]) -> None:
     """Make a synthetic scan, or a store of several.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-
     Raises
     ------
     ConfigurationError

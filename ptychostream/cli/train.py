@@ -14,13 +14,7 @@ from ptychostream.errors import StoreExistsError
 
 
 def run(words: Sequence[str]) -> None:
-    """Train a network on a store.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Train a network on a store."""
     from ptychostream.datasets.store import open_group_store
 
     parser = make_parser(
@@ -95,16 +89,8 @@ def train_into(
 
     Parameters
     ----------
-    config : TrainingConfig
-        `train_data_file` and `test_data_file` are stores.
-    execution : PyTorchExecutionConfig
-        Where and how fast.
-    out : Path
-        The folder.
     resume : bool
         Whether to go on with the run that the folder holds.
-    overwrite : bool
-        Whether a run that the folder holds is given up.
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store

@@ -7,13 +7,7 @@ from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
 
 def run(words: Sequence[str]) -> None:
-    """Check every byte of a store.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The command's arguments.
-    """
+    """Check every byte of a store."""
     from ptychostream.datasets.store import open_group_store
 
     parser = make_parser("verify", "Read a whole store and compare it with its manifest.")

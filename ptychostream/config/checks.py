@@ -29,11 +29,6 @@ _MEMORY_UNITS = {
 def plain_value(value: Any) -> Any:
     """Turn scalars and arrays of NumPy into Python's own values, and tuples into lists.
 
-    Parameters
-    ----------
-    value : object
-        Any value; others come back as they are.
-
     Returns
     -------
     object
@@ -79,13 +74,6 @@ def take_plain_values(config: Any) -> None:
 def check_memory(config: Any, name: str) -> None:
     """Check that a field is an amount of memory, as the loader of the store reads it.
 
-    Parameters
-    ----------
-    config : dataclass
-        The configuration object.
-    name : str
-        The field to check.
-
     Raises
     ------
     ConfigurationError
@@ -103,11 +91,6 @@ def check_memory(config: Any, name: str) -> None:
 
 def check_choices(config: Any) -> None:
     """Check every field annotated with `Literal` against its choices.
-
-    Parameters
-    ----------
-    config : dataclass
-        The configuration object.
 
     Raises
     ------
@@ -129,17 +112,6 @@ def check_choices(config: Any) -> None:
 
 def check_at_least(config: Any, minimum: float, *names: str, exclusive: bool = False) -> None:
     """Check that numbers are not below a minimum; None passes.
-
-    Parameters
-    ----------
-    config : dataclass
-        The configuration object.
-    minimum : float
-        The least admissible value.
-    *names : str
-        The fields to check.
-    exclusive : bool
-        Whether the minimum itself is refused too.
 
     Raises
     ------

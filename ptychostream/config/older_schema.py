@@ -36,11 +36,6 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
         Settings: older names, and names of today for model and training. Those of the model may
         stand in a mapping of their own, `model`.
 
-    Returns
-    -------
-    TrainingConfig
-        With backend `pytorch` unless another is named.
-
     Raises
     ------
     ConfigurationError

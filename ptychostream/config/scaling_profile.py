@@ -19,15 +19,6 @@ PROFILES: dict[ScaleContractVersion, ScaleDomain] = {
 def check_scaling_profile(version: str | None, domain: str | None, *, where: str = "") -> None:
     """Refuse half a pair, an unknown name, and names that do not belong together.
 
-    Parameters
-    ----------
-    version : str, optional
-        `scale_contract_version`.
-    domain : str, optional
-        `measurement_domain`, in the scale contract's words.
-    where : str
-        Begins the message, for example a file's name.
-
     Raises
     ------
     ConfigurationError

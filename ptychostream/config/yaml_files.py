@@ -14,16 +14,6 @@ Config = TypeVar("Config")
 def to_mapping(config: Any) -> dict[str, Any]:
     """Turn a configuration into plain values, nested as its dataclasses are.
 
-    Parameters
-    ----------
-    config : dataclass
-        A configuration.
-
-    Returns
-    -------
-    dict
-        Numbers, strings, booleans, None and nested dictionaries only.
-
     Examples
     --------
     >>> from ptychostream.config import ModelConfig
@@ -43,20 +33,6 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 def from_mapping(kind: type[Config], values: Mapping[str, Any], *, origin: str = "") -> Config:
     """Make a configuration from plain values.
-
-    Parameters
-    ----------
-    kind : type
-        One of the configuration dataclasses.
-    values : mapping
-        Field names and values; nested for `model`.
-    origin : str
-        Where the values come from, for messages.
-
-    Returns
-    -------
-    kind
-        The configuration, checked.
 
     Raises
     ------
@@ -93,15 +69,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], *, origin: str =
 
 
 def write_yaml(config: Any, path: Path) -> None:
-    """Write a configuration as YAML.
-
-    Parameters
-    ----------
-    config : dataclass
-        A configuration.
-    path : Path
-        The file.
-    """
+    """Write a configuration as YAML."""
     import yaml
 
     path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
@@ -109,18 +77,6 @@ def write_yaml(config: Any, path: Path) -> None:
 
 def read_yaml(kind: type[Config], path: Path) -> Config:
     """Read a configuration from YAML.
-
-    Parameters
-    ----------
-    kind : type
-        One of the configuration dataclasses.
-    path : Path
-        The file.
-
-    Returns
-    -------
-    kind
-        The configuration, checked.
 
     Raises
     ------

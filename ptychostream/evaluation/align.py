@@ -49,13 +49,6 @@ def align_object(
         Two objects on the same grid.
     region : (H, W) bool
         Where they are compared.
-    register : bool
-        Whether a shift is looked for and removed too.
-
-    Returns
-    -------
-    Alignment
-        The aligned object; least squares over the region.
     """
     from skimage.registration import phase_cross_correlation
 
@@ -101,8 +94,6 @@ def reference_on_grid(
 
     Parameters
     ----------
-    reference : (H', W') complex64
-        The reference.
     origin : (float, float)
         Scan position (x, y) of its first pixel.
     wanted_origin : (float, float)

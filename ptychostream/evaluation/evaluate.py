@@ -155,8 +155,6 @@ def split_frc(
         Where both are known.
     coverage : (H, W) float32
         Patches that cover each pixel in all.
-    min_coverage : float
-        Patches that must cover a pixel for it to count.
 
     Returns
     -------

@@ -27,17 +27,10 @@ def draw_object(
         The object.
     coverage : (H, W) float32
         Patches that cover each pixel.
-    folder : Path
-        Where the pictures go.
     pixel_size_m : float, optional
         Edge of an object pixel; the scale bar is in pixels without.
     min_coverage : float
         Patches that must cover a pixel for it to be drawn.
-
-    Returns
-    -------
-    list of Path
-        `amplitude.png`, `phase.png` and `coverage.png`.
     """
     known = coverage >= min(min_coverage, float(coverage.max()))
     turn = np.exp(-1j * np.angle(obj[known].sum()))
@@ -64,13 +57,6 @@ def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
     ----------
     history : mapping
         Name and values of each loss; what else a history holds is left out.
-    path : Path
-        The PNG.
-
-    Returns
-    -------
-    Path
-        The PNG.
     """
     figure, axes = _new_figure(1, 1, (6.4, 4.2))
     losses = {name: values for name, values in history.items() if name.endswith("loss")}
@@ -87,20 +73,7 @@ def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
 
 
 def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
-    """Draw object, reference and difference, and the Fourier ring correlation.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What was measured.
-    path : Path
-        The PNG.
-
-    Returns
-    -------
-    Path
-        The PNG.
-    """
+    """Draw object, reference and difference, and the Fourier ring correlation."""
     from ptychostream.evaluation.align import bounding_box
 
     box = bounding_box(evaluation.region)
@@ -203,22 +176,7 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | None = None) -> Path:
-    """Draw a Fourier ring correlation and where it falls below its thresholds.
-
-    Parameters
-    ----------
-    frc : FourierRingCorrelation
-        The curve.
-    path : Path
-        The PNG.
-    pixel_size_m : float, optional
-        Edge of an object pixel, for a resolution in nanometres.
-
-    Returns
-    -------
-    Path
-        The PNG.
-    """
+    """Draw a Fourier ring correlation and where it falls below its thresholds."""
     figure, axes = _new_figure(1, 1, (6.4, 5.2))
     axis = axes[0]
     axis.plot(frc.frequency, frc.correlation, label="correlation of the halves")
@@ -240,13 +198,6 @@ def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | N
 def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -> str:
     """Say the resolution at which a correlation falls below half a bit.
 
-    Parameters
-    ----------
-    frc : FourierRingCorrelation
-        The curve.
-    pixel_size_m : float, optional
-        Edge of an object pixel, for a resolution in nanometres.
-
     Returns
     -------
     str
@@ -261,20 +212,7 @@ def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -
 
 
 def draw_timing(seconds: Mapping[str, float], path: Path) -> Path:
-    """Draw where the time went.
-
-    Parameters
-    ----------
-    seconds : mapping
-        Time of each part.
-    path : Path
-        The PNG.
-
-    Returns
-    -------
-    Path
-        The PNG.
-    """
+    """Draw where the time went."""
     figure, axes = _new_figure(1, 1, (6.4, 5.2))
     names = list(seconds)[::-1]
     bars = axes[0].barh(names, [seconds[name] for name in names], color="tab:blue")

@@ -35,11 +35,6 @@ class FourierRingCorrelation:
         ----------
         threshold : (R,) float64 or float
             1/7, say, or `half_bit`.
-
-        Returns
-        -------
-        float
-            In cycles per pixel; 0.5 where it never does.
         """
         below = np.flatnonzero(self.correlation < threshold)
         return float(self.frequency[below[0]]) if len(below) else 0.5
@@ -54,11 +49,6 @@ def fourier_ring_correlation(
     ----------
     first, second : (S, S) complex
         Aligned images; computed in their own precision.
-
-    Returns
-    -------
-    FourierRingCorrelation
-        From the second ring to the Nyquist frequency.
 
     References
     ----------

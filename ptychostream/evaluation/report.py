@@ -89,16 +89,6 @@ def write_report(folder: Path) -> Path:
 
     The page needs no other file and no network.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds `report.json`, and any of the pictures, `evaluation.json` and `config.yaml`.
-
-    Returns
-    -------
-    Path
-        The page.
-
     Raises
     ------
     DataContractError

@@ -1,5 +1,6 @@
 """Attention of a convolutional block: which channels, and which pixels, count."""
 
+from typing_extensions import override
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,19 +29,8 @@ class BlockAttention(nn.Module):
         self.expand = nn.Linear(hidden, channels)
         self.pixels = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh features.
-
-        Parameters
-        ----------
-        x : (B, channels, H, W) float32
-            Features.
-
-        Returns
-        -------
-        (B, channels, H, W) float32
-            The features, each less or equal in size.
-        """
         gate = self._channel_logits(x.mean(dim=(2, 3))) + self._channel_logits(x.amax(dim=(2, 3)))
         x = x * torch.sigmoid(gate)[:, :, None, None]
         summary = torch.cat((x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)), dim=1)

@@ -36,13 +36,7 @@ _known: ContextVar[Extent | None] = ContextVar("extent", default=None)
 
 @contextmanager
 def known_extent(extent: Extent | None) -> Iterator[None]:
-    """Say what holds for the batches that are computed meanwhile, in this thread.
-
-    Parameters
-    ----------
-    extent : Extent, optional
-        None lets the device be asked.
-    """
+    """Say what holds for the batches that are computed meanwhile, in this thread."""
     token = _known.set(extent)
     try:
         yield
@@ -57,11 +51,6 @@ def reach_of(displacement: Tensor) -> int:
     ----------
     displacement : (B, C, 2) float32
         Member minus centre (x, y), in pixels.
-
-    Returns
-    -------
-    int
-        Whole pixels along an axis, rounded up.
     """
     extent = _known.get()
     return int(displacement.abs().amax().ceil().item()) if extent is None else extent.reach
@@ -93,13 +82,6 @@ def lit_half_edge(light: Tensor, members: int) -> int:
     ----------
     light : (B, N, N) float32
         Intensity of the probes.
-    members : int
-        Patterns of a group, C.
-
-    Returns
-    -------
-    int
-        As `lit_of`.
     """
     middle = light.shape[-1] // 2
     lit = (light > members * UNLIT * light.amax(dim=(-2, -1), keepdim=True)).any(dim=0)

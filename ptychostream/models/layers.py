@@ -1,5 +1,6 @@
 """Building blocks of the convolutional networks."""
 
+from typing_extensions import override
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,11 +8,6 @@ from torch.nn import functional
 
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
     """Make a 3 × 3 convolution that keeps the size, initialised as the existing backend's.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Number of channels.
 
     Returns
     -------
@@ -27,32 +23,15 @@ def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 class ConvPair(nn.Module):
-    """Two 3 × 3 convolutions, each with an activation.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Number of channels.
-    """
+    """Two 3 × 3 convolutions, each with an activation."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.first = conv3x3(channels_in, channels_out)
         self.second = conv3x3(channels_out, channels_out)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both convolutions.
-
-        Parameters
-        ----------
-        x : (B, channels_in, H, W) float
-            Features.
-
-        Returns
-        -------
-        (B, channels_out, H, W) float
-            Features.
-        """
         # In place: a convolution does not need its own result again.
         x = functional.relu(self.first(x), inplace=True)
         return functional.relu(self.second(x), inplace=True)
@@ -76,11 +55,6 @@ def upsample(x: Tensor) -> Tensor:
 
 def border_mask(patch_size: int) -> Tensor:
     """Make a mask that is zero in the central half of a patch and one around it.
-
-    Parameters
-    ----------
-    patch_size : int
-        Edge N.
 
     Returns
     -------

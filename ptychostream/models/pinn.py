@@ -1,5 +1,6 @@
 """The physics-informed network: a generator between measured and predicted diffraction."""
 
+from typing_extensions import override
 import copy
 from typing import NamedTuple
 
@@ -86,22 +87,8 @@ class PtychoPINN(nn.Module):
         self.good_pixels: Tensor
         self.flag(bad_pixels)
 
+    @override
     def forward(self, batch: TensorDict) -> Prediction:
-        """Reconstruct a batch, and predict its diffraction.
-
-        A batch may have more members than a group: witnesses, which the generator does not
-        see and whose diffraction is predicted from the seed's patch.
-
-        Parameters
-        ----------
-        batch : TensorDict
-            As `datasets.batch.ENTRIES` has it, with C members or more.
-
-        Returns
-        -------
-        Prediction
-            Object patches, merged over each group, and predicted diffraction.
-        """
         probe = self.scaled_probe(batch["experiment_id"])
         size, every = self.config.group_size, batch["coords_relative"]
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)

@@ -1,5 +1,6 @@
 """Mixed precision for convolutions alone: Fourier transforms and counts need all of float32."""
 
+from typing_extensions import override
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -13,21 +14,13 @@ _DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 class ConvolutionsOnly(MixedPrecision):
-    """Lightning's mixed precision, with its loss scaling but without autocast around the step.
-
-    Parameters
-    ----------
-    precision : str
-        As the configuration has it.
-    device : str
-        Kind of device.
-    """
+    """Lightning's mixed precision, with its loss scaling but without autocast around the step."""
 
     def __init__(self, precision: Any, device: str) -> None:
         super().__init__(precision, device)
 
+    @override
     def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
-        """Leave the step as it is: `mixed_convolutions` has changed the layers."""
         return nullcontext()
 
 
@@ -36,15 +29,6 @@ def mixed_convolutions(model: nn.Module, precision: str, device: str) -> Iterato
     """Let a model's convolutions and linear layers compute in half precision.
 
     What they return is float32 again, so that everything between them stays as it is.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Its layers are changed for the time of the block.
-    precision : str
-        As the configuration has it; `32-true` changes nothing.
-    device : str
-        Kind of device.
     """
     dtype = _DTYPES.get(precision)
     layers = [] if dtype is None else [m for m in model.modules() if isinstance(m, _LAYERS)]

@@ -1,5 +1,6 @@
 """The probe inside the model: its scale, its mask, and whether it learns."""
 
+from typing_extensions import override
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,27 +18,15 @@ def probe_power(patch_size: int, probe_scale: float) -> float:
 
     Parameters
     ----------
-    patch_size : int
-        Edge N.
     probe_scale : float
         Head-room: an object of amplitude 2 / probe_scale explains the mean measured energy,
         which is (N/2)² in the model's unit.
-
-    Returns
-    -------
-    float
-        In the model's unit.
     """
     return (patch_size / 2 * probe_scale / 2) ** 2
 
 
 def mask_of(config: ModelConfig) -> Tensor:
     """Make the disk that the illumination is limited to.
-
-    Parameters
-    ----------
-    config : ModelConfig
-        `probe_mask_diameter` (None is N/2) and `probe_mask_sigma`, in pixels.
 
     Returns
     -------
@@ -52,13 +41,6 @@ def mask_of(config: ModelConfig) -> Tensor:
 
 def hard_disk(patch_size: int, diameter: float | None = None) -> Tensor:
     """Make a disk without a soft edge.
-
-    Parameters
-    ----------
-    patch_size : int
-        Edge N.
-    diameter : float, optional
-        In pixels; None is N/2.
 
     Returns
     -------
@@ -79,12 +61,8 @@ class ProbeModel(nn.Module):
 
     Parameters
     ----------
-    config : ModelConfig
-        `probe_scale` and the mask.
     probe : (E, P, N, N) complex64
         Illumination of each experiment, at any scale.
-    trainable : bool
-        Whether the probes are parameters.
     """
 
     def __init__(
@@ -109,11 +87,6 @@ class ProbeModel(nn.Module):
         ----------
         probe : (E, P, N, N) complex64
             Illumination of each experiment, at any scale.
-
-        Returns
-        -------
-        bool
-            True where they agree to rounding.
         """
         values = _at_model_scale(self._config, probe)
         if values.shape != self.guess.shape:
@@ -121,34 +94,12 @@ class ProbeModel(nn.Module):
         return torch.allclose(values, self.guess.cpu(), rtol=1e-4, atol=1e-4)
 
     def lit_half_edge(self, members: int) -> int:
-        """Measure the part of a patch that the probes light before training.
-
-        Parameters
-        ----------
-        members : int
-            Patterns of a group, C.
-
-        Returns
-        -------
-        int
-            Half edge of a central window, in pixels, as `extent.lit_of` has it.
-        """
+        """Measure the part of a patch that the probes light before training."""
         guess = torch.view_as_complex(self.guess)
         return lit_half_edge(intensity(guess if self.mask is None else guess * self.mask), members)
 
+    @override
     def forward(self, experiment_id: Tensor) -> Tensor:
-        """Return the probe of each group.
-
-        Parameters
-        ----------
-        experiment_id : (B,) int64
-            Experiment of each group.
-
-        Returns
-        -------
-        (B, P, N, N) complex64
-            Illumination, masked if so configured.
-        """
         probe = torch.view_as_complex(self.parts)
         if self.mask is not None:
             probe = probe * self.mask

@@ -25,8 +25,6 @@ def scale_probe(probe: Tensor, mask: Tensor, probe_scale: float) -> Tensor:
         Illumination.
     mask : (N, N) float
         Disk of diameter N/2.
-    probe_scale : float
-        Head-room of the object's amplitude.
 
     Returns
     -------

@@ -17,8 +17,6 @@ def reconstruct_upstream(
 
     Parameters
     ----------
-    model : PtychoPINN
-        The network.
     diffraction : (B, C, N, N) float32
         Amplitude, scaled to a mean energy of (N/2)².
     coords_relative : (B, C, 1, 2) float32
@@ -44,8 +42,6 @@ def waves_upstream(model: PtychoPINN, patches: Tensor) -> Tensor:
 
     Parameters
     ----------
-    model : PtychoPINN
-        The network; its first probe is taken.
     patches : (B, C, N, N) complex64
         Object patches.
 

@@ -12,8 +12,6 @@ def gaussian_smooth(images: Tensor, sigma: float) -> Tensor:
     ----------
     images : (..., N, N) complex64
         Images.
-    sigma : float
-        Standard deviation in pixels; 0 returns the images themselves.
 
     Returns
     -------

@@ -61,15 +61,8 @@ def write_archive(bundle: ModelBundle, path: Path) -> Path:
 
     Parameters
     ----------
-    bundle : ModelBundle
-        The model.
     path : Path
         The archive; its folder is made if need be, and what is there is replaced.
-
-    Returns
-    -------
-    Path
-        The archive.
     """
     members, comment = write_members(bundle)
     path.parent.mkdir(parents=True, exist_ok=True)

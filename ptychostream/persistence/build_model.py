@@ -25,14 +25,8 @@ def check_shapes(
 
     Parameters
     ----------
-    config : TrainingConfig
-        The network.
     probe_shape : (int, int, int, int)
         E, P, N and N of the probe guess.
-    shapes : mapping
-        Shape of each weight by name.
-    origin : str
-        Where they come from, for messages.
 
     Raises
     ------
@@ -68,13 +62,6 @@ def check_shapes(
 def check_sizes(config: ModelConfig, origin: str) -> None:
     """Check that sizes and counts of a network are whole numbers, and none absurdly large.
 
-    Parameters
-    ----------
-    config : ModelConfig
-        The network.
-    origin : str
-        Where it comes from, for messages.
-
     Raises
     ------
     DataContractError
@@ -102,19 +89,8 @@ def build_model(
 
     Parameters
     ----------
-    config : TrainingConfig
-        The network.
     probe_guess : (E, P, N, N) complex64
         Illumination that training began with.
-    weights : mapping
-        All of its weights, by name.
-    origin : str
-        Where they come from, for messages.
-
-    Returns
-    -------
-    PtychoPINN
-        In evaluation mode.
 
     Raises
     ------

@@ -23,16 +23,6 @@ _LIMITS = Limits(members=8192, ratio=4)
 def read_checkpoint(path: Path) -> ModelBundle:
     """Read the model of a checkpoint that our training wrote.
 
-    Parameters
-    ----------
-    path : Path
-        The checkpoint.
-
-    Returns
-    -------
-    ModelBundle
-        The model as it was then.
-
     Raises
     ------
     DataContractError
@@ -62,16 +52,6 @@ def read_checkpoint(path: Path) -> ModelBundle:
 
 def read_description(path: Path) -> dict[str, Any]:
     """Read what a checkpoint says of itself; its weights stay on disk.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint.
-
-    Returns
-    -------
-    dict
-        `config`, `intensity_scale`, `probe_guess`, `history`, `epoch`, `step`, `parameters`.
 
     Raises
     ------

@@ -21,10 +21,6 @@ class Limits(NamedTuple):
 
     Attributes
     ----------
-    members : int
-        Members of the file.
-    total : int
-        Bytes of all members, unpacked.
     ratio : int
         Unpacked over packed bytes of a member.
     folds : bool
@@ -54,22 +50,6 @@ _DAMAGED = (KeyError, ValueError, RuntimeError)
 
 class Members:
     """The members of a zip file, checked; a context manager.
-
-    Parameters
-    ----------
-    source : Path or bytes
-        The file.
-    origin : str
-        What it is, for messages.
-    limits : Limits
-        What its members must keep.
-
-    Attributes
-    ----------
-    sizes : dict of str to int
-        Unpacked bytes of each member.
-    comment : bytes
-        The file's comment.
 
     Raises
     ------
@@ -111,15 +91,8 @@ class Members:
 
         Parameters
         ----------
-        name : str
-            Which.
         at_most : int, optional
             Bytes that it may have; None is the limit for all.
-
-        Returns
-        -------
-        bytes
-            Its content.
 
         Raises
         ------
@@ -136,20 +109,7 @@ class Members:
         return data
 
     def head(self, name: str, count: int) -> bytes:
-        """Read the beginning of a member.
-
-        Parameters
-        ----------
-        name : str
-            Which.
-        count : int
-            Bytes; fewer come where the member is shorter.
-
-        Returns
-        -------
-        bytes
-            Its beginning.
-        """
+        """Read the beginning of a member."""
         try:
             with self._archive.open(name) as member:
                 return member.read(count)
@@ -158,15 +118,6 @@ class Members:
 
     def refuse(self, name: str, why: str, cause: Exception | None = None) -> NoReturn:
         """Say what is wrong with a member.
-
-        Parameters
-        ----------
-        name : str
-            Which.
-        why : str
-            What is wrong.
-        cause : Exception, optional
-            What it was noticed by.
 
         Raises
         ------

@@ -26,16 +26,6 @@ DIGEST = "sha256:"
 def read_index(members: Members) -> dict[str, Any]:
     """Read what our archive says of itself, without its weights.
 
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    dict
-        Version, backend, configuration, history, digests.
-
     Raises
     ------
     DataContractError
@@ -113,19 +103,6 @@ def check_digest(
     members: Members, name: str, data: bytes, digest: Any, *, prefix: str = ""
 ) -> None:
     """Compare a member with its digest.
-
-    Parameters
-    ----------
-    members : Members
-        The archive.
-    name : str
-        The member.
-    data : bytes
-        Its content.
-    digest : Any
-        What its SHA-256 must be, in hexadecimal digits.
-    prefix : str
-        What stands in front of it.
 
     Raises
     ------

@@ -48,11 +48,6 @@ _OTHER_KINDS = (AttributeError, TypeError, ArithmeticError)
 def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
     """Turn a model into members of an archive.
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model.
-
     Returns
     -------
     members : dict
@@ -107,16 +102,6 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
 
 def read_bundle(members: Members) -> ModelBundle:
     """Read a model from our members.
-
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    ModelBundle
-        The model.
 
     Raises
     ------

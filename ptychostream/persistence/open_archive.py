@@ -35,16 +35,6 @@ Kind = Literal["ptychostream", "tensorflow", "ptychopinn-torch"]
 def find_archive(directory: str | Path) -> Path:
     """Find the archive in a folder.
 
-    Parameters
-    ----------
-    directory : str or Path
-        Folder, or the archive itself.
-
-    Returns
-    -------
-    Path
-        The archive.
-
     Raises
     ------
     MissingFileError
@@ -67,11 +57,6 @@ def open_archive(path: Path) -> Members:
     ----------
     path : Path
         `wts.h5.zip`, or a zip file of the folder that holds it, as ptychodus saves it.
-
-    Returns
-    -------
-    Members
-        Its members, checked; to be closed by the caller.
 
     Raises
     ------
@@ -98,16 +83,6 @@ def open_archive(path: Path) -> Members:
 def kind_of(members: Members) -> Kind:
     """Say who wrote an archive.
 
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    str
-        `ptychostream`, `tensorflow` or `ptychopinn-torch`.
-
     Raises
     ------
     DataContractError
@@ -131,18 +106,7 @@ def kind_of(members: Members) -> Kind:
 
 
 def backend_of(kind: Kind) -> str:
-    """Name the backend that an archive belongs to.
-
-    Parameters
-    ----------
-    kind : str
-        From `kind_of`.
-
-    Returns
-    -------
-    str
-        `pytorch` or `tensorflow`.
-    """
+    """Name the backend that an archive belongs to."""
     return "tensorflow" if kind == "tensorflow" else "pytorch"
 
 
@@ -153,11 +117,6 @@ def backend_of_file(path: Path) -> str:
     ----------
     path : Path
         An archive, a zipped model folder, or a checkpoint of ours.
-
-    Returns
-    -------
-    str
-        `pytorch` or `tensorflow`.
     """
     if is_checkpoint(path):
         return "pytorch"
@@ -166,32 +125,12 @@ def backend_of_file(path: Path) -> str:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Say whether a file is a checkpoint, by its name.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    bool
-        Whether it ends in `.ckpt`.
-    """
+    """Say whether a file is a checkpoint, by its name."""
     return path.suffix == _SUFFIX
 
 
 def check_backend(origin: str, found: str, wanted: str | None) -> None:
     """Check that an archive belongs to the backend that is wanted.
-
-    Parameters
-    ----------
-    origin : str
-        The archive, for messages.
-    found : str
-        The backend that wrote it.
-    wanted : str or None
-        The backend that is wanted; None takes either.
 
     Raises
     ------
@@ -208,16 +147,6 @@ def check_backend(origin: str, found: str, wanted: str | None) -> None:
 def read_manifest(members: Members) -> dict[str, object]:
     """Read the description that all backends write.
 
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    dict
-        `models`, `version` and, unless it is TensorFlow's, `backend`.
-
     Raises
     ------
     DataContractError
@@ -231,18 +160,6 @@ def read_manifest(members: Members) -> dict[str, object]:
 
 def read_dictionary(members: Members, name: str) -> dict[str, object]:
     """Read a pickled dictionary of plain data.
-
-    Parameters
-    ----------
-    members : Members
-        The archive.
-    name : str
-        The member.
-
-    Returns
-    -------
-    dict
-        Its content.
 
     Raises
     ------

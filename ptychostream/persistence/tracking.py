@@ -29,18 +29,7 @@ def short_timeouts() -> Iterator[None]:
 
 
 def log_archive(path: Path) -> bool:
-    """Log an archive as an artifact of the active run, or of one of its own.
-
-    Parameters
-    ----------
-    path : Path
-        The archive.
-
-    Returns
-    -------
-    bool
-        Whether it was logged; if not, a warning says why.
-    """
+    """Log an archive as an artifact of the active run, or of one of its own."""
     try:
         tracker = import_module("mlflow")
     except ImportError:

@@ -249,13 +249,6 @@ def load(
         `train` or `test`: which part, with `create_split`; without it, all groups are either.
     create_split : bool
         Whether to take the first or the last part of the groups; every member is split alike.
-    nphotons : float, optional
-        Mean photons per pattern; None takes the legacy dictionary's.
-
-    Returns
-    -------
-    PtychoDataContainerTorch
-        The container.
 
     Raises
     ------

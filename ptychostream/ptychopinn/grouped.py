@@ -24,10 +24,6 @@ class GroupSource(Protocol):
 
     Attributes
     ----------
-    scan : Scan
-        Positions, probe and object.
-    amplitude : AmplitudePatterns
-        Patterns by row.
     positions_start : (M, 2) float64
         Nominal positions.
     Y : (M, N, N) complex64, optional
@@ -65,22 +61,6 @@ def choose_groups(
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
-    gridsize : int
-        Patterns along one side of a group.
-    neighbor_count : int
-        Nearest neighbours K that a group is drawn from.
-    num_groups : int
-        Groups wanted.
-    seed : int, optional
-        Decides the draw.
-    sequential : bool
-        Whether the first positions are the seeds.
-    oversample : bool
-        Whether more groups than positions may be drawn.
-    pool_size : int, optional
-        Neighbours that oversampling combines; None is `neighbor_count`.
-    policy : str
-        `default` or `upstream`.
     store : GroupStore, optional
         Keeps the groups, and has those kept earlier, where it holds these positions alone.
 
@@ -125,17 +105,10 @@ def grouped_dictionary(
 
     Parameters
     ----------
-    source : RawDataTorch
-        The data.
     nn_indices : (B, C) int
         Rows that form each group.
     labels : str
         Where labels are cut: at `true` positions, or `mirrored` in the group's centre.
-
-    Returns
-    -------
-    dict
-        As `RawDataTorch.generate_grouped_data` says.
     """
     number, size = nn_indices.shape
     scan, edge = source.scan, source.scan.N

@@ -20,13 +20,6 @@ def dose_scale(exit_amplitude: NDArray[np.floating], nphotons: float) -> float:
     ----------
     exit_amplitude : (B, N, N) float
         Amplitude of object times probe.
-    nphotons : float
-        Photons per pattern.
-
-    Returns
-    -------
-    float
-        √(nphotons / mean Σ amplitude²).
     """
     energy = np.square(exit_amplitude, dtype=np.float64).sum(axis=(-2, -1)).mean()
     if not energy > 0 or not nphotons > 0:
@@ -55,12 +48,8 @@ def illuminate_and_diffract(
         Their phase, in radians.
     probe : (N, N) complex
         Illumination.
-    nphotons : float
-        Photons per pattern, where `intensity_scale` is not given.
     intensity_scale : float, optional
         Factor from the probe's unit to √photons; None finds it from `nphotons`.
-    seed : int, optional
-        Seed of the photon noise; None is noise-free.
 
     Returns
     -------
@@ -70,8 +59,6 @@ def illuminate_and_diffract(
         |object · probe|, not the object's amplitude.
     phase : (B, N, N) float32
         The object's phase, as given.
-    intensity_scale : float
-        The factor.
 
     Raises
     ------
@@ -110,8 +97,6 @@ def cut_patches(
         The object; zero outside.
     positions : (M, 2) float64
         Patch centres (x, y), in pixels.
-    patch_size : int
-        Edge N.
 
     Returns
     -------

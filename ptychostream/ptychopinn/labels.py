@@ -18,8 +18,6 @@ def cut_labels(
         The object; zero outside.
     centres : (B, C, 2) float64
         Positions (x, y), in pixels.
-    patch_size : int
-        Edge N.
 
     Returns
     -------
@@ -43,8 +41,6 @@ def cut_labels_in_single_precision(
         The object; zero outside.
     centres : (B, C, 2) float64
         Positions (x, y), in pixels.
-    patch_size : int
-        Edge N.
 
     Returns
     -------

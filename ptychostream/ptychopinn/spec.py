@@ -20,11 +20,6 @@ def normalisation_factor(diffraction: NDArray[Any]) -> float:
     ----------
     diffraction : (B, N, N, C)
         Amplitudes, of any real type.
-
-    Returns
-    -------
-    float
-        √((N/2)² / mean Σ amplitude²); the sum is in double precision.
     """
     edge = diffraction.shape[1]
     energy = np.sum(np.square(diffraction, dtype=np.float64), axis=(1, 2)).mean()
@@ -38,8 +33,6 @@ def group_normalisation(store: Any, groups: Any) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    store : GroupStore
-        Knows the energy of every pattern: none is read.
     groups : Groups
         The groups; a pattern counts as often as it is in one.
 
@@ -70,15 +63,8 @@ def member_coordinates(store: Any, members: NDArray[np.int64]) -> dict[str, NDAr
 
     Parameters
     ----------
-    store : GroupStore
-        The positions.
     members : (B, C) int64
         Rows of the patterns.
-
-    Returns
-    -------
-    dict
-        `coords_offsets`, `coords_relative`, `coords_nn`, and the same of the nominal positions.
     """
     parts = {}
     for prefix, positions in (("coords", store.positions), ("coords_start", store.positions_start)):
@@ -91,11 +77,6 @@ def member_coordinates(store: Any, members: NDArray[np.int64]) -> dict[str, NDAr
 
 def objects_of(store: Any) -> list[NDArray[np.complex64] | None]:
     """Read the object of every experiment.
-
-    Parameters
-    ----------
-    store : GroupStore
-        The data.
 
     Returns
     -------
@@ -114,8 +95,6 @@ def true_patches(
 
     Parameters
     ----------
-    store : GroupStore
-        The positions.
     members : (B, C) int64
         Rows of the patterns.
     objects : list of (H, W) complex64 or None

@@ -45,27 +45,15 @@ def as_tf_dataset(
 
     Parameters
     ----------
-    store : GroupStore
-        The patterns.
-    groups : Groups
-        Which patterns are seen together.
     form : str
         `training` gives pairs for `Model.fit`: inputs (X · s, local offsets) and targets (object,
         X · s, (X · s)²), where X is the amplitude at a mean energy of (N/2)² and s the intensity
         scale, `scales_of(store, nphotons).intensity_scale`. `dictionary` gives the
         specification's keys, as `to_spec_dict` does.
-    batch_size : int
-        Groups per batch B.
     shuffle : bool
         Whether the order is random; else it is that of the group table.
-    seed : int
-        Decides the shuffle.
     nphotons : float
         Mean photons per pattern, for data that carry no photon counts.
-    memory_budget : str or int
-        Memory for decoded windows.
-    drop_last : bool
-        Whether batches that are not full are left out.
 
     Returns
     -------

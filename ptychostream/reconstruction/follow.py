@@ -40,17 +40,7 @@ class LiveObject:
         self._count = np.zeros((0, 0), np.float32)
 
     def add(self, part: PatchAccumulator, grid: ObjectGrid, factor: float) -> None:
-        """Add what was stitched of the newest patterns.
-
-        Parameters
-        ----------
-        part : PatchAccumulator
-            The newest patches.
-        grid : ObjectGrid
-            Its grid; holds all that came before.
-        factor : float
-            From the part's unit to transmission.
-        """
+        """Add what was stitched of the newest patterns."""
         self._enlarge(grid)
         total, cover = part.sums()
         known = (self._cover > _KNOWN) & (cover > _KNOWN)
@@ -91,16 +81,6 @@ def follow_store(
 
     Parameters
     ----------
-    recipe : Recipe
-        The trained model, and how its patches are stitched.
-    store : GroupStore
-        A growing store.
-    finish : callable
-        Reconstructs the finished store.
-    interval_s : float
-        Seconds between two results, at least.
-    grid : ObjectGrid, optional
-        The pixels to reconstruct.
     should_stop : callable, optional
         Asked several times a second; True ends following with what there is.
 

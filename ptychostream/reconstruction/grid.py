@@ -26,17 +26,10 @@ def choose_grid(
     store : GroupStore
         Its object guess decides the grid, unless positions lie outside it: then it is a
         placeholder.
-    experiment : int
-        Which experiment.
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
     pads : bool
         Whether the guess's grid is made larger where patches reach beyond it.
-
-    Returns
-    -------
-    ObjectGrid
-        The grid.
 
     Raises
     ------
@@ -69,22 +62,7 @@ def choose_grid(
 
 
 def canvas_folder(grid: ObjectGrid, budget: int, scratch_folder: Path | None) -> Path | None:
-    """Say where the sums of an object are kept.
-
-    Parameters
-    ----------
-    grid : ObjectGrid
-        Its pixels.
-    budget : int
-        Bytes of memory that they may take.
-    scratch_folder : Path, optional
-        For files; None is the system's folder for temporary files.
-
-    Returns
-    -------
-    Path or None
-        None is in memory.
-    """
+    """Say where the sums of an object are kept."""
     size = grid.height * grid.width * _BYTES_PER_PIXEL
     if size <= budget:
         return None

@@ -31,25 +31,11 @@ def groups_of(
 
     Parameters
     ----------
-    store : GroupStore
-        The data.
-    experiment : int
-        Which experiment.
     trained : TrainingConfig
         What the network was trained with: its `gridsize`, and neighbours and seed unless
         `config` says otherwise.
-    config : InferenceConfig, optional
-        `n_groups`, `n_subsample`, `subsample_seed`, `neighbor_count`, `enable_oversampling` and
-        `neighbor_pool_size`.
-    groups_per_position : int
-        Groups drawn around each seed; their patches are averaged.
     seeds : str
         `every` position, or as few as give each pattern a group, `covering`.
-
-    Returns
-    -------
-    Groups
-        The table; its first column is the seeds.
 
     Raises
     ------

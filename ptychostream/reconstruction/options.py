@@ -36,11 +36,6 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
     Options of training, such as the learning rate, do not concern it: one configuration may
     serve both.
 
-    Parameters
-    ----------
-    execution : PyTorchExecutionConfig
-        The options.
-
     Raises
     ------
     ConfigurationError
@@ -61,16 +56,6 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
 def choose_device(accelerator: str) -> torch.device:
     """Turn an accelerator's name into a device, and say which one it is.
 
-    Parameters
-    ----------
-    accelerator : str
-        As in `PyTorchExecutionConfig`.
-
-    Returns
-    -------
-    torch.device
-        The device.
-
     Raises
     ------
     ConfigurationError
@@ -90,20 +75,6 @@ def choose_device(accelerator: str) -> torch.device:
 
 def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | None) -> int:
     """Find the experiment to reconstruct, and check that the model fits it.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model.
-    store : GroupStore
-        The data.
-    experiment : int, optional
-        Which experiment; None is the only one.
-
-    Returns
-    -------
-    int
-        The experiment.
 
     Raises
     ------
@@ -129,22 +100,7 @@ def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | 
 
 
 def batch_size_for(group_size: int, patch_size: int, device: torch.device) -> int:
-    """Choose how many groups are predicted together, by what memory there is.
-
-    Parameters
-    ----------
-    group_size : int
-        Patterns per group C.
-    patch_size : int
-        Edge N.
-    device : torch.device
-        Where the network runs.
-
-    Returns
-    -------
-    int
-        Groups per batch.
-    """
+    """Choose how many groups are predicted together, by what memory there is."""
     pixels = group_size * patch_size**2
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -163,17 +119,6 @@ def _available_memory() -> int:
 
 
 def amplitude_limit(model: ModelConfig) -> float | None:
-    """Find the largest amplitude that a network can give.
-
-    Parameters
-    ----------
-    model : ModelConfig
-        The network.
-
-    Returns
-    -------
-    float or None
-        None where there is no limit.
-    """
+    """Find the largest amplitude that a network can give."""
     is_bounded = model.architecture != "unrolled" and model.amp_activation == "sigmoid"
     return 1.0 if is_bounded else None

@@ -32,23 +32,8 @@ def inference_loader(
 
     Parameters
     ----------
-    store : GroupStore
-        The patterns.
     groups : Groups
         In the order in which the store holds them, which reads least.
-    scales : Scales
-        Factors on the amplitudes.
-    execution : PyTorchExecutionConfig
-        Memory budget and threads.
-    batch_size : int
-        Groups per batch.
-    device : torch.device
-        Where the network is.
-
-    Returns
-    -------
-    GroupLoader
-        The batches.
     """
     return make_loader(
         store,
@@ -75,16 +60,8 @@ def predict(
 
     Parameters
     ----------
-    model : PtychoPINN
-        On its device.
-    loader : GroupLoader
-        From `inference_loader`.
-    execution : PyTorchExecutionConfig
-        Precision, and the devices that share a batch.
     seconds : dict
         Time spent waiting for data and in the network is added to `read` and `predict`.
-    first : int
-        Row of the table at which the loader begins.
 
     Yields
     ------

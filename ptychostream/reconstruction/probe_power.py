@@ -27,15 +27,11 @@ def true_power(
         Illumination, in the model's unit.
     store : GroupStore
         Gives the measured energy, and the probe's power where it is plausible.
-    experiment : int
-        Which experiment.
 
     Returns
     -------
     probe : (P, N, N) complex64
         Σ|probe · object|² is photons.
-    factor : float
-        From the object in the model's unit to transmission.
     """
     energy = float(store.energy[store.experiment_id == experiment].mean())
     given = float((np.abs(store.probe[experiment]) ** 2).sum())

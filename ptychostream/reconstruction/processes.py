@@ -53,20 +53,6 @@ def predict_in_processes(
 
     Parameters
     ----------
-    bundle : ModelBundle
-        The model.
-    store : GroupStore
-        The data.
-    groups : Groups
-        The table.
-    execution : PyTorchExecutionConfig
-        Number of devices, precision, memory budget of each.
-    batch_size : int
-        Groups per batch.
-    device : torch.device
-        Kind of the devices.
-    seconds : dict
-        The processes' mean times are added to `read` and `predict`.
     scratch_folder : Path, optional
         Where the files lie; None is the system's folder for temporary files.
 

@@ -61,16 +61,8 @@ class Recipe:
 
     Attributes
     ----------
-    bundle : ModelBundle
-        The trained model.
-    execution : PyTorchExecutionConfig
-        Devices, precision, batch size.
-    experiment : int
-        Which experiment.
     align_phases : bool
         Whether phases between patches are found.
-    placement : str
-        How patches are placed.
     weight : str or (N, N) float32
         Trust in each patch pixel.
     scratch_folder : Path, optional
@@ -93,11 +85,6 @@ class Recipe:
     def rows(self, store: GroupStore) -> NDArray[np.int64]:
         """Find the patterns of the experiment.
 
-        Parameters
-        ----------
-        store : GroupStore
-            The data.
-
         Returns
         -------
         (M,) int64
@@ -106,18 +93,7 @@ class Recipe:
         return np.flatnonzero(store.experiment_id == self.experiment)
 
     def model(self, store: GroupStore) -> PtychoPINN:
-        """Return the network for the data of a store, on the device.
-
-        Parameters
-        ----------
-        store : GroupStore
-            The data.
-
-        Returns
-        -------
-        PtychoPINN
-            With the weights of the bundle.
-        """
+        """Return the network for the data of a store, on the device."""
         return self.bundle.model.for_data(store.probe, store.bad_pixels).to(self.device)
 
     def stitch(
@@ -130,28 +106,7 @@ class Recipe:
         canvas_folder: Path | None = None,
         keeps_halves: bool = False,
     ) -> Stitched:
-        """Predict the patches of groups, and add them up meanwhile.
-
-        Parameters
-        ----------
-        store : GroupStore
-            The patterns.
-        groups : Groups
-            Whose patches.
-        grid : ObjectGrid
-            Where the object lies.
-        watch : Watch
-            Told of the progress, and asked whether to stop.
-        canvas_folder : Path, optional
-            Where the sums lie in files; None is in memory.
-        keeps_halves : bool
-            Whether the sums of every other group are kept too.
-
-        Returns
-        -------
-        Stitched
-            The sums.
-        """
+        """Predict the patches of groups, and add them up meanwhile."""
         model, execution = self.model(store), self.execution
         with torch.no_grad():
             probe = model.scaled_probe(torch.tensor([self.experiment], device=self.device))[0]
@@ -221,22 +176,11 @@ class Recipe:
 
         Parameters
         ----------
-        store : GroupStore
-            The data.
-        stitched : Stitched
-            Where the object comes from.
-        grid : ObjectGrid
-            Where it lies.
         obj : (H, W) complex64
             The object, as transmission; what no position lights is made no brighter than the
             rest, in place.
         coverage : (H, W) float32
             Patterns that cover each pixel.
-
-        Returns
-        -------
-        ReconstructionResult
-            The result.
         """
         rows, accumulator = self.rows(store), stitched.accumulator
         _limit_unlit(obj, coverage)

@@ -25,13 +25,6 @@ def devices_of(execution: PyTorchExecutionConfig, device: torch.device) -> list[
     ----------
     execution : PyTorchExecutionConfig
         `strategy` `dp` divides batches; with others, a process has one device.
-    device : torch.device
-        The first device.
-
-    Returns
-    -------
-    list of torch.device
-        At least one.
 
     Raises
     ------
@@ -63,12 +56,8 @@ class Replicas:
 
     Parameters
     ----------
-    model : PtychoPINN
-        On the first device.
     devices : list of torch.device
         The devices. With a single one nothing is copied or divided.
-    execution : PyTorchExecutionConfig
-        `precision` and `deterministic`.
     """
 
     def __init__(
@@ -99,11 +88,6 @@ class Replicas:
 
     def reconstruct(self, batch: TensorDict) -> Tensor:
         """Predict the patches of a batch.
-
-        Parameters
-        ----------
-        batch : TensorDict
-            As `datasets.batch.ENTRIES` has it.
 
         Returns
         -------

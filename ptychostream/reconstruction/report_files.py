@@ -35,24 +35,6 @@ def write_result_files(
     """Write arrays, product, pictures and the report.
 
     What an earlier result left in the folder is replaced, and its evaluation removed.
-
-    Parameters
-    ----------
-    result : ReconstructionResult
-        The reconstruction.
-    bundle : ModelBundle
-        The model that made it.
-    folder : Path
-        Where the files go; made if need be.
-    title : str
-        Name of the data.
-    options : mapping, optional
-        Further texts for the report's configuration, by their names.
-
-    Returns
-    -------
-    list of Path
-        What was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in _OF_EARLIER:

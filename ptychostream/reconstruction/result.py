@@ -125,13 +125,6 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
 
     Each file appears under its name only when it is complete.
 
-    Parameters
-    ----------
-    result : ReconstructionResult
-        The reconstruction.
-    folder : str or Path
-        Where the files go; made if need be.
-
     Returns
     -------
     list of Path

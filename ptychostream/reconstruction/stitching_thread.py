@@ -29,8 +29,6 @@ class Stitcher:
 
     Parameters
     ----------
-    accumulator : PatchAccumulator
-        Receives the patches.
     positions : (M, 2) float64
         Scan positions (x, y) of all patterns, in pixels.
     seeds : (G,) int64, optional
@@ -43,8 +41,6 @@ class Stitcher:
 
     Attributes
     ----------
-    seconds : float
-        Time spent.
     num_saturated, num_lit : int
         Pixels at the amplitude's limit, and all that were looked at.
     """
@@ -74,8 +70,6 @@ class Stitcher:
 
         Parameters
         ----------
-        predicted : iterable
-            From `predict`.
         watch : Watch
             Told of the progress, and asked whether to stop: then what came is added up.
         """

@@ -22,15 +22,7 @@ from ptychostream.persistence.archive import load_bundle
 
 
 def work(folder: Path, rank: int) -> None:
-    """Predict one process's part of the groups; a line to standard output for every file.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds the request, and takes the patches.
-    rank : int
-        Which part.
-    """
+    """Predict one process's part of the groups; a line to standard output for every file."""
     request = json.loads((folder / "request.json").read_text())
     execution = PyTorchExecutionConfig(**request["execution"])
     world = execution.devices

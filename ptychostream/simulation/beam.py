@@ -27,10 +27,6 @@ def shape_beam(
     ----------
     probe : str or (P, N, N) complex
         Name of a probe, name of a file, or the illumination.
-    N : int
-        Edge, in pixels.
-    options : mapping, optional
-        Of a named probe.
     apodisation : float
         Part of the half edge over which the probe fades to zero.
     mode_powers : sequence of float, optional

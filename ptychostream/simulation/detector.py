@@ -112,17 +112,11 @@ class DetectorPixels:
 
     Parameters
     ----------
-    detector : Detector
-        What it does.
-    edge : int
-        Edge N, in pixels.
     rng : numpy.random.Generator
         Decides which pixels are dead or hot.
 
     Attributes
     ----------
-    detector : Detector
-        As given.
     blind : (N, N) bool
         Pixels that see nothing: dead, or behind the beamstop.
     hot : (N, N) bool

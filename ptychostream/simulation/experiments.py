@@ -25,8 +25,6 @@ class SimulatedExperiments(Sequence[Scan]):
         Object, probe and scan pattern of each experiment.
     seed : int
         With the index, decides an experiment.
-    options : dict
-        Further arguments of `simulate_scan`.
     """
 
     def __init__(
@@ -59,16 +57,6 @@ class SimulatedExperiments(Sequence[Scan]):
 
     def in_parallel(self, workers: int) -> Iterator[Scan]:
         """Make all experiments on several threads.
-
-        Parameters
-        ----------
-        workers : int
-            Threads; their number changes nothing but the time.
-
-        Yields
-        ------
-        Scan
-            The experiments in order, at most `workers` ahead of the reader.
 
         Raises
         ------

@@ -26,18 +26,7 @@ _HALF_PIXEL = 0.5
 
 
 def is_file_name(name: str) -> bool:
-    """Say whether a name is one of a file, rather than a key of a registry.
-
-    Parameters
-    ----------
-    name : str
-        What the user wrote.
-
-    Returns
-    -------
-    bool
-        True where it has an ending.
-    """
+    """Say whether a name is one of a file, rather than a key of a registry."""
     return Path(name).suffix != ""
 
 
@@ -49,8 +38,6 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
     path : str or Path
         `.npy`; `.npz` with `objectGuess`; `.h5` with `object`, as ptychodus's products and
         training data; or a picture, whose grey values are a thickness.
-    options : dict
-        `absorption` and `phase_shift` of a picture's material.
 
     Returns
     -------
@@ -95,11 +82,6 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
 
 def read_probe(path: str | Path) -> NDArray[np.complex128]:
     """Read a probe from an array or a ptychodus file.
-
-    Parameters
-    ----------
-    path : str or Path
-        `.npy`; `.npz` with `probeGuess`; or `.h5` with `probe`.
 
     Returns
     -------

@@ -58,11 +58,6 @@ class LabelledPatches:
     def blocks(self, length: int) -> Iterator[NDArray[np.complex64]]:
         """Iterate over all patches in acquisition order.
 
-        Parameters
-        ----------
-        length : int
-            Patches per block.
-
         Yields
         ------
         (B, N, N) complex64

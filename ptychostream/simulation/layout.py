@@ -56,23 +56,8 @@ def place_scan(
         Name of a scan pattern, name of a file, or positions (x, y).
     num_positions : int, optional
         Positions M; None is 2000, or all of a file or array.
-    N : int
-        Edge of a pattern, in pixels.
-    step : float
-        Distance of neighbouring positions, in pixels.
     drift : (float, float)
         Displacement (x, y) of the last position from the first, in pixels.
-    position_noise : float
-        Standard deviation of each coordinate, in pixels.
-    pattern_rng : numpy.random.Generator
-        Source of the pattern's randomness.
-    displacement_rng : numpy.random.Generator
-        Source of the position noise.
-
-    Returns
-    -------
-    Placement
-        True and nominal positions.
 
     Raises
     ------

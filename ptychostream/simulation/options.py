@@ -17,22 +17,6 @@ def call_with_options(
 ) -> Result:
     """Call a function, and say whose options are wrong if it fails.
 
-    Parameters
-    ----------
-    owner : str
-        Whose options they are, for the message.
-    function : callable
-        What is called.
-    arguments : iterable
-        Its positional arguments, which are right.
-    options : mapping
-        Its options, which a user gave.
-
-    Returns
-    -------
-    Result
-        What the function returns.
-
     Raises
     ------
     ConfigurationError
@@ -49,11 +33,6 @@ def call_with_options(
 def positive(**values: float) -> None:
     """Refuse numbers that are not above zero.
 
-    Parameters
-    ----------
-    **values : float
-        Numbers by name.
-
     Raises
     ------
     ConfigurationError
@@ -68,20 +47,6 @@ def check_options(
     owner: str, functions: Iterable[Callable[..., Any]], options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Refuse options that no function takes.
-
-    Parameters
-    ----------
-    owner : str
-        Whose options they are, for the message.
-    functions : iterable of callable
-        Their keyword-only parameters are the options.
-    options : mapping, optional
-        Options by name.
-
-    Returns
-    -------
-    dict
-        The options; lists, as YAML has them, become tuples.
 
     Raises
     ------

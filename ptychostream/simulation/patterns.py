@@ -1,5 +1,6 @@
 """Patterns that are computed when they are read."""
 
+from typing_extensions import override
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -38,8 +39,6 @@ class SimulatedPatterns(PatternSource):
         Patch centres (x, y) in pixels.
     seed : int, optional
         Seed of the photon noise; None is noise-free.
-    pixels : DetectorPixels
-        The detector.
     device : str
         Where waves are computed, as torch names it; photons are counted on the CPU, on as many
         threads as there are cores.
@@ -81,29 +80,18 @@ class SimulatedPatterns(PatternSource):
         self._block = _BLOCK["cpu" if self._device.type == "cpu" else "gpu"]
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         edge = self._spectrum.shape[-1]
         return len(self._corners), edge, edge
 
     @cached_property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """float32 without noise; with it, as wide as the detector's counter: uint32 or less."""
         return np.dtype(np.float32) if self._seed is None else self._pixels.detector.dtype
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Simulate the patterns of these rows.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns; each has its own noise, whatever is read with it.
-
-        Returns
-        -------
-        (B, N, N) unsigned integer or float32
-            Photon counts.
-        """
         rows = np.asarray(rows, dtype=np.int64)
         out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         if self._seed is None or len(rows) <= self._block:

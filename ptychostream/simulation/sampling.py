@@ -9,13 +9,6 @@ from ptychostream.scan import ScanMetadata
 def with_object_pixel(metadata: ScanMetadata, patch_size: int) -> ScanMetadata:
     """Add the object's pixel size where the rest of the geometry decides it.
 
-    Parameters
-    ----------
-    metadata : ScanMetadata
-        What is known.
-    patch_size : int
-        Edge N of a pattern, in pixels.
-
     Returns
     -------
     ScanMetadata

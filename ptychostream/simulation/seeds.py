@@ -8,11 +8,6 @@ from ptychostream.errors import ConfigurationError
 def check_seed(seed: int) -> None:
     """Refuse what NumPy takes for no seed.
 
-    Parameters
-    ----------
-    seed : int
-        Zero or more, as large as you like.
-
     Raises
     ------
     ConfigurationError
@@ -24,18 +19,6 @@ def check_seed(seed: int) -> None:
 
 def experiment_seed(seed: int, index: int) -> int:
     """Find the seed of one experiment of many.
-
-    Parameters
-    ----------
-    seed : int
-        Of all experiments.
-    index : int
-        Which one.
-
-    Returns
-    -------
-    int
-        What `simulate_scan` takes; unrelated to that of other indices.
 
     Examples
     --------

@@ -46,22 +46,6 @@ def refine_object(
     ----------
     obj : (H, W) complex64
         The object, in the model's unit.
-    grid : ObjectGrid
-        Where it lies.
-    model : PtychoPINN
-        Gives probe and bad pixels.
-    store : GroupStore
-        The patterns.
-    config : TrainingConfig
-        Seed of the order.
-    execution : PyTorchExecutionConfig
-        Memory budget and threads.
-    experiment : int
-        Which experiment.
-    passes : int
-        Passes over its patterns.
-    watch : Watch
-        Told of the progress, and asked whether to stop.
     scratch_folder : Path, optional
         Where the object lies in a file; None is in memory.
 
@@ -92,14 +76,6 @@ def refine_probes(
 
     Parameters
     ----------
-    model : PtychoPINN
-        Its probes are replaced in place.
-    store : GroupStore
-        The patterns.
-    config : TrainingConfig
-        Seed of the order.
-    execution : PyTorchExecutionConfig
-        Memory budget and threads.
     should_stop : callable, optional
         Asked after each batch; True ends the refinement with what there is.
     """

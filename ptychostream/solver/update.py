@@ -28,8 +28,6 @@ class ObjectRefinement:
     ----------
     obj : (H, W) complex64
         The stitched object; pixels that are zero begin at the mean of the others.
-    grid : ObjectGrid
-        Where it lies.
     probe : (P, N, N) complex64
         Illumination, in the unit of the amplitudes.
     good_pixels : (N, N) bool
@@ -84,8 +82,6 @@ class ObjectRefinement:
             Measured amplitude, zero frequency centred, in the probe's unit.
         positions : (B, 2) float64
             Scan positions (x, y), in pixels.
-        with_probe : bool
-            Whether the probe is corrected too.
         """
         edge = amplitude.shape[-1]
         exact = positions - edge // 2 + self._margin - np.array(self._origin)

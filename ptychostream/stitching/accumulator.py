@@ -55,8 +55,6 @@ class PatchAccumulator:
 
     Parameters
     ----------
-    grid : ObjectGrid
-        Where the object lies.
     weight : (N, N) float32
         Trust in each patch pixel; the probe's intensity is the usual choice.
     device : torch.device or str
@@ -79,8 +77,6 @@ class PatchAccumulator:
         That window, along both axes of a patch.
     covering : (n, n) float32
         One where a patch counts as covering the object.
-    num_patches : int
-        Patches added so far.
     num_duplicates : int
         Those of a pattern that had been added before.
     num_clipped : int
@@ -167,11 +163,6 @@ class PatchAccumulator:
             The pattern of each.
         is_even : (B,) bool, optional
             Which groups belong to the first half, where halves are kept.
-
-        Returns
-        -------
-        PlacedPatches
-            For `add_placed`, once for each group.
         """
         shape = positions.shape[:2]
         lit = patches[..., self.window, self.window].flatten(0, 1).to(self._device)
@@ -202,8 +193,6 @@ class PatchAccumulator:
 
         Parameters
         ----------
-        placed : PlacedPatches
-            From `place`.
         phases : (B,) float64, optional
             Phase to turn each group by, in radians.
         """

@@ -37,10 +37,6 @@ class HostCanvas:
 
     Parameters
     ----------
-    shape : tuple of int
-        (..., H, W).
-    dtype : numpy.dtype
-        Of the sum.
     folder : Path, optional
         Where the file lies; None is in memory.
     """
@@ -79,17 +75,7 @@ class HostCanvas:
 
 
 class DeviceCanvas:
-    """A sum in the memory of a device.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (..., H, W).
-    dtype : numpy.dtype
-        Of the sum.
-    device : torch.device
-        The device.
-    """
+    """A sum in the memory of a device."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, device: torch.device) -> None:
         self._shape = shape
@@ -128,20 +114,6 @@ class DeviceCanvas:
 def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> NDArray[Any]:
     """Make an array of zeros, in memory or in a scratch file that goes away with it.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Its shape.
-    dtype : numpy.dtype
-        Its data type.
-    folder : Path, optional
-        Where the file lies; None is in memory.
-
-    Returns
-    -------
-    array
-        The zeros.
-
     Raises
     ------
     ConfigurationError
@@ -163,15 +135,6 @@ def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> 
 
 def check_free_space(folder: Path, size: int, purpose: str) -> None:
     """Refuse to write what does not fit.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it is to be written.
-    size : int
-        How much, in bytes.
-    purpose : str
-        What it is, for the message.
 
     Raises
     ------

@@ -26,8 +26,6 @@ def whole_corners(
     ----------
     positions : (..., 2) float64
         Patch centres (x, y), in pixels of the object array.
-    edge : int
-        Edge of a patch.
     placement : str
         `fourier` rounds to the nearest pixel, `bilinear` to the one before.
 
@@ -57,8 +55,6 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
         What is shifted.
     fractions : (B, 2) float32
         Shift (x, y), in pixels.
-    placement : str
-        How.
 
     Returns
     -------
@@ -87,8 +83,6 @@ class ShiftedWeight:
     ----------
     weight : (n, n) float32
         The weight.
-    placement : str
-        As `shift_to_pixels` has it.
     """
 
     def __init__(self, weight: Tensor, placement: Placement) -> None:

@@ -19,13 +19,6 @@ class PatchSpool:
     ----------
     folder : Path, optional
         Where the file lies; None is the system's folder for temporary files.
-
-    Attributes
-    ----------
-    folder : Path
-        Where the file lies.
-    size : int
-        Bytes written.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -43,11 +36,6 @@ class PatchSpool:
     def reserve(self, size: int) -> None:
         """Refuse what the disk will not hold, before it is computed.
 
-        Parameters
-        ----------
-        size : int
-            Bytes that will be written.
-
         Raises
         ------
         ConfigurationError
@@ -60,8 +48,6 @@ class PatchSpool:
 
         Parameters
         ----------
-        placed : PlacedPatches
-            From `PatchAccumulator.place`.
         nodes : (B,) int64
             Number of each of its groups, under which its phase will be known.
         """

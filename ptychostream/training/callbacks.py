@@ -1,5 +1,6 @@
 """What happens at the end of an epoch: losses are kept, said in the log, and reported."""
 
+from typing_extensions import override
 import logging
 import time
 from collections.abc import Mapping
@@ -19,10 +20,6 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
 
     Parameters
     ----------
-    nepochs : int
-        Epochs planned.
-    group_size : int
-        Patterns per group, C.
     on_epoch : callable, optional
         Hears of each epoch, in the first process.
 
@@ -38,48 +35,22 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
         self._began = 0.0
         self._groups = 0
 
+    @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Note when training begins; a resumed epoch does not begin anew.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning.
-        """
         self._began, self._groups = time.perf_counter(), 0
 
+    @override
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Note when an epoch begins.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning.
-        """
         self._began, self._groups = time.perf_counter(), 0
 
+    @override
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count groups.
-
-        Parameters
-        ----------
-        trainer, pl_module, outputs, batch : object
-            Given by Lightning.
-        batch_idx : int
-            Number of the batch.
-        """
         self._groups += len(batch)
 
+    @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Keep, log and report the epoch's losses.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning; the module is a `PinnModule`.
-        """
         pl_module.close_epoch()
         for name, value in pl_module.means.items():
             self.losses.setdefault(name, []).append(value)
@@ -106,18 +77,12 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
         if self._on_epoch is not None:
             self._on_epoch(report)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the losses so far, for a checkpoint."""
         return {"losses": {name: list(values) for name, values in self.losses.items()}}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the losses of a checkpoint.
-
-        Parameters
-        ----------
-        state_dict : dict
-            From `state_dict`.
-        """
         self.losses = {name: list(values) for name, values in state_dict["losses"].items()}
 
 
@@ -126,8 +91,6 @@ class Description(lightning.pytorch.callbacks.Callback):
 
     Parameters
     ----------
-    config : TrainingConfig
-        What is trained.
     about : mapping
         `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
     """
@@ -135,16 +98,8 @@ class Description(lightning.pytorch.callbacks.Callback):
     def __init__(self, config: TrainingConfig, about: Mapping[str, Any]) -> None:
         self._config, self._about = config, about
 
+    @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add the entry.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning.
-        checkpoint : dict
-            Changed in place.
-        """
         reports = next(each for each in trainer.callbacks if isinstance(each, EpochReports))
         checkpoint["ptychostream"] = {
             "config": to_mapping(self._config),

@@ -26,22 +26,7 @@ _KEPT = (
 def describe_run(
     config: TrainingConfig, execution: PyTorchExecutionConfig, data_name: str
 ) -> dict[str, Any]:
-    """Say what is trained on what, for a checkpoint.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is trained.
-    execution : PyTorchExecutionConfig
-        How; only what decides the result is described.
-    data_name : str
-        Identifies the data.
-
-    Returns
-    -------
-    dict
-        Plain values.
-    """
+    """Say what is trained on what, for a checkpoint."""
     values = dataclasses.asdict(config)
     model = {f"model.{name}": value for name, value in values.pop("model").items()}
     return {
@@ -53,15 +38,6 @@ def describe_run(
 
 def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: int) -> None:
     """Refuse to go on with the checkpoint of another run.
-
-    Parameters
-    ----------
-    mine : dict
-        From `describe_run`.
-    checkpoint : dict
-        As read.
-    nepochs : int
-        Epochs that this run shall have in all.
 
     Raises
     ------
@@ -91,16 +67,6 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: in
 
 def find_checkpoint(place: str | Path) -> Path:
     """Find the checkpoint to go on from.
-
-    Parameters
-    ----------
-    place : str or Path
-        A checkpoint, or the folder of a run.
-
-    Returns
-    -------
-    Path
-        The checkpoint.
 
     Raises
     ------

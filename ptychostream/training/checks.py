@@ -19,13 +19,6 @@ logger = logging.getLogger(__name__)
 def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
     """Refuse options that this version can't honour: none is accepted and ignored.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is trained.
-    execution : PyTorchExecutionConfig
-        Where and how fast.
-
     Raises
     ------
     ConfigurationError
@@ -80,15 +73,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
 
 
 def warn_of_idle_options(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-    """Say which options do nothing beside the others; existing callers set such, too.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is trained.
-    execution : PyTorchExecutionConfig
-        Its scheduler takes the place of the configuration's.
-    """
+    """Say which options do nothing beside the others; existing callers set such, too."""
     scheduler = execution.scheduler or config.scheduler
     is_staged = bool(config.stage_2_epochs or config.stage_3_epochs)
     plateau = "plateau_factor", "plateau_patience", "plateau_min_lr", "plateau_threshold"
@@ -123,15 +108,6 @@ def check_data(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None = None
 ) -> None:
     """Refuse stores that a network can't be trained on.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is to be trained.
-    store : GroupStore
-        The data.
-    validation : GroupStore, optional
-        Data that the loss is to be watched on.
 
     Raises
     ------
@@ -179,13 +155,6 @@ def check_data(
 
 def is_lonely(config: TrainingConfig, store: GroupStore) -> bool:
     """Say whether an experiment has too few positions for groups and those that test them.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Members of a group, and neighbours that test it.
-    store : GroupStore
-        The data.
 
     Returns
     -------

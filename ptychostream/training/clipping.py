@@ -15,8 +15,6 @@ def clip_by_weights(parameters: Iterable[nn.Parameter], ratio: float) -> None:
 
     Parameters
     ----------
-    parameters : iterable of torch.nn.Parameter
-        Those with a gradient.
     ratio : float
         Largest norm of a unit's gradient, relative to the norm of its weights; a unit is what
         makes one output channel.

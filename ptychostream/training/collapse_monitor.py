@@ -1,5 +1,6 @@
 """Notice early that a network learns nothing: flat objects, runaway scales, no numbers."""
 
+from typing_extensions import override
 import logging
 from typing import Any
 
@@ -36,13 +37,6 @@ NOT_A_NUMBER = (
 @torch.no_grad()
 def diagnose(model: PtychoPINN, batch: TensorDict) -> dict[str, float]:
     """Measure what tells a collapsed network from one that learns.
-
-    Parameters
-    ----------
-    model : PtychoPINN
-        The network.
-    batch : TensorDict
-        Measured groups.
 
     Returns
     -------
@@ -93,40 +87,16 @@ class CollapseWatch(lightning.pytorch.callbacks.Callback):
         self._batch: TensorDict | None = None
         self._warned: set[str] = set()
 
+    @override
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the sum of the losses now and then: it is no number once one of them was none.
-
-        Parameters
-        ----------
-        trainer, pl_module, outputs, batch : object
-            Given by Lightning.
-        batch_idx : int
-            Number of the batch.
-
-        Raises
-        ------
-        ConfigurationError
-            If the loss is not a finite number.
-        """
         self._batch = batch
         if batch_idx % _EVERY == 0 and not pl_module.loss_is_finite():
             raise ConfigurationError(NOT_A_NUMBER)
 
+    @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the object and the scale of the epoch's last batch.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning.
-
-        Raises
-        ------
-        ConfigurationError
-            If the loss is not a finite number.
-        """
         if not pl_module.loss_is_finite():
             raise ConfigurationError(NOT_A_NUMBER)
         batch, self._batch = self._batch, None

@@ -50,27 +50,11 @@ def fit(
 
     Parameters
     ----------
-    config : TrainingConfig
-        Losses, optimiser, epochs, output folder.
-    execution : PyTorchExecutionConfig
-        Device, precision, checkpoints, logger.
-    model : PtychoPINN
-        Trained in place.
     loaders : mapping
         `train` and perhaps `validation`: functions of rank and world size that make the batches
         of one process.
     labels : mapping, optional
         The true patches of the same, where the losses need them.
-    on_epoch : callable, optional
-        Hears of each epoch.
-    should_stop : callable, optional
-        Asked after each batch; True ends training.
-    resume_from : Path, optional
-        Checkpoint to go on from.
-    data_name : str
-        Identifies the data: a checkpoint of other data is refused.
-    callbacks : sequence of Callback
-        Further ones.
 
     Returns
     -------

@@ -1,5 +1,6 @@
 """End a run between two batches: when a host program asks for it, or a signal came."""
 
+from typing_extensions import override
 import signal
 import threading
 from collections.abc import Iterator
@@ -33,10 +34,6 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
 
     Attributes
     ----------
-    stopped : bool
-        Whether `should_stop` ended the run.
-    signalled : bool
-        Whether a signal did.
     epochs_done : float
         When training was left: the last epoch counts in part.
     """
@@ -46,14 +43,8 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         self.epochs_done = 0.0
         self._should_stop, self._checkpoint = should_stop, checkpoint
 
+    @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take the signals that end a program, where this is the main thread.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning, whose own handlers are set up by now and give way.
-        """
         if threading.current_thread() is not threading.main_thread():
             return
 
@@ -66,30 +57,16 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         for number in _SIGNALS:
             signal.signal(number, note)
 
+    @override
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look for requests that came at the end of the epoch before.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning.
-        """
         if self._requested(trainer, host=self.stopped, signals=True):
             self.epochs_done = trainer.current_epoch
             raise TrainingEnded
 
+    @override
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look for requests.
-
-        Parameters
-        ----------
-        trainer, pl_module, outputs, batch : object
-            Given by Lightning.
-        batch_idx : int
-            Number of the batch.
-        """
         host = self._host_stops(trainer)
         if trainer.is_last_batch:
             # The end of an epoch writes a checkpoint of its own.
@@ -104,16 +81,8 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
                 trainer.save_checkpoint(self._checkpoint)
             raise TrainingEnded
 
+    @override
     def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
-        """Look for requests of the host; signals wait for the epoch's end.
-
-        Parameters
-        ----------
-        trainer : object
-            Given by Lightning, as is the rest.
-        *_ : object
-            Not used.
-        """
         if self._requested(trainer, host=self._host_stops(trainer), signals=False):
             self.epochs_done = trainer.current_epoch + 1
             raise TrainingEnded

@@ -20,15 +20,6 @@ def objects_in_model_unit(
 ) -> list[NDArray[np.complex64]]:
     """Scale a store's objects such that, lit by the model's probe, they have the measured energy.
 
-    Parameters
-    ----------
-    store : GroupStore
-        The data, with an object for each experiment.
-    model : PtychoPINN
-        Its probes have a power of their own.
-    scales : Scales
-        The store's.
-
     Returns
     -------
     list of (H, W) complex64

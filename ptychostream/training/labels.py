@@ -1,5 +1,6 @@
 """Labels: patches of known objects, cut where a batch was measured, on the batch's device."""
 
+from typing_extensions import override
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +19,6 @@ class TruePatches(nn.Module):
     ----------
     objects : sequence of (H, W) complex64
         The object of each experiment, in the model's unit.
-    patch_size : int
-        Edge N.
     """
 
     def __init__(self, objects: Sequence[NDArray[np.complex64]], patch_size: int) -> None:
@@ -37,21 +36,8 @@ class TruePatches(nn.Module):
         self.register_buffer("first", torch.as_tensor(first), persistent=False)
         self._patch_size = patch_size
 
+    @override
     def forward(self, batch: TensorDict, group_size: int) -> Tensor:
-        """Cut.
-
-        Parameters
-        ----------
-        batch : TensorDict
-            As `datasets.batch.ENTRIES` has it; a witness is left out.
-        group_size : int
-            Patterns per group, C.
-
-        Returns
-        -------
-        (B, C, N, N) complex64
-            The patches.
-        """
         positions = (batch["coords_offsets"] - batch["coords_relative"])[:, :group_size, 0]
         down = self.first[batch["experiment_id"]].to(positions.dtype)
         positions = torch.stack((positions[..., 0], positions[..., 1] + down[:, None]), dim=-1)

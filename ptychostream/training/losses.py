@@ -47,11 +47,6 @@ def amplitude_mae(amplitude: Tensor, measured: Tensor, mask: Tensor | None = Non
         Predicted and measured amplitude.
     mask : (..., N, N) bool, optional
         True for pixels that count; broadcasts.
-
-    Returns
-    -------
-    () float
-        Mean over pixels.
     """
     return _mean((amplitude - measured).abs(), mask)
 
@@ -82,11 +77,6 @@ def complex_mae(patches: Tensor, true: Tensor) -> Tensor:
     ----------
     patches, true : (..., N, N) complex
         Predicted and true transmission.
-
-    Returns
-    -------
-    () float
-        Mean over pixels of |difference|.
     """
     return (patches - true).abs().mean()
 
@@ -98,11 +88,6 @@ def amplitude_variation(images: Tensor) -> Tensor:
     ----------
     images : (..., H, W) complex
         Object patches.
-
-    Returns
-    -------
-    () float
-        Sum over both directions, divided by the number of pixels.
     """
     # The slope of |z| at zero is undefined.
     amplitude = (images.real.square() + images.imag.square() + _TINY).sqrt()

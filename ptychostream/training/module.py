@@ -1,5 +1,6 @@
 """Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
 
+from typing_extensions import override
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -29,12 +30,6 @@ class PinnModule(lightning.LightningModule):
 
     Parameters
     ----------
-    model : PtychoPINN
-        What is trained.
-    config : TrainingConfig
-        Loss weights, optimiser, schedule.
-    execution : PyTorchExecutionConfig
-        Learning rate, schedule override, clipping.
     monitor : str
         The logged loss that schedules and checkpoints look at.
     loaders : mapping
@@ -76,12 +71,12 @@ class PinnModule(lightning.LightningModule):
     def _train_loader(self) -> Any:
         return self._serve("train")
 
+    @override
     def train_dataloader(self) -> Any:
-        """Return this process's share of the training groups."""
         return self._train_loader
 
+    @override
     def val_dataloader(self) -> Any:
-        """Return this process's share of the validation groups, if there are any."""
         if "validation" not in self._loaders:
             return []
         return self._serve("validation")
@@ -97,21 +92,8 @@ class PinnModule(lightning.LightningModule):
         self._bad_pixels[part] = loader.bad_pixels
         return loader
 
+    @override
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
-        """Return the loss of a batch.
-
-        Parameters
-        ----------
-        batch : TensorDict
-            As `datasets.batch.ENTRIES` has it.
-        batch_idx : int
-            Number of the batch.
-
-        Returns
-        -------
-        () float
-            The loss.
-        """
         weight = physics_weight(self.config, self.current_epoch)
         loss = self._loss("train", batch, weight)
         self._add("train_loss", loss, len(batch))
@@ -122,24 +104,16 @@ class PinnModule(lightning.LightningModule):
             loss = loss * (len(batch) * processes / total)
         return loss
 
+    @override
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
-        """Take the loss of a batch that is not trained on, without regard to stages.
-
-        Parameters
-        ----------
-        batch : TensorDict
-            As `datasets.batch.ENTRIES` has it.
-        batch_idx : int
-            Number of the batch.
-        """
         self._add("val_loss", self._loss("validation", batch), len(batch))
 
+    @override
     def on_validation_epoch_start(self) -> None:
-        """Leave out the validation data's own bad pixels."""
         self.model.flag(self._bad_pixels["validation"])
 
+    @override
     def on_validation_epoch_end(self) -> None:
-        """Leave out the training data's bad pixels again."""
         self.model.flag(self._bad_pixels["train"])
 
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
@@ -175,16 +149,16 @@ class PinnModule(lightning.LightningModule):
             finite = bool(self.trainer.strategy.reduce_boolean_decision(finite, all=True))
         return finite
 
+    @override
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's losses, which schedules, checkpoints and loggers look at."""
         for name, value in self.means.items():
             self.log(name, value, prog_bar=True)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         if self._plateau is not None:
             self._plateau.step(self.means[self.monitor])
 
+    @override
     def on_train_epoch_start(self) -> None:
-        """Take the share of the learning rate that a new stage leaves, where no curve has it."""
         if self._plateau is None:
             return
         epoch = self.current_epoch
@@ -193,27 +167,15 @@ class PinnModule(lightning.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] *= now / before
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the sums of an unfinished epoch into a checkpoint.
-
-        Parameters
-        ----------
-        checkpoint : dict
-            Written by Lightning.
-        """
         checkpoint["run"] = self._run
         checkpoint["loss_sums"] = dict(self._sums)
         if self._plateau is not None:
             checkpoint["plateau"] = self._plateau.state_dict()
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the sums of a checkpoint.
-
-        Parameters
-        ----------
-        checkpoint : dict
-            Read by Lightning.
-        """
         check_same_run(self._run, checkpoint, self.config.nepochs)
         self.steps_before = int(checkpoint["global_step"])
         self._sums = dict(checkpoint["loss_sums"])
@@ -224,14 +186,8 @@ class PinnModule(lightning.LightningModule):
         total, before = self._sums.get(name, (torch.zeros_like(loss), 0))
         self._sums[name] = (total + loss.detach() * groups, before + groups)
 
+    @override
     def configure_optimizers(self) -> Any:
-        """Make optimiser and schedule for Lightning.
-
-        Returns
-        -------
-        optimizer, or dict with optimizer and lr_scheduler
-            As Lightning takes them.
-        """
         network = [p for p in self.model.generator.parameters() if p.requires_grad]
         groups = [{"params": network}]
         if self.model.log_scale.requires_grad:
@@ -255,21 +211,13 @@ class PinnModule(lightning.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    @override
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Limit the gradients as configured.
-
-        Parameters
-        ----------
-        optimizer : torch.optim.Optimizer
-            Its parameters' gradients are limited.
-        gradient_clip_val, gradient_clip_algorithm : float, str
-            Lightning's own, which are not used.
-        """
         limit = self.execution.gradient_clip_val or self.config.gradient_clip_val
         if limit is None:
             return
@@ -281,25 +229,10 @@ class PinnModule(lightning.LightningModule):
                 optimizer, gradient_clip_val=limit, gradient_clip_algorithm=algorithm
             )
 
+    @override
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move a batch that is not on the device yet; Lightning does not know TensorDicts.
-
-        Parameters
-        ----------
-        batch : TensorDict
-            The batch.
-        device : torch.device
-            Where to.
-        dataloader_idx : int
-            Not used.
-
-        Returns
-        -------
-        TensorDict
-            The batch on the device.
-        """
         if self.execution.pin_memory and batch["diffraction"].device.type == "cpu":
             batch = batch.pin_memory()
         return batch.to(device, non_blocking=True)

@@ -32,23 +32,12 @@ def objective(
 
     Parameters
     ----------
-    config : TrainingConfig
-        The weights.
-    prediction : Prediction
-        What the model says.
-    batch : TensorDict
-        What was measured.
     good_pixels : (E, N, N) bool
         True for the detector's pixels that count.
     physics_weight : float
         From 0, the amplitude error alone, to 1, the configured sum.
     true_patches : (B, C, N, N) complex64, optional
         Labels in the model's unit, where the configuration needs them.
-
-    Returns
-    -------
-    () float
-        The weighted sum.
     """
     patches = prediction.object_patches
     total = torch.zeros((), device=patches.device)
@@ -75,18 +64,7 @@ def objective(
 
 
 def needs_labels(config: TrainingConfig) -> bool:
-    """Say whether a configuration compares with a true object.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        The configuration.
-
-    Returns
-    -------
-    bool
-        True for supervised training, and where `realspace_mae_weight` is above 0.
-    """
+    """Say whether a configuration compares with a true object."""
     return config.model.model_type == "supervised" or config.realspace_mae_weight > 0
 
 

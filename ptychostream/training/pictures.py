@@ -1,5 +1,6 @@
 """Pictures of what a network reconstructs, written while it trains."""
 
+from typing_extensions import override
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,12 +27,6 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
 
     Parameters
     ----------
-    execution : PyTorchExecutionConfig
-        How often, and what.
-    store : GroupStore
-        What is trained on.
-    serve : callable
-        Serves groups of it.
     seeds : (G,) int64
         First member of each group; the first experiment's object is stitched.
 
@@ -64,14 +59,8 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
         first = np.flatnonzero(store.experiment_id[seeds] == 0)
         self._stitched = _spread(first, execution.recon_log_max_stitch_samples or len(first))
 
+    @override
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write the pictures, where it is time.
-
-        Parameters
-        ----------
-        trainer, pl_module : object
-            Given by Lightning.
-        """
         every = self._execution.recon_log_every_n_epochs
         assert every is not None
         epoch = trainer.current_epoch + 1

@@ -55,16 +55,6 @@ def is_first_process() -> bool:
 def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig:
     """Take the number of processes from torchrun, where that started them.
 
-    Parameters
-    ----------
-    execution : PyTorchExecutionConfig
-        As asked for.
-
-    Returns
-    -------
-    PyTorchExecutionConfig
-        With torchrun's `devices` and `num_nodes`.
-
     Raises
     ------
     ConfigurationError
@@ -85,16 +75,6 @@ def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig
 
 def starts_processes(execution: PyTorchExecutionConfig) -> bool:
     """Say whether processes are to be started here.
-
-    Parameters
-    ----------
-    execution : PyTorchExecutionConfig
-        `devices` and `num_nodes`.
-
-    Returns
-    -------
-    bool
-        False for one process, and where a launcher has started them.
 
     Raises
     ------
@@ -123,26 +103,6 @@ def train_in_processes(
     resume_from: Path | None,
 ) -> ModelBundle:
     """Train in processes of their own; the arguments are those of `training.train`.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is trained.
-    store : GroupStore
-        The data.
-    validation : GroupStore, optional
-        Data that the loss is watched on.
-    execution : PyTorchExecutionConfig
-        `devices` is the number of processes.
-    on_epoch, should_stop : callable, optional
-        Called here, not there.
-    resume_from : Path, optional
-        Checkpoint to go on from.
-
-    Returns
-    -------
-    ModelBundle
-        The trained model.
 
     Raises
     ------

@@ -20,22 +20,7 @@ _EXPONENTIAL_FLOOR = 1e-3
 def make_optimizer(
     config: TrainingConfig, parameters: Any, learning_rate: float
 ) -> torch.optim.Optimizer:
-    """Make the optimiser.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        `optimizer`, `weight_decay`, `momentum`, `adam_beta1` and `adam_beta2`.
-    parameters : iterable
-        Parameters or parameter groups.
-    learning_rate : float
-        First learning rate.
-
-    Returns
-    -------
-    torch.optim.Optimizer
-        The optimiser.
-    """
+    """Make the optimiser."""
     betas = (config.adam_beta1, config.adam_beta2)
     if config.optimizer == "sgd":
         return torch.optim.SGD(
@@ -49,15 +34,6 @@ def learning_rate_curve(
     config: TrainingConfig, name: str, steps_per_epoch: int
 ) -> Callable[[int], float]:
     """Return the learning rate of each optimiser step, relative to the first one asked for.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        The schedule's parameters, the stages and the number of epochs.
-    name : str
-        The schedule.
-    steps_per_epoch : int
-        Optimiser steps in an epoch.
 
     Returns
     -------
@@ -98,20 +74,7 @@ def _shape(config: TrainingConfig, name: str, steps_per_epoch: int) -> Callable[
 def make_plateau(
     config: TrainingConfig, optimizer: torch.optim.Optimizer
 ) -> lr_scheduler.ReduceLROnPlateau:
-    """Make the schedule that lowers the learning rate when a loss makes no progress.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        `plateau_factor`, `plateau_patience`, `plateau_min_lr` and `plateau_threshold`.
-    optimizer : torch.optim.Optimizer
-        What it acts on.
-
-    Returns
-    -------
-    ReduceLROnPlateau
-        To be stepped with the loss of each epoch.
-    """
+    """Make the schedule that lowers the learning rate when a loss makes no progress."""
     return lr_scheduler.ReduceLROnPlateau(
         optimizer,
         factor=config.plateau_factor,

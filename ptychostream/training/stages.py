@@ -11,13 +11,6 @@ _STEEPNESS = 5.0
 def physics_weight(config: TrainingConfig, epoch: int) -> float:
     """Weigh the physics loss against the data loss.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-        The stages, and the shape of the transition.
-    epoch : int
-        Number of the epoch, from 0.
-
     Returns
     -------
     float
@@ -45,20 +38,7 @@ def physics_weight(config: TrainingConfig, epoch: int) -> float:
 
 
 def learning_rate_factor(config: TrainingConfig, epoch: int) -> float:
-    """Say how much of the learning rate is left by the stage.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        The stages.
-    epoch : int
-        Number of the epoch, from 0.
-
-    Returns
-    -------
-    float
-        `stage_3_lr_factor` in stage 3, the last epochs of the run; else 1.
-    """
+    """Say how much of the learning rate is left by the stage."""
     if not config.stage_3_epochs or epoch < config.nepochs - config.stage_3_epochs:
         return 1.0
     return config.stage_3_lr_factor

@@ -1,5 +1,6 @@
 """Where losses and pictures of a run are written; a tracker that fails never ends the run."""
 
+from typing_extensions import override
 import importlib.util
 import logging
 import os
@@ -41,78 +42,46 @@ class Tracker(Logger):
         self._failed = False
 
     @property
+    @override
     def name(self) -> str:
-        """Name of the experiment."""
         return _EXPERIMENT
 
     @property
+    @override
     def version(self) -> str:
-        """Lightning asks for one."""
         return ""
 
     @property
+    @override
     def save_dir(self) -> str:
-        """Folder of the logger's files."""
         return str(self._folder)
 
     @rank_zero_only
+    @override
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write numbers.
-
-        Parameters
-        ----------
-        metrics : mapping
-            Name and value.
-        step : int, optional
-            Optimiser steps so far.
-        """
         self._try(lambda inner: inner.log_metrics(dict(metrics), step))
 
     @rank_zero_only
+    @override
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """Write what the run was configured with.
-
-        Parameters
-        ----------
-        params : dict
-            Name and value.
-        *args, **kwargs : object
-            Not used.
-        """
         self._try(lambda inner: inner.log_hyperparams(params))
 
     @rank_zero_only
+    @override
     def log_image(self, name: str, picture: NDArray[np.uint8], epoch: int) -> None:
-        """Write a picture.
-
-        Parameters
-        ----------
-        name : str
-            What it shows.
-        picture : (H, W) uint8
-            In shades of grey.
-        epoch : int
-            When.
-        """
         self._try(lambda inner: _write_image(inner, self._folder, name, picture, epoch))
 
     @rank_zero_only
+    @override
     def save(self) -> None:
-        """Write what is held back."""
         if self._inner is not None:
             self._try(lambda inner: inner.save())
 
     @rank_zero_only
+    @override
     def finalize(self, status: str) -> None:
-        """Close.
-
-        Parameters
-        ----------
-        status : str
-            How the run ended.
-        """
         if self._inner is not None:
             self._try(lambda inner: inner.finalize(status))
 
@@ -135,17 +104,8 @@ def make_tracker(kind: str | None, folder: Path, *, resumed: bool) -> Tracker | 
 
     Parameters
     ----------
-    kind : str, optional
-        `csv`, `tensorboard`, `mlflow`, or None.
-    folder : Path
-        The run's folder.
     resumed : bool
         Whether the folder holds logs of the same run, which are kept.
-
-    Returns
-    -------
-    Tracker or False
-        As Lightning takes it.
 
     Raises
     ------

@@ -204,20 +204,7 @@ def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> Pt
 
 
 def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
-    """Find the groups that a configuration trains on.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        How groups are made.
-    store : GroupStore
-        The data.
-
-    Returns
-    -------
-    Groups
-        Kept in the store.
-    """
+    """Find the groups that a configuration trains on."""
     positions = int(np.bincount(store.experiment_id).min())
     spare = min(positions, config.n_subsample or positions) - config.model.group_size
     return select_groups(store, config, witnesses=max(0, min(config.num_witnesses, spare)))

@@ -27,50 +27,21 @@ class _Events(logging.Handler):
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record.
-
-        Parameters
-        ----------
-        record : logging.LogRecord
-            What is said.
-        """
+        """Write a record."""
         self.write(level=record.levelno, name=record.name, message=record.getMessage())
 
     def report(self, report: EpochReport) -> None:
-        """Write an epoch's report.
-
-        Parameters
-        ----------
-        report : EpochReport
-            The report.
-        """
+        """Write an epoch's report."""
         self.write(epoch=dataclasses.asdict(report))
 
     def write(self, **event: Any) -> None:
-        """Write one line at once.
-
-        Parameters
-        ----------
-        **event : object
-            What JSON can say.
-        """
+        """Write one line at once."""
         with self._path.open("a") as file:
             file.write(json.dumps(event) + "\n")
 
 
 def run(folder: Path) -> int:
-    """Train this process's share of a job.
-
-    Parameters
-    ----------
-    folder : Path
-        What the starter left there.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Train this process's share of a job."""
     job = json.loads((folder / JOB).read_text())
     first = is_first_process()
     events = _Events(folder / EVENTS)

@@ -18,13 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def default_cache_folder() -> Path:
-    """Return the folder of cached patterns, as the platform's users expect it.
-
-    Returns
-    -------
-    Path
-        Below `XDG_CACHE_HOME`, or `~/.cache`.
-    """
+    """Return the folder of cached patterns, as the platform's users expect it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ptychostream"
 
@@ -34,18 +28,6 @@ def cached_patterns(store: GroupStore, folder: Path | None = None) -> NDArray[An
 
     The file is named by the store's content: another store, or the same one grown, has a file of
     its own. Files stay until they are deleted; nothing is lost with them.
-
-    Parameters
-    ----------
-    store : GroupStore
-        The data.
-    folder : Path, optional
-        Where the file lies; None is `default_cache_folder`.
-
-    Returns
-    -------
-    (num_chunks · patterns_per_chunk, N, N)
-        The chunks' patterns, one chunk after the other, read-only.
 
     Raises
     ------

@@ -40,8 +40,6 @@ class SamplerPlan:
     ----------
     windows : tuple of Window
         In the order in which they are served.
-    batch_size : int
-        Groups per batch.
     drop_last : bool
         Whether batches that are not full are left out.
     """
@@ -52,11 +50,6 @@ class SamplerPlan:
 
     def share(self, rank: int, world_size: int) -> list[Window]:
         """Cut a rank's share out of the windows.
-
-        Parameters
-        ----------
-        rank, world_size : int
-            This process and the number of processes.
 
         Returns
         -------
@@ -79,18 +72,7 @@ class SamplerPlan:
         return shares
 
     def batch_totals(self, world_size: int) -> list[int]:
-        """Count the groups of each batch over all ranks.
-
-        Parameters
-        ----------
-        world_size : int
-            Number of processes.
-
-        Returns
-        -------
-        list of int
-            One number per batch.
-        """
+        """Count the groups of each batch over all ranks."""
         sizes = [self.batch_sizes(rank, world_size) for rank in range(world_size)]
         return [sum(parts) for parts in zip(*sizes, strict=True)]
 
@@ -109,16 +91,6 @@ class SamplerPlan:
 
         Ranks differ by one group at most. Where that group would need a batch of its own, it
         joins the last one, which is then one longer than asked for.
-
-        Parameters
-        ----------
-        rank, world_size : int
-            This process and the number of processes.
-
-        Returns
-        -------
-        list of int
-            All but the last are full.
 
         Raises
         ------
@@ -153,24 +125,11 @@ def plan_epoch(
     ----------
     chunk_of_member : (G, C) int
         Chunk in which each member of each group lies; the first column is the seed's.
-    num_chunks : int
-        Chunks in the store.
-    batch_size : int
-        Groups per batch.
     order : str
         `shuffled` draws runs of chunks at random and mixes the groups of a window; `table` keeps
         the order of the group table; `storage` follows the chunks, which reads least.
     window_chunks : int
         Most chunks of a window, unless one chunk's groups alone need more.
-    seed, epoch : int
-        Decide the shuffle; a new epoch gives a new order.
-    drop_last : bool
-        Whether batches that are not full are left out.
-
-    Returns
-    -------
-    SamplerPlan
-        The plan: a pure function of the arguments.
 
     Raises
     ------

@@ -33,18 +33,7 @@ class Scales:
 
 
 def profile_of(store: GroupStore) -> ScaleContractVersion:
-    """Name the scaling profile that a store's data are made for.
-
-    Parameters
-    ----------
-    store : GroupStore
-        The data.
-
-    Returns
-    -------
-    str
-        `ci_intensity_v2` where they carry photon counts, else `legacy_v1`.
-    """
+    """Name the scaling profile that a store's data are made for."""
     return "ci_intensity_v2" if store.has_photon_counts else "legacy_v1"
 
 
@@ -52,20 +41,6 @@ def scales_of(
     store: GroupStore, nphotons: float = 1e9, profile: ScaleContractVersion | None = None
 ) -> Scales:
     """Derive the scale factors from a store's recorded pattern energies.
-
-    Parameters
-    ----------
-    store : GroupStore
-        The data.
-    nphotons : float
-        Mean photons per pattern with `legacy_v1`.
-    profile : str, optional
-        Scaling profile; None is that of the data.
-
-    Returns
-    -------
-    Scales
-        One pair per experiment.
 
     Raises
     ------
@@ -93,20 +68,7 @@ def scales_of(
 
 
 def with_scaling_profile(config: TrainingConfig, store: GroupStore) -> TrainingConfig:
-    """Write the scaling profile into a configuration, where it leaves it to the data.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        What is to be trained.
-    store : GroupStore
-        The data.
-
-    Returns
-    -------
-    TrainingConfig
-        With both halves of the pair.
-    """
+    """Write the scaling profile into a configuration, where it leaves it to the data."""
     version = config.scale_contract_version or profile_of(store)
     return replace(
         config,

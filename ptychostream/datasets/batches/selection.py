@@ -22,21 +22,10 @@ def select_groups(
 
     Parameters
     ----------
-    store : GroupStore
-        The data.
     config : TrainingConfig or InferenceConfig
         How many groups of which neighbours, of how many patterns, by which draw.
     gridsize : int, optional
         Patterns along one side of a group; None is the configuration's own.
-    groups_per_position : int
-        Groups drawn around each seed.
-    witnesses : int
-        Members drawn beyond gridsize².
-
-    Returns
-    -------
-    Groups
-        The table.
 
     Raises
     ------

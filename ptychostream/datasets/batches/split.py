@@ -14,10 +14,6 @@ def split_by_position(groups: Groups, store: GroupStore, fraction: float) -> tup
 
     Parameters
     ----------
-    groups : Groups
-        All groups.
-    store : GroupStore
-        Their positions.
     fraction : float
         Part of each experiment's positions that is held out: those farthest along the longer
         side of its scan.

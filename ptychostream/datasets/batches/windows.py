@@ -25,8 +25,6 @@ class DecodedWindow:
 
     Parameters
     ----------
-    window : Window
-        Which chunks and groups.
     patterns : (rows, N, N)
         The chunks' patterns, one after the other.
     slots : (num_chunks,) int64
@@ -53,18 +51,7 @@ class DecodedWindow:
         self._moved: dict[torch.device, Tensor] = {}
 
     def serving(self, window: Window) -> "DecodedWindow":
-        """Serve other groups from the same patterns.
-
-        Parameters
-        ----------
-        window : Window
-            Groups that need no chunk which is not here.
-
-        Returns
-        -------
-        DecodedWindow
-            Shares the patterns.
-        """
+        """Serve other groups from the same patterns."""
         served = DecodedWindow(
             window, self._patterns, self._slots, has_amplitudes=self.has_amplitudes
         )
@@ -93,8 +80,6 @@ class DecodedWindow:
             crosses the bus once.
         chunk, inside : (R,) int64
             Chunk of each wanted pattern, and its row in that chunk.
-        pins : bool
-            Whether the window goes through page-locked memory.
 
         Returns
         -------
@@ -147,21 +132,8 @@ def decoded_windows(
 
     Parameters
     ----------
-    store : GroupStore
-        The data.
-    windows : list of Window
-        In the order in which they are served.
     window_chunks : int
         Chunks that a window's memory holds; one that needs more has its own.
-    num_threads : int
-        Threads that decode; 0 is one per core.
-    ahead : int
-        Windows decoded ahead of the one that is served.
-
-    Yields
-    ------
-    DecodedWindow
-        One per window.
     """
     threads = num_threads or os.cpu_count() or 1
     room = min(window_chunks, max((len(window.chunks) for window in windows), default=0))
@@ -199,20 +171,9 @@ def whole_window(
 
     Parameters
     ----------
-    store : GroupStore
-        The data.
-    window : Window
-        Its chunks and groups.
     amplitudes : bool
         Whether to keep the square roots of the counts: each is then taken once, not for each
         group of each epoch.
-    num_threads : int
-        Threads that decode; 0 is one per core.
-
-    Returns
-    -------
-    DecodedWindow
-        In memory of its own.
     """
     threads = num_threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-decode") as pool:

@@ -23,14 +23,6 @@ def combination_groups(
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
-    num_groups : int
-        Groups wanted.
-    rng : numpy.random.Generator
-        Source of the draw.
-    group_size : int
-        Patterns per group, C.
-    pool_size : int
-        Nearest neighbours K of a seed that are combined.
 
     Returns
     -------
@@ -69,10 +61,6 @@ def combinations_of_rank(ranks: NDArray[np.int64], pool: int, size: int) -> NDAr
     ----------
     ranks : (G,) int64
         Numbers below pool choose size.
-    pool : int
-        Things to choose from.
-    size : int
-        Things chosen.
 
     Returns
     -------

@@ -34,18 +34,8 @@ def min_distance_groups(
         Scan positions (x, y), in pixels.
     seeds : (S,) int64
         Rows around which groups are drawn.
-    rng : numpy.random.Generator
-        Source of the draw.
-    group_size : int
-        Patterns per group, C.
     neighbor_count : int
         Neighbours K between the distances, besides the seed itself, to draw from.
-    groups_per_position : int
-        Groups drawn around each seed.
-    min_distance : float
-        Least distance from the seed, in pixels.
-    max_distance : float, optional
-        Largest distance from the seed, in pixels; None is any.
 
     Returns
     -------

@@ -20,10 +20,6 @@ def draw_groups(
     ----------
     positions : (M, 2) float64
         Scan positions (x, y) of one scan, in pixels.
-    parameters : GroupingParameters
-        What to draw.
-    rng : numpy.random.Generator
-        Source of the draw.
 
     Returns
     -------
@@ -88,12 +84,6 @@ def draw_upstream_groups(
     ----------
     positions : (M, 2) float64
         Scan positions (x, y) of one scan, in pixels.
-    parameters : GroupingParameters
-        What to draw.
-    seed : int, optional
-        Seeds the generator first; None goes on from its state.
-    generator : numpy.random.RandomState, or the module numpy.random
-        Source of the draw.
 
     Returns
     -------
@@ -121,15 +111,6 @@ def draw_upstream_groups(
 
 def draw_patterns(num_patterns: int, wanted: int, seed: int | None) -> NDArray[np.int64]:
     """Draw patterns before grouping, with the numbers that the existing backend draws for a seed.
-
-    Parameters
-    ----------
-    num_patterns : int
-        Patterns M of a scan.
-    wanted : int
-        Patterns to keep; all, where there are no more.
-    seed : int, optional
-        Decides the draw.
 
     Returns
     -------

@@ -25,14 +25,8 @@ def choose_seeds(
 
     Parameters
     ----------
-    num_positions : int
-        Positions M.
     num_groups : int, optional
         Seeds wanted; None takes all, and so do more than there are, with a warning.
-    rng : numpy.random.Generator
-        Source of the draw.
-    sequential : bool
-        Whether to take the first positions instead of a draw.
 
     Returns
     -------
@@ -68,10 +62,6 @@ def nearest_neighbors(
         Scan positions (x, y), in pixels.
     seeds : (S,) int64
         Rows whose neighbours are wanted.
-    neighbor_count : int
-        Nearest neighbours K, besides the seed itself.
-    group_size : int
-        Patterns per group, C.
 
     Returns
     -------
@@ -107,18 +97,7 @@ def nearest_neighbors(
 
 
 def parts_of(number: int) -> list[slice]:
-    """Split rows into parts of which temporary arrays are small.
-
-    Parameters
-    ----------
-    number : int
-        Rows.
-
-    Returns
-    -------
-    list of slice
-        The parts.
-    """
+    """Split rows into parts of which temporary arrays are small."""
     return [slice(start, start + _PART) for start in range(0, number, _PART)]
 
 
@@ -141,17 +120,6 @@ def nearest_neighbor_groups(
         Rows around which groups are drawn.
     rng : numpy.random.Generator
         Source of the draw; the same seed gives the same groups.
-    group_size : int
-        Patterns per group, C.
-    neighbor_count : int
-        Nearest neighbours K, besides the seed itself, to draw from.
-    groups_per_position : int
-        Groups drawn around each seed.
-
-    Returns
-    -------
-    (S * groups_per_position, C) int64
-        Rows of `positions`, the seed first; no row twice in a group.
 
     Raises
     ------
@@ -186,17 +154,6 @@ def draw_members(
         Rows around which groups are drawn.
     neighbours : (S, K) int64
         Rows to draw from; -1 is none. At least C - 1 of each seed's are rows.
-    rng : numpy.random.Generator
-        Source of the draw.
-    group_size : int
-        Patterns per group, C.
-    groups_per_position : int
-        Groups drawn around each seed.
-
-    Returns
-    -------
-    (S * groups_per_position, C) int64
-        Rows, the seed first.
     """
     drawn = np.empty((len(seeds), groups_per_position, group_size), dtype=np.int64)
     drawn[:, :, 0] = seeds[:, None]

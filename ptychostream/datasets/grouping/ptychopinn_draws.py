@@ -24,35 +24,13 @@ class LegacyGenerator(Protocol):
     """What the module `numpy.random` and a `numpy.random.RandomState` have in common."""
 
     def seed(self, seed: Any = None) -> None:
-        """Begin again.
-
-        Parameters
-        ----------
-        seed : int, optional
-            Where to begin.
-        """
+        """Begin again."""
 
     def choice(self, a: Any, size: Any = None, replace: bool = True) -> Any:
-        """Draw numbers below `a`.
-
-        Parameters
-        ----------
-        a : int
-            Limit.
-        size : int, optional
-            How many.
-        replace : bool
-            Whether a number may come twice.
-        """
+        """Draw numbers below `a`."""
 
     def permutation(self, x: Any) -> Any:
-        """Shuffle the numbers below `x`.
-
-        Parameters
-        ----------
-        x : int
-            Limit.
-        """
+        """Shuffle the numbers below `x`."""
 
 
 def upstream_groups(
@@ -73,24 +51,14 @@ def upstream_groups(
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
-    group_size : int
-        Patterns per group, C.
-    neighbor_count : int
-        Nearest neighbours K that a group is drawn from.
     num_groups : int
         Groups wanted. More than M are possible with `oversample` only; groups of one pattern
         are capped at M.
-    seed : int, optional
-        Seeds the generator first; None goes on from its state.
     sequential : bool
         Whether the first positions are the seeds; the generator is then seeded with 0, whatever
         `seed` is, unless more groups than positions are drawn.
     oversample : bool
         Whether more groups than positions may be drawn: combinations of C out of the pool.
-    pool_size : int, optional
-        Neighbours that oversampling combines; None is `neighbor_count`.
-    generator : numpy.random.RandomState, or the module numpy.random
-        Source of the draw.
 
     Returns
     -------

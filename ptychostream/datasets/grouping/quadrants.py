@@ -29,14 +29,6 @@ def four_quadrant_groups(
         Scan positions (x, y), in pixels.
     seeds : (S,) int64
         Rows around which groups are drawn.
-    rng : numpy.random.Generator
-        Source of the draw.
-    neighbor_count : int
-        Nearest neighbours K, besides the seed itself, to draw from.
-    groups_per_position : int
-        Groups drawn around each seed.
-    witnesses : int
-        Further members, drawn from the neighbours left over.
 
     Returns
     -------

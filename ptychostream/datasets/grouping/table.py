@@ -68,13 +68,6 @@ def compute_groups(
         Scan positions (x, y), acquisition order.
     experiment_id : (M,) int64
         Experiment of each position.
-    parameters : GroupingParameters
-        What to compute.
-
-    Returns
-    -------
-    Groups
-        Ordered by experiment; then by seed, unless groups are oversampled or upstream's.
     """
     rng = np.random.default_rng(parameters.seed)
     parts = []

@@ -28,8 +28,6 @@ class SourceReader(NamedTuple):
     ----------
     recognises : callable
         Whether a path holds this format, by its content.
-    read : callable
-        Reads the scan lazily.
     """
 
     recognises: Callable[[Path], bool]
@@ -89,16 +87,6 @@ def read_scan(
 
 def find_format(path: Path) -> str | None:
     """Recognise a scan file's format by its content.
-
-    Parameters
-    ----------
-    path : Path
-        A file or folder.
-
-    Returns
-    -------
-    str or None
-        A key of `READERS`; None for what is no scan.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Patterns seen as float32 amplitudes, whatever they are stored as."""
 
+from typing_extensions import override
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,6 @@ class AmplitudePatterns(PatternSource):
 
     Parameters
     ----------
-    source : PatternSource
-        (M, N, N) patterns.
     domain : str
         What the source holds: `counts` or `amplitude`.
     bad_pixels : (N, N) bool, optional
@@ -34,28 +33,17 @@ class AmplitudePatterns(PatternSource):
         self._source, self._domain, self._bad_pixels = source, domain, bad_pixels
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         return self._source.shape
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """float32."""
         return np.dtype(np.float32)
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the amplitudes of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns. Each is read once, however often it is asked for.
-
-        Returns
-        -------
-        (B, N, N) float32
-            The amplitudes.
-        """
         unique, inverse = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
         if self._source.random_access:
             return self._amplitude(self._source.read(unique))[inverse]
@@ -70,19 +58,8 @@ class AmplitudePatterns(PatternSource):
                 break
         return found[inverse]
 
+    @override
     def blocks(self, length: int) -> Iterator[NDArray[np.float32]]:
-        """Iterate over all amplitudes in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N) float32
-            A block; the last may be shorter.
-        """
         for block in self._source.blocks(length):
             yield self._amplitude(block)
 

@@ -70,18 +70,7 @@ _PLACES = {
 
 
 def is_cxi(path: Path) -> bool:
-    """Say whether a file holds patterns where CXI or NXptycho files hold them.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    bool
-        True where it does.
-    """
+    """Say whether a file holds patterns where CXI or NXptycho files hold them."""
     if not is_hdf5(path):
         return False
     try:
@@ -97,18 +86,6 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
     Positions are metres in the object plane. They become pixels of size
     wavelength · distance / (N · detector pixel), such that the first patch in each direction
     begins at pixel 0.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    measurement_domain : str, optional
-        `amplitude` overrides `counts`.
-
-    Returns
-    -------
-    Scan
-        The scan, checked.
 
     Raises
     ------

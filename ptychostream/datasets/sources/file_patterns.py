@@ -1,5 +1,6 @@
 """Patterns that lie uncompressed in a file, read in place."""
 
+from typing_extensions import override
 import os
 import threading
 import weakref
@@ -23,12 +24,8 @@ class FilePatterns(PatternSource):
 
     Parameters
     ----------
-    path : Path
-        The file.
     shape : (int, int, int)
         M, N, N.
-    dtype : numpy.dtype
-        Of the values.
     offset : int
         Byte at which the values begin.
     """
@@ -47,33 +44,17 @@ class FilePatterns(PatternSource):
         return _opened_again, (at, _state_of(self._file))
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         return self._shape
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
         return self._dtype
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            A copy.
-
-        Raises
-        ------
-        DataContractError
-            If the file can't be read, or ends before a pattern does.
-        """
         rows = np.asarray(rows)
         if len(rows) and not 0 <= rows.min() <= rows.max() < self._shape[0]:
             raise IndexError(f"rows {rows.min()} … {rows.max()} of {self._shape[0]} patterns")

@@ -1,5 +1,6 @@
 """Patterns in an HDF5 dataset, read and written in blocks."""
 
+from typing_extensions import override
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,7 @@ _PER_CHUNK = 64
 
 
 def is_hdf5(path: Path) -> bool:
-    """Say whether a file begins as HDF5 files do.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    bool
-        False for folders too.
-    """
+    """Say whether a file begins as HDF5 files do."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -43,14 +33,8 @@ class Hdf5Patterns(PatternSource):
 
     Parameters
     ----------
-    path : Path
-        The file.
-    name : str
-        The dataset, with its group.
     shape : (int, int, int)
         M, N, N: those of `rows`, where given.
-    dtype : numpy.dtype
-        Of the values.
     rows : (M,) int64, optional
         Which rows of the dataset, where not all of them are used.
     """
@@ -71,33 +55,17 @@ class Hdf5Patterns(PatternSource):
     random_access = False
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         return self._shape
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
         return self._dtype
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, in this order.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            The patterns.
-
-        Raises
-        ------
-        DataContractError
-            If the file is damaged, or needs a filter that is not installed.
-        """
         wanted, inverse = np.unique(self._rows[np.asarray(rows)], return_inverse=True)
         if not len(wanted):
             return np.empty((0, *self._shape[1:]), self._dtype)
@@ -119,20 +87,7 @@ class Hdf5Patterns(PatternSource):
 
 
 def write_counts(scan: Scan, file: h5py.File) -> h5py.Dataset:
-    """Write patterns and bad pixels as ptychodus names them, block by block.
-
-    Parameters
-    ----------
-    scan : Scan
-        Amplitudes are written as counts.
-    file : h5py.File
-        Receives `patterns` and `bad_pixels`.
-
-    Returns
-    -------
-    h5py.Dataset
-        `patterns`.
-    """
+    """Write patterns and bad pixels as ptychodus names them, block by block."""
     edge, number = scan.N, scan.num_patterns
     is_amplitude = scan.measurement_domain == "amplitude"
     patterns = file.create_dataset(

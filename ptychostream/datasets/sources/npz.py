@@ -34,11 +34,6 @@ _PATTERN_KEYS = ("diff3d", "diffraction")
 def is_npz(path: Path) -> bool:
     """Say whether a file is a zip archive of arrays.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
     Returns
     -------
     bool
@@ -59,16 +54,9 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
 
     Parameters
     ----------
-    path : Path
-        The file.
     measurement_domain : str, optional
         Whether the patterns are `counts` or `amplitude`; None believes the file's own key, else
         judges by looks (integers, and floats that are whole numbers, are counts) and says so.
-
-    Returns
-    -------
-    Scan
-        The scan, checked.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Arrays inside an NPZ file, read without unpickling and without loading the whole member."""
 
+from typing_extensions import override
 import logging
 import math
 import zipfile
@@ -29,11 +30,6 @@ _LOCAL_HEADER = 30
 class NpzMembers:
     """The members of an NPZ file: name, shape and dtype known, data read when asked for.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
     Raises
     ------
     DataContractError
@@ -61,27 +57,11 @@ class NpzMembers:
         return list(self._headers)
 
     def shape(self, name: str) -> Shape:
-        """Return a member's shape without reading it.
-
-        Parameters
-        ----------
-        name : str
-            The member.
-
-        Returns
-        -------
-        tuple of int
-            Its shape.
-        """
+        """Return a member's shape without reading it."""
         return self._headers[name][0]
 
     def stack_shape(self, name: str) -> tuple[int, int, int]:
         """Return the shape of a stack of patterns without reading it.
-
-        Parameters
-        ----------
-        name : str
-            The member.
 
         Returns
         -------
@@ -92,32 +72,11 @@ class NpzMembers:
         return number, height, width
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Return a member's dtype without reading it.
-
-        Parameters
-        ----------
-        name : str
-            The member.
-
-        Returns
-        -------
-        numpy.dtype
-            Its data type.
-        """
+        """Return a member's dtype without reading it."""
         return self._headers[name][2]
 
     def read(self, name: str) -> NDArray[Any]:
         """Read a whole member.
-
-        Parameters
-        ----------
-        name : str
-            The member.
-
-        Returns
-        -------
-        array
-            Its values.
 
         Raises
         ------
@@ -136,11 +95,6 @@ class NpzMembers:
     def is_plain(self, name: str) -> bool:
         """Say whether a member is stored uncompressed, in C order.
 
-        Parameters
-        ----------
-        name : str
-            The member.
-
         Returns
         -------
         bool
@@ -152,16 +106,6 @@ class NpzMembers:
 
     def patterns(self, name: str) -> "FilePatterns | StreamedPatterns":
         """Open a stack of patterns.
-
-        Parameters
-        ----------
-        name : str
-            The member.
-
-        Returns
-        -------
-        PatternSource
-            Read in place where the member is uncompressed, else streamed.
 
         Raises
         ------
@@ -180,16 +124,6 @@ class NpzMembers:
 
     def data_offset(self, name: str) -> int:
         """Find where an uncompressed member's values begin in the file.
-
-        Parameters
-        ----------
-        name : str
-            The member.
-
-        Returns
-        -------
-        int
-            Byte offset.
 
         Raises
         ------
@@ -239,13 +173,6 @@ class NpzMembers:
     def stream(self, name: str, length: int) -> Iterator[NDArray[Any]]:
         """Stream a compressed member in blocks.
 
-        Parameters
-        ----------
-        name : str
-            The member.
-        length : int
-            Entries of the first axis per block.
-
         Yields
         ------
         (B, ...)
@@ -273,15 +200,7 @@ class NpzMembers:
 
 
 class StreamedPatterns(PatternSource):
-    """Patterns of a compressed member: read from the first to the last.
-
-    Parameters
-    ----------
-    members : NpzMembers
-        The file.
-    name : str
-        The member.
-    """
+    """Patterns of a compressed member: read from the first to the last."""
 
     random_access = False
 
@@ -289,43 +208,21 @@ class StreamedPatterns(PatternSource):
         self._members, self._name = members, name
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         return self._members.stack_shape(self._name)
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
         return self._members.dtype(self._name)
 
+    @override
     def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Returns
-        -------
-        iterator of (B, N, N)
-            The blocks; the last may be shorter.
-        """
         return self._members.stream(self._name, length)
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return some patterns, by streaming up to the last of them.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            The patterns, in this order.
-        """
         rows = np.asarray(rows)
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         start = 0

@@ -59,11 +59,6 @@ def pair_by_index(
     positions : (K, 2) float64
         Positions (x, y).
 
-    Returns
-    -------
-    Pairing
-        In the order of the patterns.
-
     Raises
     ------
     DataContractError

@@ -5,6 +5,7 @@ else in the object plane, as in cropping, padding and binning, positions, probe 
 are changed to match; an orientation is a correction of the patterns alone.
 """
 
+from typing_extensions import override
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -182,16 +183,10 @@ class ChangedPatterns(PatternSource):
 
     Parameters
     ----------
-    source : PatternSource
-        The patterns as measured.
-    options : Preprocessing
-        What to do.
     mask : (N, N) bool, optional
         Bad pixels, in the new orientation.
     is_amplitude : bool
         Whether binning adds squares instead of values.
-    name : str
-        The scan, for messages.
     """
 
     def __init__(
@@ -208,15 +203,15 @@ class ChangedPatterns(PatternSource):
         self.random_access = source.random_access
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
         number, edge, _ = self._source.shape
         final = self._options.pad or self._options.crop or edge // self._options.bin
         return number, final, final
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
-        """As measured, but where sums or fillings need more."""
         measured = self._source.dtype
         if self._options.bin == 1 or measured.kind not in "ui":
             return measured
@@ -224,34 +219,12 @@ class ChangedPatterns(PatternSource):
             return np.dtype(np.float32)
         return np.dtype(f"{measured.kind}{4 if measured.itemsize <= 2 else 8}")
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the patterns of these rows, changed.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            The patterns, in this order.
-        """
         return self._change(self._source.read(rows))
 
+    @override
     def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order, changed.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
         for block in self._source.blocks(length):
             yield self._change(block)
 

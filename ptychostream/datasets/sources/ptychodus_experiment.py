@@ -21,13 +21,6 @@ def write_diffraction(scan: Scan, path: Path) -> None:
     """Write a scan's patterns as ptychodus's diffraction file, block by block.
 
     The file appears under its name only when it is complete. Amplitudes are written as counts.
-
-    Parameters
-    ----------
-    scan : Scan
-        The scan.
-    path : Path
-        The file to make.
     """
     pixel = scan.metadata.detector_pixel_size_m or ASSUMED_DETECTOR_PIXEL_M
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
@@ -40,13 +33,6 @@ def write_diffraction(scan: Scan, path: Path) -> None:
 
 def write_ptychodus_experiment(scan: Scan, folder: Path) -> None:
     """Write `diffraction.h5` and `product.h5`, with which `ptychodus -b -i FOLDER` starts.
-
-    Parameters
-    ----------
-    scan : Scan
-        The scan, with its object.
-    folder : Path
-        Made if need be.
 
     Raises
     ------

@@ -27,11 +27,6 @@ _HALF_PIXEL = 0.5
 def is_ptychodus_product(path: Path) -> bool:
     """Say whether a path holds a product together with its patterns.
 
-    Parameters
-    ----------
-    path : Path
-        A folder, or an HDF5 file.
-
     Returns
     -------
     bool
@@ -53,18 +48,6 @@ def is_ptychodus_product(path: Path) -> bool:
 
 def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | None = None) -> Scan:
     """Read a product and its patterns; the patterns stay on disk.
-
-    Parameters
-    ----------
-    path : Path
-        Folder, or one of the files.
-    measurement_domain : str, optional
-        Overrides `counts` for `diffraction.h5`, and `amplitude` for `/raw_data`.
-
-    Returns
-    -------
-    Scan
-        The scan, checked; patterns are paired with positions by index.
 
     Raises
     ------

@@ -23,18 +23,7 @@ _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
 
 
 def is_ptychodus_training(path: Path) -> bool:
-    """Say whether a file is HDF5 training data of ptychodus.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    bool
-        True where it is HDF5 and holds patterns beside positions in pixels.
-    """
+    """Say whether a file is HDF5 training data of ptychodus."""
     if not is_hdf5(path):
         return False
     try:
@@ -48,18 +37,6 @@ def read_ptychodus_training(
     path: Path, measurement_domain: MeasurementDomain | None = None
 ) -> Scan:
     """Read ptychodus's training data; the patterns stay on disk.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    measurement_domain : str, optional
-        ptychodus writes counts; `amplitude` overrides that.
-
-    Returns
-    -------
-    Scan
-        The scan, checked.
 
     Raises
     ------
@@ -116,8 +93,6 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
     ----------
     scan : Scan
         The scan; an object of ones is written where it has none.
-    path : Path
-        The file to make.
     """
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
         write_counts(scan, file)

@@ -20,19 +20,10 @@ ASSUMED_DETECTOR_PIXEL_M = 75e-6
 def object_pixel_size_m(metadata: ScanMetadata, patch_size: int) -> tuple[float, bool]:
     """Find the edge of an object pixel.
 
-    Parameters
-    ----------
-    metadata : ScanMetadata
-        What is known.
-    patch_size : int
-        Edge N of a pattern.
-
     Returns
     -------
     size : float
         In metres: as recorded, else wavelength · distance / (N · detector pixel).
-    is_assumed : bool
-        Whether any part of the geometry had to be assumed.
     """
     if metadata.object_pixel_size_m is not None:
         return metadata.object_pixel_size_m, False
@@ -80,10 +71,6 @@ def write_product(
         Scan position (x, y) of the object's first pixel.
     numbers : (M,) int64, optional
         The pattern that each position belongs to; None is 0, 1, ….
-    losses : sequence of float
-        Loss of each epoch.
-    name : str
-        The product's name.
     comments : str
         What else should be known, such as where the object comes from.
     """

@@ -18,11 +18,6 @@ def find_place(path: str | Path) -> Place:
         A folder, a zip file of one, or a URL with a protocol (`s3://`, `gs://`, `https://`,
         `memory://`).
 
-    Returns
-    -------
-    Place
-        It need not exist.
-
     Raises
     ------
     ConfigurationError
@@ -47,11 +42,6 @@ def is_store(path: str | Path) -> bool:
     ----------
     path : str or Path
         A folder, a file or a URL; every URL counts as a store's.
-
-    Returns
-    -------
-    bool
-        By its content.
     """
     place = find_place(path)
     if isinstance(place, LocalPlace):

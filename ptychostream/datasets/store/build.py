@@ -151,18 +151,6 @@ def _complete(target: Place, plan: BuildPlan) -> GroupStore | None:
 def storage_errors(target: Place, then: str = "build again with resume") -> Iterator[None]:
     """Turn the system's errors into one that says what to do.
 
-    Parameters
-    ----------
-    target : Place
-        What is being written.
-    then : str
-        What to do once there is room.
-
-    Yields
-    ------
-    None
-        While it is written.
-
     Raises
     ------
     StorageError
@@ -184,17 +172,10 @@ def readable_sources(plan: BuildPlan, scratch: Path, *, shared: bool) -> tuple[A
 
     Parameters
     ----------
-    plan : BuildPlan
-        What is built.
     scratch : Path
         Folder for copies of patterns that can only be read from first to last.
     shared : bool
         Whether other processes read them: patterns in memory are then copied, too.
-
-    Returns
-    -------
-    tuple of PatternSource
-        One per experiment.
     """
     return tuple(
         random_access(scan.patterns, scratch / f"patterns-{number}.raw", shared=shared)
@@ -209,19 +190,8 @@ def write_shards(
 
     Parameters
     ----------
-    job : ShardJob
-        What to write, and where.
-    budget : int
-        Bytes for patterns in flight.
-    progress : bool
-        Whether to log each finished tenth.
     client : distributed.Client, optional
         Its cluster writes them instead of threads of this process, and bounds the memory.
-
-    Returns
-    -------
-    list of ShardRecord
-        In the order of shards.
     """
     plan = job.plan
     records = {shard: job.finished(shard) for shard in range(plan.num_shards)}
@@ -259,18 +229,7 @@ def _in_threads(
 
 
 def segment_tables(job: ShardJob) -> dict[str, NDArray[Any]]:
-    """Collect what was measured at each pattern.
-
-    Parameters
-    ----------
-    job : ShardJob
-        A job whose shards are all written.
-
-    Returns
-    -------
-    dict of str to array
-        Tables in acquisition order, and the order of storage.
-    """
+    """Collect what was measured at each pattern."""
     scans = job.plan.scans
     starts = [s.positions if s.positions_start is None else s.positions_start for s in scans]
     index = [
@@ -291,19 +250,7 @@ def publish_segment(
     attributes: dict[str, Any],
     records: list[ShardRecord],
 ) -> None:
-    """Write the tables and the manifest, and make the segment appear.
-
-    Parameters
-    ----------
-    job : ShardJob
-        A job whose shards are all written.
-    tables : dict of str to array
-        The arrays beside the patterns.
-    attributes : dict
-        The segment's own record.
-    records : list of ShardRecord
-        The shards.
-    """
+    """Write the tables and the manifest, and make the segment appear."""
     plan, place = job.plan, job.site.place
     files: Files = {record.name: (record.size, record.sha256) for record in records}
     small = encoded_tables(tables, attributes) | encoded_pattern_metadata(

@@ -23,20 +23,7 @@ class ChunkCache:
         self._lock = Lock()
 
     def get(self, chunk: int, decode: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
-        """Return a chunk, decoded if it is not there.
-
-        Parameters
-        ----------
-        chunk : int
-            Which.
-        decode : callable
-            Makes it.
-
-        Returns
-        -------
-        array
-            Shared: not to be changed.
-        """
+        """Return a chunk, decoded if it is not there."""
         with self._lock:
             found = self._chunks.get(chunk)
             if found is not None:

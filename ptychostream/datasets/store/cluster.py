@@ -13,16 +13,6 @@ from ptychostream.errors import ConfigurationError
 def connected(cluster: Any) -> Iterator[Any]:
     """Reach a cluster, for a while.
 
-    Parameters
-    ----------
-    cluster : distributed.Client or str, optional
-        The cluster, or its scheduler's address; None is no cluster.
-
-    Yields
-    ------
-    distributed.Client or None
-        The client; one that was given stays open.
-
     Raises
     ------
     ConfigurationError
@@ -55,15 +45,6 @@ def write_on_cluster(
     client: Any, job: ShardJob, pending: list[int]
 ) -> Iterator[tuple[int, ShardRecord]]:
     """Write shards on a cluster, one per thread of each worker at a time.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    job : ShardJob
-        What to write, and where.
-    pending : list of int
-        The shards.
 
     Yields
     ------

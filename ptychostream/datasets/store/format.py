@@ -33,30 +33,12 @@ _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def segment_folder(number: int) -> str:
-    """Name the folder of an appended segment.
-
-    Parameters
-    ----------
-    number : int
-        Counted from 1.
-
-    Returns
-    -------
-    str
-        Relative to the store.
-    """
+    """Name the folder of an appended segment."""
     return f"{SEGMENTS}/{number:06d}"
 
 
 def default_patterns_per_chunk(patch_size: int, itemsize: int) -> int:
     """Choose how many patterns share a chunk.
-
-    Parameters
-    ----------
-    patch_size : int
-        Edge N.
-    itemsize : int
-        Bytes per pixel.
 
     Returns
     -------
@@ -90,16 +72,6 @@ def pattern_codecs() -> dict[str, Any]:
 
 def parse_bytes(amount: str | int) -> int:
     """Read an amount of memory.
-
-    Parameters
-    ----------
-    amount : str or int
-        Bytes, or a number with a unit: `"512 MiB"`, `"2GB"`.
-
-    Returns
-    -------
-    int
-        Bytes.
 
     Raises
     ------

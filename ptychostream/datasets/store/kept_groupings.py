@@ -24,17 +24,8 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
 
     Parameters
     ----------
-    place : Place
-        The store's folder.
-    parameters : GroupingParameters
-        Which grouping.
     grown_to : int
         Patterns in a store that has been appended to; 0 for one as it was built.
-
-    Returns
-    -------
-    Groups or None
-        None where it has not been computed.
 
     Raises
     ------
@@ -72,10 +63,6 @@ def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
 
     Parameters
     ----------
-    place : Place
-        The store's folder.
-    groups : Groups
-        The table.
     grown_to : int
         Patterns in a store that has been appended to; 0 for one as it was built.
     """

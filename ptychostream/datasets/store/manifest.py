@@ -18,11 +18,6 @@ _APART = (GROUPINGS, MANIFEST, SEGMENTS, FINISHED)
 def list_files(place: Place) -> dict[str, int]:
     """List the files that belong to a manifest.
 
-    Parameters
-    ----------
-    place : Place
-        The store's folder.
-
     Returns
     -------
     dict
@@ -33,34 +28,13 @@ def list_files(place: Place) -> dict[str, int]:
 
 
 def manifest_bytes(files: Files) -> bytes:
-    """Make the content of a manifest, the last file of a store.
-
-    Parameters
-    ----------
-    files : dict
-        Size and digest of every file, by relative name.
-
-    Returns
-    -------
-    bytes
-        JSON.
-    """
+    """Make the content of a manifest, the last file of a store."""
     ordered = {name: list(files[name]) for name in sorted(files)}
     return json.dumps({"files": ordered, "sha256": _digest(ordered)}, indent=0).encode()
 
 
 def read_manifest(place: Place) -> Files:
     """Read a store's manifest and check it against itself.
-
-    Parameters
-    ----------
-    place : Place
-        The store's folder.
-
-    Returns
-    -------
-    dict
-        Size and digest of every file, by relative name.
 
     Raises
     ------
@@ -87,13 +61,6 @@ def read_manifest(place: Place) -> Files:
 def check_sizes(place: Place, files: Files) -> None:
     """Check that every file is there and has its size.
 
-    Parameters
-    ----------
-    place : Place
-        The store's folder.
-    files : dict
-        The manifest.
-
     Raises
     ------
     DataContractError
@@ -110,20 +77,7 @@ def check_sizes(place: Place, files: Files) -> None:
 
 
 def check_digests(place: Place, files: Files) -> list[str]:
-    """Find the files whose content has changed.
-
-    Parameters
-    ----------
-    place : Place
-        The store's folder.
-    files : dict
-        The manifest.
-
-    Returns
-    -------
-    list of str
-        Names of changed files, sorted.
-    """
+    """Find the files whose content has changed."""
     return [name for name in sorted(files) if place.digest(name) != files[name][1]]
 
 

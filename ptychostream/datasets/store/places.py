@@ -1,5 +1,6 @@
 """Where a store's files lie: what any place can do, and folders of this machine."""
 
+from typing_extensions import override
 import hashlib
 import os
 import shutil
@@ -23,18 +24,7 @@ class Place(ABC):
 
     @abstractmethod
     def child(self, name: str) -> "Place":
-        """Return the place of a folder in this one.
-
-        Parameters
-        ----------
-        name : str
-            The folder's name.
-
-        Returns
-        -------
-        Place
-            The folder, whether it exists or not.
-        """
+        """Return the place of a folder in this one."""
 
     @abstractmethod
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
@@ -42,17 +32,8 @@ class Place(ABC):
 
         Parameters
         ----------
-        name : str
-            The file, relative to this place.
-        start : int
-            First byte.
         length : int, optional
             Bytes; fewer come back where the file ends. None is all that follow.
-
-        Returns
-        -------
-        bytes
-            The content.
 
         Raises
         ------
@@ -64,73 +45,26 @@ class Place(ABC):
 
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, which appears when it is complete and safely stored.
-
-        Parameters
-        ----------
-        name : str
-            The file, relative to this place.
-        data : bytes
-            Its content.
-        """
+        """Write a file, which appears when it is complete and safely stored."""
 
     @abstractmethod
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Measure all files.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; empty is the place itself.
-
-        Returns
-        -------
-        dict
-            Size in bytes of every file, by name relative to this place.
-        """
+        """Measure all files."""
 
     @abstractmethod
     def folders(self, below: str) -> list[str]:
-        """List the folders in a folder.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; it may be absent.
-
-        Returns
-        -------
-        list of str
-            Their names, sorted.
-        """
+        """List the folders in a folder."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Delete a file, or a folder with all that is in it; what is absent is no error.
-
-        Parameters
-        ----------
-        name : str
-            Relative to this place; empty is the place itself.
-        """
+        """Delete a file, or a folder with all that is in it; what is absent is no error."""
 
     @abstractmethod
     def zarr_store(self) -> Any:
         """Return the place as zarr takes it, for reading."""
 
     def digest(self, name: str) -> str:
-        """Hash a file.
-
-        Parameters
-        ----------
-        name : str
-            The file.
-
-        Returns
-        -------
-        str
-            SHA-256 in hexadecimal.
-        """
+        """Hash a file."""
         digest, at = hashlib.sha256(), 0
         while part := self.read(name, at, _PART):
             digest.update(part)
@@ -138,18 +72,7 @@ class Place(ABC):
         return digest.hexdigest()
 
     def has(self, name: str) -> bool:
-        """Say whether a file exists.
-
-        Parameters
-        ----------
-        name : str
-            The file.
-
-        Returns
-        -------
-        bool
-            False for folders.
-        """
+        """Say whether a file exists."""
         try:
             self.read(name, 0, 1)
         except (FileNotFoundError, NotADirectoryError):
@@ -158,13 +81,7 @@ class Place(ABC):
 
 
 class LocalPlace(Place):
-    """A folder of this machine.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    """
+    """A folder of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -193,45 +110,14 @@ class LocalPlace(Place):
             place, below = parent, place.folder.relative_to(parent.folder) / below
         return place._handle, below
 
+    @override
     def child(self, name: str) -> "LocalPlace":
-        """Return the place of a folder in this one.
-
-        Parameters
-        ----------
-        name : str
-            The folder's name.
-
-        Returns
-        -------
-        LocalPlace
-            The folder, whether it exists or not.
-        """
         child = LocalPlace(self.folder / name)
         child._parent = self
         return child
 
+    @override
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read a file or a part of it.
-
-        Parameters
-        ----------
-        name : str
-            The file, relative to this place.
-        start : int
-            First byte.
-        length : int, optional
-            Bytes; fewer come back where the file ends. None is all that follow.
-
-        Returns
-        -------
-        bytes
-            The content.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        """
         held, below = self._held()
         path = self.folder / name if held is None else below / name
         handle = os.open(path, os.O_RDONLY, dir_fd=held)
@@ -247,16 +133,8 @@ class LocalPlace(Place):
             os.close(handle)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    @override
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, which appears when it is complete and safely on disk.
-
-        Parameters
-        ----------
-        name : str
-            The file, relative to this place.
-        data : bytes
-            Its content.
-        """
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
@@ -271,19 +149,8 @@ class LocalPlace(Place):
             Path(scratch).unlink(missing_ok=True)
             raise
 
+    @override
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Measure all files.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; empty is the place itself.
-
-        Returns
-        -------
-        dict
-            Size in bytes of every file, by name relative to this place.
-        """
         found = {}
         # Walking, unlike `rglob`, passes over folders that are renamed meanwhile.
         for folder, _, names in os.walk(self.folder / below):
@@ -295,40 +162,23 @@ class LocalPlace(Place):
                     continue
         return found
 
+    @override
     def folders(self, below: str) -> list[str]:
-        """List the folders in a folder.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; it may be absent.
-
-        Returns
-        -------
-        list of str
-            Their names, sorted.
-        """
         folder = self.folder / below
         if not folder.is_dir():
             return []
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
+    @override
     def remove(self, name: str) -> None:
-        """Delete a file, or a folder with all that is in it; what is absent is no error.
-
-        Parameters
-        ----------
-        name : str
-            Relative to this place; empty is the place itself.
-        """
         path = self.folder / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
+    @override
     def zarr_store(self) -> Any:
-        """Return the place as zarr takes it, for reading."""
         return str(self.folder)
 
 
@@ -339,8 +189,6 @@ def copy_files(files: Iterable[tuple[str, bytes]], place: Place) -> Iterator[tup
     ----------
     files : iterable of (str, bytes)
         Names and contents.
-    place : Place
-        Where they go.
 
     Yields
     ------

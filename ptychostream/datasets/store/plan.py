@@ -27,16 +27,10 @@ class BuildPlan:
 
     Attributes
     ----------
-    scans : tuple of Scan
-        One per experiment.
     starts : (E + 1,) int64
         Storage and acquisition rows at which each experiment begins, and the end.
     storage_order : (M,) int64
         Acquisition row that lies in each storage row.
-    dtype : numpy.dtype
-        Of the stored patterns.
-    patterns_per_chunk : int
-        Patterns that are compressed together.
     patterns_per_shard : int
         Patterns in one file, a multiple of the above.
     """
@@ -62,11 +56,6 @@ class BuildPlan:
     def shard_rows(self, shard: int) -> tuple[int, int]:
         """Find the storage rows of a shard.
 
-        Parameters
-        ----------
-        shard : int
-            Which shard.
-
         Returns
         -------
         (int, int)
@@ -76,13 +65,7 @@ class BuildPlan:
         return start, min(start + self.patterns_per_shard, len(self.storage_order))
 
     def fingerprint(self) -> str:
-        """Digest of what decides the store's bytes; of the patterns, only the first are read.
-
-        Returns
-        -------
-        str
-            In hexadecimal digits.
-        """
+        """Digest of what decides the store's bytes; of the patterns, only the first are read."""
         digest = hashlib.sha256()
         head = {
             "format": FORMAT_VERSION,
@@ -109,15 +92,8 @@ def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> Build
 
     Parameters
     ----------
-    scans : tuple of Scan
-        One per experiment.
     patterns_per_chunk : int, optional
         Patterns that are compressed together; None makes chunks of about 2 MiB.
-
-    Returns
-    -------
-    BuildPlan
-        The plan.
 
     Raises
     ------

@@ -23,11 +23,6 @@ _SHOWN = 10
 def is_corner_centred(scan: Scan) -> bool:
     """Say whether patterns look as if their zero frequency lay in the corner.
 
-    Parameters
-    ----------
-    scan : Scan
-        The first patterns are read.
-
     Returns
     -------
     bool
@@ -49,13 +44,7 @@ def is_corner_centred(scan: Scan) -> bool:
 
 
 def warn_if_corner_centred(scan: Scan) -> None:
-    """Log a warning about patterns whose zero frequency seems to lie in the corner.
-
-    Parameters
-    ----------
-    scan : Scan
-        The scan.
-    """
+    """Log a warning about patterns whose zero frequency seems to lie in the corner."""
     if is_corner_centred(scan):
         logger.warning(
             "%s: the patterns are brightest in their corners; the zero frequency belongs at pixel "
@@ -69,8 +58,6 @@ def warn_of_dark_patterns(scans: Sequence[Scan], energies: NDArray[np.float64]) 
 
     Parameters
     ----------
-    scans : sequence of Scan
-        The experiments.
     energies : (M,) float64
         Sum of counts of each pattern, experiment after experiment.
     """

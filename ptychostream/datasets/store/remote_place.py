@@ -1,5 +1,6 @@
 """Where a store's files lie on other machines: any URL that fsspec knows."""
 
+from typing_extensions import override
 from typing import Any
 
 from ptychostream.datasets.store.places import Place
@@ -41,45 +42,12 @@ class RemotePlace(Place):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["url"])  # type: ignore[misc]
 
+    @override
     def child(self, name: str) -> "RemotePlace":
-        """Return the place of a folder in this one.
-
-        Parameters
-        ----------
-        name : str
-            The folder's name.
-
-        Returns
-        -------
-        RemotePlace
-            The folder, whether it exists or not.
-        """
         return RemotePlace(f"{self.url}/{name}")
 
+    @override
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read a file or a part of it.
-
-        Parameters
-        ----------
-        name : str
-            The file, relative to this place.
-        start : int
-            First byte.
-        length : int, optional
-            Bytes; fewer come back where the file ends. None is all that follow.
-
-        Returns
-        -------
-        bytes
-            The content.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        StorageError
-            If the place can't be read.
-        """
         path = f"{self._root}/{name}"
         try:
             stop = None if length is None else start + length
@@ -92,21 +60,8 @@ class RemotePlace(Place):
             raise self._unreachable(error) from error
         return data
 
+    @override
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, which appears when it is complete.
-
-        Parameters
-        ----------
-        name : str
-            The file, relative to this place.
-        data : bytes
-            Its content.
-
-        Raises
-        ------
-        StorageError
-            If the place can't be written to.
-        """
         path = f"{self._root}/{name}"
         try:
             self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
@@ -117,19 +72,8 @@ class RemotePlace(Place):
                 "space"
             ) from error
 
+    @override
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Measure all files.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; empty is the place itself.
-
-        Returns
-        -------
-        dict
-            Size in bytes of every file, by name relative to this place.
-        """
         root = f"{self._root}/{below}".rstrip("/")
         try:
             self._files.invalidate_cache()
@@ -141,37 +85,20 @@ class RemotePlace(Place):
         skip = len(self._root.rstrip("/")) + 1
         return {name[skip:]: int(entry["size"]) for name, entry in found.items()}
 
+    @override
     def folders(self, below: str) -> list[str]:
-        """List the folders in a folder.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; it may be absent.
-
-        Returns
-        -------
-        list of str
-            Their names, sorted.
-        """
         inside = (name[len(below) + 1 :] for name in self.sizes(below))
         return sorted({name.split("/")[0] for name in inside if "/" in name})
 
+    @override
     def remove(self, name: str) -> None:
-        """Delete a file, or a folder with all that is in it; what is absent is no error.
-
-        Parameters
-        ----------
-        name : str
-            Relative to this place; empty is the place itself.
-        """
         try:
             self._files.rm(f"{self._root}/{name}".rstrip("/"), recursive=True)
         except FileNotFoundError:
             return
 
+    @override
     def zarr_store(self) -> Any:
-        """Return the place as zarr takes it, for reading."""
         from zarr.storage import FsspecStore
 
         return FsspecStore.from_url(self.url, read_only=True)

@@ -31,19 +31,11 @@ class Segment:
 
     Attributes
     ----------
-    place : Place
-        The folder.
-    files : dict
-        Its manifest.
-    attributes : dict
-        Its own record.
     tables : dict of str to array
         What was measured at each pattern, in acquisition order, and whatever else the folder
         holds besides the patterns; objects are read when asked for.
     storage_rows : (M,) int64
         Where each acquisition row lies in the array of patterns.
-    array : zarr.Array
-        The patterns, in storage order.
     shards : ShardReader or None
         Decodes them; None where zarr has to.
     """
@@ -77,8 +69,6 @@ class Segment:
 
         Parameters
         ----------
-        chunk : int
-            Which chunk, in storage order.
         out : (patterns_per_chunk, N, N)
             Receives the patterns, as measured; the last chunk may leave its end as it is.
 
@@ -105,11 +95,6 @@ class Segment:
     def damage(self) -> list[str]:
         """Read every file and compare it with the manifest.
 
-        Returns
-        -------
-        list of str
-            What has changed, down to the chunk; empty for an intact segment.
-
         Raises
         ------
         DataContractError
@@ -134,16 +119,6 @@ class Segment:
 
 def open_segment(place: Place) -> Segment:
     """Open a segment; its tables are read and checked, its patterns stay where they are.
-
-    Parameters
-    ----------
-    place : Place
-        The folder.
-
-    Returns
-    -------
-    Segment
-        The segment.
 
     Raises
     ------

@@ -24,10 +24,6 @@ class ShardRecord:
     ----------
     name : str
         Its file, relative to the store.
-    size : int
-        Bytes.
-    sha256 : str
-        Digest.
     whole : bool
         Whether all its values are counts, or amplitudes whose squares are whole.
     above_one : bool
@@ -47,10 +43,6 @@ class ShardJob:
 
     Attributes
     ----------
-    site : BuildingSite
-        Where the store is built.
-    plan : BuildPlan
-        What is built.
     sources : tuple of PatternSource
         The patterns of each experiment, readable in any order.
     """
@@ -61,16 +53,6 @@ class ShardJob:
 
     def write(self, shard: int) -> ShardRecord:
         """Write one shard.
-
-        Parameters
-        ----------
-        shard : int
-            Which.
-
-        Returns
-        -------
-        ShardRecord
-            What to remember; it is already remembered.
 
         Raises
         ------
@@ -95,18 +77,7 @@ class ShardJob:
         return record
 
     def finished(self, shard: int) -> ShardRecord | None:
-        """Find a shard that an earlier build finished.
-
-        Parameters
-        ----------
-        shard : int
-            Which.
-
-        Returns
-        -------
-        ShardRecord or None
-            None where it must be written.
-        """
+        """Find a shard that an earlier build finished."""
         records = self.site.records
         if not records.has(f"energy-{shard}.npy"):
             return None

@@ -28,18 +28,7 @@ _BLOCK = 64
 
 
 def shard_file(shard: int) -> str:
-    """Name the file of a shard.
-
-    Parameters
-    ----------
-    shard : int
-        Which shard.
-
-    Returns
-    -------
-    str
-        Relative to the store.
-    """
+    """Name the file of a shard."""
     return f"{DIFFRACTION}/c/{shard}/0/0"
 
 
@@ -52,15 +41,6 @@ def encode_shard(
     ----------
     patterns : (R, N, N)
         At most as many patterns as a shard holds.
-    patterns_per_chunk : int
-        Patterns that are compressed together.
-    chunks_per_shard : int
-        Chunks in one file.
-
-    Returns
-    -------
-    bytes
-        The chunks, then their index, each with its CRC32C.
     """
     index = np.full((chunks_per_shard, 2), _MISSING, "<u8")
     parts, at = [], 0
@@ -83,14 +63,10 @@ class ShardReader:
 
     Parameters
     ----------
-    place : Place
-        The store's folder.
     sizes : dict
         Bytes of each shard, by file name.
     chunk_shape : (int, int, int)
         Patterns in a chunk, and their edges N, N.
-    chunks_per_shard : int
-        Chunks in one file.
     transposed : bool
         Whether the pattern axis is the last one within a chunk.
     """
@@ -111,22 +87,7 @@ class ShardReader:
 
     @classmethod
     def for_array(cls, place: Place, sizes: dict[str, int], array: Any) -> "ShardReader | None":
-        """Make a reader for an array, if it has a layout that `build` writes or wrote.
-
-        Parameters
-        ----------
-        place : Place
-            The store's folder.
-        sizes : dict
-            Bytes of each file, by name.
-        array : zarr.Array
-            The patterns.
-
-        Returns
-        -------
-        ShardReader or None
-            None where zarr has to read it.
-        """
+        """Make a reader for an array, if it has a layout that `build` writes or wrote."""
         codecs = array.metadata.to_dict()["codecs"]
         if [codec["name"] for codec in codecs] != ["sharding_indexed"] or array.shards is None:
             return None
@@ -155,8 +116,6 @@ class ShardReader:
 
         Parameters
         ----------
-        chunk : int
-            Which chunk, counted over all shards.
         out : (patterns_per_chunk, N, N)
             Receives the patterns; the last chunk is filled up with zeros.
 

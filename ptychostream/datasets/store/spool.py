@@ -12,18 +12,11 @@ def random_access(source: PatternSource, scratch: Path, *, shared: bool = False)
 
     Parameters
     ----------
-    source : PatternSource
-        The patterns.
     scratch : Path
         File for a copy; used only where the source streams, and kept if complete, so that
         a resumed build need not copy again.
     shared : bool
         Whether other processes read them, for whom an array in memory is copied, too.
-
-    Returns
-    -------
-    PatternSource
-        The source itself, or its copy.
     """
     if source.random_access and not (shared and isinstance(source, ArrayPatterns)):
         return source

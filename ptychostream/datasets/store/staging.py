@@ -1,5 +1,6 @@
 """Where a store is built: out of sight until it is complete, by one builder at a time."""
 
+from typing_extensions import override
 import fcntl
 import logging
 import os
@@ -25,10 +26,6 @@ class BuildingSite(ABC):
 
     Attributes
     ----------
-    target : Place
-        The store to be.
-    place : Place
-        Receives the store's files.
     records : Place
         What is known about finished shards; it goes when the store is published.
     """
@@ -41,11 +38,6 @@ class BuildingSite(ABC):
     def check_target(self, *, overwrite: bool) -> None:
         """Refuse a target that may not be made.
 
-        Parameters
-        ----------
-        overwrite : bool
-            Whether an existing store may be replaced.
-
         Raises
         ------
         StoreExistsError
@@ -56,11 +48,6 @@ class BuildingSite(ABC):
     def occupied(self) -> AbstractContextManager[Path]:
         """Be the only builder, and have a scratch folder of this machine, for a while.
 
-        Returns
-        -------
-        context manager of Path
-            The scratch folder.
-
         Raises
         ------
         StoreExistsError
@@ -69,44 +56,14 @@ class BuildingSite(ABC):
 
     @abstractmethod
     def publish(self, manifest: bytes) -> None:
-        """Make the store appear.
-
-        Parameters
-        ----------
-        manifest : bytes
-            Its last file.
-        """
+        """Make the store appear."""
 
     @abstractmethod
     def holds(self, name: str, size: int, digest: str) -> bool:
-        """Say whether a recorded file is still what it was.
-
-        Parameters
-        ----------
-        name : str
-            The file.
-        size : int
-            Its bytes.
-        digest : str
-            Its SHA-256.
-
-        Returns
-        -------
-        bool
-            False where it must be written again.
-        """
+        """Say whether a recorded file is still what it was."""
 
     def begin(self, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
         """Begin a build, or go on with one.
-
-        Parameters
-        ----------
-        fingerprint : str
-            Digest of what decides the store's bytes.
-        resume : bool
-            Whether to go on with an unfinished build.
-        overwrite : bool
-            Whether an unfinished build may be thrown away.
 
         Raises
         ------
@@ -136,13 +93,7 @@ class BuildingSite(ABC):
         self.records.write(_FINGERPRINT, fingerprint.encode())
 
     def remove_strays(self, keep: set[str]) -> None:
-        """Delete what a killed build left.
-
-        Parameters
-        ----------
-        keep : set of str
-            Files of the store that stay.
-        """
+        """Delete what a killed build left."""
         for name in self.place.sizes():
             if name not in keep and not name.startswith(RemoteSite.RECORDS):
                 self.place.remove(name)
@@ -157,8 +108,6 @@ class LocalSite(BuildingSite):
 
     Parameters
     ----------
-    folder : Path
-        The store to be.
     partial : Path
         Folder to build in, on the same file system.
     """
@@ -168,19 +117,8 @@ class LocalSite(BuildingSite):
         self.place: LocalPlace = LocalPlace(partial)
         self.records: LocalPlace = LocalPlace(partial.with_name(f"{partial.name}.work"))
 
+    @override
     def check_target(self, *, overwrite: bool) -> None:
-        """Refuse a target that may not be made.
-
-        Parameters
-        ----------
-        overwrite : bool
-            Whether an existing store may be replaced.
-
-        Raises
-        ------
-        StoreExistsError
-            If something stands there that may not be replaced.
-        """
         target = self.target.folder
         if not target.exists() and not target.is_symlink():
             return
@@ -195,19 +133,8 @@ class LocalSite(BuildingSite):
             )
 
     @contextmanager
+    @override
     def occupied(self) -> Iterator[Path]:
-        """Be the only builder; the system ends this even when we are killed.
-
-        Yields
-        ------
-        Path
-            A folder for scratch files, which a resumed build finds again.
-
-        Raises
-        ------
-        StoreExistsError
-            If another process builds here.
-        """
         self.place.folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.place.folder, os.O_RDONLY)
         try:
@@ -222,14 +149,8 @@ class LocalSite(BuildingSite):
         finally:
             os.close(handle)
 
+    @override
     def publish(self, manifest: bytes) -> None:
-        """Make the store appear, by one rename.
-
-        Parameters
-        ----------
-        manifest : bytes
-            Its last file.
-        """
         self.place.write(MANIFEST, manifest)
         target, partial = self.target.folder, self.place.folder
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -248,28 +169,13 @@ class LocalSite(BuildingSite):
         if old.exists():
             logger.warning("the store that was replaced is still there: remove '%s'", old)
 
+    @override
     def holds(self, name: str, size: int, digest: str) -> bool:
-        """Say whether a recorded file is still what it was.
-
-        Parameters
-        ----------
-        name : str
-            The file.
-        size : int
-            Its bytes.
-        digest : str
-            Its SHA-256.
-
-        Returns
-        -------
-        bool
-            False where it must be written again.
-        """
         file = self.place.folder / name
         return file.is_file() and file.stat().st_size == size and self.place.digest(name) == digest
 
+    @override
     def discard(self) -> None:
-        """Delete all that was built; the folder itself carries the lock."""
         for entry in self.place.folder.iterdir():
             self.place.remove(entry.name)
         for entry in self.records.folder.iterdir():
@@ -277,13 +183,7 @@ class LocalSite(BuildingSite):
 
 
 class RemoteSite(BuildingSite):
-    """The target itself: a store is one from the moment that its manifest is there.
-
-    Parameters
-    ----------
-    place : RemotePlace
-        The store to be.
-    """
+    """The target itself: a store is one from the moment that its manifest is there."""
 
     #: Folder of the records in the target.
     RECORDS = "building/"
@@ -292,20 +192,8 @@ class RemoteSite(BuildingSite):
         self.target = self.place = place
         self.records = place.child(self.RECORDS.rstrip("/"))
 
+    @override
     def check_target(self, *, overwrite: bool) -> None:
-        """Refuse a target that may not be made.
-
-        Parameters
-        ----------
-        overwrite : bool
-            Whether an unfinished build may be thrown away. A complete remote store is never
-            replaced: there is no rename that would do it at once.
-
-        Raises
-        ------
-        StoreExistsError
-            If there is a store, or something else.
-        """
         if self.place.has(MANIFEST):
             raise StoreExistsError(
                 f"'{self.target}' exists, and remote stores are not replaced; delete it first, or "
@@ -317,64 +205,27 @@ class RemoteSite(BuildingSite):
             )
 
     @contextmanager
+    @override
     def occupied(self) -> Iterator[Path]:
-        """Have a scratch folder of this machine.
-
-        Yields
-        ------
-        Path
-            A folder that goes at the end.
-        """
         with tempfile.TemporaryDirectory(prefix="ptychostream-build-") as scratch:
             yield Path(scratch)
 
+    @override
     def publish(self, manifest: bytes) -> None:
-        """Make the store appear: its manifest is written last.
-
-        Parameters
-        ----------
-        manifest : bytes
-            Its last file.
-        """
         self.place.write(MANIFEST, manifest)
         self.records.remove("")
 
+    @override
     def holds(self, name: str, size: int, digest: str) -> bool:
-        """Say whether a recorded file is there with its size: reading it all back would be slow.
-
-        Parameters
-        ----------
-        name : str
-            The file.
-        size : int
-            Its bytes.
-        digest : str
-            Its SHA-256, which `verify` compares.
-
-        Returns
-        -------
-        bool
-            False where it must be written again.
-        """
         return self.place.sizes(name.rsplit("/", 1)[0]).get(name) == size
 
+    @override
     def discard(self) -> None:
-        """Delete all that was built."""
         self.place.remove("")
 
 
 def building_site(place: Place) -> BuildingSite:
     """Choose where a store is built.
-
-    Parameters
-    ----------
-    place : Place
-        The store to be.
-
-    Returns
-    -------
-    BuildingSite
-        For a folder or for a URL.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """A store's patterns as a source, so that a store can be exported or built from."""
 
+from typing_extensions import override
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,15 @@ class StoredPatterns(PatternSource):
     kind: np.dtype[Any]
 
     @property
+    @override
     def shape(self) -> tuple[int, int, int]:
         return len(self.rows), self.N, self.N
 
     @property
+    @override
     def dtype(self) -> np.dtype[Any]:
         return self.kind
 
+    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         return self.read_rows(self.rows[rows])

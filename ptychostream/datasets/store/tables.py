@@ -18,20 +18,7 @@ from ptychostream.datasets.store.format import ATTRIBUTES, DIFFRACTION, pattern_
 def encoded_tables(
     tables: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """Encode arrays as the files of a zarr group.
-
-    Parameters
-    ----------
-    tables : mapping of str to array
-        The arrays; a name may hold folders.
-    attributes : mapping, optional
-        The group's own record: JSON values.
-
-    Returns
-    -------
-    dict of str to bytes
-        Content of each file, by name.
-    """
+    """Encode arrays as the files of a zarr group."""
     import zarr
 
     files: dict[str, Any] = {}
@@ -46,13 +33,6 @@ def encoded_tables(
 
 def decoded_table(name: str, read: Callable[[str], bytes]) -> NDArray[Any]:
     """Decode an array that `encoded_tables` encoded.
-
-    Parameters
-    ----------
-    name : str
-        The array.
-    read : callable
-        Returns a file's content by its name, or raises FileNotFoundError.
 
     Returns
     -------
@@ -103,17 +83,6 @@ def encoded_pattern_metadata(
     ----------
     shape : (int, int, int)
         M, N, N.
-    dtype : numpy.dtype
-        Of the patterns.
-    patterns_per_chunk : int
-        Patterns that are compressed together.
-    patterns_per_shard : int
-        Patterns in one file.
-
-    Returns
-    -------
-    dict of str to bytes
-        Content of the one file, by name.
     """
     import zarr
 

@@ -1,5 +1,6 @@
 """A store in a zip file: read in place, never written."""
 
+from typing_extensions import override
 import os
 import zipfile
 import zlib
@@ -19,8 +20,6 @@ class ZippedPlace(Place):
 
     Parameters
     ----------
-    file : Path
-        The zip file.
     folder : str, optional
         Where in it the store lies; None finds the outermost.
 
@@ -52,45 +51,12 @@ class ZippedPlace(Place):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    @override
     def child(self, name: str) -> "ZippedPlace":
-        """Return the place of a folder in this one.
-
-        Parameters
-        ----------
-        name : str
-            The folder's name.
-
-        Returns
-        -------
-        ZippedPlace
-            The folder, whether it exists or not.
-        """
         return ZippedPlace(self._file, f"{self._folder}/{name}".lstrip("/"))
 
+    @override
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
-        """Read a file or a part of it; of a compressed one, all of it is unpacked.
-
-        Parameters
-        ----------
-        name : str
-            The file, relative to this place.
-        start : int
-            First byte.
-        length : int, optional
-            Bytes; fewer come back where the file ends. None is all that follow.
-
-        Returns
-        -------
-        bytes
-            The content.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        StorageError
-            If the zip file is damaged.
-        """
         if name not in self._entries:
             raise FileNotFoundError(f"{self._file}/{name}")
         entry = self._entries[name]
@@ -113,72 +79,26 @@ class ZippedPlace(Place):
             stream.seek(names + start, os.SEEK_CUR)
             return stream.read(max(stop - start, 0))
 
+    @override
     def write(self, name: str, data: bytes) -> NoReturn:
-        """Refuse to write.
-
-        Parameters
-        ----------
-        name : str
-            The file.
-        data : bytes
-            Its content.
-
-        Raises
-        ------
-        StorageError
-            Always.
-        """
         self._refuse()
 
+    @override
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Measure all files.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; empty is the place itself.
-
-        Returns
-        -------
-        dict
-            Size in bytes of every file, by name relative to this place.
-        """
         prefix = f"{below}/" if below else ""
         return {n: e.file_size for n, e in self._entries.items() if n.startswith(prefix)}
 
+    @override
     def folders(self, below: str) -> list[str]:
-        """List the folders in a folder.
-
-        Parameters
-        ----------
-        below : str
-            A folder of this place; it may be absent.
-
-        Returns
-        -------
-        list of str
-            Their names, sorted.
-        """
         inside = (name[len(below) + 1 :] for name in self.sizes(below))
         return sorted({name.split("/")[0] for name in inside if "/" in name})
 
+    @override
     def remove(self, name: str) -> NoReturn:
-        """Refuse to delete.
-
-        Parameters
-        ----------
-        name : str
-            The file or folder.
-
-        Raises
-        ------
-        StorageError
-            Always.
-        """
         self._refuse()
 
+    @override
     def zarr_store(self) -> Any:
-        """Return the place as zarr takes it, for reading."""
         from zarr.storage import FsspecStore
 
         return FsspecStore.from_url(f"zip://{self._folder}::{self._file}", read_only=True)
@@ -188,18 +108,7 @@ class ZippedPlace(Place):
 
 
 def holds_store(file: Path) -> bool:
-    """Say whether a zip file holds a complete store; other archives are zip files too.
-
-    Parameters
-    ----------
-    file : Path
-        Any file.
-
-    Returns
-    -------
-    bool
-        True where it lists the manifest of a store.
-    """
+    """Say whether a zip file holds a complete store; other archives are zip files too."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:

@@ -1,5 +1,6 @@
 """The contract's convolutional network: an encoder, and two decoders for amplitude and phase."""
 
+from typing_extensions import override
 import itertools
 from collections.abc import Callable
 from typing import Self
@@ -85,21 +86,11 @@ class Autoencoder(Generator):
         self.phase = Decoder(config, channels[-1], outputs, phase_activation)
 
     @classmethod
+    @override
     def from_config(cls, config: ModelConfig) -> Self:
-        """Build the network that a configuration describes; see `Generator.from_config`.
-
-        Parameters
-        ----------
-        config : ModelConfig
-            The configuration.
-
-        Returns
-        -------
-        Autoencoder
-            The network.
-        """
         return cls(config)
 
+    @override
     def forward(
         self,
         diffraction: Tensor,
@@ -107,24 +98,6 @@ class Autoencoder(Generator):
         coords_relative: Tensor,
         good_pixels: Tensor | None = None,
     ) -> Tensor:
-        """Reconstruct object patches; see `Generator.forward`.
-
-        Parameters
-        ----------
-        diffraction : (B, C, N, N) float32
-            Measured amplitude, mean energy (N/2)².
-        probe : (B, P, N, N) complex64
-            Not used.
-        coords_relative : (B, C, 1, 2) float32
-            Used where `object_big` is off: members are cut out of the group's one patch.
-        good_pixels : (B, N, N) bool, optional
-            Not used: what can't be trusted is zero.
-
-        Returns
-        -------
-        (B, C, N, N) complex64
-            Object patches.
-        """
         patches = self.decode(diffraction)
         if self.object_big:
             return patches
@@ -158,14 +131,8 @@ class Decoder(nn.Module):
 
     Parameters
     ----------
-    config : ModelConfig
-        See `Autoencoder`.
     channels_in : int
         Channels of the encoder's last level.
-    channels_out : int
-        Images per group.
-    activation : callable
-        Last activation.
     """
 
     def __init__(
@@ -196,19 +163,8 @@ class Decoder(nn.Module):
             self.full = ConvPair(last, last)
             self.full_last = conv3x3(last, channels_out)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Decode features.
-
-        Parameters
-        ----------
-        x : (B, channels_in, h, h) float32
-            The encoder's last level.
-
-        Returns
-        -------
-        (B, channels_out, N, N) float32
-            Amplitude or phase.
-        """
         for level in self.levels:
             x = upsample(level(x))
         if not self.pad_object:

@@ -1,5 +1,6 @@
 """What a generator is: the one thing to write for a new network."""
 
+from typing_extensions import override
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
@@ -45,6 +46,7 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
+    @override
     def forward(
         self,
         diffraction: Tensor,

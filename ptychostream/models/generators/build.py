@@ -19,16 +19,6 @@ GENERATORS: dict[str, type[Generator]] = {
 def build_generator(config: ModelConfig) -> Generator:
     """Build the generator that a configuration names.
 
-    Parameters
-    ----------
-    config : ModelConfig
-        `architecture` is a key of `GENERATORS`.
-
-    Returns
-    -------
-    Generator
-        With freshly initialised weights.
-
     Raises
     ------
     ConfigurationError
@@ -39,11 +29,6 @@ def build_generator(config: ModelConfig) -> Generator:
 
 def check_fields(config: ModelConfig) -> None:
     """Refuse fields that the chosen generator does not look at.
-
-    Parameters
-    ----------
-    config : ModelConfig
-        What is to be built.
 
     Raises
     ------

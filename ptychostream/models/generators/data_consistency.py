@@ -49,8 +49,6 @@ def wave_change(
         Measured amplitude a, zero frequency in the corner.
     known : (B, 1, N, N) float32, optional
         Zero where nothing was measured: nothing is asked for there.
-    distrust : float or scalar Tensor
-        τ.
 
     Returns
     -------

@@ -1,5 +1,6 @@
 """Factorised Fourier neural operator: one axis at a time, with residual connections."""
 
+from typing_extensions import override
 import math
 
 import torch
@@ -20,19 +21,8 @@ class FactorizedFourierNetwork(FourierGenerator):
     Tran et al., Factorized Fourier Neural Operators, ICLR 2023.
     """
 
+    @override
     def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
-        """Make the Fourier layers.
-
-        Parameters
-        ----------
-        config : ModelConfig
-            See `FourierGenerator.fourier_layers`.
-
-        Returns
-        -------
-        torch.nn.ModuleList
-            The layers.
-        """
         kernel = AxisKernel(self.width, config.fno_modes)
         hidden = min(2 * self.width, config.max_hidden_channels or 2 * self.width)
         return nn.ModuleList(
@@ -41,15 +31,7 @@ class FactorizedFourierNetwork(FourierGenerator):
 
 
 class AxisKernel(nn.Module):
-    """Multiply the low frequencies along each axis by matrices, and add both up.
-
-    Parameters
-    ----------
-    channels : int
-        Channels in and out.
-    modes : int
-        Frequencies kept per axis.
-    """
+    """Multiply the low frequencies along each axis by matrices, and add both up."""
 
     def __init__(self, channels: int, modes: int) -> None:
         super().__init__()
@@ -58,19 +40,8 @@ class AxisKernel(nn.Module):
         shape = (2, channels, channels, modes, 2)
         self.weight = nn.Parameter(torch.randn(shape) / math.sqrt(2 * channels))
 
+    @override
     def forward(self, v: Tensor) -> Tensor:
-        """Apply the kernel.
-
-        Parameters
-        ----------
-        v : (B, channels, N, N) float32
-            Features.
-
-        Returns
-        -------
-        (B, channels, N, N) float32
-            Features.
-        """
         weight = torch.view_as_complex(self.weight)
         return self._along(v.float(), weight[0], -1) + self._along(v.float(), weight[1], -2)
 
@@ -84,17 +55,7 @@ class AxisKernel(nn.Module):
 
 
 class FactorizedLayer(nn.Module):
-    """v + W₂ σ(W₁ K v), with the kernel K (Tran et al., eq. 6).
-
-    Parameters
-    ----------
-    kernel : AxisKernel
-        Shared with the other layers.
-    channels : int
-        Channels in and out.
-    hidden : int
-        Channels between W₁ and W₂.
-    """
+    """v + W₂ σ(W₁ K v), with the kernel K (Tran et al., eq. 6)."""
 
     def __init__(self, kernel: AxisKernel, channels: int, hidden: int) -> None:
         super().__init__()
@@ -102,18 +63,7 @@ class FactorizedLayer(nn.Module):
         self.first = nn.Conv2d(channels, hidden, 1)
         self.second = nn.Conv2d(hidden, channels, 1)
 
+    @override
     def forward(self, v: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        v : (B, channels, N, N) float32
-            Features.
-
-        Returns
-        -------
-        (B, channels, N, N) float32
-            Features.
-        """
         change: Tensor = self.second(functional.gelu(self.first(self.kernel(v))))
         return v + change

@@ -1,5 +1,6 @@
 """Fourier neural operator: layers that multiply the low frequencies of features by matrices."""
 
+from typing_extensions import override
 import math
 
 import torch
@@ -18,19 +19,8 @@ class FourierNetwork(FourierGenerator):
     Li et al., Fourier Neural Operator for Parametric Partial Differential Equations, ICLR 2021.
     """
 
+    @override
     def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
-        """Make the Fourier layers.
-
-        Parameters
-        ----------
-        config : ModelConfig
-            See `FourierGenerator.fourier_layers`.
-
-        Returns
-        -------
-        torch.nn.ModuleList
-            The layers.
-        """
         return nn.ModuleList(
             FourierLayer(self.width, config.fno_modes, activate=number + 1 < config.fno_blocks)
             for number in range(config.fno_blocks)
@@ -42,8 +32,6 @@ class FourierLayer(nn.Module):
 
     Parameters
     ----------
-    channels : int
-        Channels in and out.
     modes : int
         Frequencies kept per axis, of either sign along the rows.
     activate : bool
@@ -58,19 +46,8 @@ class FourierLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape) / (channels * math.sqrt(2)))
         self.pointwise = nn.Conv2d(channels, channels, 1)
 
+    @override
     def forward(self, v: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        v : (B, channels, N, N) float32
-            Features.
-
-        Returns
-        -------
-        (B, channels, N, N) float32
-            Features.
-        """
         modes, edge = self.modes, v.shape[-1]
         spectrum = torch.fft.rfft2(v.float(), norm="ortho")
         weight = torch.view_as_complex(self.weight)

@@ -1,5 +1,6 @@
 """What the Fourier networks share: the way in, the way out, and convolutions before it."""
 
+from typing_extensions import override
 from abc import abstractmethod
 from typing import Self
 
@@ -29,11 +30,6 @@ class FourierGenerator(Generator):
     step, which brings them into the object's plane, and the mean transmission that they tell:
     convolutions alone hardly learn that transform. The layers' own part is made by
     `fourier_layers`.
-
-    Parameters
-    ----------
-    config : ModelConfig
-        Every field in `fields`.
 
     Raises
     ------
@@ -87,36 +83,15 @@ class FourierGenerator(Generator):
         nn.init.zeros_(self.last.bias)
 
     @classmethod
+    @override
     def from_config(cls, config: ModelConfig) -> Self:
-        """Build the network that a configuration describes; see `Generator.from_config`.
-
-        Parameters
-        ----------
-        config : ModelConfig
-            The configuration.
-
-        Returns
-        -------
-        FourierGenerator
-            The network.
-        """
         return cls(config)
 
     @abstractmethod
     def fourier_layers(self, config: ModelConfig) -> nn.ModuleList:
-        """Make the Fourier layers.
+        """Make the Fourier layers."""
 
-        Parameters
-        ----------
-        config : ModelConfig
-            `fno_modes`, `fno_blocks`; channels are `self.width`.
-
-        Returns
-        -------
-        torch.nn.ModuleList
-            Maps from (B, width, N, N) to the same.
-        """
-
+    @override
     def forward(
         self,
         diffraction: Tensor,
@@ -124,24 +99,6 @@ class FourierGenerator(Generator):
         coords_relative: Tensor,
         good_pixels: Tensor | None = None,
     ) -> Tensor:
-        """Reconstruct object patches; see `Generator.forward`.
-
-        Parameters
-        ----------
-        diffraction : (B, C, N, N) float32
-            Measured amplitude, mean energy (N/2)².
-        probe : (B, P, N, N) complex64
-            Illumination of each group.
-        coords_relative : (B, C, 1, 2) float32
-            Not used.
-        good_pixels : (B, N, N) bool, optional
-            False where nothing was measured.
-
-        Returns
-        -------
-        (B, C, N, N) complex64
-            Object patches.
-        """
         x = self.features(_transformed(diffraction, self.transform))
         level, change = _first_step(diffraction, probe, good_pixels)
         level = level[:, :, None, None]
@@ -162,34 +119,15 @@ class FourierGenerator(Generator):
 
 
 class ResidualPair(nn.Module):
-    """Two 3 × 3 convolutions whose result is added to what came in.
-
-    Parameters
-    ----------
-    channels : int
-        Channels in and out.
-    inner : int
-        Channels between the convolutions.
-    """
+    """Two 3 × 3 convolutions whose result is added to what came in."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
         self.first = conv3x3(channels, inner)
         self.second = conv3x3(inner, channels)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Apply both convolutions.
-
-        Parameters
-        ----------
-        x : (B, channels, N, N) float32
-            Features.
-
-        Returns
-        -------
-        (B, channels, N, N) float32
-            Features.
-        """
         change: Tensor = self.second(functional.gelu(self.first(x)))
         return x + change
 

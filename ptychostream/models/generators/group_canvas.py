@@ -16,13 +16,9 @@ class GroupCanvas:
     ----------
     coords_relative : (B, C, 1, 2) float32
         Centre minus member (x, y), in pixels.
-    patch_size : int
-        Edge N.
 
     Attributes
     ----------
-    size : int
-        Edge S of the canvas.
     reach : int
         Pixels by which the canvas is larger than a patch, on each side.
     fractions : (B, C, 2) float32

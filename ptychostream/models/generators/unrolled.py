@@ -5,6 +5,7 @@ zero. It knows the probe, and for groups it solves for all members on one canvas
 overlap enters the network itself and not only the loss.
 """
 
+from typing_extensions import override
 import itertools
 import math
 from typing import Self
@@ -48,12 +49,6 @@ class Unrolled(Generator):
 
     Parameters
     ----------
-    group_size : int
-        Patterns per group, C.
-    steps : int
-        Corrections.
-    width : int
-        Channels of the corrections.
     memory : int
         Channels that a correction passes on to the next.
 
@@ -78,25 +73,15 @@ class Unrolled(Generator):
         self.corrections = nn.ModuleList(Correction(width, memory) for _ in range(steps))
 
     @classmethod
+    @override
     def from_config(cls, config: ModelConfig) -> Self:
-        """Build the network that a configuration describes; see `Generator.from_config`.
-
-        Parameters
-        ----------
-        config : ModelConfig
-            The configuration.
-
-        Returns
-        -------
-        Unrolled
-            The network.
-        """
         return cls(
             group_size=config.group_size,
             steps=config.unrolled_steps,
             width=config.unrolled_width,
         )
 
+    @override
     def forward(
         self,
         diffraction: Tensor,
@@ -104,24 +89,6 @@ class Unrolled(Generator):
         coords_relative: Tensor,
         good_pixels: Tensor | None = None,
     ) -> Tensor:
-        """Reconstruct object patches; see `Generator.forward`.
-
-        Parameters
-        ----------
-        diffraction : (B, C, N, N) float32
-            Measured amplitude, zero frequency centred.
-        probe : (B, P, N, N) complex64
-            Illumination of each group.
-        coords_relative : (B, C, 1, 2) float32
-            Centre minus member (x, y), in pixels.
-        good_pixels : (B, N, N) bool, optional
-            False where nothing was measured: the data ask for no change there.
-
-        Returns
-        -------
-        (B, C, N, N) complex64
-            Object patches.
-        """
         edge = diffraction.shape[-1]
         group = GroupCanvas(coords_relative, edge)
         # Work with a probe of peak one and an object of mean amplitude one.
@@ -200,8 +167,6 @@ class Correction(nn.Module):
 
     Parameters
     ----------
-    width : int
-        Channels.
     memory : int
         Channels passed on to the next correction.
     """
@@ -225,27 +190,10 @@ class Correction(nn.Module):
             self.last.bias.zero_()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @override
     def forward(
         self, canvas: Tensor, gradient: Tensor, light: Tensor, memory: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Propose a change of the canvas.
-
-        Parameters
-        ----------
-        canvas, gradient : (B, S, S) complex64
-            Object of mean amplitude one, and its last data-consistency update.
-        light : (B, S, S) float32
-            Illumination relative to the brightest pixel.
-        memory : (B, memory, S/2, S/2) float32, optional
-            From the previous correction.
-
-        Returns
-        -------
-        change : (B, S, S) complex64
-            To be added; fades out where there is no light.
-        memory : (B, memory, S/2, S/2) float32
-            For the next correction.
-        """
         images = torch.stack(
             (
                 _CONTRAST * (canvas.real - 1),

@@ -28,15 +28,8 @@ def export_weights(bundle: ModelBundle, path: Path) -> Path:
 
     Parameters
     ----------
-    bundle : ModelBundle
-        The model; its architecture is `cnn`.
     path : Path
         File to write, ending in `.weights.h5`; what is there is replaced.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------

@@ -11,11 +11,6 @@ _MOST_LAYERS = 2000
 class Graph:
     """Layers of a Keras model and what each is computed from.
 
-    Parameters
-    ----------
-    described : Any
-        The model's `config.json`.
-
     Attributes
     ----------
     classes : dict of str to str
@@ -39,18 +34,7 @@ class Graph:
         self._upward: dict[str, frozenset[str]] = {}
 
     def upward(self, name: str) -> frozenset[str]:
-        """Return a layer and all that it is computed from.
-
-        Parameters
-        ----------
-        name : str
-            The layer.
-
-        Returns
-        -------
-        frozenset of str
-            Names of layers.
-        """
+        """Return a layer and all that it is computed from."""
         if name not in self._upward:
             # For as long as it is being found out: a loop ends here.
             self._upward[name] = frozenset({name})
@@ -59,33 +43,12 @@ class Graph:
         return self._upward[name]
 
     def convolutions(self, name: str) -> frozenset[str]:
-        """Return the convolutions among a layer and all that it is computed from.
-
-        Parameters
-        ----------
-        name : str
-            The layer.
-
-        Returns
-        -------
-        frozenset of str
-            Names of layers.
-        """
+        """Return the convolutions among a layer and all that it is computed from."""
         return frozenset(n for n in self.upward(name) if self.classes[n] == "Conv2D")
 
 
 def parts_of(graph: Graph) -> dict[str, frozenset[str]]:
     """Tell the convolutions of encoder and decoders apart: both decoders share the encoder.
-
-    Parameters
-    ----------
-    graph : Graph
-        PtychoPINN's network.
-
-    Returns
-    -------
-    dict
-        Names of layers for `encoder`, `amplitude` and `phase`.
 
     Raises
     ------

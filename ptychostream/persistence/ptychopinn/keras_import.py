@@ -37,8 +37,6 @@ class Place(NamedTuple):
     ----------
     depth : int
         Convolutions up to it, itself included.
-    channels_in, channels_out : int
-        Its channels.
     """
 
     depth: int
@@ -48,20 +46,6 @@ class Place(NamedTuple):
 
 def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, Tensor]:
     """Read the weights of a `.keras` file as those of our CNN.
-
-    Parameters
-    ----------
-    data : bytes
-        The file: a model `autoencoder` or `diffraction_to_obj` of PtychoPINN.
-    config : ModelConfig
-        The network that it holds.
-    origin : str
-        What it is, for messages.
-
-    Returns
-    -------
-    dict
-        Weights of an `Autoencoder` by name.
 
     Raises
     ------
@@ -88,11 +72,6 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
 
 def layout(network: Autoencoder) -> dict[str, dict[Place, str]]:
     """Say where each convolution of our CNN stands.
-
-    Parameters
-    ----------
-    network : Autoencoder
-        The network.
 
     Returns
     -------

@@ -19,11 +19,6 @@ _VERSION = "1.0"
 def legacy_params(bundle: ModelBundle) -> dict[str, Any]:
     """Make the legacy dictionary of a model: defaults, configuration, scale and probe.
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model.
-
     Returns
     -------
     dict
@@ -49,8 +44,6 @@ def normalised_probe(probe: NDArray[np.complex64], probe_scale: float) -> NDArra
     ----------
     probe : (N, N) complex64
         Illumination at any scale.
-    probe_scale : float
-        As in the configuration.
 
     Returns
     -------
@@ -71,8 +64,6 @@ def restore_params(values: Mapping[str, Any], where: Restore) -> None:
 
     Parameters
     ----------
-    values : mapping
-        From `legacy_params`.
     where : str or None
         `legacy` is `ptychostream.legacy.params.cfg`; `ptycho` is that and the installed
         package's `ptycho.params.cfg`; None is nowhere.

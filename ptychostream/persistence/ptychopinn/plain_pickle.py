@@ -65,13 +65,6 @@ class _Unfilled:
 def loads_plain(data: bytes, origin: str) -> Any:
     """Read a pickle of plain data; nothing in it can run.
 
-    Parameters
-    ----------
-    data : bytes
-        The pickle.
-    origin : str
-        What it is, for messages.
-
     Returns
     -------
     Any

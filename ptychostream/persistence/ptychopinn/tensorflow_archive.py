@@ -43,16 +43,6 @@ DIFFERENCES = (
 def read_tensorflow(members: Members) -> ModelBundle:
     """Read a model from members that the TensorFlow backend wrote.
 
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    ModelBundle
-        The same network; `provenance` says what differs.
-
     Raises
     ------
     DataContractError
@@ -97,22 +87,6 @@ def read_settings(
 ) -> tuple[str, TrainingConfig, dict[str, Any], dict[str, Any]]:
     """Read everything but the weights.
 
-    Parameters
-    ----------
-    members : Members
-        The archive.
-
-    Returns
-    -------
-    model : str
-        The model in it that is read.
-    config : TrainingConfig
-        The configuration that its dictionary makes.
-    values : dict
-        The dictionary.
-    others : dict
-        Values of it that no field of the configuration holds.
-
     Raises
     ------
     DataContractError
@@ -148,18 +122,6 @@ def read_settings(
 
 def count_parameters(config: ModelConfig, origin: str) -> int:
     """Count the parameters of the CNN that a configuration describes, without making it.
-
-    Parameters
-    ----------
-    config : ModelConfig
-        The network.
-    origin : str
-        Where it comes from, for messages.
-
-    Returns
-    -------
-    int
-        Numbers that were trained.
 
     Raises
     ------
@@ -201,17 +163,6 @@ def _probe(
 
 def check_light(members: Members, model: str, values: dict[str, Any], edge: int) -> None:
     """Check the probe and the intensity scale of a dictionary.
-
-    Parameters
-    ----------
-    members : Members
-        The archive.
-    model : str
-        The model whose dictionary it is.
-    values : dict
-        The dictionary.
-    edge : int
-        Pixels along an edge of the probe.
 
     Raises
     ------

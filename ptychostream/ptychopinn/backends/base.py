@@ -15,19 +15,7 @@ class Backend(Protocol):
     def train_cdi_model(
         self, train_data: Any, test_data: Any, config: Any, execution_config: Any
     ) -> dict[str, Any]:
-        """Train a model.
-
-        Parameters
-        ----------
-        train_data : container or store
-            What is trained on.
-        test_data : container or store, optional
-            What the loss is watched on.
-        config : TrainingConfig
-            What is trained.
-        execution_config : PyTorchExecutionConfig, optional
-            Where and how fast.
-        """
+        """Train a model."""
 
     def run_cdi_example(
         self,
@@ -46,30 +34,12 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        train_data : container or store
-            What is trained on.
-        test_data : container or store, optional
-            What the loss is watched on.
-        config : TrainingConfig
-            What is trained.
-        flip_x, flip_y, transpose : bool
-            How the stitched object is turned.
         M : int
             Edge of the central window of a patch that is stitched.
-        do_stitching : bool
-            Whether the object is stitched at all.
-        execution_config : PyTorchExecutionConfig, optional
-            Where and how fast.
         """
 
     def load_inference_bundle(self, directory: Any) -> tuple[Any, dict[str, Any]]:
-        """Load a model and its legacy dictionary.
-
-        Parameters
-        ----------
-        directory : path
-            Folder of the archive.
-        """
+        """Load a model and its legacy dictionary."""
 
 
 #: Name → its module, its name in messages, and what to install where it can't be imported.
@@ -89,16 +59,6 @@ _BACKENDS = {
 
 def load_backend(name: str) -> Backend:
     """Import a backend by name; there is no other one that is tried instead.
-
-    Parameters
-    ----------
-    name : str
-        `pytorch` or `tensorflow`.
-
-    Returns
-    -------
-    Backend
-        Its module.
 
     Raises
     ------

@@ -26,10 +26,6 @@ class ContainerLoader:
 
     Parameters
     ----------
-    container : PtychoDataContainerTorch
-        The groups.
-    batch_size : int
-        Groups per batch.
     seed : int, optional
         Decides the shuffle, with the epoch; None keeps the order.
     """
@@ -52,22 +48,11 @@ class ContainerLoader:
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the pass, and with it the order.
-
-        Parameters
-        ----------
-        epoch : int
-            Number of the pass.
-        """
+        """Choose the pass, and with it the order."""
         self._epoch = epoch
 
     def reach(self, members: int) -> int:
         """Measure how far patterns lie from the centres of their groups.
-
-        Parameters
-        ----------
-        members : int
-            Patterns of a group, C: all that a container has.
 
         Returns
         -------
@@ -98,17 +83,6 @@ def train_container(
     ----------
     config : TrainingConfig
         What is trained; the groups are the container's, so grouping options do nothing more.
-    container : PtychoDataContainerTorch
-        The groups.
-    held_out : PtychoDataContainerTorch, optional
-        Groups that the loss is watched on.
-    execution : PyTorchExecutionConfig, optional
-        Where and how fast.
-
-    Returns
-    -------
-    ModelBundle
-        The trained model.
 
     Raises
     ------

@@ -40,15 +40,6 @@ def train_cdi_model(
     ----------
     train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
         The scans; the test data, if any, are what the loss is watched on.
-    config : TrainingConfig
-        What is trained.
-    execution_config : PyTorchExecutionConfig, optional
-        Where and how fast.
-
-    Returns
-    -------
-    dict
-        `backend`, `history`, `bundle`, `models` and `archive`.
     """
     bundle = _train(train_data, test_data, config, execution_config)
     archive = save_bundle(bundle, config.output_dir)
@@ -77,30 +68,12 @@ def run_cdi_example(
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, dict[str, Any]]:
     """Train a network, and stitch the object of the test data.
 
-    Parameters
-    ----------
-    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
-        The scans.
-    config : TrainingConfig
-        What is trained.
-    flip_x, flip_y, transpose : bool
-        As `workflows.run_cdi_example` has them.
-    M : int
-        Edge of the window that is stitched, in pixels.
-    do_stitching : bool
-        Whether the object is wanted.
-    execution_config : PyTorchExecutionConfig, optional
-        Where and how fast.
-
     Returns
     -------
     amplitude : (P, P) float32 or None
         None without stitching.
     phase : (P, P) float32 or None
         In radians.
-    results : dict
-        Those of training; with stitching `obj_tensor_full`, `global_offsets`, `recon_amp` and
-        `recon_phase` too.
 
     Raises
     ------
@@ -135,20 +108,7 @@ def run_cdi_example(
 
 
 def load_inference_bundle(directory: str | Path) -> tuple[ModelBundle, dict[str, Any]]:
-    """Load a model, and restore the legacy dictionary that it was trained with.
-
-    Parameters
-    ----------
-    directory : str or Path
-        Folder of the archive, or a checkpoint of ours.
-
-    Returns
-    -------
-    model : ModelBundle
-        `model.predict([diffraction * intensity_scale, local_offsets])` gives objects.
-    values : dict
-        The legacy dictionary, with `intensity_scale` and `probe`.
-    """
+    """Load a model, and restore the legacy dictionary that it was trained with."""
     return load_bundle(directory, backend="pytorch"), params.params()
 
 

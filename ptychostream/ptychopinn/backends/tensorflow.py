@@ -19,22 +19,7 @@ _ITS_SCALING = ("legacy_v1", "normalized_amplitude")
 def train_cdi_model(
     train_data: Any, test_data: Any, config: TrainingConfig, execution_config: Any
 ) -> dict[str, Any]:
-    """Train with the installed package.
-
-    Parameters
-    ----------
-    train_data, test_data : RawDataTorch, or data of that package
-        The scans; ours are handed over as its `RawData`.
-    config : TrainingConfig
-        What is trained; handed over as its `TrainingConfig`.
-    execution_config : None
-        Settings of the other backend are refused.
-
-    Returns
-    -------
-    dict
-        Its results, and `backend`.
-    """
+    """Train with the installed package."""
     components = _components(config, execution_config)
     results = components.train_cdi_model(
         _data(train_data, config), _data(test_data, config), _config(config)
@@ -54,32 +39,7 @@ def run_cdi_example(
     do_stitching: bool,
     execution_config: Any,
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Train and stitch with the installed package.
-
-    Parameters
-    ----------
-    train_data, test_data : RawDataTorch, or data of that package
-        The scans.
-    config : TrainingConfig
-        What is trained.
-    flip_x, flip_y, transpose : bool
-        As `workflows.run_cdi_example` has them.
-    M : int
-        Edge of the window that is stitched, in pixels.
-    do_stitching : bool
-        Whether the object is wanted.
-    execution_config : None
-        Settings of the other backend are refused.
-
-    Returns
-    -------
-    amplitude : array or None
-        As the package returns it.
-    phase : array or None
-        Likewise.
-    results : dict
-        Its results, and `backend`.
-    """
+    """Train and stitch with the installed package."""
     components = _components(config, execution_config)
     amplitude, phase, results = components.run_cdi_example(
         _data(train_data, config),
@@ -96,18 +56,6 @@ def run_cdi_example(
 
 def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
     """Load a model with the installed package, which restores its own dictionary.
-
-    Parameters
-    ----------
-    directory : Path
-        Folder of the archive.
-
-    Returns
-    -------
-    model : Any
-        The model.
-    values : dict
-        Its legacy dictionary, which ours takes over too.
 
     Raises
     ------
@@ -126,18 +74,7 @@ def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def save_model(directory: Path) -> Path:
-    """Save the model that was trained last in this process.
-
-    Parameters
-    ----------
-    directory : Path
-        Folder of the archive, made if need be.
-
-    Returns
-    -------
-    Path
-        The archive.
-    """
+    """Save the model that was trained last in this process."""
     directory.mkdir(parents=True, exist_ok=True)
     _import("ptycho.model_manager").save(str(directory))
     return directory / "wts.h5.zip"
@@ -153,8 +90,6 @@ def predict_patches(
     config : InferenceConfig
         `model_path` is the folder of the archive, `neighbor_count` the neighbours that a group
         is drawn from; the model's own shape is the archive's.
-    data : RawDataTorch
-        The scan.
     probe : (N, N) complex64
         Illumination, one mode: the package knows no more.
 

@@ -21,11 +21,6 @@ def as_store(data: Any) -> Iterator[GroupStore]:
     data : RawDataTorch, GroupStore, Scan, or a path to a store or scan file
         The data; anything that is not a store yet becomes one in a scratch folder.
 
-    Yields
-    ------
-    GroupStore
-        The store, for as long as the context lasts.
-
     Raises
     ------
     DataContractError

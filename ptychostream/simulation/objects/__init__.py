@@ -52,12 +52,8 @@ def make_object(
 
     Parameters
     ----------
-    name : str
-        A key of `OBJECTS`.
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
     options : mapping, optional
         Keyword options of the object's function; of a texture also `absorption`, `phase_shift`
         and `structure`.

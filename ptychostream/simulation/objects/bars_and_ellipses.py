@@ -21,14 +21,6 @@ def bars_and_ellipses(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
-    shapes_per_pixel : float
-        Bars and ellipses per pixel of area.
-    amplitude_spread : float
-        Standard deviation of the amplitude, about a mean near 0.8.
-    phase_spread : float
-        Standard deviation of the phase, in radians.
 
     Returns
     -------

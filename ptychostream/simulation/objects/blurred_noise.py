@@ -17,10 +17,6 @@ def blurred_noise(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
-    blur : float
-        Standard deviation of the Gaussian, in pixels.
 
     Returns
     -------

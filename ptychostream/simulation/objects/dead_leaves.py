@@ -19,8 +19,6 @@ def dead_leaves(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
     radii : (float, float)
         Smallest and largest radius, in pixels; density falls as radius⁻³.
     amplitude : (float, float)

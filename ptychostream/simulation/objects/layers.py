@@ -25,16 +25,6 @@ def layers(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
-    film : float
-        Thickness of the film, relative to the other layers.
-    wires : float
-        Thickness of the wires.
-    crystals : float
-        Thickness of the crystals.
-    bars : float
-        Thickness of the bars.
 
     Returns
     -------

@@ -21,8 +21,6 @@ def lines(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
     lines_per_pixel : float
         Lines per pixel of an area twice as high and wide, whose middle is the object: lines
         pass through the edges.

@@ -25,18 +25,10 @@ def add_octaves(
 
     Parameters
     ----------
-    noise : callable
-        Draws one octave.
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
     cell : float
         Edge of a cell of the coarsest octave, in pixels; each next one is half.
-    octaves : int
-        Number of octaves.
-    persistence : float
-        Height of each octave over that of the one before.
 
     Returns
     -------

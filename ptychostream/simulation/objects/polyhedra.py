@@ -21,8 +21,6 @@ def polyhedra(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
     radii : (float, float)
         Smallest and largest radius of the sphere inside a polyhedron, in pixels.
     faces : int
@@ -66,8 +64,6 @@ def polyhedron_thickness(
     normals : (F, 3) float64
         Outward unit normals (x, y, z) of the faces, all at the same distance; a box of
         one and a half times that distance bounds them.
-    radius : float
-        Distance of the faces from the origin.
     x, y : (...) float64
         Where the way passes; they broadcast.
 

@@ -18,14 +18,6 @@ def siemens_star(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Turns the star by a random angle.
-    spokes : int
-        Number of spokes.
-    amplitude : float
-        Amplitude of the spokes; 1 between them.
-    phase : float
-        Phase of the spokes, in radians; 0 between them.
 
     Returns
     -------

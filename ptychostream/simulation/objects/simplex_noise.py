@@ -27,15 +27,9 @@ def simplex_noise(
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
     cell : float
         Height of a pair of triangles of the coarsest octave along the diagonal of the grid, as
         for `perlin_noise` in pixels; each next one is half.
-    octaves : int
-        Number of octaves.
-    persistence : float
-        Height of each octave over that of the one before.
 
     Returns
     -------

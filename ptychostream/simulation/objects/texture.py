@@ -84,26 +84,10 @@ class Texture:
         ----------
         shape : (int, int)
             Rows H and columns W.
-        rng : numpy.random.Generator
-            Source of randomness.
         absorption : (float, float)
             Part of the intensity that is absorbed where the thickness is 0 and 1.
         phase_shift : (float, float)
             Phase where the thickness is 0 and 1, in radians.
-        structure : str, optional
-            `linked` or `independent`; None is this object's usual one.
-        **options
-            Of the thickness function.
-
-        Returns
-        -------
-        (H, W) complex64
-            Transmission.
-
-        Raises
-        ------
-        ConfigurationError
-            If `structure` is neither.
         """
         chosen = self.structure if structure is None else structure
         if chosen not in ("linked", "independent"):

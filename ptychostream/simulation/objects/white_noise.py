@@ -11,8 +11,6 @@ def white_noise(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.
     ----------
     shape : (int, int)
         Rows H and columns W.
-    rng : numpy.random.Generator
-        Source of randomness.
 
     Returns
     -------

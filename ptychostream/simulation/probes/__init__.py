@@ -28,15 +28,6 @@ def make_probe(
 ) -> NDArray[np.complex128]:
     """Make a synthetic probe.
 
-    Parameters
-    ----------
-    name : str
-        A key of `PROBES`.
-    patch_size : int
-        Edge N, in pixels.
-    options : mapping, optional
-        Keyword options of the probe's function.
-
     Returns
     -------
     (1, N, N) complex128

@@ -13,10 +13,6 @@ def disk(
 
     Parameters
     ----------
-    patch_size : int
-        Edge N.
-    diameter : float, optional
-        In pixels; None is 3/8 of the edge.
     edge_phase : float
         Phase at a distance of N/2 from the centre, in radians.
 

@@ -7,11 +7,6 @@ from numpy.typing import NDArray
 def squared_radius(patch_size: int) -> NDArray[np.float64]:
     """Squared distance of each pixel from the patch's centre (N/2, N/2).
 
-    Parameters
-    ----------
-    patch_size : int
-        Edge N.
-
     Returns
     -------
     (N, N) float64

@@ -17,12 +17,8 @@ def fresnel_zone_plate(
 
     Parameters
     ----------
-    patch_size : int
-        Edge N.
     aperture : float
         Radius of the pupil as a fraction of the largest spatial frequency on the grid.
-    central_stop : float
-        Radius of the stop as a fraction of the pupil's.
     defocus : float
         Phase at the rim of the pupil, in units of the value that spreads the beam over
         one fifth of the edge.

@@ -13,8 +13,6 @@ def gaussian(
 
     Parameters
     ----------
-    patch_size : int
-        Edge N.
     full_width : float, optional
         Full width at half maximum of the amplitude, in pixels; None is 18/64 of the edge.
     edge_phase : float

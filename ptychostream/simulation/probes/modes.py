@@ -22,13 +22,6 @@ def incoherent_modes(
     ----------
     probe : (P, N, N) complex128
         One mode, from which the others are made; or as many as there are powers.
-    powers : sequence of float
-        Share of each mode; they are divided by their sum.
-
-    Returns
-    -------
-    (len(powers), N, N) complex128
-        Modes in the order of `powers`, of total power 1.
 
     Raises
     ------

@@ -20,8 +20,6 @@ def zernike(
 
     Parameters
     ----------
-    patch_size : int
-        Edge N.
     aberrations : mapping of int to float, optional
         Radians of root-mean-square phase for each Noll index (4 is defocus, 5 and 6 are
         astigmatism, 7 and 8 coma, 11 spherical); None is 1.5 of defocus, 0.5 of
@@ -63,8 +61,6 @@ def zernike_polynomial(
 
     Parameters
     ----------
-    index : int
-        Noll index, from 1.
     radius : (...) float64
         Distance from the centre, 1 at the rim.
     angle : (...) float64

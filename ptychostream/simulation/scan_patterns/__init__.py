@@ -32,17 +32,6 @@ def make_positions(
 ) -> NDArray[np.float64]:
     """Make scan positions.
 
-    Parameters
-    ----------
-    name : str
-        A key of `SCAN_PATTERNS`.
-    number : int
-        Positions M.
-    step : float
-        Distance of neighbours, in pixels.
-    rng : numpy.random.Generator
-        Source of randomness.
-
     Returns
     -------
     (M, 2) float64

@@ -11,12 +11,8 @@ def concentric(number: int, step: float, rng: np.random.Generator) -> NDArray[np
 
     Parameters
     ----------
-    number : int
-        Positions M.
     step : float
         Distance of neighbours on a ring and of rings, in pixels.
-    rng : numpy.random.Generator
-        Turns the rings.
 
     Returns
     -------

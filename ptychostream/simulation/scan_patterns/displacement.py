@@ -15,14 +15,8 @@ def displacements(
 
     Parameters
     ----------
-    number : int
-        Positions M.
-    rng : numpy.random.Generator
-        Source of the noise.
     drift : (float, float)
         Displacement (x, y) of the last position from the first, in pixels.
-    position_noise : float
-        Standard deviation of each coordinate, in pixels.
 
     Returns
     -------

@@ -7,15 +7,6 @@ from numpy.typing import NDArray
 def raster(number: int, step: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Scan row after row, as nearly square as `number` allows.
 
-    Parameters
-    ----------
-    number : int
-        Positions M.
-    step : float
-        Distance of neighbours, in pixels.
-    rng : numpy.random.Generator
-        Not used: a raster is regular.
-
     Returns
     -------
     (M, 2) float64
@@ -31,15 +22,6 @@ def jittered_raster(number: int, step: float, rng: np.random.Generator) -> NDArr
 
     The displacement breaks the regularity that otherwise shows as a grid in reconstructions.
 
-    Parameters
-    ----------
-    number : int
-        Positions M.
-    step : float
-        Mean distance of neighbours, in pixels.
-    rng : numpy.random.Generator
-        Source of the displacements.
-
     Returns
     -------
     (M, 2) float64
@@ -50,15 +32,6 @@ def jittered_raster(number: int, step: float, rng: np.random.Generator) -> NDArr
 
 def snake(number: int, step: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Scan a raster whose every second row goes back, so that the stage never jumps.
-
-    Parameters
-    ----------
-    number : int
-        Positions M.
-    step : float
-        Distance of neighbours, in pixels.
-    rng : numpy.random.Generator
-        Not used: a snake is regular.
 
     Returns
     -------

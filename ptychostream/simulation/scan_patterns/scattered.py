@@ -7,15 +7,6 @@ from numpy.typing import NDArray
 def scattered(number: int, step: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw positions at random in a square.
 
-    Parameters
-    ----------
-    number : int
-        Positions M.
-    step : float
-        Each position has an area of step², in pixels.
-    rng : numpy.random.Generator
-        Source of the positions.
-
     Returns
     -------
     (M, 2) float64

@@ -9,12 +9,8 @@ def spiral(number: int, step: float, rng: np.random.Generator) -> NDArray[np.flo
 
     Parameters
     ----------
-    number : int
-        Positions M.
     step : float
         Distance of neighbours, in pixels: each position has an area of step².
-    rng : numpy.random.Generator
-        Not used: a spiral is regular.
 
     Returns
     -------
