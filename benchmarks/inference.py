@@ -25,9 +25,9 @@ import ptychostream as ps
 from ptychostream.datasets.store import finish_group_store
 from ptychostream.datasets.store.format import MANIFEST, segment_folder
 from ptychostream.geometry import ObjectGrid
+from ptychostream.physics import fourier_shift
 from ptychostream.reconstruction.predict import inference_loader
 from ptychostream.reconstruction.result import save_result
-from ptychostream.physics import fourier_shift
 from ptychostream.stitching import (
     PatchAccumulator,
     PhaseAlignment,

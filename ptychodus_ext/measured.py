@@ -1,6 +1,5 @@
 """The patterns of a reconstruction as a store, which is all that a child is told of them."""
 
-from typing_extensions import override
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ptychodus.api.product import Product
 from ptychodus.api.reconstruct import ReconstructInput
+from typing_extensions import override
 
 from ptychodus_ext.application import Application
 from ptychodus_ext.convert import product_of_store, scan_of

@@ -17,13 +17,13 @@ from ptychodus.api.reconstruct import (
 )
 
 from ptychodus_ext.application import Application
-from ptychostream.children import ChildRun, Done, Message, Output, Progress
 from ptychodus_ext.convert import product_with
 from ptychodus_ext.measured import Measured, StoppedError, find_measured
 from ptychodus_ext.models import check_model, find_model
 from ptychodus_ext.settings import StreamSettings
 from ptychodus_ext.tasks.archive import publish
 from ptychodus_ext.training_files import find_training_files
+from ptychostream.children import ChildRun, Done, Message, Output, Progress
 from ptychostream.config import to_mapping
 from ptychostream.errors import MissingFileError
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ptychostream._version import __version__
 
-
 _HOME = {
     "Scan": "scan",
     "ModelConfig": "config",
@@ -74,11 +73,8 @@ if TYPE_CHECKING:
         PyTorchExecutionConfig,
         TrainingConfig,
     )
-    from ptychostream.ptychopinn.container import PtychoDataContainerTorch
     from ptychostream.datasets.batches.loader import make_loader
-    from ptychostream.ptychopinn.raw_data import RawDataTorch
     from ptychostream.datasets.sources import read_scan
-    from ptychostream.ptychopinn.spec import from_spec_dict, to_spec_dict
     from ptychostream.datasets.store import (
         GroupStore,
         append_patterns,
@@ -87,9 +83,12 @@ if TYPE_CHECKING:
         open_group_store,
         read_scans,
     )
-    from ptychostream.reconstruction.reconstruct import reconstruct
     from ptychostream.models.pinn import PtychoPINN
     from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
+    from ptychostream.ptychopinn.container import PtychoDataContainerTorch
+    from ptychostream.ptychopinn.raw_data import RawDataTorch
+    from ptychostream.ptychopinn.spec import from_spec_dict, to_spec_dict
+    from ptychostream.reconstruction.reconstruct import reconstruct
     from ptychostream.scan import Scan
     from ptychostream.simulation import simulate_scan
     from ptychostream.stitching import stitch_patches

@@ -4,12 +4,12 @@ Between pixels both interpolate bilinearly, and the object is zero outside its a
 contract has it. Positions are patch centres (x, y) in pixels, see `geometry`.
 """
 
-from typing_extensions import override
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from typing_extensions import override
 
 
 def extract_patches(obj: Tensor, positions: Tensor, patch_size: int) -> Tensor:

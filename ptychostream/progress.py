@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 ShouldStop = Callable[[], bool]
 
 
-def latched(should_stop: ShouldStop) -> ShouldStop:
+def stop_once(should_stop: ShouldStop) -> ShouldStop:
     """Make a `ShouldStop` stay True once it was."""
     stopped = False
 
@@ -50,7 +50,7 @@ def progress_bar(
         yield tell
 
 
-class Watch:
+class ProgressMonitor:
     """Report the steps of a computation, and remember whether it was stopped.
 
     As a context it turns an interrupt (Ctrl-C) into a request to stop, so that nothing is left
@@ -80,7 +80,7 @@ class Watch:
         self.total = 0
         self.is_stopped = False
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressMonitor":
         # A host program's own way with interrupts is left alone; so are other threads.
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -1,6 +1,5 @@
 """One ptychographic scan, lazily read and checked once."""
 
-from typing_extensions import override
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import check_extent
@@ -96,7 +96,7 @@ class ArrayPatterns(PatternSource):
         return np.asarray(self._array[rows])
 
 
-class ChosenPatterns(PatternSource):
+class SubsetPatterns(PatternSource):
     """Some patterns of another source.
 
     Parameters
@@ -268,7 +268,7 @@ class Scan:
         rows = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
-            patterns=ChosenPatterns(self.patterns, rows),
+            patterns=SubsetPatterns(self.patterns, rows),
             positions=self.positions[rows],
             positions_start=None if self.positions_start is None else self.positions_start[rows],
             scan_index=None if self.scan_index is None else self.scan_index[rows],

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.children import Channel
 from ptychodus_ext.tasks.archive import publish
+from ptychostream.children import Channel
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.geometry import ObjectGrid
@@ -74,8 +74,8 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     channel : Channel
         Hears of the progress, and receives the result as a file.
     """
-    from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with
     from ptychostream.persistence import load_bundle
+    from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with
 
     if arguments["debug"]:
         logging.getLogger("ptychostream").setLevel(logging.DEBUG)
@@ -93,7 +93,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         on_progress=_seldom(channel),
         should_stop=channel.should_stop,
     )
-    energy = float(store.energy[store.experiment_id == arguments["experiment"]].mean())
+    energy = float(store.total_counts[store.experiment_id == arguments["experiment"]].mean())
     channel.output(
         {"is_partial": result.is_partial},
         {"result": _write(result, energy, Path(arguments["folder"]) / "result.npz")},

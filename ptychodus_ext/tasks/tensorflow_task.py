@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.children import Channel
 from ptychodus_ext.models import INNER_ARCHIVE
 from ptychodus_ext.tasks.archive import publish
+from ptychostream.children import Channel
 from ptychostream.config import InferenceConfig, TrainingConfig, from_mapping
-from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.datasets.store import open_group_store
 from ptychostream.errors import ConfigurationError
+from ptychostream.ptychopinn.raw_data import RawDataTorch
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     logger.info("reconstructing with the tensorflow backend")
     patches, centres = predict_patches(config, raw, probe[0])
     obj = stitch(patches, centres, probe[:1], arguments["grid"])
-    energy = float(store.energy[store.experiment_id == experiment].mean())
+    energy = float(store.total_counts[store.experiment_id == experiment].mean())
     factor = np.sqrt(energy / np.sum(np.abs(probe[0]) ** 2))
     result = folder / "result.npz"
     np.savez(result, object=obj, probe=probe[:1] * np.float32(factor), losses=np.empty(0))

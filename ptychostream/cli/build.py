@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ptychostream.cli.common import make_parser, parse, path_or_url, say
 
 if TYPE_CHECKING:
-    from ptychostream.datasets.store.plan import BuildPlan
+    from ptychostream.datasets.store.plan import StoreLayout
 
 
 def run(words: Sequence[str]) -> None:
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> None:
     )
 
 
-def describe_plan(plan: "BuildPlan", target: Path | str) -> str:
+def describe_plan(plan: "StoreLayout", target: Path | str) -> str:
     """Say what a build would write."""
     patterns, edge, _ = plan.shape
     size = patterns * edge**2 * plan.dtype.itemsize

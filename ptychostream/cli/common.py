@@ -1,6 +1,5 @@
 """What all commands share: the parser, logging, and errors that are messages."""
 
-from typing_extensions import override
 import logging
 import os
 import re
@@ -14,6 +13,7 @@ from textwrap import wrap
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from typing_extensions import override
 
 from ptychostream.cli.examples import EXAMPLES
 from ptychostream.cli.short_help import USUAL, hide_rare_options

@@ -145,7 +145,7 @@ def describe_store(path: Path | str) -> list[tuple[str, str]]:
         ("segments", f"{len(store.segments)}{growth}"),
         ("experiments", str(store.num_experiments)),
         ("domain", store.measurement_domain),
-        ("counts", f"{store.energy.mean():.4g} a pattern (mean of all)"),
+        ("counts", f"{store.total_counts.mean():.4g} a pattern (mean of all)"),
         ("chunks", f"{store.num_chunks} of {store.patterns_per_chunk} patterns"),
         ("size", f"{size / 2**20:.1f} MiB, {size / raw:.2f} of the patterns alone"),
         ("groupings", str(store.num_groupings)),

@@ -55,10 +55,9 @@ def run(words: Sequence[str]) -> None:
     """Reconstruct a store with a trained network."""
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.reconstruction.options import choose_experiment
-    from ptychostream.reconstruction.options import check_execution
     from ptychostream.persistence import load_bundle
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
+    from ptychostream.reconstruction.options import check_execution, choose_experiment
     from ptychostream.reconstruction.report_files import write_result_files
 
     parser = _make_parser()

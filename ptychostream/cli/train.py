@@ -95,12 +95,12 @@ def train_into(
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses
-    from ptychostream.training.checkpoints import find_checkpoint
     from ptychostream.persistence import save_bundle
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
+    from ptychostream.training.checkpoints import find_checkpoint
+    from ptychostream.training.checks import check_data, check_supported
     from ptychostream.training.processes import is_first_process
     from ptychostream.training.train import train
-    from ptychostream.training.checks import check_data, check_supported
 
     check_supported(config, execution)
     assert config.train_data_file is not None

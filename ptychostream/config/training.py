@@ -244,7 +244,7 @@ class TrainingConfig:
         return 1.0 if self.model.gridsize == 1 else 0.25
 
     @property
-    def num_witnesses(self) -> int:
+    def num_held_out(self) -> int:
         """Neighbours per group whose patterns are predicted but not seen."""
         if not self.overlap_share:
             return 0

@@ -1,9 +1,9 @@
 """Attention of a convolutional block: which channels, and which pixels, count."""
 
-from typing_extensions import override
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 #: Channels per hidden unit of the channel gate.
 _REDUCTION = 16

@@ -35,7 +35,7 @@ _known: ContextVar[Extent | None] = ContextVar("extent", default=None)
 
 
 @contextmanager
-def known_extent(extent: Extent | None) -> Iterator[None]:
+def canvas_size(extent: Extent | None) -> Iterator[None]:
     """Say what holds for the batches that are computed meanwhile, in this thread."""
     token = _known.set(extent)
     try:
@@ -44,7 +44,7 @@ def known_extent(extent: Extent | None) -> Iterator[None]:
         _known.reset(token)
 
 
-def reach_of(displacement: Tensor) -> int:
+def canvas_reach(displacement: Tensor) -> int:
     """Find how far members lie from the centres of their groups.
 
     Parameters
@@ -56,7 +56,7 @@ def reach_of(displacement: Tensor) -> int:
     return int(displacement.abs().amax().ceil().item()) if extent is None else extent.reach
 
 
-def lit_of(light: Tensor, members: int) -> int:
+def support_of(light: Tensor, members: int) -> int:
     """Find the part of a patch that probes light.
 
     Parameters
@@ -72,10 +72,10 @@ def lit_of(light: Tensor, members: int) -> int:
         Half edge of the central window that holds all lit pixels; N/2 where there is no light.
     """
     extent = _known.get()
-    return lit_half_edge(light, members) if extent is None else extent.lit
+    return support_half_width(light, members) if extent is None else extent.lit
 
 
-def lit_half_edge(light: Tensor, members: int) -> int:
+def support_half_width(light: Tensor, members: int) -> int:
     """Measure the part of a patch that probes light; the host waits for the device.
 
     Parameters

@@ -1,9 +1,9 @@
 """Building blocks of the convolutional networks."""
 
-from typing_extensions import override
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:

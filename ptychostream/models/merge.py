@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ptychostream.models.canvas_size import reach_of
+from ptychostream.models.canvas_size import canvas_reach
 from ptychostream.patches import extract_patches, place_patches
 
 #: Weight of unlit pixels relative to the brightest: they are merged too, but count for little.
@@ -34,7 +34,7 @@ def merge_group(patches: Tensor, coords_relative: Tensor, weight: Tensor) -> Ten
         return patches
     edge = patches.shape[-1]
     displacement = -coords_relative[:, :, 0]
-    size = edge + 2 * (reach_of(displacement) + 1)
+    size = edge + 2 * (canvas_reach(displacement) + 1)
     centres = displacement + size // 2
     if weight.ndim == 3:
         peak = weight.amax(dim=(-2, -1), keepdim=True)

@@ -1,6 +1,5 @@
 """The physics-informed network: a generator between measured and predicted diffraction."""
 
-from typing_extensions import override
 import copy
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 from ptychostream.models import ptychopinn as upstream
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     object_patches : (B, C, N, N) complex64
         Transmission under each pattern.
     intensity : (B, C or more, N, N) float32
-        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of witnesses
+        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of held_out
         too, where the batch has any.
     """
 
@@ -101,7 +101,7 @@ class PtychoPINN(nn.Module):
             patches = merge_group(patches, relative, intensity(probe))
         waves = exit_wave(patches, probe[:, None])
         if every.shape[1] > size:
-            # On the seed's patch, a witness's beam lies off centre by their distance.
+            # On the seed's patch, a held-out neighbour's beam lies off centre by their distance.
             beam = fourier_shift(probe[:, None], every[:, :1] - every[:, size:])
             waves = torch.cat([waves, exit_wave(patches[:, :1], beam)], dim=1)
         waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
@@ -190,7 +190,7 @@ class PtychoPINN(nn.Module):
         scaled: Tensor = diffraction * batch["rms_scale"]
         return scaled
 
-    def for_data(
+    def with_probe(
         self, probe: NDArray[np.complex64], bad_pixels: NDArray[np.bool_] | None = None
     ) -> "PtychoPINN":
         """Return the network for other data, with the same generator (shared weights).
@@ -210,7 +210,7 @@ class PtychoPINN(nn.Module):
         PtychoPINN
             In evaluation mode.
         """
-        if self.probe.began_as(probe):
+        if self.probe.matches_initial_guess(probe):
             # The detector's mask is the data's, not the model's: archives do not hold it.
             same = copy.copy(self)
             same._buffers = dict(self._buffers)

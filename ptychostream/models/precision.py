@@ -1,6 +1,5 @@
 """Mixed precision for convolutions alone: Fourier transforms and counts need all of float32."""
 
-from typing_extensions import override
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
+from typing_extensions import override
 
 #: By the names that the configuration uses.
 _DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}

@@ -1,15 +1,15 @@
 """The probe inside the model: its scale, its mask, and whether it learns."""
 
-from typing_extensions import override
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 from ptychostream.models import ptychopinn as upstream
-from ptychostream.models.canvas_size import lit_half_edge
+from ptychostream.models.canvas_size import support_half_width
 from ptychostream.physics import intensity
 
 
@@ -80,7 +80,7 @@ class ProbeModel(nn.Module):
         self.mask: Tensor | None
         self.register_buffer("mask", mask, persistent=False)
 
-    def began_as(self, probe: NDArray[np.complex64]) -> bool:
+    def matches_initial_guess(self, probe: NDArray[np.complex64]) -> bool:
         """Say whether these are the probes that training began with, but for their scale.
 
         Parameters
@@ -93,10 +93,12 @@ class ProbeModel(nn.Module):
             return False
         return torch.allclose(values, self.guess.cpu(), rtol=1e-4, atol=1e-4)
 
-    def lit_half_edge(self, members: int) -> int:
+    def support_half_width(self, members: int) -> int:
         """Measure the part of a patch that the probes light before training."""
         guess = torch.view_as_complex(self.guess)
-        return lit_half_edge(intensity(guess if self.mask is None else guess * self.mask), members)
+        return support_half_width(
+            intensity(guess if self.mask is None else guess * self.mask), members
+        )
 
     @override
     def forward(self, experiment_id: Tensor) -> Tensor:

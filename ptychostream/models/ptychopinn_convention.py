@@ -5,8 +5,8 @@ from torch import Tensor
 
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.models.ptychopinn import merge_group
+from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave
 
 

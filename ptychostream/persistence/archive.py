@@ -5,9 +5,9 @@ import zipfile
 from pathlib import Path
 
 from ptychostream.errors import DataContractError
+from ptychostream.files import whole_file
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.checkpoint import read_checkpoint
-from ptychostream.persistence.ptychopinn.legacy_params import Restore, legacy_params, restore_params
 from ptychostream.persistence.entries import Members
 from ptychostream.persistence.native import read_bundle, write_members
 from ptychostream.persistence.open_archive import (
@@ -19,9 +19,9 @@ from ptychostream.persistence.open_archive import (
     kind_of,
     open_archive,
 )
+from ptychostream.persistence.ptychopinn.legacy_params import Restore, legacy_params, restore_params
 from ptychostream.persistence.ptychopinn.tensorflow_archive import read_tensorflow
 from ptychostream.persistence.tracking import log_archive
-from ptychostream.files import whole_file
 
 logger = logging.getLogger(__name__)
 

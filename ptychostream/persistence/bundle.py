@@ -12,8 +12,8 @@ from ptychostream.config import TrainingConfig
 from ptychostream.errors import DataContractError
 from ptychostream.models.merge import merge_group
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.models.ptychopinn_convention import reconstruct_upstream, waves_upstream
+from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave, intensity, propagate_far_field
 
 #: Whose conventions hold around the network: ours, or those of PtychoPINN's TensorFlow model.

@@ -9,9 +9,9 @@ import torch
 
 from ptychostream.config import TrainingConfig, from_mapping
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.persistence.build_model import build_model
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.entries import Limits, Members
-from ptychostream.persistence.build_model import build_model
 
 #: Key of our own entry in a checkpoint.
 DESCRIPTION = "ptychostream"

@@ -17,7 +17,9 @@ import torch
 from ptychostream._version import __version__
 from ptychostream.config import TrainingConfig, from_mapping, to_mapping
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.persistence.build_model import build_model, check_shapes
 from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.persistence.entries import Members
 from ptychostream.persistence.index import (
     ARCHIVE_VERSION,
     DIGEST,
@@ -26,15 +28,13 @@ from ptychostream.persistence.index import (
     check_digest,
     read_index,
 )
-from ptychostream.persistence.ptychopinn.legacy_params import legacy_params
-from ptychostream.persistence.entries import Members
 from ptychostream.persistence.open_archive import (
     DESCRIPTION_BYTES,
     INDEX,
     MANIFEST,
     read_dictionary,
 )
-from ptychostream.persistence.build_model import build_model, check_shapes
+from ptychostream.persistence.ptychopinn.legacy_params import legacy_params
 
 _PROBE = "probe_guess"
 #: Longest header of a weights file: a line for each weight.

@@ -6,14 +6,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.amplitude import AmplitudePatterns
-from ptychostream.ptychopinn.labels import cut_labels, cut_labels_in_single_precision
-from ptychostream.ptychopinn.spec import normalisation_factor
 from ptychostream.datasets.grouping.draw import draw_groups, draw_upstream_groups
-from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.datasets.grouping.parameters import GroupingParameters, Policy
+from ptychostream.datasets.sources.amplitude import AmplitudePatterns
+from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
+from ptychostream.ptychopinn.labels import cut_labels, cut_labels_in_single_precision
+from ptychostream.ptychopinn.spec import normalisation_factor
 from ptychostream.scan import Scan
 
 Labels = Literal["true", "mirrored"]

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream import legacy
-from ptychostream.datasets.sources.amplitude import AmplitudePatterns
-from ptychostream.ptychopinn.grouped import Labels, choose_groups, grouped_dictionary
+from ptychostream.datasets.grouping.draw import draw_patterns
+from ptychostream.datasets.grouping.parameters import Policy
 from ptychostream.datasets.sources import read_scan
+from ptychostream.datasets.sources.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.npz_members import NpzMembers
-from ptychostream.datasets.grouping.draw import draw_patterns
 from ptychostream.datasets.store.group_store import GroupStore
-from ptychostream.datasets.grouping.parameters import Policy
 from ptychostream.errors import DataContractError
-from ptychostream.scan import ArrayPatterns, MeasurementDomain, Scan
 from ptychostream.files import whole_file
+from ptychostream.ptychopinn.grouped import Labels, choose_groups, grouped_dictionary
+from ptychostream.scan import ArrayPatterns, MeasurementDomain, Scan
 
 
 class RawDataTorch:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 
 from ptychostream.datasets.batches.batch import check_batch
-from ptychostream.ptychopinn.labels import cut_labels
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
+from ptychostream.ptychopinn.labels import cut_labels
 
 
 def normalisation_factor(diffraction: NDArray[Any]) -> float:
@@ -50,7 +50,7 @@ def group_normalisation(store: Any, groups: Any) -> NDArray[np.float64]:
     experiment = store.experiment_id[members[:, 0]]
     number = np.bincount(experiment, minlength=store.num_experiments) * members.shape[1]
     energy = np.bincount(
-        experiment, store.energy[members].sum(axis=1), minlength=store.num_experiments
+        experiment, store.total_counts[members].sum(axis=1), minlength=store.num_experiments
     )
     if ((energy <= 0) & (number > 0)).any():
         raise DataContractError("all patterns are zero: they can't be normalised")

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tensordict import TensorDict
 
-from ptychostream.ptychopinn.labels import cut_labels
 from ptychostream.datasets.batches.loader import GroupLoader, make_loader
 from ptychostream.datasets.batches.scaling import scales_of
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.errors import BackendUnavailableError, ConfigurationError
+from ptychostream.ptychopinn.labels import cut_labels
 from ptychostream.ptychopinn.spec import (
     group_normalisation,
     member_coordinates,
     objects_of,
     true_patches,
 )
-from ptychostream.datasets.store.group_store import GroupStore
-from ptychostream.datasets.grouping.table import Groups
-from ptychostream.errors import BackendUnavailableError, ConfigurationError
 
 if TYPE_CHECKING:
     import tensorflow

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.ptychopinn.backends.base import load_backend
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.legacy import params, update_legacy_dict
+from ptychostream.ptychopinn.backends.base import load_backend
 
 __all__ = ["load_inference_bundle", "run_cdi_example", "save_outputs", "train_cdi_model"]
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
+from ptychostream.progress import ProgressMonitor
 from ptychostream.reconstruction.grid import choose_grid
 from ptychostream.reconstruction.groups import groups_of
-from ptychostream.reconstruction.reconstructor import Recipe
+from ptychostream.reconstruction.reconstructor import Reconstructor
 from ptychostream.reconstruction.result import ReconstructionResult
-from ptychostream.progress import Watch
 from ptychostream.stitching import PatchAccumulator
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class LiveObject:
 
 
 def follow_store(
-    recipe: Recipe,
+    recipe: Reconstructor,
     store: GroupStore,
     *,
     finish: Callable[[GroupStore], ReconstructionResult],
@@ -103,7 +103,7 @@ def follow_store(
         )
     live, done, last = LiveObject(), 0, -np.inf
     so_far: ReconstructionResult | None = None
-    with Watch(should_stop=should_stop) as watch:
+    with ProgressMonitor(should_stop=should_stop) as watch:
         while True:
             # Asked first: what is appended before the end is then seen by the look after it.
             is_complete = store.is_complete
@@ -129,12 +129,12 @@ def follow_store(
 
 
 def _add_new(
-    recipe: Recipe,
+    recipe: Reconstructor,
     store: GroupStore,
     live: LiveObject,
     done: int,
     grid: ObjectGrid | None,
-    watch: Watch,
+    watch: ProgressMonitor,
 ) -> ReconstructionResult:
     """Stitch the groups around patterns from row `done` on, and add them to the object so far."""
     rows = recipe.rows(store)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.datasets.batches.selection import select_groups
-from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 
 #: Positions that seed groups.

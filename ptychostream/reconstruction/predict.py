@@ -11,10 +11,10 @@ from torch import Tensor
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.datasets.batches.loader import GroupLoader, make_loader
 from ptychostream.datasets.batches.scaling import Scales
-from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.grouping.table import Groups
-from ptychostream.reconstruction.replicas import Replicas, devices_of
+from ptychostream.datasets.store import GroupStore
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.reconstruction.replicas import Replicas, devices_of
 
 #: Patches (B, C, N, N) of some groups, their members (B, C), and their rows of the table (B,).
 Predicted = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]

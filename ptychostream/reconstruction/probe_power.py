@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _PLAUSIBLE_TRANSMISSION = (0.1, 1.1)
 
 
-def true_power(
+def scale_to_photons(
     probe: torch.Tensor, store: GroupStore, experiment: int
 ) -> tuple[NDArray[np.complex64], float]:
     """Find the probe at its true power, and the factor that the object then takes.
@@ -33,7 +33,7 @@ def true_power(
     probe : (P, N, N) complex64
         Σ|probe · object|² is photons.
     """
-    energy = float(store.energy[store.experiment_id == experiment].mean())
+    energy = float(store.total_counts[store.experiment_id == experiment].mean())
     given = float((np.abs(store.probe[experiment]) ** 2).sum())
     low, high = _PLAUSIBLE_TRANSMISSION
     if not low <= np.sqrt(energy / given) <= high:

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from ptychostream.config import PyTorchExecutionConfig
-from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
-from ptychostream.reconstruction.predict import Predicted
 from ptychostream.persistence.archive import save_bundle
 from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.reconstruction.predict import Predicted
 
 logger = logging.getLogger(__name__)
 

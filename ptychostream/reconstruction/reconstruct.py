@@ -17,14 +17,14 @@ from ptychostream.datasets.store.format import parse_bytes
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import split_frc
 from ptychostream.geometry import ObjectGrid
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.progress import ProgressMonitor, progress_bar
 from ptychostream.reconstruction.follow import follow_store
 from ptychostream.reconstruction.grid import canvas_folder, choose_grid
 from ptychostream.reconstruction.groups import Seeds, groups_of
 from ptychostream.reconstruction.options import check_execution, choose_experiment
-from ptychostream.reconstruction.reconstructor import Recipe
-from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.reconstruction.reconstructor import Reconstructor
 from ptychostream.reconstruction.result import ReconstructionResult
-from ptychostream.progress import Watch, progress_bar
 from ptychostream.solver.passes import refine_object
 from ptychostream.stitching import Placement, WeightName
 
@@ -170,7 +170,7 @@ def reconstruct(
     """
     execution = execution or PyTorchExecutionConfig()
     check_execution(execution)
-    recipe = Recipe(
+    recipe = Reconstructor(
         bundle=bundle,
         execution=execution,
         experiment=choose_experiment(bundle, store, experiment),
@@ -217,7 +217,7 @@ def reconstruct(
 
 
 def _reconstruct(
-    recipe: Recipe,
+    recipe: Reconstructor,
     store: GroupStore,
     *,
     config: InferenceConfig | None = None,
@@ -239,7 +239,7 @@ def _reconstruct(
     )
     folder = canvas_folder(grid, canvas_budget, recipe.scratch_folder)
     bar = progress_bar("reconstructing", on_progress, is_shown=execution.enable_progress_bar)
-    with bar as told, Watch(told, should_stop) as watch:
+    with bar as told, ProgressMonitor(told, should_stop) as watch:
         # Stitching a group is a step, as predicting it is, and a pass over a position.
         watch.total = len(groups) * (1 + recipe.align_phases) + len(rows) * refine_passes
         stitched = recipe.stitch(

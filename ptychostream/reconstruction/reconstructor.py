@@ -11,19 +11,19 @@ from torch import Tensor
 
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.datasets.batches.scaling import scales_of
-from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid
-from ptychostream.reconstruction.options import amplitude_limit, batch_size_for, choose_device
-from ptychostream.reconstruction.probe_power import true_power
-from ptychostream.reconstruction.predict import inference_loader, predict
-from ptychostream.reconstruction.processes import predict_in_processes
-from ptychostream.reconstruction.stitching_thread import Stitcher
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence.bundle import ModelBundle
-from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.physics import intensity
-from ptychostream.progress import Watch
+from ptychostream.progress import ProgressMonitor
+from ptychostream.reconstruction.options import amplitude_limit, batch_size_for, choose_device
+from ptychostream.reconstruction.predict import inference_loader, predict
+from ptychostream.reconstruction.probe_power import scale_to_photons
+from ptychostream.reconstruction.processes import predict_in_processes
+from ptychostream.reconstruction.result import ReconstructionResult
+from ptychostream.reconstruction.stitching_thread import Stitcher
 from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
 
 #: Rows of the object that are looked at together.
@@ -56,7 +56,7 @@ class Stitched:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Recipe:
+class Reconstructor:
     """A trained model, and how its patches are stitched.
 
     Attributes
@@ -94,14 +94,14 @@ class Recipe:
 
     def model(self, store: GroupStore) -> PtychoPINN:
         """Return the network for the data of a store, on the device."""
-        return self.bundle.model.for_data(store.probe, store.bad_pixels).to(self.device)
+        return self.bundle.model.with_probe(store.probe, store.bad_pixels).to(self.device)
 
     def stitch(
         self,
         store: GroupStore,
         groups: Groups,
         grid: ObjectGrid,
-        watch: Watch,
+        watch: ProgressMonitor,
         *,
         canvas_folder: Path | None = None,
         keeps_halves: bool = False,
@@ -159,7 +159,7 @@ class Recipe:
         lit = stitcher.num_lit
         return Stitched(
             accumulator,
-            *true_power(probe, store, self.experiment),
+            *scale_to_photons(probe, store, self.experiment),
             stitcher.num_saturated / lit if lit else None,
             seconds | {"stitch": stitcher.seconds},
         )

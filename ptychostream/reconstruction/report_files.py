@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ptychostream._version import __version__
+from ptychostream.datasets.sources.ptychodus_write_product import object_pixel_size_m
 from ptychostream.evaluation.figures import (
     draw_frc,
     draw_losses,
@@ -17,7 +18,6 @@ from ptychostream.evaluation.figures import (
 )
 from ptychostream.evaluation.report import RECORD, write_report
 from ptychostream.persistence.bundle import ModelBundle
-from ptychostream.datasets.sources.ptychodus_write_product import object_pixel_size_m
 from ptychostream.reconstruction.result import ReconstructionResult, save_result
 
 #: Files that an earlier reconstruction, or an evaluation of it, may have left.

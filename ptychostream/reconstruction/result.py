@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.datasets.sources.ptychodus_write_product import write_product
-from ptychostream.scan import ScanMetadata
+from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.files import whole_file
+from ptychostream.scan import ScanMetadata
 
 #: Part of saturated pixels from which on a user should know.
 _SATURATION_WORTH_SAYING = 0.05

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptychostream.progress import ProgressMonitor
 from ptychostream.reconstruction.predict import Predicted
-from ptychostream.progress import Watch
 from ptychostream.stitching import PatchAccumulator, PatchSpool, PhaseAlignment
 
 logger = logging.getLogger(__name__)
@@ -65,12 +65,12 @@ class Stitcher:
             self._alignment = PhaseAlignment(weight, positions[seeds])
             self._spool = PatchSpool(scratch_folder)
 
-    def run(self, predicted: Iterable[Predicted], watch: Watch) -> None:
+    def run(self, predicted: Iterable[Predicted], watch: ProgressMonitor) -> None:
         """Take all patches of a source, while it predicts the next, and add them up.
 
         Parameters
         ----------
-        watch : Watch
+        watch : ProgressMonitor
             Told of the progress, and asked whether to stop: then what came is added up.
         """
         pending: deque[Future[None]] = deque()
@@ -114,7 +114,7 @@ class Stitcher:
             self._spool.append(placed, nodes)
         self.seconds += time.perf_counter() - began
 
-    def _finish(self, watch: Watch) -> None:
+    def _finish(self, watch: ProgressMonitor) -> None:
         if self._alignment is None or self._spool is None:
             return
         began = time.perf_counter()

@@ -13,12 +13,12 @@ import torch
 
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.datasets.batches.scaling import scales_of
-from ptychostream.datasets.store import open_group_store
 from ptychostream.datasets.grouping.parameters import GroupingParameters
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import open_group_store
+from ptychostream.persistence.archive import load_bundle
 from ptychostream.reconstruction.predict import inference_loader, predict
 from ptychostream.reconstruction.processes import AHEAD
-from ptychostream.persistence.archive import load_bundle
 
 
 def work(folder: Path, rank: int) -> None:
@@ -29,7 +29,7 @@ def work(folder: Path, rank: int) -> None:
     bundle, store = load_bundle(folder), open_group_store(request["store"])
     kind = request["device"]
     device = torch.device(f"{kind}:{rank}" if kind == "cuda" else kind)
-    model = bundle.model.for_data(store.probe, store.bad_pixels).to(device)
+    model = bundle.model.with_probe(store.probe, store.bad_pixels).to(device)
     table = np.load(folder / "groups.npy")
     # A consecutive part: its patches are neighbours, and few chunks are decoded twice.
     first, last = rank * len(table) // world, (rank + 1) * len(table) // world

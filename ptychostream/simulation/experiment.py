@@ -14,9 +14,9 @@ from ptychostream.scan import Scan, ScanMetadata
 from ptychostream.simulation.beam import shape_beam
 from ptychostream.simulation.detector import Detector, DetectorPixels
 from ptychostream.simulation.files import is_file_name, read_object
+from ptychostream.simulation.layout import Placement, place_scan
 from ptychostream.simulation.objects import make_object
 from ptychostream.simulation.patterns import SimulatedPatterns
-from ptychostream.simulation.layout import Placement, place_scan
 from ptychostream.simulation.probes.width import effective_diameter
 from ptychostream.simulation.sampling import with_object_pixel
 from ptychostream.simulation.seeds import check_seed

@@ -1,6 +1,5 @@
 """Patterns that are computed when they are read."""
 
-from typing_extensions import override
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import patch_corners

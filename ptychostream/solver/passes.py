@@ -14,8 +14,7 @@ from ptychostream.datasets.batches.scaling import scales_of
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, object_grid
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.progress import ShouldStop
-from ptychostream.progress import Watch
+from ptychostream.progress import ProgressMonitor, ShouldStop
 from ptychostream.solver.update import ObjectRefinement
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def refine_object(
     *,
     experiment: int,
     passes: int,
-    watch: Watch,
+    watch: ProgressMonitor,
     scratch_folder: Path | None = None,
 ) -> NDArray[np.complex64]:
     """Refine a stitched object against all patterns of its experiment.
@@ -96,7 +95,7 @@ def refine_probes(
             execution,
             experiment,
             PROBE_PASSES,
-            Watch(should_stop=should_stop),
+            ProgressMonitor(should_stop=should_stop),
             probe_after=OBJECT_FIRST,
         )
         found = refinement.probe
@@ -121,7 +120,7 @@ def _run(
     execution: PyTorchExecutionConfig,
     experiment: int,
     passes: int,
-    watch: Watch,
+    watch: ProgressMonitor,
     *,
     probe_after: int | None,
 ) -> None:

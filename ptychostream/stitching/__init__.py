@@ -2,8 +2,8 @@
 
 from ptychostream.stitching.accumulator import PatchAccumulator, PlacedPatches, stitch_patches
 from ptychostream.stitching.canvas import DeviceCanvas, HostCanvas
-from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.stitching.interpolation import Placement
+from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.stitching.spool import PatchSpool
 from ptychostream.stitching.weights import WeightName, patch_weight
 

@@ -18,7 +18,7 @@ from ptychostream.stitching.interpolation import (
     shift_to_pixels,
     whole_corners,
 )
-from ptychostream.stitching.weights import UNLIT, covering_area, lit_window, patch_weight
+from ptychostream.stitching.weights import UNLIT, covering_area, patch_weight, support_window
 
 #: Rows of the object that are normalised at once.
 _BAND = 1024
@@ -96,7 +96,7 @@ class PatchAccumulator:
         scratch_folder: Path | None = None,
         keeps_halves: bool = False,
     ) -> None:
-        self.window = lit_window(weight)
+        self.window = support_window(weight)
         lit = weight[self.window, self.window]
         self.weight = (lit / lit.max()).to(device=device, dtype=torch.float32).contiguous()
         lit_pixels = (self.weight >= UNLIT).nonzero()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ptychostream.geometry import patch_corners
 from ptychostream.stitching.phase_solver import solve_phases
-from ptychostream.stitching.weights import lit_window
+from ptychostream.stitching.weights import support_window
 
 #: Edge of the cells in which patches are compared, in pixels.
 _CELL = 4
@@ -44,7 +44,7 @@ class PhaseAlignment:
 
     def __init__(self, weight: Tensor, positions: NDArray[np.float64]) -> None:
         self._positions = positions
-        self._window = lit_window(weight)
+        self._window = support_window(weight)
         self._weight = (weight / weight.max())[self._window, self._window]
         self._edge = len(self._weight)
         # One cell more: patches begin anywhere within a cell.

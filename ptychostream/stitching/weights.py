@@ -82,7 +82,7 @@ def _window(edge: int, window: int, fade: int) -> Tensor:
     return along
 
 
-def lit_window(weight: Tensor) -> slice:
+def support_window(weight: Tensor) -> slice:
     """Find the central part of a patch, along both axes, that holds all pixels with weight.
 
     Parameters

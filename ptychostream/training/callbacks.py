@@ -1,6 +1,5 @@
 """What happens at the end of an epoch: losses are kept, said in the log, and reported."""
 
-from typing_extensions import override
 import logging
 import time
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from typing_extensions import override
 
 from ptychostream.config import TrainingConfig, to_mapping
 from ptychostream.training.progress import EpochReport, OnEpoch

@@ -136,7 +136,7 @@ def check_data(
                 f"'{data.path}' has an experiment of {smallest} positions, which cannot fill "
                 f"groups of {config.model.group_size}; use a smaller gridsize"
             )
-        if config.overlap_weight and is_lonely(config, data):
+        if config.overlap_weight and lacks_held_out_neighbour(config, data):
             raise DataContractError(
                 f"overlap_weight={config.overlap_weight} needs a neighbour beyond each group of "
                 f"{config.model.group_size}, but '{data.path}' has an experiment of {smallest} "
@@ -153,7 +153,7 @@ def check_data(
                     )
 
 
-def is_lonely(config: TrainingConfig, store: GroupStore) -> bool:
+def lacks_held_out_neighbour(config: TrainingConfig, store: GroupStore) -> bool:
     """Say whether an experiment has too few positions for groups and those that test them.
 
     Returns
@@ -164,4 +164,4 @@ def is_lonely(config: TrainingConfig, store: GroupStore) -> bool:
     smallest = int(np.bincount(store.experiment_id).min())
     if config.n_subsample is not None:
         smallest = min(smallest, config.n_subsample)
-    return smallest < config.model.group_size + config.num_witnesses
+    return smallest < config.model.group_size + config.num_held_out

@@ -1,6 +1,5 @@
 """Notice early that a network learns nothing: flat objects, runaway scales, no numbers."""
 
-from typing_extensions import override
 import logging
 from typing import Any
 
@@ -8,6 +7,7 @@ import lightning
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from typing_extensions import override
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.pinn import PtychoPINN

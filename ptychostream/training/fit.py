@@ -18,17 +18,17 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError
+from ptychostream.models.pinn import PtychoPINN
+from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
+from ptychostream.progress import ShouldStop
+from ptychostream.training.callbacks import EpochReports
 from ptychostream.training.checkpoints import describe_run
 from ptychostream.training.collapse_monitor import NOT_A_NUMBER, CollapseWatch
 from ptychostream.training.interruption import StopRequests, TrainingEnded, signals_given_back
-from ptychostream.training.module import LoaderFactory, PinnModule
-from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
-from ptychostream.training.progress import OnEpoch
-from ptychostream.progress import ShouldStop
-from ptychostream.training.tracking import make_tracker
-from ptychostream.training.callbacks import EpochReports
 from ptychostream.training.labels import TruePatches
+from ptychostream.training.module import LoaderFactory, PinnModule
+from ptychostream.training.progress import OnEpoch
+from ptychostream.training.tracking import make_tracker
 
 logger = logging.getLogger(__name__)
 

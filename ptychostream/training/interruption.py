@@ -1,6 +1,5 @@
 """End a run between two batches: when a host program asks for it, or a signal came."""
 
-from typing_extensions import override
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import lightning
 import torch
+from typing_extensions import override
 
 from ptychostream.progress import ShouldStop
 

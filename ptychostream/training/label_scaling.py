@@ -47,6 +47,6 @@ def objects_in_model_unit(
                 f"'{store.path}': the object of experiment {experiment} is "
                 f"{'missing' if obj is None else 'zero under the scan'}; labels need it"
             )
-        measured = float(store.energy[rows].sum() * scales.rms[experiment] ** 2)
+        measured = float(store.total_counts[rows].sum() * scales.rms[experiment] ** 2)
         objects.append((obj * np.sqrt(measured / predicted)).astype(np.complex64))
     return objects

@@ -1,6 +1,5 @@
 """Labels: patches of known objects, cut where a batch was measured, on the batch's device."""
 
-from typing_extensions import override
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ptychostream.patches import extract_patches
 

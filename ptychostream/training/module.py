@@ -1,6 +1,5 @@
 """Training steps for Lightning: automatic optimisation, losses weighted by the configuration."""
 
-from typing_extensions import override
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,16 +9,17 @@ import lightning
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from typing_extensions import override
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.models.canvas_size import Extent, canvas_size
+from ptychostream.models.pinn import PtychoPINN
 from ptychostream.training.checkpoints import check_same_run
 from ptychostream.training.clipping import clip_by_weights
-from ptychostream.models.canvas_size import Extent, known_extent
+from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import objective
-from ptychostream.models.pinn import PtychoPINN
 from ptychostream.training.schedule import learning_rate_curve, make_optimizer, make_plateau
 from ptychostream.training.stages import learning_rate_factor, physics_weight
-from ptychostream.training.labels import TruePatches
 
 #: Makes the loader of one process, given its rank, the number of processes, and its device.
 LoaderFactory = Callable[[int, int, torch.device], Any]
@@ -87,7 +87,7 @@ class PinnModule(lightning.LightningModule):
         loader = self._loaders[part](trainer.global_rank, trainer.world_size, device)
         # Looked at once: in each step the host would wait for the device.
         members = self.model.config.group_size
-        lit = self.model.probe.lit_half_edge(members)
+        lit = self.model.probe.support_half_width(members)
         self._extents[part] = Extent(loader.reach(members), lit)
         self._bad_pixels[part] = loader.bad_pixels
         return loader
@@ -117,7 +117,7 @@ class PinnModule(lightning.LightningModule):
         self.model.flag(self._bad_pixels["train"])
 
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
-        with known_extent(self._extents.get(part)):
+        with canvas_size(self._extents.get(part)):
             prediction = self.model(batch)
         true = None
         if f"of_{part}" in self.labels:

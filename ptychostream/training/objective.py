@@ -5,6 +5,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ptychostream.config import TrainingConfig
+from ptychostream.models.pinn import Prediction
 from ptychostream.training.losses import (
     amplitude_mae,
     amplitude_variation,
@@ -13,7 +14,6 @@ from ptychostream.training.losses import (
     poisson_nll,
     total_variation,
 )
-from ptychostream.models.pinn import Prediction
 
 
 def objective(

@@ -1,6 +1,5 @@
 """Pictures of what a network reconstructs, written while it trains."""
 
-from typing_extensions import override
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,14 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
+from typing_extensions import override
 
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import object_grid
-from ptychostream.training.tracking import Tracker
 from ptychostream.physics import intensity
 from ptychostream.stitching import PatchAccumulator, PhaseAlignment
+from ptychostream.training.tracking import Tracker
 
 #: Serves chosen rows of the group table, in their order.
 Serve = Callable[[NDArray[np.int64]], Iterable[TensorDict]]

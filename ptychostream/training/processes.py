@@ -27,9 +27,9 @@ import ptychostream.errors
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, to_mapping
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, PtychoStreamError, TrainingProcessError
-from ptychostream.training.progress import EpochReport, OnEpoch
-from ptychostream.progress import ShouldStop
 from ptychostream.persistence import ModelBundle, load_bundle
+from ptychostream.progress import ShouldStop
+from ptychostream.training.progress import EpochReport, OnEpoch
 
 #: Files by which the processes and their starter talk.
 JOB, EVENTS, STOP, ERROR = "job.json", "events.jsonl", "stop", "error.json"

@@ -1,12 +1,10 @@
 """Where losses and pictures of a run are written; a tracker that fails never ends the run."""
 
-from typing_extensions import override
 import importlib.util
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,10 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.errors import ConfigurationError
+from ptychostream.persistence.tracking import short_timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,6 @@ class Tracker(Logger):
         self._try(lambda inner: inner.log_hyperparams(params))
 
     @rank_zero_only
-    @override
     def log_image(self, name: str, picture: NDArray[np.uint8], epoch: int) -> None:
         self._try(lambda inner: _write_image(inner, self._folder, name, picture, epoch))
 

@@ -12,36 +12,36 @@ import torch
 from numpy.typing import NDArray
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.datasets.batches.split import split_by_position
 from ptychostream.datasets.batches.loader import GroupLoader, make_loader
 from ptychostream.datasets.batches.sampler import Order
 from ptychostream.datasets.batches.scaling import Scales, scales_of, with_scaling_profile
 from ptychostream.datasets.batches.selection import select_groups
-from ptychostream.datasets.store import GroupStore
-from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.batches.split import split_by_position
 from ptychostream.datasets.batches.windows import AHEAD
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.training.label_scaling import objects_in_model_unit
-from ptychostream.training.checkpoints import find_checkpoint
-from ptychostream.training.objective import needs_labels
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.training.progress import OnEpoch
-from ptychostream.progress import ShouldStop, latched
-from ptychostream.training.labels import TruePatches
 from ptychostream.persistence import ModelBundle
+from ptychostream.progress import ShouldStop, stop_once
+from ptychostream.solver.passes import refine_probes
+from ptychostream.training.checkpoints import find_checkpoint
+from ptychostream.training.checks import (
+    check_data,
+    check_supported,
+    lacks_held_out_neighbour,
+    warn_of_idle_options,
+)
+from ptychostream.training.label_scaling import objects_in_model_unit
+from ptychostream.training.labels import TruePatches
+from ptychostream.training.objective import needs_labels
 from ptychostream.training.processes import (
     fit_to_launcher,
     is_first_process,
     starts_processes,
     train_in_processes,
 )
-from ptychostream.solver.passes import refine_probes
-from ptychostream.training.checks import (
-    check_data,
-    check_supported,
-    is_lonely,
-    warn_of_idle_options,
-)
+from ptychostream.training.progress import OnEpoch
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +111,9 @@ def train(
         warn_of_idle_options(config, execution)
     config = with_scaling_profile(config, store)
     checkpoint = None if resume_from is None else find_checkpoint(resume_from)
-    should_stop = should_stop and latched(should_stop)
+    should_stop = should_stop and stop_once(should_stop)
     if starts_processes(execution):
-        number = len(training_groups(_without_lonely_witness(config, store, validation), store))
+        number = len(training_groups(_without_held_out(config, store, validation), store))
         if number < execution.devices:
             raise ConfigurationError(
                 f"{number} groups cannot be shared by devices={execution.devices}; use fewer"
@@ -127,13 +127,13 @@ def train(
             should_stop=should_stop,
             resume_from=checkpoint,
         )
-    asked, config = config, _without_lonely_witness(config, store, validation)
+    asked, config = config, _without_held_out(config, store, validation)
     model = initial_model(config, store, seed=config.subsample_seed or 0)
     # Imported late: Lightning takes seconds to import.
-    from ptychostream.training.fit import fit
     from ptychostream.training.callbacks import Description
+    from ptychostream.training.fit import fit
 
-    if validation is not None and not model.probe.began_as(validation.probe):
+    if validation is not None and not model.probe.matches_initial_guess(validation.probe):
         raise DataContractError(
             f"'{validation.path}' has another probe than '{store.path}'; validate on data that "
             "were measured with the same probe"
@@ -207,14 +207,16 @@ def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
     """Find the groups that a configuration trains on."""
     positions = int(np.bincount(store.experiment_id).min())
     spare = min(positions, config.n_subsample or positions) - config.model.group_size
-    return select_groups(store, config, witnesses=max(0, min(config.num_witnesses, spare)))
+    return select_groups(store, config, held_out=max(0, min(config.num_held_out, spare)))
 
 
-def _without_lonely_witness(
+def _without_held_out(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None
 ) -> TrainingConfig:
-    """Leave the witness out by default, where an experiment has no position for it."""
-    if config.overlap_share and any(is_lonely(config, d) for d in (store, validation) if d):
+    """Set `overlap_weight` to 0 where an experiment is too small for a held-out neighbour."""
+    if config.overlap_share and any(
+        lacks_held_out_neighbour(config, d) for d in (store, validation) if d
+    ):
         logger.info("too few positions for a neighbour that tests each group: overlap_weight is 0")
         return replace(config, n_images=None, overlap_weight=0.0)
     return config
@@ -267,7 +269,7 @@ def _pictures(config: TrainingConfig, execution: PyTorchExecutionConfig, part: _
 
 def _name_of(store: GroupStore) -> str:
     """Identify data by their positions and energies."""
-    digest = hashlib.sha256(store.positions.tobytes() + store.energy.tobytes())
+    digest = hashlib.sha256(store.positions.tobytes() + store.total_counts.tobytes())
     return digest.hexdigest()
 
 

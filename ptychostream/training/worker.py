@@ -13,9 +13,9 @@ from typing import Any
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import open_group_store
 from ptychostream.errors import PtychoStreamError
-from ptychostream.training.progress import EpochReport
 from ptychostream.persistence import save_bundle
 from ptychostream.training.processes import ERROR, EVENTS, JOB, STOP, is_first_process
+from ptychostream.training.progress import EpochReport
 from ptychostream.training.train import train
 
 

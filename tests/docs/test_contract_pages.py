@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import ptychostream as ps
-from ptychostream.ptychopinn.container import load
 from ptychostream.datasets.grouping.parameters import GroupingParameters
+from ptychostream.ptychopinn.container import load
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = (ROOT / "docs" / "reference" / "contract.md").read_text()

@@ -5,7 +5,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ptychostream as ps
-from ptychostream.models.canvas_size import Extent, known_extent, lit_half_edge, lit_of, reach_of
+from ptychostream.models.canvas_size import (
+    Extent,
+    canvas_reach,
+    canvas_size,
+    support_half_width,
+    support_of,
+)
 from ptychostream.training.module import PinnModule
 
 #: What hands values to the host.
@@ -69,13 +75,13 @@ def test_the_guard_sees_what_it_is_there_for():
 def test_what_is_known_is_not_looked_up_and_only_in_its_context():
     light, displacement = torch.zeros(1, 16, 16), torch.tensor([[[2.2, -3.1]]])
     light[:, 5:9, 6:8] = 1
-    assert (reach_of(displacement), lit_of(light, 1)) == (4, 3)
-    with known_extent(Extent(reach=7, lit=5)):
-        assert (reach_of(displacement), lit_of(light, 1)) == (7, 5)
-        with known_extent(None):
-            assert reach_of(displacement) == 4
-    assert (reach_of(displacement), lit_of(light, 1)) == (4, 3)
-    assert lit_half_edge(torch.full((1, 8, 8), torch.nan), 1) == 4
+    assert (canvas_reach(displacement), support_of(light, 1)) == (4, 3)
+    with canvas_size(Extent(reach=7, lit=5)):
+        assert (canvas_reach(displacement), support_of(light, 1)) == (7, 5)
+        with canvas_size(None):
+            assert canvas_reach(displacement) == 4
+    assert (canvas_reach(displacement), support_of(light, 1)) == (4, 3)
+    assert support_half_width(torch.full((1, 8, 8), torch.nan), 1) == 4
 
 
 @pytest.mark.parametrize("architecture", ["unrolled", "fno"])
@@ -88,14 +94,14 @@ def test_a_larger_extent_changes_next_to_nothing(tiny_store, architecture):
     batch = next(iter(loader))
     with torch.no_grad():
         asked = model(batch)
-        extent = Extent(loader.reach(4) + 2, model.probe.lit_half_edge(4))
-        with known_extent(extent):
+        extent = Extent(loader.reach(4) + 2, model.probe.support_half_width(4))
+        with canvas_size(extent):
             known = model(batch)
     torch.testing.assert_close(known.intensity, asked.intensity, rtol=1e-4, atol=1e-4)
 
 
 def test_reach_bounds_every_group_without_its_witnesses(tiny_store):
-    groups = tiny_store.groups(2, 8, witnesses=1)
+    groups = tiny_store.groups(2, 8, held_out=1)
     loader = ps.make_loader(tiny_store, groups)
     farthest = 0.0
     for batch in loader:

@@ -111,7 +111,7 @@ def test_the_model_type_decides_what_is_learnt_from():
     kinds = [
         ps.ModelConfig(architecture="unrolled", model_type=kind) for kind in ("pinn", "supervised")
     ]
-    assert [ps.TrainingConfig(model=kind).num_witnesses for kind in kinds] == [3, 0]
+    assert [ps.TrainingConfig(model=kind).num_held_out for kind in kinds] == [3, 0]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -35,8 +35,8 @@ def test_the_probes_own_scale_does_not_matter(tiny_store, batch):
     louder = ps.PtychoPINN(model.config, 50 * tiny_store.probe)
     louder.generator = model.generator
     torch.testing.assert_close(model(batch).intensity, louder(batch).intensity)
-    assert model.probe.began_as(50 * tiny_store.probe)
-    assert not model.probe.began_as(np.roll(tiny_store.probe, 1, axis=-1))
+    assert model.probe.matches_initial_guess(50 * tiny_store.probe)
+    assert not model.probe.matches_initial_guess(np.roll(tiny_store.probe, 1, axis=-1))
 
 
 @pytest.mark.parametrize("trainable", [True, False])
@@ -86,15 +86,15 @@ def test_bad_pixels_of_the_data_are_taken_over(tiny_store):
     assert model.good_pixels.sum() == 255
 
 
-@pytest.mark.parametrize("witnesses", [1, 3])
-def test_witnesses_are_predicted_from_the_seeds_patch(tmp_path, witnesses):
+@pytest.mark.parametrize("held_out", [1, 3])
+def test_witnesses_are_predicted_from_the_seeds_patch(tmp_path, held_out):
     # With the true patches, their diffraction is right, though they are off the seed's centre.
     scan = ps.simulate_scan(
         object="bars_and_ellipses", probe="gaussian", num_positions=100, N=32, step=1.5, noise=False
     )
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
-    groups = store.groups(1, 4, witnesses=witnesses)
-    assert groups.group_size == 1 + witnesses
+    groups = store.groups(1, 4, held_out=held_out)
+    assert groups.group_size == 1 + held_out
     batch = next(iter(ps.make_loader(store, groups, batch_size=100, order="table")))
     model = ps.PtychoPINN(ps.ModelConfig(N=32, architecture="unrolled"), store.probe)
     truth = torch.tensor(store.object_guess)
@@ -103,13 +103,13 @@ def test_witnesses_are_predicted_from_the_seeds_patch(tmp_path, witnesses):
         left, top = int(np.floor(x)) - 16, int(np.floor(y)) - 16
         rest = torch.tensor([np.floor(x) - x, np.floor(y) - y])
         patches.append(fourier_shift(truth, rest)[top : top + 32, left : left + 32])
-    unit = (store.N / 2) / np.sqrt(store.energy.mean())
+    unit = (store.N / 2) / np.sqrt(store.total_counts.mean())
     power = np.sqrt(probe_power(32, 4.0) / np.sum(np.abs(store.probe) ** 2))
     true_patches = torch.stack(patches)[:, None] * (unit / power)
     model.generator.forward = lambda *_: true_patches
     predicted = model(batch).intensity
     measured = (batch["diffraction"] * batch["rms_scale"]).square()
-    assert predicted.shape == measured.shape == (100, 1 + witnesses, 32, 32)
+    assert predicted.shape == measured.shape == (100, 1 + held_out, 32, 32)
     error = (predicted - measured).abs().sum((-2, -1)) / measured.sum((-2, -1))
     inner = (store.positions > 18 + 3).all(axis=1) & (store.positions < 18 + 11).all(axis=1)
     assert error[inner].max() < 0.02
@@ -119,8 +119,8 @@ def test_the_mask_is_the_datas_also_where_the_probe_is_the_models(tiny_store):
     model = _model(tiny_store)
     bad = np.zeros((1, 16, 16), bool)
     bad[0, 2, 3] = True
-    assert not model.for_data(tiny_store.probe, bad).good_pixels[0, 2, 3]
-    assert model.for_data(tiny_store.probe).good_pixels.all()
+    assert not model.with_probe(tiny_store.probe, bad).good_pixels[0, 2, 3]
+    assert model.with_probe(tiny_store.probe).good_pixels.all()
     assert model.good_pixels.all()
 
 
@@ -128,9 +128,9 @@ def test_the_generator_knows_bad_pixels_where_there_are_any(tiny_store, batch):
     bad = np.zeros((1, 16, 16), bool)
     bad[0, 8, 8] = True
     model = _model(tiny_store)
-    masked = model.for_data(tiny_store.probe, bad)
+    masked = model.with_probe(tiny_store.probe, bad)
     assert (model(batch).object_patches - masked(batch).object_patches).abs().max() > 1e-3
-    again = masked.for_data(tiny_store.probe)
+    again = masked.with_probe(tiny_store.probe)
     torch.testing.assert_close(again(batch).object_patches, model(batch).object_patches)
 
 
@@ -138,7 +138,7 @@ def test_other_data_keep_the_learned_scale(tiny_store):
     model = _model(tiny_store, intensity_scale_trainable=True)
     with torch.no_grad():
         model.log_scale.fill_(0.7)
-    other = model.for_data(1j * tiny_store.probe[:, :, ::-1].copy())
+    other = model.with_probe(1j * tiny_store.probe[:, :, ::-1].copy())
     assert other.log_scale == model.log_scale
     one, two = (m.scaled_probe(torch.tensor([0])).abs().square().sum() for m in (model, other))
     torch.testing.assert_close(one, two)

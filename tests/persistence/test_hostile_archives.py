@@ -22,8 +22,8 @@ from ptychostream.models.generators import build_generator
 from ptychostream.persistence.archive import write_archive
 from ptychostream.persistence.checkpoint import _LIMITS
 from ptychostream.persistence.describe import describe_model
-from ptychostream.persistence.ptychopinn.keras_export import _in_keras_order
 from ptychostream.persistence.entries import Members
+from ptychostream.persistence.ptychopinn.keras_export import _in_keras_order
 from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain
 from ptychostream.training.train import initial_model
 

@@ -19,9 +19,9 @@ from ptychodus.api.reconstruct import (
 
 import ptychostream as ps
 from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
+from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from tiny import untrained
 
 import ptychostream as ps
-from ptychostream.children import Channel, Output
 from ptychodus_ext.tasks.pytorch_task import reconstruct
+from ptychostream.children import Channel, Output
 from ptychostream.persistence import save_bundle
 
 
@@ -38,10 +38,10 @@ def test_the_probe_carries_the_measured_counts_and_the_object_the_rest(
     (output,) = (message for message in messages if isinstance(message, Output))
     with np.load(output.paths["result"]) as arrays:
         obj, probe = arrays["object"], arrays["probe"]
-    assert np.sum(np.abs(probe) ** 2) == pytest.approx(store.energy.mean(), rel=1e-5)
+    assert np.sum(np.abs(probe) ** 2) == pytest.approx(store.total_counts.mean(), rel=1e-5)
     # Their product, the wave behind the object, is that of the reconstruction.
     result = ps.reconstruct(bundle, store, refine_passes=0)
-    assert np.sum(np.abs(result.probe) ** 2) > 0.9 * strength**2 * store.energy.mean()
+    assert np.sum(np.abs(result.probe) ** 2) > 0.9 * strength**2 * store.total_counts.mean()
     np.testing.assert_allclose(
         obj * probe[0, 8, 8], result.object * result.probe[0, 8, 8], rtol=1e-3, atol=1e-3
     )

@@ -7,10 +7,10 @@ import torch
 import ptychostream as ps
 from ptychostream import legacy
 from ptychostream.datasets.batches.batch import check_batch
+from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch, load
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.ptychopinn.spec import normalisation_factor
-from ptychostream.errors import ConfigurationError, DataContractError
 
 FIXTURE = dict(np.load(Path(__file__).parents[1] / "data" / "contract" / "normalization.npz"))
 PHOTONS = {"gs1": 1e9, "gs2": 1e6}

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import ptychostream as ps
 from ptychostream import legacy
+from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.ptychopinn.labels import cut_labels, cut_labels_in_single_precision
 from ptychostream.ptychopinn.raw_data import RawDataTorch
-from ptychostream.errors import ConfigurationError, DataContractError
 
 DATA = Path(__file__).parents[1] / "data" / "contract"
 CASES = json.loads((DATA / "grouping_cases.json").read_text())

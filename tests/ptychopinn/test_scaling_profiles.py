@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import ptychostream as ps
-from ptychostream.ptychopinn.container import load
 from ptychostream.datasets.batches.scaling import profile_of, scales_of
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.ptychopinn.container import load
 from ptychostream.scan import ArrayPatterns
 from ptychostream.workflows import train_cdi_model
 
@@ -62,7 +62,7 @@ def test_data_that_carry_counts_are_compared_in_counts(tiny_store, amplitudes):
     assert scales.intensity_scale[0] == pytest.approx(np.sqrt(1e9) / 8)
     assert scales_of(amplitudes, 1e9).intensity_scale[0] == pytest.approx(np.sqrt(1e9) / 8)
     # And from counts: √(mean photons) / (N/2).
-    photons = np.sqrt(tiny_store.energy.mean())
+    photons = np.sqrt(tiny_store.total_counts.mean())
     assert scales_of(tiny_store).intensity_scale[0] == pytest.approx(photons / 8)
 
 

@@ -78,7 +78,7 @@ VARIANTS = {
     "oversampled": {"enable_oversampling": True, "num_groups": 200},
     "pool": {"enable_oversampling": True, "num_groups": 200, "neighbor_pool_size": 9},
     "upstream": {"policy": "upstream"},
-    "witness": {"witnesses": 1},
+    "witness": {"held_out": 1},
     "seed": {"seed": 1},
 }
 

@@ -7,8 +7,8 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.batches.scaling import scales_of
-from ptychostream.ptychopinn.tf_dataset import as_tf_dataset
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
+from ptychostream.ptychopinn.tf_dataset import as_tf_dataset
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import torch
 
 import ptychostream as ps
 from ptychostream import legacy
+from ptychostream.errors import BackendUnavailableError, ConfigurationError, DataContractError
 from ptychostream.ptychopinn.backends.base import load_backend
 from ptychostream.ptychopinn.container import load
 from ptychostream.ptychopinn.raw_data import RawDataTorch
-from ptychostream.errors import BackendUnavailableError, ConfigurationError, DataContractError
 from ptychostream.workflows import (
     load_inference_bundle,
     run_cdi_example,

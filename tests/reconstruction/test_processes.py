@@ -73,7 +73,7 @@ def test_what_libraries_print_to_either_output_is_passed_over(predicted, tiny_st
     )
     scales = scales_of(tiny_store, bundle.config.nphotons)
     loader = inference_loader(tiny_store, groups, scales, ONE, 9, CPU)
-    model = bundle.model.for_data(tiny_store.probe, tiny_store.bad_pixels)
+    model = bundle.model.with_probe(tiny_store.probe, tiny_store.bad_pixels)
     with torch.no_grad():
         expected = list(predict(model, loader, ONE, {"read": 0.0, "predict": 0.0}))
     assert len(found) == len(expected) == 8

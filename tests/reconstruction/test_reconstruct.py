@@ -105,7 +105,7 @@ def test_a_probe_of_implausible_power_gives_a_mean_amplitude_of_one(star, tmp_pa
     result = ps.reconstruct(_untrained(quiet), quiet)
     assert np.abs(result.object[result.coverage > 3]).mean() == pytest.approx(1, abs=0.05)
     power = np.sum(np.abs(result.probe) ** 2)
-    assert power == pytest.approx(quiet.energy.mean(), rel=1e-3)
+    assert power == pytest.approx(quiet.total_counts.mean(), rel=1e-3)
 
 
 def test_amplitude_data_give_the_same_object_as_counts(star, tmp_path):

@@ -8,11 +8,11 @@ import torch
 from tiny import untrained
 
 import ptychostream as ps
-from ptychostream.ptychopinn.backends.pytorch import _predict
 from ptychostream.datasets.batches.scaling import scales_of, with_scaling_profile
-from ptychostream.training.objective import objective
-from ptychostream.solver.passes import refine_probes
+from ptychostream.ptychopinn.backends.pytorch import _predict
 from ptychostream.scan import ArrayPatterns
+from ptychostream.solver.passes import refine_probes
+from ptychostream.training.objective import objective
 from ptychostream.training.train import initial_model, training_groups
 
 QUIET = ps.PyTorchExecutionConfig(logger_backend=None, enable_checkpointing=False)
@@ -64,7 +64,7 @@ def test_the_workflows_prediction_knows_the_datas_bad_pixels(tiny_store, masked,
     batches = list(ps.make_loader(store, store.groups(1), batch_size=16, shuffle=False))
     with torch.no_grad():
         patches, _ = _predict(bundle, batches, store.probe, store.bad_pixels)
-        model = bundle.model.for_data(store.probe, store.bad_pixels)
+        model = bundle.model.with_probe(store.probe, store.bad_pixels)
         wanted = [
             model.reconstruct(model.network_input(b), b["coords_relative"]).numpy() for b in batches
         ]

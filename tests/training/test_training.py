@@ -6,8 +6,8 @@ import ptychostream as ps
 from ptychostream.datasets.batches.loader import GroupLoader
 from ptychostream.datasets.batches.windows import DecodedWindow
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.training.train import initial_model
 from ptychostream.training.checks import warn_of_idle_options
+from ptychostream.training.train import initial_model
 
 QUIET = {"logger_backend": None, "enable_checkpointing": False}
 
@@ -28,7 +28,7 @@ def test_training_lowers_the_loss_and_is_reproducible(tiny_store, make_config):
     assert losses[-1] < losses[0]
     again = ps.train(config, tiny_store, execution=_execution())
     assert torch.equal(_weights(bundle), _weights(again))
-    assert bundle.intensity_scale == pytest.approx(np.sqrt(tiny_store.energy.mean()) / 8)
+    assert bundle.intensity_scale == pytest.approx(np.sqrt(tiny_store.total_counts.mean()) / 8)
 
 
 def test_the_callers_random_state_is_left_alone(tiny_store, make_config):

@@ -12,17 +12,17 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ptychostream.datasets.batches.pattern_cache import cached_patterns, default_cache_folder
-from ptychostream.datasets.batches.sampler import Order, SamplerPlan, Window, plan_epoch
+from ptychostream.datasets.batches.sampler import EpochOrder, Order, Window, plan_epoch
 from ptychostream.datasets.batches.scaling import Scales, scales_of
-from ptychostream.datasets.store.group_store import GroupStore
-from ptychostream.datasets.grouping.table import Groups
-from ptychostream.datasets.store.format import parse_bytes
 from ptychostream.datasets.batches.windows import (
     AHEAD,
     DecodedWindow,
     decoded_windows,
     whole_window,
 )
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store.format import parse_bytes
+from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import split_coordinates
 
@@ -147,7 +147,7 @@ class GroupLoader:
         Parameters
         ----------
         members : int
-            Columns of the group table that make up a group, C; what follows are witnesses.
+            Columns of the group table that make up a group, C; what follows are held_out.
 
         Returns
         -------
@@ -243,7 +243,7 @@ class GroupLoader:
         return min(self._window_chunks, self._store.num_chunks)
 
     @cached_property
-    def _plan(self) -> SamplerPlan:
+    def _plan(self) -> EpochOrder:
         chunks = self._store.storage_rows // self._store.patterns_per_chunk
         return plan_epoch(
             chunks.astype(np.int32)[self._groups.nn_indices],

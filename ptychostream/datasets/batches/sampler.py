@@ -33,7 +33,7 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SamplerPlan:
+class EpochOrder:
     """The order of one epoch, the same on every rank; each rank serves its share of it.
 
     Attributes
@@ -118,7 +118,7 @@ def plan_epoch(
     seed: int = 0,
     epoch: int = 0,
     drop_last: bool = False,
-) -> SamplerPlan:
+) -> EpochOrder:
     """Plan one epoch.
 
     Parameters
@@ -151,7 +151,7 @@ def plan_epoch(
             groups = rng.permutation(groups)
         chunks = np.unique(chunk_of_member[groups]).astype(np.int64)
         windows.append(Window(chunks, groups))
-    return SamplerPlan(windows=tuple(windows), batch_size=batch_size, drop_last=drop_last)
+    return EpochOrder(windows=tuple(windows), batch_size=batch_size, drop_last=drop_last)
 
 
 def _blocks(

@@ -55,7 +55,7 @@ def scales_of(
             "measurement_domain='normalized_amplitude', or build the store from counts"
         )
     energy = np.array(
-        [store.energy[store.experiment_id == e].mean() for e in range(store.num_experiments)]
+        [store.total_counts[store.experiment_id == e].mean() for e in range(store.num_experiments)]
     )
     if not energy.all():
         raise DataContractError(

@@ -3,8 +3,8 @@
 import logging
 
 from ptychostream.config import InferenceConfig, TrainingConfig
-from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ def select_groups(
     *,
     gridsize: int | None = None,
     groups_per_position: int = 1,
-    witnesses: int = 0,
+    held_out: int = 0,
 ) -> Groups:
     """Find the groups of a store that a configuration asks for.
 
@@ -39,13 +39,13 @@ def select_groups(
         raise ConfigurationError(f"neighbor_count={config.neighbor_count} must not be negative")
     groups = store.groups(
         gridsize,
-        # A group of C needs C - 1 neighbours of its seed, and a witness one more.
-        max(config.neighbor_count, gridsize**2 - 1 + witnesses),
+        # A group of C needs C - 1 neighbours of its seed, and a held-out neighbour one more.
+        max(config.neighbor_count, gridsize**2 - 1 + held_out),
         num_groups=config.n_groups,
         groups_per_position=groups_per_position,
         sequential=isinstance(config, TrainingConfig) and config.sequential_sampling,
         seed=config.subsample_seed or 0,
-        witnesses=witnesses,
+        held_out=held_out,
         n_subsample=config.n_subsample,
         enable_oversampling=config.enable_oversampling,
         neighbor_pool_size=config.neighbor_pool_size,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptychostream.datasets.store import GroupStore
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.grouping.distance import min_distance_groups
-from ptychostream.datasets.grouping.nearest import choose_seeds, nearest_neighbor_groups
-from ptychostream.datasets.grouping.parameters import GroupingParameters
 from ptychostream.datasets.grouping.combinations import combination_groups
-from ptychostream.datasets.grouping.quadrants import four_quadrant_groups
+from ptychostream.datasets.grouping.distance import min_distance_groups
+from ptychostream.datasets.grouping.nearest import choose_centres, nearest_neighbor_groups
+from ptychostream.datasets.grouping.parameters import GroupingParameters
 from ptychostream.datasets.grouping.ptychopinn_draws import LegacyGenerator, upstream_groups
+from ptychostream.datasets.grouping.quadrants import four_quadrant_groups
 
 
 def draw_groups(
@@ -41,7 +41,7 @@ def draw_groups(
         return combination_groups(
             positions, wanted, rng, group_size=size, pool_size=parameters.pool_size
         )
-    seeds = choose_seeds(len(positions), wanted, rng, sequential=parameters.sequential)
+    seeds = choose_centres(len(positions), wanted, rng, sequential=parameters.sequential)
     if parameters.neighbor_function == "four_quadrant":
         return four_quadrant_groups(
             positions,
@@ -49,7 +49,7 @@ def draw_groups(
             rng,
             neighbor_count=parameters.neighbor_count,
             groups_per_position=parameters.groups_per_position,
-            witnesses=parameters.witnesses,
+            held_out=parameters.held_out,
         )
     if parameters.neighbor_function == "min_distance":
         return min_distance_groups(

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 _PART = 8192
 
 
-def choose_seeds(
+def choose_centres(
     num_positions: int,
     num_groups: int | None,
     rng: np.random.Generator,

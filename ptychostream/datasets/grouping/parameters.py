@@ -17,7 +17,7 @@ Policy = Literal["default", "upstream"]
 _ALWAYS_IN_KEY = frozenset(
     {
         *("gridsize", "neighbor_count", "num_groups", "groups_per_position"),
-        *("neighbor_function", "sequential", "seed", "witnesses"),
+        *("neighbor_function", "sequential", "seed", "held_out"),
     }
 )
 
@@ -44,7 +44,7 @@ class GroupingParameters:
         Whether the first positions are the seeds, instead of a draw.
     seed : int
         Seed of the draws.
-    witnesses : int
+    held_out : int
         Members drawn beyond gridsize², to test what a model makes of the others.
     n_subsample : int, optional
         Patterns drawn from each experiment before grouping; None is all.
@@ -67,7 +67,7 @@ class GroupingParameters:
     neighbor_function: NeighborFunction = "nearest"
     sequential: bool = False
     seed: int = 0
-    witnesses: int = 0
+    held_out: int = 0
     n_subsample: int | None = None
     enable_oversampling: bool = False
     neighbor_pool_size: int | None = None
@@ -107,9 +107,9 @@ class GroupingParameters:
             )
         self._check_neighbor_function()
         if self.policy == "upstream":
-            self._allow_only("policy='upstream'", "nearest", max_witnesses=0)
+            self._allow_only("policy='upstream'", "nearest", max_held_out=0)
         elif self.enable_oversampling:
-            self._allow_only("enable_oversampling", "nearest", max_witnesses=self.witnesses)
+            self._allow_only("enable_oversampling", "nearest", max_held_out=self.held_out)
 
     def _check_neighbor_function(self) -> None:
         low, high = self.min_neighbor_distance, self.max_neighbor_distance
@@ -129,12 +129,12 @@ class GroupingParameters:
                 f"{self.gridsize}; set gridsize to 2"
             )
 
-    def _allow_only(self, option: str, function: str, *, max_witnesses: int) -> None:
+    def _allow_only(self, option: str, function: str, *, max_held_out: int) -> None:
         """Refuse what an option does not go together with."""
         for name, allowed in (
             ("neighbor_function", self.neighbor_function == function),
             ("groups_per_position", self.groups_per_position == 1),
-            ("witnesses", self.witnesses <= max_witnesses),
+            ("held_out", self.held_out <= max_held_out),
         ):
             if not allowed:
                 raise ConfigurationError(
@@ -143,8 +143,8 @@ class GroupingParameters:
 
     @property
     def group_size(self) -> int:
-        """Members of a row of the table: C, and the witnesses."""
-        return self.gridsize**2 + self.witnesses
+        """Members of a row of the table: C, and the held_out."""
+        return self.gridsize**2 + self.held_out
 
     @property
     def pool_size(self) -> int:
@@ -159,8 +159,10 @@ class GroupingParameters:
     def record(self) -> dict[str, Any]:
         """Return what the key is made from, and what is kept beside the table."""
         defaults = {item.name: item.default for item in fields(self)}
+        # Stores of 0.1 know held-out neighbours by another name.
+        names = {"held_out": "witnesses"}
         return {
-            name: value
+            names.get(name, name): value
             for name, value in asdict(self).items()
             if name in _ALWAYS_IN_KEY or value != defaults[name]
         }

@@ -16,7 +16,7 @@ def four_quadrant_groups(
     *,
     neighbor_count: int,
     groups_per_position: int = 1,
-    witnesses: int = 0,
+    held_out: int = 0,
 ) -> NDArray[np.int64]:
     """Draw groups of four, in the order (-x, +y), (+x, +y), (-x, -y), (+x, -y) around each seed.
 
@@ -32,7 +32,7 @@ def four_quadrant_groups(
 
     Returns
     -------
-    (S * groups_per_position, 4 + witnesses) int64
+    (S * groups_per_position, 4 + held_out) int64
         Rows of `positions`; no row twice in a group, and the seed in each.
 
     Raises
@@ -40,7 +40,7 @@ def four_quadrant_groups(
     DataContractError
         If there are too few positions or neighbours.
     """
-    size = _QUADRANTS + witnesses
+    size = _QUADRANTS + held_out
     neighbours = nearest_neighbors(positions, seeds, neighbor_count, group_size=size)
     quadrant = _quadrants(positions[neighbours] - positions[seeds, None])
     inside = [quadrant == number for number in range(_QUADRANTS)]
@@ -61,7 +61,7 @@ def four_quadrant_groups(
             taken[here, best] = True
         for number in range(size):
             here = np.flatnonzero(chosen[:, number] < 0)
-            # The nearest stands in for a quadrant; witnesses are drawn.
+            # The nearest stands in for a quadrant; held_out are drawn.
             left = np.where(taken[here], np.inf, keys[here] if number >= _QUADRANTS else 0)
             best = left.argmin(axis=1)
             chosen[here, number] = neighbours[here, best]

@@ -1,11 +1,11 @@
 """Patterns seen as float32 amplitudes, whatever they are stored as."""
 
-from typing_extensions import override
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.scan import MeasurementDomain, PatternSource
 

@@ -1,6 +1,5 @@
 """Patterns that lie uncompressed in a file, read in place."""
 
-from typing_extensions import override
 import os
 import threading
 import weakref
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.errors import DataContractError
 from ptychostream.scan import PatternSource

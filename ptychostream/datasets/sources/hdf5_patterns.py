@@ -1,12 +1,12 @@
 """Patterns in an HDF5 dataset, read and written in blocks."""
 
-from typing_extensions import override
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.errors import DataContractError
 from ptychostream.scan import PatternSource, Scan

@@ -21,8 +21,8 @@ from ptychostream.config.scaling_profile import check_scaling_profile
 from ptychostream.datasets.sources.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError
-from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 from ptychostream.files import whole_file
+from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """Arrays inside an NPZ file, read without unpickling and without loading the whole member."""
 
-from typing_extensions import override
 import logging
 import math
 import zipfile
@@ -11,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.errors import DataContractError

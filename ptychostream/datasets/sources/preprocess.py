@@ -5,13 +5,13 @@ else in the object plane, as in cropping, padding and binning, positions, probe 
 are changed to match; an orientation is a correction of the patterns alone.
 """
 
-from typing_extensions import override
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import PatternSource, Scan
@@ -161,7 +161,7 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
         mask = _resize(np.asarray(blocks.any(axis=(1, 3))), options.crop, options.pad)
     return replace(
         scan,
-        patterns=ChangedPatterns(
+        patterns=PreprocessedPatterns(
             scan.patterns,
             options,
             turned,
@@ -178,7 +178,7 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     )
 
 
-class ChangedPatterns(PatternSource):
+class PreprocessedPatterns(PatternSource):
     """Patterns that are changed when they are read.
 
     Parameters

@@ -7,10 +7,13 @@ import h5py
 import numpy as np
 
 from ptychostream.datasets.sources.hdf5_patterns import write_counts
+from ptychostream.datasets.sources.ptychodus_write_product import (
+    ASSUMED_DETECTOR_PIXEL_M,
+    write_product,
+)
 from ptychostream.errors import DataContractError
-from ptychostream.datasets.sources.ptychodus_write_product import ASSUMED_DETECTOR_PIXEL_M, write_product
-from ptychostream.scan import Scan
 from ptychostream.files import whole_file
+from ptychostream.scan import Scan
 
 #: Names that ptychodus looks for in a folder.
 DIFFRACTION_FILE = "diffraction.h5"

@@ -15,8 +15,8 @@ import numpy as np
 
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
 from ptychostream.errors import DataContractError
-from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 from ptychostream.files import whole_file
+from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 _HALF_PIXEL = 0.5
 _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.files import whole_file
 from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import ScanMetadata
-from ptychostream.files import whole_file
 
 #: Geometry that stands in a product where the scan does not say it; `comments` says so.
 ASSUMED_ENERGY_EV = 8800.0

@@ -1,9 +1,9 @@
 """The group store: patterns once, in Hilbert order; groups as rows of indices."""
 
+from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store.append import append_patterns, finish_group_store
 from ptychostream.datasets.store.build import build_group_store
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
-from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store.scans import read_scans
 
 __all__ = [

@@ -9,7 +9,7 @@ from ptychostream.datasets.store.zipped_place import ZippedPlace, holds_store
 from ptychostream.errors import ConfigurationError
 
 
-def find_place(path: str | Path) -> Place:
+def open_location(path: str | Path) -> Place:
     """Return the place that a path or URL names.
 
     Parameters
@@ -43,7 +43,7 @@ def is_store(path: str | Path) -> bool:
     path : str or Path
         A folder, a file or a URL; every URL counts as a store's.
     """
-    place = find_place(path)
+    place = open_location(path)
     if isinstance(place, LocalPlace):
         return (place.folder / "zarr.json").is_file()
     return True

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.addresses import find_place
+from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.build import (
     publish_segment,
     readable_sources,
@@ -20,8 +20,6 @@ from ptychostream.datasets.store.build import (
     storage_errors,
     write_shards,
 )
-from ptychostream.datasets.store.staging import building_site
-from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.format import (
     FINISHED,
     FORMAT_NAME,
@@ -29,9 +27,11 @@ from ptychostream.datasets.store.format import (
     parse_bytes,
     segment_folder,
 )
+from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.plan import plan_build
 from ptychostream.datasets.store.shard_writer import ShardJob
+from ptychostream.datasets.store.staging import building_site
 from ptychostream.errors import DataContractError, StoreExistsError
 from ptychostream.geometry import check_extent
 from ptychostream.scan import PatternSource, Scan
@@ -75,7 +75,7 @@ def append_patterns(
     StoreExistsError
         If another process is appending.
     """
-    place = find_place(path)
+    place = open_location(path)
     with storage_errors(place, "append again"), _sole_appender(place):
         store = open_group_store(path)
         scan = _continuing(store, scan, experiment)
@@ -122,7 +122,7 @@ def finish_group_store(path: str | Path) -> GroupStore:
     GroupStore
         The store, opened; those who follow it come to its end.
     """
-    place = find_place(path)
+    place = open_location(path)
     with storage_errors(place, "append again"), _sole_appender(place):
         store = open_group_store(path)
         record = {"segments": len(store.segments), "num_patterns": store.num_patterns}
@@ -183,7 +183,7 @@ def _refuse_again(
     known, new = (
         np.column_stack([positions, sums]).view("V24").ravel()
         for positions, sums in (
-            (store.positions[here], store.energy[here]),
+            (store.positions[here], store.total_counts[here]),
             (scan.positions, energies),
         )
     )

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.plausibility import warn_if_corner_centred, warn_of_dark_patterns
-from ptychostream.datasets.store.addresses import find_place
-from ptychostream.datasets.store.staging import building_site
+from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.cluster import connected, write_on_cluster
-from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.format import FORMAT_NAME, FORMAT_VERSION, MANIFEST, parse_bytes
+from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
 from ptychostream.datasets.store.places import Place, copy_files
-from ptychostream.datasets.store.plan import BuildPlan, plan_build
+from ptychostream.datasets.store.plan import StoreLayout, plan_build
+from ptychostream.datasets.store.plausibility import warn_if_corner_centred, warn_of_dark_patterns
 from ptychostream.datasets.store.scans import read_scans
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
 from ptychostream.datasets.store.spool import random_access
+from ptychostream.datasets.store.staging import building_site
 from ptychostream.datasets.store.tables import encoded_pattern_metadata, encoded_tables
 from ptychostream.errors import (
     DataContractError,
@@ -96,7 +96,7 @@ def build_group_store(
     StorageError
         If the target can't be written to.
     """
-    site = building_site(find_place(path))
+    site = building_site(open_location(path))
     listed = [sources] if isinstance(sources, Scan | str | Path) else list(sources)
     if not resume:
         # Before anything is read; a store that is resumed may be complete already.
@@ -136,7 +136,7 @@ def build_group_store(
     return open_group_store(path)
 
 
-def _complete(target: Place, plan: BuildPlan) -> GroupStore | None:
+def _complete(target: Place, plan: StoreLayout) -> GroupStore | None:
     """Open the store that this very build made before, if it came to its end."""
     if not target.has(MANIFEST):
         return None
@@ -167,7 +167,7 @@ def storage_errors(target: Place, then: str = "build again with resume") -> Iter
         ) from error
 
 
-def readable_sources(plan: BuildPlan, scratch: Path, *, shared: bool) -> tuple[Any, ...]:
+def readable_sources(plan: StoreLayout, scratch: Path, *, shared: bool) -> tuple[Any, ...]:
     """Make the patterns of all experiments readable in any order.
 
     Parameters
@@ -264,7 +264,7 @@ def publish_segment(
     job.site.publish(manifest_bytes(files))
 
 
-def _experiment_tables(plan: BuildPlan) -> dict[str, NDArray[Any]]:
+def _experiment_tables(plan: StoreLayout) -> dict[str, NDArray[Any]]:
     scans = plan.scans
     modes = max(len(scan.probe) for scan in scans)
     probes = np.zeros((len(scans), modes, *plan.shape[1:]), np.complex64)
@@ -280,7 +280,7 @@ def _experiment_tables(plan: BuildPlan) -> dict[str, NDArray[Any]]:
     return tables | {"experiment_id": experiment_id, "probe": probes, "bad_pixels": bad_pixels}
 
 
-def _head(plan: BuildPlan) -> dict[str, Any]:
+def _head(plan: StoreLayout) -> dict[str, Any]:
     scans = plan.scans
     return {
         "format": FORMAT_NAME,

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.addresses import find_place
-from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.grouping.parameters import (
     GroupingParameters,
     NeighborFunction,
     Policy,
 )
 from ptychostream.datasets.grouping.table import Groups, compute_groups
-from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
+from ptychostream.datasets.store.addresses import open_location
+from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.store.format import (
     FINISHED,
     GROUPINGS,
@@ -28,10 +27,11 @@ from ptychostream.datasets.store.format import (
     parse_bytes,
     segment_folder,
 )
+from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
 from ptychostream.datasets.store.manifest import Files, read_manifest
 from ptychostream.datasets.store.places import LocalPlace, Place
-from ptychostream.datasets.store.stored_patterns import StoredPatterns
 from ptychostream.datasets.store.segment import Segment, open_segment
+from ptychostream.datasets.store.stored_patterns import StoredPatterns
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
@@ -57,7 +57,7 @@ class GroupStore:
         Experiment of each pattern.
     scan_index : (M,) int64
         Number of each pattern within its own scan.
-    energy : (M,) float64
+    total_counts : (M,) float64
         Sum over each pattern of its counts (or amplitude²).
     probe : (E, P, N, N) complex64
         Illumination of each experiment; missing modes are zero.
@@ -76,7 +76,7 @@ class GroupStore:
     positions_start: NDArray[np.float64]
     experiment_id: NDArray[np.int64]
     scan_index: NDArray[np.int64]
-    energy: NDArray[np.float64]
+    total_counts: NDArray[np.float64]
     probe: NDArray[np.complex64]
     bad_pixels: NDArray[np.bool_]
     attributes: dict[str, Any]
@@ -302,7 +302,7 @@ class GroupStore:
         neighbor_function: NeighborFunction = "nearest",
         sequential: bool = False,
         seed: int = 0,
-        witnesses: int = 0,
+        held_out: int = 0,
         n_subsample: int | None = None,
         enable_oversampling: bool = False,
         neighbor_pool_size: int | None = None,
@@ -330,7 +330,7 @@ class GroupStore:
             Whether the first positions are the seeds, instead of a draw.
         seed : int
             Seed of the draws.
-        witnesses : int
+        held_out : int
             Members drawn beyond C, the last columns of the table.
         n_subsample : int, optional
             Patterns drawn from each experiment before grouping; None is all.
@@ -366,7 +366,7 @@ class GroupStore:
             neighbor_function=neighbor_function,
             sequential=sequential,
             seed=seed,
-            witnesses=witnesses,
+            held_out=held_out,
             n_subsample=n_subsample,
             enable_oversampling=enable_oversampling,
             neighbor_pool_size=neighbor_pool_size,
@@ -425,7 +425,7 @@ class GroupStore:
         DataContractError
             If another store has taken its name.
         """
-        place = find_place(self.path)
+        place = open_location(self.path)
         if read_manifest(place) != self.segments[0].files:
             raise DataContractError(f"'{self.path}' was replaced by another store; open it again")
         added = _open_appended(place, len(self.segments) - 1)
@@ -531,7 +531,7 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = "64 MiB") ->
     DataContractError
         If it is no complete store, a file is missing or truncated, or a newer version wrote it.
     """
-    place = find_place(path)
+    place = open_location(path)
     if isinstance(place, LocalPlace) and not place.folder.is_dir():
         advice = ""
         if place.folder.is_file():
@@ -563,7 +563,8 @@ def _open_same(path: Path | str, files: list[Files]) -> GroupStore:
 
 def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) -> GroupStore:
     base = segments[0]
-    names = ("positions", "positions_start", "scan_index", "energy")
+    tables = {name: name for name in ("positions", "positions_start", "scan_index")}
+    tables["total_counts"] = "energy"
     appended = [
         np.full(segment.num_patterns, segment.attributes["experiment"]) for segment in segments[1:]
     ]
@@ -576,7 +577,7 @@ def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) 
             attributes=base.attributes,
             segments=segments,
             cache=cache,
-            **{name: _rows([s.tables[name] for s in segments]) for name in names},
+            **{name: _rows([s.tables[key] for s in segments]) for name, key in tables.items()},
         )
     except KeyError as error:
         raise DataContractError(

@@ -1,6 +1,5 @@
 """Where a store's files lie: what any place can do, and folders of this machine."""
 
-from typing_extensions import override
 import hashlib
 import os
 import shutil
@@ -10,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import override
 
 #: Remote files are hashed in parts of this many bytes.
 _PART = 16 * 2**20

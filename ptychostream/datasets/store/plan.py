@@ -22,7 +22,7 @@ _TABLES = ("positions", "positions_start", "scan_index", "probe", "bad_pixels", 
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BuildPlan:
+class StoreLayout:
     """Everything that decides a store's bytes.
 
     Attributes
@@ -87,7 +87,7 @@ class BuildPlan:
         return digest.hexdigest()
 
 
-def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> BuildPlan:
+def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> StoreLayout:
     """Decide how scans are laid out in a store.
 
     Parameters
@@ -129,7 +129,7 @@ def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> Build
     order = [
         start + hilbert_order(scan.positions) for start, scan in zip(starts, scans, strict=False)
     ]
-    return BuildPlan(
+    return StoreLayout(
         scans=scans,
         starts=starts.astype(np.int64),
         storage_order=np.concatenate(order),

@@ -1,7 +1,8 @@
 """Where a store's files lie on other machines: any URL that fsspec knows."""
 
-from typing_extensions import override
 from typing import Any
+
+from typing_extensions import override
 
 from ptychostream.datasets.store.places import Place
 from ptychostream.errors import ConfigurationError, StorageError

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.staging import BuildingSite
-from ptychostream.datasets.store.plan import BuildPlan
+from ptychostream.datasets.store.plan import StoreLayout
 from ptychostream.datasets.store.shards import encode_shard, shard_file
+from ptychostream.datasets.store.staging import BuildingSite
 from ptychostream.errors import DataContractError
 from ptychostream.scan import PatternSource, Scan
 
@@ -48,7 +48,7 @@ class ShardJob:
     """
 
     site: BuildingSite
-    plan: BuildPlan
+    plan: StoreLayout
     sources: tuple[PatternSource, ...]
 
     def write(self, shard: int) -> ShardRecord:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ptychostream.datasets.sources.file_patterns import FilePatterns
-from ptychostream.scan import ArrayPatterns, PatternSource
 from ptychostream.files import whole_file
+from ptychostream.scan import ArrayPatterns, PatternSource
 
 
 def random_access(source: PatternSource, scratch: Path, *, shared: bool = False) -> PatternSource:

@@ -1,6 +1,5 @@
 """Where a store is built: out of sight until it is complete, by one builder at a time."""
 
-from typing_extensions import override
 import fcntl
 import logging
 import os
@@ -10,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+from typing_extensions import override
 
 from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.datasets.store.places import LocalPlace, Place

@@ -1,12 +1,12 @@
 """A store's patterns as a source, so that a store can be exported or built from."""
 
-from typing_extensions import override
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.scan import PatternSource
 

@@ -1,11 +1,12 @@
 """A store in a zip file: read in place, never written."""
 
-from typing_extensions import override
 import os
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
+
+from typing_extensions import override
 
 from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.datasets.store.places import Place

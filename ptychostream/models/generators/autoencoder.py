@@ -1,6 +1,5 @@
 """The contract's convolutional network: an encoder, and two decoders for amplitude and phase."""
 
-from typing_extensions import override
 import itertools
 from collections.abc import Callable
 from typing import Self
@@ -8,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 from ptychostream.config.model import PATCH_SIZES

@@ -1,10 +1,10 @@
 """What a generator is: the one thing to write for a new network."""
 
-from typing_extensions import override
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 

@@ -1,11 +1,11 @@
 """Factorised Fourier neural operator: one axis at a time, with residual connections."""
 
-from typing_extensions import override
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 from ptychostream.models.generators.fourier_network import FourierGenerator

@@ -1,11 +1,11 @@
 """Fourier neural operator: layers that multiply the low frequencies of features by matrices."""
 
-from typing_extensions import override
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 from ptychostream.models.generators.fourier_network import FourierGenerator

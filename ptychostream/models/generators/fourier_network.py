@@ -1,12 +1,12 @@
 """What the Fourier networks share: the way in, the way out, and convolutions before it."""
 
-from typing_extensions import override
 from abc import abstractmethod
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ptychostream.models.canvas_size import reach_of
+from ptychostream.models.canvas_size import canvas_reach
 
 
 class GroupCanvas:
@@ -36,7 +36,7 @@ class GroupCanvas:
             self.size, self.reach = patch_size, 0
             self._index: Tensor | None = None
             return
-        reach = reach_of(displacement)
+        reach = canvas_reach(displacement)
         reach += reach % 2
         self.size, self.reach = patch_size + 2 * reach, reach
         corner = whole.to(torch.int64) + reach

@@ -5,7 +5,6 @@ zero. It knows the probe, and for groups it solves for all members on one canvas
 overlap enters the network itself and not only the loss.
 """
 
-from typing_extensions import override
 import itertools
 import math
 from typing import Self
@@ -13,9 +12,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from ptychostream.config import ModelConfig
-from ptychostream.models.canvas_size import lit_of
+from ptychostream.models.canvas_size import support_of
 from ptychostream.models.generators.base import Generator
 from ptychostream.models.generators.data_consistency import known_share, wave_change
 from ptychostream.models.generators.group_canvas import GroupCanvas
@@ -94,7 +94,7 @@ class Unrolled(Generator):
         # Work with a probe of peak one and an object of mean amplitude one.
         peak = intensity(probe).amax(dim=(-2, -1)).sqrt()[:, None, None, None]
         beam = (probe / peak)[:, None]
-        lit = _window(lit_of(intensity(probe), diffraction.shape[1]), group)
+        lit = _window(support_of(intensity(probe), diffraction.shape[1]), group)
         if diffraction.shape[1] > 1:
             beam = fourier_shift(beam, group.fractions[:, :, None])
         light = intensity(beam).expand(diffraction.shape)

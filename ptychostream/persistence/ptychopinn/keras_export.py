@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ptychostream.errors import ConfigurationError
+from ptychostream.files import whole_file
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.persistence.bundle import ModelBundle
-from ptychostream.files import whole_file
 
 #: What Keras wants such a file's name to end in.
 SUFFIX = ".weights.h5"

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.generators.autoencoder import Autoencoder, Decoder
-from ptychostream.persistence.ptychopinn.keras_graph import Graph, parts_of
 from ptychostream.persistence.entries import Members
 from ptychostream.persistence.open_archive import DESCRIPTION_BYTES
+from ptychostream.persistence.ptychopinn.keras_graph import Graph, parts_of
 
 _GRAPH, _NUMBERS = "config.json", "model.weights.h5"
 #: Folders of the layers' weights, as Keras 3 and Keras 2 name them.

@@ -14,11 +14,11 @@ from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.legacy import training_config_of
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.models.probe import ProbeModel, probe_power
+from ptychostream.persistence.build_model import build_model, check_sizes
 from ptychostream.persistence.bundle import ModelBundle
-from ptychostream.persistence.ptychopinn.keras_import import import_weights
 from ptychostream.persistence.entries import Members
 from ptychostream.persistence.open_archive import read_dictionary, read_manifest
-from ptychostream.persistence.build_model import build_model, check_sizes
+from ptychostream.persistence.ptychopinn.keras_import import import_weights
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from tensordict import TensorDict
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.config.scaling_profile import PROFILES
-from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.training.objective import needs_labels
 from ptychostream.persistence import ModelBundle
-from ptychostream.training.train import initial_model
+from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.training.checks import check_supported
+from ptychostream.training.objective import needs_labels
+from ptychostream.training.train import initial_model
 
 if TYPE_CHECKING:
     from ptychostream.training.module import LoaderFactory
@@ -89,8 +89,8 @@ def train_container(
     DataContractError
         If the groups do not fit the model, or the validation data are no container.
     """
-    from ptychostream.training.fit import fit
     from ptychostream.training.callbacks import Description
+    from ptychostream.training.fit import fit
 
     execution = execution or PyTorchExecutionConfig()
     check_supported(config, execution)

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 
-from ptychostream.ptychopinn.backends.container_training import train_container
-from ptychostream.ptychopinn.backends.training_data import as_store
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.datasets.batches.loader import make_loader
 from ptychostream.datasets.batches.selection import select_groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.legacy import params
 from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
+from ptychostream.ptychopinn.backends.container_training import train_container
+from ptychostream.ptychopinn.backends.training_data import as_store
+from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.ptychopinn.reassembly import reassemble_position
 from ptychostream.stitching import PhaseAlignment
 from ptychostream.training.train import train
@@ -144,7 +144,7 @@ def _predict(
     bad_pixels: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
     """Predict the object around each group's centre, with the phases between them found."""
-    bundle = replace(bundle, model=bundle.model.for_data(probe, bad_pixels))
+    bundle = replace(bundle, model=bundle.model.with_probe(probe, bad_pixels))
     logger.info("predicting on the CPU")
     patches, centres = [], []
     for batch in batches:

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.errors import DataContractError
+from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.scan import Scan
 
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ptychostream as ps
-from ptychostream.datasets.grouping.distance import min_distance_groups
-from ptychostream.datasets.grouping.nearest import choose_seeds, nearest_neighbor_groups
-from ptychostream.datasets.store.format import GROUPINGS
 from ptychostream.datasets.grouping.combinations import combination_groups, combinations_of_rank
+from ptychostream.datasets.grouping.distance import min_distance_groups
+from ptychostream.datasets.grouping.nearest import choose_centres, nearest_neighbor_groups
 from ptychostream.datasets.grouping.quadrants import four_quadrant_groups
+from ptychostream.datasets.store.format import GROUPINGS
 from ptychostream.errors import DataContractError
 
 DATA = Path(__file__).parents[2] / "data" / "contract"
@@ -68,13 +68,13 @@ def test_all_neighbours_are_drawn_equally_often():
 
 def test_seeds_are_all_the_first_or_a_draw(caplog):
     rng = np.random.default_rng(0)
-    assert choose_seeds(5, None, rng, sequential=False).tolist() == [0, 1, 2, 3, 4]
-    assert choose_seeds(5, 3, rng, sequential=True).tolist() == [0, 1, 2]
-    drawn = choose_seeds(100, 30, rng, sequential=False)
+    assert choose_centres(5, None, rng, sequential=False).tolist() == [0, 1, 2, 3, 4]
+    assert choose_centres(5, 3, rng, sequential=True).tolist() == [0, 1, 2]
+    drawn = choose_centres(100, 30, rng, sequential=False)
     assert len(set(drawn.tolist())) == 30
     assert (np.diff(drawn) > 0).all()
     assert not caplog.records
-    assert len(choose_seeds(5, 7, rng, sequential=False)) == 5
+    assert len(choose_centres(5, 7, rng, sequential=False)) == 5
     assert "7 groups asked for, but there are 5 positions" in caplog.text
 
 
@@ -183,12 +183,12 @@ def _lie_in_their_quadrants(positions, seeds, groups):
     number=st.integers(6, 40),
     count=st.integers(4, 12),
     turns=st.integers(1, 3),
-    witnesses=st.integers(0, 1),
+    held_out=st.integers(0, 1),
     coincide=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_groups_of_four_have_one_member_in_each_quadrant(
-    seed, number, count, turns, witnesses, coincide
+    seed, number, count, turns, held_out, coincide
 ):
     positions = _scan(seed, number, coincide=coincide)
     seeds = np.arange(number)
@@ -198,10 +198,10 @@ def test_groups_of_four_have_one_member_in_each_quadrant(
         np.random.default_rng(seed),
         neighbor_count=count,
         groups_per_position=turns,
-        witnesses=witnesses,
+        held_out=held_out,
     )
-    assert groups.shape == (number * turns, 4 + witnesses)
-    assert all(len(set(group)) == 4 + witnesses for group in groups.tolist())
+    assert groups.shape == (number * turns, 4 + held_out)
+    assert all(len(set(group)) == 4 + held_out for group in groups.tolist())
     of = np.repeat(seeds, turns)
     assert (groups[:, :4] == of[:, None]).any(axis=1).all()
     # A member lies elsewhere only where its quadrant has none of the K nearest, nor the seed.

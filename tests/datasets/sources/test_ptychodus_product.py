@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
-from ptychostream.errors import DataContractError
 from ptychostream.datasets.sources.ptychodus_write_product import write_product
+from ptychostream.errors import DataContractError
 from ptychostream.scan import ScanMetadata
 
 

@@ -39,7 +39,9 @@ def test_appended_patterns_follow_in_acquisition_order(whole, grown):
     rows = np.random.default_rng(0).permutation(120)
     np.testing.assert_array_equal(grown.diffraction(rows), whole.patterns.read(rows))
     np.testing.assert_array_equal(grown.positions, whole.positions)
-    np.testing.assert_allclose(grown.energy, whole.patterns.read(np.arange(120)).sum(axis=(1, 2)))
+    np.testing.assert_allclose(
+        grown.total_counts, whole.patterns.read(np.arange(120)).sum(axis=(1, 2))
+    )
     grown.verify()
 
 

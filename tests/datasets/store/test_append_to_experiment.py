@@ -36,7 +36,7 @@ def test_the_experiments_bad_pixels_count_for_nothing_in_what_is_appended(
     ps.build_group_store(scan.select(np.arange(40)), target, growing=True)
     part = replace(scan.select(np.arange(40, 64)), bad_pixels=bad if is_given else None)
     store = ps.append_patterns(target, part)
-    np.testing.assert_allclose(store.energy, counts[:, ~bad].sum(axis=1))
+    np.testing.assert_allclose(store.total_counts, counts[:, ~bad].sum(axis=1))
     (batch,) = ps.make_loader(store, store.groups(1), batch_size=64, shuffle=False)
     counts[:, bad] = 0
     np.testing.assert_allclose(batch["diffraction"][:, 0], np.sqrt(counts), rtol=1e-6)

@@ -36,7 +36,7 @@ def test_store_holds_each_pattern_once_in_acquisition_order(tiny_scan, tiny_stor
     np.testing.assert_array_equal(tiny_store.probe[0], tiny_scan.probe)
     np.testing.assert_array_equal(tiny_store.object_guess, tiny_scan.object_guess)
     counts = tiny_scan.patterns.read(every).sum(axis=(1, 2))
-    np.testing.assert_allclose(tiny_store.energy, counts)
+    np.testing.assert_allclose(tiny_store.total_counts, counts)
 
 
 @pytest.mark.parametrize("compress", [True, False])
@@ -169,7 +169,9 @@ def test_overwriting_beside_resume_builds_a_complete_store_anew(tiny_scan, tmp_p
     ps.build_group_store(scan, tmp_path / "s.zarr")
     brighter = replace(scan, patterns=ArrayPatterns(scan.patterns.read(np.arange(64)) + 1))
     store = ps.build_group_store(brighter, tmp_path / "s.zarr", resume=True, overwrite=True)
-    np.testing.assert_allclose(store.energy.sum(), brighter.patterns.read(np.arange(64)).sum())
+    np.testing.assert_allclose(
+        store.total_counts.sum(), brighter.patterns.read(np.arange(64)).sum()
+    )
 
 
 def test_resume_refuses_other_sources(tiny_scan, tmp_path):
@@ -212,7 +214,7 @@ def test_flagged_pixels_count_for_nothing_whatever_they_hold(tiny_scan, tmp_path
     scan = replace(_with_patterns(tiny_scan, marked), bad_pixels=mask)
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     values[:, mask] = 0
-    np.testing.assert_allclose(store.energy, values.sum(axis=(1, 2)))
+    np.testing.assert_allclose(store.total_counts, values.sum(axis=(1, 2)))
     batch = next(iter(ps.make_loader(store, store.groups(1), batch_size=64, shuffle=False)))
     np.testing.assert_allclose(batch["diffraction"][:, 0], np.sqrt(values), rtol=1e-6)
 

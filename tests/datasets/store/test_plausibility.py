@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
-from ptychostream.datasets.store.plausibility import is_corner_centred
 from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
+from ptychostream.datasets.store.plausibility import is_corner_centred
 from ptychostream.errors import DataContractError
 from ptychostream.scan import ArrayPatterns
 

@@ -7,7 +7,7 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
-from ptychostream.datasets.store.addresses import find_place
+from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.append import append_patterns
 from ptychostream.datasets.store.places import LocalPlace
 from ptychostream.datasets.store.scans import read_scans
@@ -104,6 +104,6 @@ def test_zip_files_without_one_complete_store_are_refused(tmp_path):
 
 def test_other_zip_files_are_what_they_are(tiny_scan, tmp_path):
     write_npz(tiny_scan, tmp_path / "scan.npz")
-    assert isinstance(find_place(tmp_path / "scan.npz"), LocalPlace)
+    assert isinstance(open_location(tmp_path / "scan.npz"), LocalPlace)
     (scan,) = read_scans(tmp_path / "scan.npz")
     assert scan.num_patterns == 64
