@@ -1,1 +1,1 @@
-"""Which patterns of a scan form a group: by distance, quadrants, combinations or PtychoPINN's draws."""
+"""Which patterns form a group: by distance, quadrants, combinations or PtychoPINN's draws."""
