@@ -35,7 +35,7 @@ def extract_patches(obj: Tensor, positions: Tensor, patch_size: int) -> Tensor:
         If the positions require a gradient.
     """
     _check_fixed(positions)
-    patches: Tensor = _Extract.apply(obj, positions, patch_size)  # type: ignore[no-untyped-call]
+    patches: Tensor = _Extract.apply(obj, positions, patch_size)  # type: ignore[no-untyped-call, unused-ignore]
     return patches
 
 
@@ -63,7 +63,7 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
         If the positions require a gradient.
     """
     _check_fixed(positions)
-    placed: Tensor = _Place.apply(patches, positions, shape)  # type: ignore[no-untyped-call]
+    placed: Tensor = _Place.apply(patches, positions, shape)  # type: ignore[no-untyped-call, unused-ignore]
     return placed
 
 

@@ -76,7 +76,7 @@ def fit(
     # The channels of a pixel side by side: convolutions, pooling and resizing are faster so.
     for layer in model.generator.modules():
         if isinstance(layer, torch.nn.Conv2d):
-            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     module = PinnModule(
         model,
         config,

@@ -188,7 +188,7 @@ class Correction(nn.Module):
             self.last.weight[: self._OUTPUTS].zero_()
             assert self.last.bias is not None
             self.last.bias.zero_()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
 
     @override
     def forward(
