@@ -7,6 +7,12 @@ axes.
 import torch
 from torch import Tensor
 
+#: Light, relative to the brightest pixel, below which a pixel counts as unlit.
+UNLIT = 1e-3
+
+#: Keeps divisions finite where there is nothing: far below any photon, in the working unit.
+_TINY = 1e-12
+
 
 def exit_wave(object_patches: Tensor, probe: Tensor) -> Tensor:
     """Illuminate object patches with the probe (thin-object approximation).
@@ -115,16 +121,96 @@ def fourier_shift(images: Tensor, shifts: Tensor) -> Tensor:
     (..., N, N) complex
         The shifted images.
     """
-    return torch.fft.ifft2(torch.fft.fft2(images) * _shift_factors(images, shifts))
-
-
-def _shift_factors(images: Tensor, shifts: Tensor) -> Tensor:
     rows, columns = images.shape[-2:]
     shifts = shifts.to(images.real.dtype)
-    x, y = shifts[..., 0, None], shifts[..., 1, None]
-    frequency_x = torch.fft.fftfreq(columns, dtype=shifts.dtype, device=shifts.device)
-    frequency_y = torch.fft.fftfreq(rows, dtype=shifts.dtype, device=shifts.device)
-    turn = -2 * torch.pi
-    along_x = torch.polar(torch.ones_like(x * frequency_x), turn * x * frequency_x)
-    along_y = torch.polar(torch.ones_like(y * frequency_y), turn * y * frequency_y)
-    return along_y[..., :, None] * along_x[..., None, :]
+    along_x = shift_factors(shifts[..., 0, None], _frequencies(columns, shifts))
+    along_y = shift_factors(shifts[..., 1, None], _frequencies(rows, shifts))
+    factors = along_y[..., :, None] * along_x[..., None, :]
+    return torch.fft.ifft2(torch.fft.fft2(images) * factors)
+
+
+def shift_factors(shifts: Tensor, frequencies: Tensor) -> Tensor:
+    """Return the factors exp(-2πi · shift · frequency) that shift along one axis.
+
+    A spectrum along that axis, times the factors, is the spectrum of what was shifted.
+
+    Parameters
+    ----------
+    shifts, frequencies : (...) float
+        Pixels, and cycles a pixel as `torch.fft.fftfreq` gives them; they broadcast.
+
+    Returns
+    -------
+    (...) complex
+        Factors of modulus one.
+    """
+    angle = -2 * torch.pi * shifts * frequencies
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def _frequencies(length: int, like: Tensor) -> Tensor:
+    return torch.fft.fftfreq(length, dtype=like.dtype, device=like.device)
+
+
+def wave_change(
+    waves: Tensor, measured: Tensor, known: Tensor | None, distrust: Tensor | float
+) -> Tensor:
+    """Find the change of exit waves that measured amplitudes ask for.
+
+    F⁻¹(t·(a/|Ψ| - 1)·Ψ), where Ψ = F ψ and |Ψ|² sums over incoherent modes. The trust
+    t = |Ψ|² / (|Ψ|² + τ a²) holds back pixels that the model does not light yet: their phase
+    is rounding noise, which the measured amplitude would blow up.
+
+    Parameters
+    ----------
+    waves : (..., P, N, N) complex64
+        Exit waves ψ of each pattern and mode.
+    measured : (..., N, N) float32
+        Measured amplitude a, zero frequency in the corner.
+    known : (..., N, N) float32, optional
+        Zero where nothing was measured, one elsewhere, zero frequency in the corner; broadcasts.
+    distrust : float or () float32
+        τ: the part of the measured intensity that the model must reach for a trust of a half.
+
+    Returns
+    -------
+    (..., P, N, N) complex64
+        Changes of the waves.
+
+    References
+    ----------
+    Maiden, Johnson & Li, Optica 4 (2017) 736, for the step without the trust.
+    """
+    spectrum = torch.fft.fft2(waves, norm="ortho")
+    rate = intensity(spectrum) + _TINY
+    root = rate.sqrt()
+    # Trust times (a/|Ψ| - 1), in as few passes over memory as it takes.
+    excess = root * (measured - root) / (rate + distrust * measured.square())
+    if known is not None:
+        excess = excess * known
+    return torch.fft.ifft2(excess[..., None, :, :] * spectrum, norm="ortho")
+
+
+def support_half_width(light: Tensor, unlit: float = UNLIT) -> int:
+    """Measure the lit part of patches; the host waits for the device.
+
+    Parameters
+    ----------
+    light : (..., N, N) float32
+        Light, or trust, on each pixel.
+    unlit : float
+        Part of a patch's brightest pixel below which a pixel counts as unlit.
+
+    Returns
+    -------
+    int
+        Half the edge of the smallest window around pixel N/2 that holds all lit pixels; N/2
+        where no pixel is a finite number, which the caller reports.
+    """
+    middle = light.shape[-1] // 2
+    lit = light >= unlit * light.amax(dim=(-2, -1), keepdim=True)
+    lit = lit.reshape(-1, *light.shape[-2:]).any(dim=0)
+    along = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
+    if not len(along):
+        return middle
+    return min(max(middle - int(along[0]), int(along[-1]) + 1 - middle), middle)

@@ -10,7 +10,9 @@ from ptychostream.patches import extract_patches, place_patches
 _FLOOR = 1e-3
 
 
-def merge_group(patches: Tensor, coords_relative: Tensor, weight: Tensor) -> Tensor:
+def merge_group(
+    patches: Tensor, coords_relative: Tensor, weight: Tensor, reach: int | None = None
+) -> Tensor:
     """Make the patches of each group consistent with one object.
 
     Patches are placed at their positions, averaged with weights, and cut out again. The average
@@ -24,6 +26,9 @@ def merge_group(patches: Tensor, coords_relative: Tensor, weight: Tensor) -> Ten
         Centre minus member (x, y), in pixels.
     weight : (B, N, N) or (B, C, N, N) float32
         Trust in each patch pixel; the probe's intensity is the usual choice.
+    reach : int, optional
+        Pixels by which no member lies farther from its group's centre; None measures it, for
+        which the host waits for the device.
 
     Returns
     -------
@@ -34,11 +39,13 @@ def merge_group(patches: Tensor, coords_relative: Tensor, weight: Tensor) -> Ten
         return patches
     edge = patches.shape[-1]
     displacement = -coords_relative[:, :, 0]
-    size = edge + 2 * (canvas_reach(displacement) + 1)
+    reach = canvas_reach(displacement) if reach is None else reach
+    size = edge + 2 * (reach + 1)
     centres = displacement + size // 2
     if weight.ndim == 3:
         peak = weight.amax(dim=(-2, -1), keepdim=True)
         weight = (weight / peak + _FLOOR)[:, None]
+    # The mean of all patches on a pixel, by their light: Σ w·patch / Σ w.
     trust = weight.expand(patches.shape)
     total = place_patches(patches * trust, centres, (size, size))
     cover = place_patches(trust.contiguous(), centres, (size, size))

@@ -11,24 +11,24 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ptychostream.config import ModelConfig
-from ptychostream.models import ptychopinn as upstream
+from ptychostream.models.canvas_size import CanvasSize
+from ptychostream.models.forward_model import forward_model
 from ptychostream.models.generators import build_generator
-from ptychostream.models.merge import merge_group
-from ptychostream.models.probe import ProbeModel, hard_disk
+from ptychostream.models.probe import ProbeModel
 from ptychostream.models.smoothing import gaussian_smooth
-from ptychostream.physics import exit_wave, fourier_shift, intensity, propagate_far_field
+from ptychostream.physics import exit_wave, fourier_shift, intensity
 
 
 class Prediction(NamedTuple):
-    """What the model says of a batch.
+    """What the model predicts for a batch.
 
     Attributes
     ----------
     object_patches : (B, C, N, N) complex64
         Transmission under each pattern.
     intensity : (B, C or more, N, N) float32
-        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of held_out
-        too, where the batch has any.
+        Predicted diffraction, in the unit of `rms_scale` · amplitude, squared; of held-out
+        neighbours too, where the batch has any.
     """
 
     object_patches: Tensor
@@ -77,37 +77,33 @@ class PtychoPINN(nn.Module):
         self.generator = build_generator(config)
         self.probe = ProbeModel(config, probe, trainable=probe_trainable)
         self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=intensity_scale_trainable)
-        masked = config.probe_mask and config.compat == "upstream"
-        self.register_buffer(
-            "upstream_mask", hard_disk(config.N) if masked else None, persistent=False
-        )
-        self.upstream_mask: Tensor | None
+        self.physics = forward_model(config)
         good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
         self.register_buffer("good_pixels", good, persistent=False)
         self.good_pixels: Tensor
         self.flag(bad_pixels)
 
     @override
-    def forward(self, batch: TensorDict) -> Prediction:
+    def forward(self, batch: TensorDict, canvas_size: CanvasSize | None = None) -> Prediction:
         probe = self.scaled_probe(batch["experiment_id"])
         size, every = self.config.group_size, batch["coords_relative"]
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
         measured = self.network_input(batch)[:, :size]
-        patches = self.generator(measured, probe, relative, self._known(batch["experiment_id"]))
-        as_upstream = self.config.compat == "upstream"
-        if as_upstream:
-            patches = upstream.merge_group(patches, relative)[0]
-        elif not self.generator.merges_groups:
-            patches = merge_group(patches, relative, intensity(probe))
+        known = self._known(batch["experiment_id"])
+        if canvas_size is not None and self.generator.takes_canvas_size:
+            patches = self.generator(measured, probe, relative, known, canvas_size)
+        else:
+            patches = self.generator(measured, probe, relative, known)
+        if self.physics.always_merges or not self.generator.merges_groups:
+            reach = None if canvas_size is None else canvas_size.reach
+            patches = self.physics.merge(patches, relative, intensity(probe), reach)
         waves = exit_wave(patches, probe[:, None])
         if every.shape[1] > size:
-            # On the seed's patch, a held-out neighbour's beam lies off centre by their distance.
+            # A held-out neighbour sees the patch of the group's centre, its beam shifted.
             beam = fourier_shift(probe[:, None], every[:, :1] - every[:, size:])
             waves = torch.cat([waves, exit_wave(patches[:, :1], beam)], dim=1)
         waves = gaussian_smooth(waves, self.config.gaussian_smoothing_sigma)
-        if as_upstream:
-            return Prediction(patches, upstream.predict_intensity(waves, self.upstream_mask))
-        return Prediction(patches, intensity(propagate_far_field(waves)))
+        return Prediction(patches, self.physics.predict(waves))
 
     def reconstruct(
         self, diffraction: Tensor, coords_relative: Tensor, experiment_id: Tensor | None = None
@@ -142,7 +138,7 @@ class PtychoPINN(nn.Module):
         return self.good_pixels[experiment_id] if self._has_bad_pixels else None
 
     def flag(self, bad_pixels: NDArray[np.bool_] | None) -> None:
-        """Say which pixels do not count.
+        """Set the detector's pixels that do not count.
 
         Parameters
         ----------
@@ -153,7 +149,7 @@ class PtychoPINN(nn.Module):
         if bad_pixels is not None:
             good &= ~torch.as_tensor(bad_pixels, device=good.device)
         self.good_pixels = good
-        # Asked in every step, where looking at a tensor would wait for the device.
+        # Looked up in every step, where reading a tensor would wait for the device.
         self._has_bad_pixels = bad_pixels is not None and bool(np.any(bad_pixels))
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:
@@ -179,7 +175,7 @@ class PtychoPINN(nn.Module):
         Parameters
         ----------
         batch : TensorDict
-            As `datasets.batch.ENTRIES` has it.
+            See `datasets.batches.batch.ENTRIES`.
 
         Returns
         -------
@@ -195,8 +191,8 @@ class PtychoPINN(nn.Module):
     ) -> "PtychoPINN":
         """Return the network for other data, with the same generator (shared weights).
 
-        Where the data come with the very probe that training began with, what training made of
-        it stays; else the data's own probe is used.
+        Where the data come with the probe that training began with, the trained probe stays;
+        else the data's own probe is used.
 
         Parameters
         ----------
@@ -211,7 +207,7 @@ class PtychoPINN(nn.Module):
             In evaluation mode.
         """
         if self.probe.matches_initial_guess(probe):
-            # The detector's mask is the data's, not the model's: archives do not hold it.
+            # The detector's mask belongs to the data: archives do not hold it.
             same = copy.copy(self)
             same._buffers = dict(self._buffers)
             same.flag(bad_pixels)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
+from ptychostream.physics import UNLIT
 from ptychostream.progress import ProgressMonitor
 from ptychostream.reconstruction.grid import choose_grid
 from ptychostream.reconstruction.groups import groups_of
@@ -22,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the store, at most: a request to stop is heard as often.
 _LOOK = 0.2
-
-#: Weight that a pixel needs to be known.
-_KNOWN = 1e-3
 
 
 class LiveObject:
@@ -43,7 +41,7 @@ class LiveObject:
         """Add what was stitched of the newest patterns."""
         self._enlarge(grid)
         total, cover = part.sums()
-        known = (self._cover > _KNOWN) & (cover > _KNOWN)
+        known = (self._cover > UNLIT) & (cover > UNLIT)
         agreement = np.vdot(total[known] * self._cover[known], self._total[known] * cover[known])
         turn = np.exp(1j * np.angle(agreement)) if known.any() else 1.0
         self._total += (factor * turn * total).astype(np.complex64)
@@ -52,7 +50,7 @@ class LiveObject:
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
         """Return object and coverage (H, W) so far; copies."""
-        known = self._cover > _KNOWN
+        known = self._cover > UNLIT
         obj = np.divide(self._total, self._cover, out=np.zeros_like(self._total), where=known)
         return obj, self._count.copy()
 

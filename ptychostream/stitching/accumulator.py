@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
+from ptychostream.physics import UNLIT
 from ptychostream.stitching.canvas import Canvas, DeviceCanvas, HostCanvas, allocate
 from ptychostream.stitching.interpolation import (
     Placement,
@@ -18,7 +19,7 @@ from ptychostream.stitching.interpolation import (
     shift_to_pixels,
     whole_corners,
 )
-from ptychostream.stitching.weights import UNLIT, covering_area, patch_weight, support_window
+from ptychostream.stitching.weights import covering_area, patch_weight, support_window
 
 #: Rows of the object that are normalised at once.
 _BAND = 1024

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from ptychostream.geometry import patch_corners
 from ptychostream.patches import share_among_pixels
+from ptychostream.physics import shift_factors
 
 Placement = Literal["fourier", "bilinear"]
 
@@ -68,8 +69,8 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
         return share_among_pixels(images, x, y)
     rows, columns = images.shape[-2:]
     # Axis by axis: a table of factors for both would be as large as the images.
-    along_y = _turns(y, torch.fft.fftfreq(rows, device=images.device)[:, None])
-    along_x = _turns(x, torch.fft.fftfreq(columns, device=images.device))
+    along_y = shift_factors(y, torch.fft.fftfreq(rows, device=images.device)[:, None])
+    along_x = shift_factors(x, torch.fft.fftfreq(columns, device=images.device))
     return torch.fft.ifft2(torch.fft.fft2(images).mul_(along_y).mul_(along_x))
 
 
@@ -113,7 +114,7 @@ class ShiftedWeight:
             lines = self._lines[..., 1:] + shifts * (self._lines[..., :-1] - self._lines[..., 1:])
         else:
             frequency = torch.fft.rfftfreq(self._edge, device=shifts.device)
-            lines = torch.fft.irfft(self._lines * _turns(shifts, frequency), n=self._edge)
+            lines = torch.fft.irfft(self._lines * shift_factors(shifts, frequency), n=self._edge)
         columns, rows = lines.unbind(1)
         if columns.device.type == "cpu":
             return columns.mT @ rows
@@ -122,8 +123,3 @@ class ShiftedWeight:
         for column, row in zip(columns.unbind(1)[1:], rows.unbind(1)[1:], strict=True):
             weights.addcmul_(column[:, :, None], row[:, None, :])
         return weights
-
-
-def _turns(shift: Tensor, frequency: Tensor) -> Tensor:
-    angle = -2 * torch.pi * shift * frequency
-    return torch.polar(torch.ones_like(angle), angle)

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from ptychostream.errors import ConfigurationError
+from ptychostream.physics import support_half_width
 
 WeightName = Literal["probe", "uniform"]
 
 #: Part of the probe's power that marks the area in which a patch covers the object.
 COVERING_POWER = 0.9
-
-#: Weight, relative to the heaviest pixel, below which a patch says nothing of a pixel.
-UNLIT = 1e-3
 
 #: Pixels over which a window fades out, where patches are shifted in Fourier space.
 _FADE = 4
@@ -96,12 +94,8 @@ def support_window(weight: Tensor) -> slice:
         A multiple of 8 pixels, whose Fourier transforms are fast, with pixel N/2 in their middle;
         or the whole patch.
     """
-    edge = weight.shape[-1]
-    lit = weight >= UNLIT * weight.max()
-    along = torch.nonzero(lit.any(dim=0) | lit.any(dim=1)).flatten()
-    middle = edge // 2
-    half = max(middle - int(along[0]), int(along[-1]) + 1 - middle)
-    half += -half % 4
+    edge, half = weight.shape[-1], support_half_width(weight)
+    middle, half = edge // 2, half + -half % 4
     return slice(max(middle - half, 0), min(middle + half, edge))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.models.canvas_size import Extent, canvas_size
+from ptychostream.models.canvas_size import CanvasSize
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.training.checkpoints import check_same_run
 from ptychostream.training.clipping import clip_by_weights
@@ -64,7 +64,7 @@ class PinnModule(lightning.LightningModule):
         self._sums: dict[str, tuple[Tensor, int]] = {}
         #: Steps that a checkpoint had behind it; None without one.
         self.steps_before: int | None = None
-        self._extents: dict[str, Extent] = {}
+        self._canvas_sizes: dict[str, CanvasSize] = {}
         self._bad_pixels: dict[str, Any] = {}
 
     @cached_property
@@ -85,10 +85,10 @@ class PinnModule(lightning.LightningModule):
         trainer = self.trainer
         device = trainer.strategy.root_device
         loader = self._loaders[part](trainer.global_rank, trainer.world_size, device)
-        # Looked at once: in each step the host would wait for the device.
+        # Measured once: in each step the host would wait for the device.
         members = self.model.config.group_size
-        lit = self.model.probe.support_half_width(members)
-        self._extents[part] = Extent(loader.reach(members), lit)
+        support = self.model.probe.support_half_width(members)
+        self._canvas_sizes[part] = CanvasSize(loader.reach(members), support)
         self._bad_pixels[part] = loader.bad_pixels
         return loader
 
@@ -117,8 +117,7 @@ class PinnModule(lightning.LightningModule):
         self.model.flag(self._bad_pixels["train"])
 
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
-        with canvas_size(self._extents.get(part)):
-            prediction = self.model(batch)
+        prediction = self.model(batch, self._canvas_sizes.get(part))
         true = None
         if f"of_{part}" in self.labels:
             true = self.labels[f"of_{part}"](batch, self.model.config.group_size)

@@ -5,13 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ptychostream as ps
-from ptychostream.models.canvas_size import (
-    Extent,
-    canvas_reach,
-    canvas_size,
-    support_half_width,
-    support_of,
-)
+from ptychostream.models.canvas_size import CanvasSize, measure_canvas_size
+from ptychostream.physics import support_half_width
 from ptychostream.training.module import PinnModule
 
 #: What hands values to the host.
@@ -72,20 +67,19 @@ def test_the_guard_sees_what_it_is_there_for():
         torch.ones(2).sum().item()
 
 
-def test_what_is_known_is_not_looked_up_and_only_in_its_context():
-    light, displacement = torch.zeros(1, 16, 16), torch.tensor([[[2.2, -3.1]]])
+def test_the_size_of_a_batch_holds_its_members_and_its_light():
+    light, relative = torch.zeros(1, 16, 16), torch.tensor([[[[2.2, -3.1]]]])
     light[:, 5:9, 6:8] = 1
-    assert (canvas_reach(displacement), support_of(light, 1)) == (4, 3)
-    with canvas_size(Extent(reach=7, lit=5)):
-        assert (canvas_reach(displacement), support_of(light, 1)) == (7, 5)
-        with canvas_size(None):
-            assert canvas_reach(displacement) == 4
-    assert (canvas_reach(displacement), support_of(light, 1)) == (4, 3)
-    assert support_half_width(torch.full((1, 8, 8), torch.nan), 1) == 4
+    assert measure_canvas_size(relative, light) == CanvasSize(reach=4, support=3)
+
+
+def test_light_without_a_finite_pixel_lights_the_whole_patch():
+    assert support_half_width(torch.full((1, 8, 8), torch.nan)) == 4
+    assert support_half_width(torch.zeros(8, 8)) == 4
 
 
 @pytest.mark.parametrize("architecture", ["unrolled", "fno"])
-def test_a_larger_extent_changes_next_to_nothing(tiny_store, architecture):
+def test_a_larger_canvas_changes_next_to_nothing(tiny_store, architecture):
     torch.manual_seed(0)
     small = {"fno_modes": 4} if architecture == "fno" else {}
     config = ps.ModelConfig(N=16, gridsize=2, architecture=architecture, **small)
@@ -94,13 +88,11 @@ def test_a_larger_extent_changes_next_to_nothing(tiny_store, architecture):
     batch = next(iter(loader))
     with torch.no_grad():
         asked = model(batch)
-        extent = Extent(loader.reach(4) + 2, model.probe.support_half_width(4))
-        with canvas_size(extent):
-            known = model(batch)
+        known = model(batch, CanvasSize(loader.reach(4) + 2, model.probe.support_half_width(4)))
     torch.testing.assert_close(known.intensity, asked.intensity, rtol=1e-4, atol=1e-4)
 
 
-def test_reach_bounds_every_group_without_its_witnesses(tiny_store):
+def test_reach_bounds_every_group_without_its_held_out_neighbours(tiny_store):
     groups = tiny_store.groups(2, 8, held_out=1)
     loader = ps.make_loader(tiny_store, groups)
     farthest = 0.0

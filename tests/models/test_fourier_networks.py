@@ -7,8 +7,8 @@ from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators import build_generator
 from ptychostream.models.generators.ffno import AxisKernel
+from ptychostream.models.generators.first_step import first_step
 from ptychostream.models.generators.fno import FourierLayer
-from ptychostream.models.generators.fourier_network import _first_step
 
 SMALL = {"N": 16, "fno_modes": 3, "fno_width": 8, "fno_blocks": 2, "fno_cnn_blocks": 1}
 
@@ -71,8 +71,8 @@ def test_brighter_patterns_of_a_brighter_probe_show_the_same_object(architecture
     amplitude = torch.rand(3, 1, 16, 16)
     probe = torch.randn(3, 2, 16, 16, dtype=torch.complex64)
     centre = torch.zeros(3, 1, 1, 2)
-    level, change = _first_step(amplitude, probe, None)
-    brighter = _first_step(3 * amplitude, 3 * probe, None)
+    level, change = first_step(amplitude, probe, None)
+    brighter = first_step(3 * amplitude, 3 * probe, None)
     torch.testing.assert_close(brighter, (level, change), rtol=1e-4, atol=1e-5)
     alone = network(amplitude[:1], probe[:1], centre[:1])
     torch.testing.assert_close(network(amplitude, probe, centre)[:1], alone, rtol=1e-4, atol=1e-5)

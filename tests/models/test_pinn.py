@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import ptychostream as ps
-from ptychostream.models.probe import mask_of, probe_power
+from ptychostream.models.forward_model import probe_power
+from ptychostream.models.probe_mask import mask_of
 from ptychostream.physics import fourier_shift
 
 

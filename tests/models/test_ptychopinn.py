@@ -12,7 +12,7 @@ import torch
 import ptychostream as ps
 from ptychostream.models import ptychopinn as upstream
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.probe import hard_disk, mask_of
+from ptychostream.models.probe_mask import hard_disk, mask_of
 from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.patches import extract_patches
 from ptychostream.physics import exit_wave, intensity, propagate_far_field

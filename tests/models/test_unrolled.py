@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import ptychostream as ps
+from ptychostream.models.canvas_size import canvas_reach
 from ptychostream.models.generators.group_canvas import GroupCanvas
 from ptychostream.models.generators.unrolled import Unrolled
 from ptychostream.physics import fourier_shift, intensity, propagate_far_field
@@ -32,7 +33,7 @@ def _group(scan, rows):
 def test_canvas_adds_as_the_adjoint_of_cutting():
     generator = torch.Generator().manual_seed(0)
     relative = 4 * torch.randn(2, 4, 1, 2, generator=generator)
-    group = GroupCanvas(relative, 8)
+    group = GroupCanvas(relative, 8, canvas_reach(relative))
     canvas = torch.randn(2, group.size, group.size, dtype=torch.complex64, generator=generator)
     patches = torch.randn(2, 4, 8, 8, dtype=torch.complex64, generator=generator)
     torch.testing.assert_close(

@@ -19,14 +19,18 @@ class Generator(nn.Module, ABC):
     Attributes
     ----------
     merges_groups : bool
-        Whether the patches of a group already agree where they overlap, so that nobody needs to
-        merge them again.
+        Whether the patches of a group agree where they overlap, so that they need no merging.
+    takes_canvas_size : bool
+        Whether `forward` takes a fifth argument, `canvas_size`: a `models.canvas_size.CanvasSize`
+        that holds for all batches of a training, or None. A generator whose arrays depend on the
+        positions takes their sizes from it, so that no step waits for the device.
     fields : frozenset of str
-        Fields of `ModelConfig` that only some generators look at, and this one does. Changing
-        one that the chosen generator does not look at is an error.
+        Fields of `ModelConfig` that only some generators use, this one among them. Changing
+        one that the chosen generator does not use is an error.
     """
 
     merges_groups: bool = False
+    takes_canvas_size: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod

@@ -12,24 +12,16 @@ from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.activations import AMPLITUDE_ACTIVATIONS, phase_activation
 from ptychostream.models.generators.base import Generator
-from ptychostream.models.generators.data_consistency import known_share, wave_change
+from ptychostream.models.generators.first_step import first_step
 from ptychostream.models.layers import conv3x3
-from ptychostream.physics import intensity
-
-#: Of the first step: trust in pixels that the empty object hardly lights, and in dark places.
-_DISTRUST, _REGULARISATION = 0.2, 0.5
-
-#: Keeps divisions finite where there is nothing.
-_TINY = 1e-12
 
 
 class FourierGenerator(Generator):
     """Patterns → channels → Fourier layers → residual convolutions → complex patches.
 
-    What the network sees of each pattern are its amplitudes, and an iterative solver's first
-    step, which brings them into the object's plane, and the mean transmission that they tell:
-    convolutions alone hardly learn that transform. The layers' own part is made by
-    `fourier_layers`.
+    The network is given the amplitudes of each pattern, an iterative solver's first step, which
+    brings them into the object's plane, and the mean transmission that they tell. Subclasses
+    make the layers in `fourier_layers`.
 
     Raises
     ------
@@ -99,18 +91,23 @@ class FourierGenerator(Generator):
         coords_relative: Tensor,
         good_pixels: Tensor | None = None,
     ) -> Tensor:
+        # What the detector saw, and what the physics makes of it in the object's plane: layers
+        # that act alike on all pixels hardly learn the transform between the two.
         x = self.features(_transformed(diffraction, self.transform))
-        level, change = _first_step(diffraction, probe, good_pixels)
+        level, change = first_step(diffraction, probe, good_pixels)
         level = level[:, :, None, None]
+        # The pixels' coordinates, since the beam lights them differently.
         x = torch.cat(
             (x, change.real, change.imag, level.expand_as(diffraction), _coordinates(x)), dim=1
         )
         x = self.lift(x)
+        # Fourier layers for what extends over the patch, then convolutions for sharp edges.
         for layer in self.layers:
             x = layer(x)
         for pair in self.refine:
             x = pair(x)
         first, second = self.last(x).float().chunk(2, dim=1)
+        # Deviations from an empty object at the measured level: training begins there.
         if self.output_mode == "real_imag":
             return level * torch.complex(1 + first, second)
         if self.output_mode == "amp_phase":
@@ -137,7 +134,7 @@ def _limited(channels: int, limit: int | None) -> int:
 
 
 def _transformed(amplitude: Tensor, name: str) -> Tensor:
-    """Flatten the range of amplitudes (B, C, N, N), which a bright centre rules."""
+    """Compress the range of amplitudes (B, C, N, N): the central beam dominates."""
     if name == "sqrt":
         return amplitude.sqrt()
     if name == "log1p":
@@ -145,29 +142,6 @@ def _transformed(amplitude: Tensor, name: str) -> Tensor:
     if name == "instancenorm":
         return functional.instance_norm(amplitude)
     return amplitude
-
-
-def _first_step(
-    diffraction: Tensor, probe: Tensor, good_pixels: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Find what amplitudes say of an empty object.
-
-    Its mean amplitude (B, C), and, with that as the unit, the change (B, C, N, N) of one step.
-    """
-    light, beam = intensity(probe), probe[:, None]
-    measured = torch.fft.ifftshift(diffraction, dim=(-2, -1))
-    seen_light, known = light.sum(dim=(-2, -1)), None
-    if good_pixels is not None:
-        known = torch.fft.ifftshift(good_pixels, dim=(-2, -1))[:, None].to(light.dtype)
-        measured = measured * known
-        seen_light = seen_light * known_share(beam, known)
-    energies = measured.square().sum(dim=(-2, -1)) / seen_light[:, None]
-    level = energies.clamp_min(_TINY).sqrt()
-    measured = (measured / level[:, :, None, None])[:, :, None]
-    waves = beam.expand(-1, diffraction.shape[1], -1, -1, -1)
-    change = (beam.conj() * wave_change(waves, measured, known, _DISTRUST)).sum(dim=2)
-    brightest = light.amax(dim=(-2, -1), keepdim=True)
-    return level, change / (_REGULARISATION * brightest + (1 - _REGULARISATION) * light)[:, None]
 
 
 def _coordinates(x: Tensor) -> Tensor:

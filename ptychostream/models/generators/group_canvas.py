@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from ptychostream.models.canvas_size import canvas_reach
-
 
 class GroupCanvas:
     """The geometry of a group: where each member's patch lies on the group's own canvas.
@@ -16,6 +14,8 @@ class GroupCanvas:
     ----------
     coords_relative : (B, C, 1, 2) float32
         Centre minus member (x, y), in pixels.
+    reach : int
+        Pixels by which no member lies farther from its group's centre.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class GroupCanvas:
         What rounding left of the members' displacement (x, y), in [-0.5, 0.5].
     """
 
-    def __init__(self, coords_relative: Tensor, patch_size: int) -> None:
+    def __init__(self, coords_relative: Tensor, patch_size: int, reach: int) -> None:
         displacement = -coords_relative[:, :, 0]
         whole = displacement.round()
         self.fractions = displacement - whole
@@ -36,7 +36,6 @@ class GroupCanvas:
             self.size, self.reach = patch_size, 0
             self._index: Tensor | None = None
             return
-        reach = canvas_reach(displacement)
         reach += reach % 2
         self.size, self.reach = patch_size + 2 * reach, reach
         corner = whole.to(torch.int64) + reach

@@ -15,11 +15,11 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ptychostream.config import ModelConfig
-from ptychostream.models.canvas_size import support_of
+from ptychostream.models.canvas_size import CanvasSize, measure_canvas_size
 from ptychostream.models.generators.base import Generator
-from ptychostream.models.generators.data_consistency import known_share, wave_change
+from ptychostream.models.generators.first_step import measured_part
 from ptychostream.models.generators.group_canvas import GroupCanvas
-from ptychostream.physics import fourier_shift, intensity
+from ptychostream.physics import fourier_shift, intensity, wave_change
 
 #: Data-consistency updates in front of each learned correction: for lone patterns, for groups.
 UPDATES_ALONE, UPDATES_IN_GROUPS = 2, 3
@@ -58,6 +58,7 @@ class Unrolled(Generator):
     """
 
     merges_groups = True
+    takes_canvas_size = True
     fields = frozenset({"unrolled_steps", "unrolled_width"})
 
     def __init__(
@@ -88,31 +89,33 @@ class Unrolled(Generator):
         probe: Tensor,
         coords_relative: Tensor,
         good_pixels: Tensor | None = None,
+        canvas_size: CanvasSize | None = None,
     ) -> Tensor:
-        edge = diffraction.shape[-1]
-        group = GroupCanvas(coords_relative, edge)
-        # Work with a probe of peak one and an object of mean amplitude one.
+        edge, members = diffraction.shape[-1], diffraction.shape[1]
+        if canvas_size is None:
+            canvas_size = measure_canvas_size(coords_relative, intensity(probe))
+        group = GroupCanvas(coords_relative, edge, canvas_size.reach)
+        lit = _window(canvas_size.support, group)
+        # A probe of peak one and an object of mean amplitude one: what is learned then holds at
+        # any dose and for any beam.
         peak = intensity(probe).amax(dim=(-2, -1)).sqrt()[:, None, None, None]
         beam = (probe / peak)[:, None]
-        lit = _window(support_of(intensity(probe), diffraction.shape[1]), group)
-        if diffraction.shape[1] > 1:
+        if members > 1:
+            # Patches lie at whole pixels of the canvas; the probe takes the rest of the way.
             beam = fourier_shift(beam, group.fractions[:, :, None])
         light = intensity(beam).expand(diffraction.shape)
-        measured = torch.fft.ifftshift(diffraction, dim=(-2, -1)) / peak
-        known = None
-        seen_light = light.sum(dim=(1, 2, 3))
-        if good_pixels is not None:
-            known = torch.fft.ifftshift(good_pixels, dim=(-2, -1))[:, None].to(light.dtype)
-            measured = measured * known
-            seen_light = seen_light * known_share(beam, known)
-        energies = measured.square().sum(dim=(1, 2, 3)) / seen_light
+        measured, known, share = measured_part(diffraction, beam, good_pixels)
+        measured = measured / peak
+        energies = measured.square().sum(dim=(1, 2, 3)) / (light.sum(dim=(1, 2, 3)) * share)
         level = energies.clamp_min(_TINY).sqrt()[:, None, None]
-        measured = (measured / level[..., None])[:, :, None]
+        measured = measured / level[..., None]
 
+        # How much light falls on each pixel of the canvas decides how far a step may go there.
         illumination = group.add(light.contiguous())
         brightest = illumination.amax(dim=(-2, -1), keepdim=True)
         # A hint for the corrections only: its square root has no slope in the dark.
         hint = (illumination / brightest).detach()
+        # Start from an empty object.
         canvas = torch.ones_like(illumination).to(beam.dtype)
         velocity = torch.zeros_like(canvas)
         memory: Tensor | None = None
@@ -121,18 +124,24 @@ class Unrolled(Generator):
             for update in range(self.updates):
                 alpha = torch.sigmoid(self.logit_regularisation[step, update])
                 distrust = self.log_distrust[step, update].exp()
+                # The change that the measured amplitudes ask for: the slope of their misfit.
                 pull = _pull(canvas, measured, known, beam, group, distrust)
+                # A Newton step where there is light; α keeps dark pixels from running away.
                 pull = pull * (
                     self.log_step_length[step, update].exp()
                     / (alpha * brightest + (1 - alpha) * illumination)
                 )
+                # Momentum carries slow, smooth errors away in fewer steps.
                 velocity = pull + torch.sigmoid(self.logit_momentum[step, update]) * velocity
                 canvas = canvas + velocity
+            # What the data leave open (noise, what overlaps little) is for the network to mend,
+            # where there is light at all: the rest of the canvas would cost time for nothing.
             seen = (part[:, lit, lit] for part in (canvas, pull, hint))
             change, memory = correction(*seen, memory)
             canvas = canvas + functional.pad(change, (lit.start, group.size - lit.stop) * 2)
+        # Back to the measured level, and each patch to its member's exact position.
         patches = group.cut(canvas * level)
-        if diffraction.shape[1] > 1:
+        if members > 1:
             patches = fourier_shift(patches, -group.fractions)
         return patches
 
@@ -145,7 +154,7 @@ def _pull(
     group: GroupCanvas,
     distrust: Tensor,
 ) -> Tensor:
-    """Change that the measured amplitudes (B, C, 1, N, N) ask of the canvas (B, S, S)."""
+    """Change that the measured amplitudes (B, C, N, N) ask of the canvas (B, S, S)."""
     change = wave_change(beam * group.cut(canvas)[:, :, None], measured, known, distrust)
     waves = beam.conj() * change
     return group.add(waves[:, :, 0] if waves.shape[2] == 1 else waves.sum(dim=2))

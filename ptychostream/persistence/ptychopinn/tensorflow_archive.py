@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ptychostream.config import ModelConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.legacy import training_config_of
+from ptychostream.models.forward_model import probe_power
 from ptychostream.models.generators.autoencoder import Autoencoder
-from ptychostream.models.probe import ProbeModel, probe_power
+from ptychostream.models.probe import ProbeModel
 from ptychostream.persistence.build_model import build_model, check_sizes
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.entries import Members

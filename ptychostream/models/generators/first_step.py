@@ -1,0 +1,80 @@
+"""An iterative solver's first step from an empty object: the physics that networks begin with."""
+
+import torch
+from torch import Tensor
+
+from ptychostream.physics import intensity, wave_change
+
+#: Where less than this part of the light is measured, its energy says little of the object's.
+_LEAST_SHARE = 0.05
+
+#: Trust in pixels that the empty object hardly lights, and in dark places.
+_DISTRUST, _REGULARISATION = 0.2, 0.5
+
+#: Keeps divisions finite where there is nothing.
+_TINY = 1e-12
+
+
+def first_step(
+    diffraction: Tensor, probe: Tensor, good_pixels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Take one step of an iterative solver from an empty object.
+
+    Parameters
+    ----------
+    diffraction : (B, C, N, N) float32
+        Measured amplitude, zero frequency centred.
+    probe : (B, P, N, N) complex64
+        Illumination of each group.
+    good_pixels : (B, N, N) bool, optional
+        False where the detector can't be trusted; None where it can everywhere.
+
+    Returns
+    -------
+    level : (B, C) float32
+        The object's mean amplitude, from the measured energy.
+    change : (B, C, N, N) complex64
+        What the amplitudes ask of an object of one, in units of that level.
+    """
+    light, beam = intensity(probe), probe[:, None]
+    measured, known, share = measured_part(diffraction, beam, good_pixels)
+    # An empty object of this amplitude has the measured energy.
+    seen_light = light.sum(dim=(-2, -1)) * share
+    energies = measured.square().sum(dim=(-2, -1)) / seen_light[:, None]
+    level = energies.clamp_min(_TINY).sqrt()
+    measured = measured / level[:, :, None, None]
+    waves = beam.expand(-1, diffraction.shape[1], -1, -1, -1)
+    # From the wave to the object: the least-squares step, held back where there is little light.
+    change = (beam.conj() * wave_change(waves, measured, known, _DISTRUST)).sum(dim=2)
+    brightest = light.amax(dim=(-2, -1), keepdim=True)
+    return level, change / (_REGULARISATION * brightest + (1 - _REGULARISATION) * light)[:, None]
+
+
+def measured_part(
+    diffraction: Tensor, beam: Tensor, good_pixels: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | float]:
+    """Move the zero frequency to the corner, and leave out the pixels that can't be trusted.
+
+    Parameters
+    ----------
+    diffraction : (B, C, N, N) float32
+        Measured amplitude, zero frequency centred.
+    beam : (B, C or 1, P, N, N) complex64
+        Illumination of each pattern.
+
+    Returns
+    -------
+    measured : (B, C, N, N) float32
+        Zero where nothing was measured.
+    known : (B, 1, N, N) float32, optional
+        One where something was measured; None where it was everywhere.
+    share : (B,) float32 or float
+        Part of a flat object's diffraction that is measured, at least a twentieth.
+    """
+    measured = torch.fft.ifftshift(diffraction, dim=(-2, -1))
+    if good_pixels is None:
+        return measured, None, 1.0
+    known = torch.fft.ifftshift(good_pixels, dim=(-2, -1))[:, None].to(measured.dtype)
+    spread = intensity(torch.fft.fft2(beam, norm="ortho"))
+    share = (spread * known).sum(dim=(1, 2, 3)) / spread.sum(dim=(1, 2, 3))
+    return measured * known, known, share.clamp_min(_LEAST_SHARE)
