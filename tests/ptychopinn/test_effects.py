@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_fields import REFUSED, WHERE
+from test_fields import REFUSED, names_of
 from test_legacy import PAIR
 
 import ptychostream as ps
@@ -135,7 +135,7 @@ VALUE = {
 
 #: Fields that leave the numbers as they are: the test that shows what they do.
 SHOWN_BY = {
-    "middle_trim": "tests/cli/test_reconstruct.py",
+    "middle_trim": "tests/cli/test_reconstruct_command.py",
     "pad_eval": "tests/reconstruction/test_reconstruct.py",
     "devices": "tests/training/test_distributed.py",
     "num_nodes": "tests/training/test_training.py",
@@ -144,8 +144,8 @@ SHOWN_BY = {
 TRAINING = [
     (kind, name)
     for kind in (ps.ModelConfig, ps.TrainingConfig, ps.PyTorchExecutionConfig)
-    for name, where in WHERE[kind].items()
-    if where != REFUSED and name not in SHOWN_BY
+    for name in names_of(kind)
+    if name not in REFUSED and name not in SHOWN_BY
 ]
 
 
@@ -202,7 +202,7 @@ def _observe(stores, kind, changes):
                 (ps.TrainingConfig, training),
                 (ps.PyTorchExecutionConfig, execution),
             )
-            if name in WHERE[part]
+            if name in names_of(part)
         ]
         # Some names are both training's and execution's.
         target = next((target for part, target in own if part is kind), own[0][1])
