@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import ptychostream as ps
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 from ptychostream.scan import PatternSource, Scan, ScanMetadata
 from ptychostream.training.train import initial_model
 

@@ -152,7 +152,7 @@ class Session:
 def simulate(folder: Path) -> None:
     """Write the files of an experiment, and a store to train on."""
     import ptychostream as ps
-    from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
+    from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 
     scan = ps.simulate_scan(num_positions=600, N=64, object="siemens_star", nphotons=1e6, seed=1)
     write_ptychodus_experiment(scan, folder)

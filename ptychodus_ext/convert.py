@@ -16,10 +16,9 @@ from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
+from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
 from ptychostream.geometry import ObjectGrid
 from ptychostream.scan import ArrayPatterns, Scan, ScanMetadata
-
-_HALF_PIXEL = 0.5
 
 
 def positions_in_pixels(product: Product) -> NDArray[np.float64]:
@@ -32,7 +31,7 @@ def positions_in_pixels(product: Product) -> NDArray[np.float64]:
     """
     metres = np.array([(point.x_m, point.y_m) for point in product.probe_positions], float)
     origin, pixel = _frame(product.object_)
-    return (metres.reshape(-1, 2) - origin) / pixel + _HALF_PIXEL
+    return (metres.reshape(-1, 2) - origin) / pixel + HALF_PIXEL
 
 
 def _frame(obj: Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -123,7 +122,7 @@ def product_of_store(
         first = np.asarray(grid.origin) * pixel
     size = np.array([grid.shape[1], grid.shape[0]])
     centre = first + (size - 1) / 2 * pixel
-    metres = first + (positions - np.asarray(grid.origin) - _HALF_PIXEL) * pixel
+    metres = first + (positions - np.asarray(grid.origin) - HALF_PIXEL) * pixel
     points = [
         ProbePosition(int(number), float(x), float(y))
         for number, (x, y) in zip(

@@ -21,7 +21,7 @@ def run(words: Sequence[str]) -> None:
         If the output exists and may not be replaced.
     """
     from ptychostream.datasets.sources.npz import write_npz
-    from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
+    from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
     from ptychostream.datasets.store import open_group_store
 
     parser = make_parser(

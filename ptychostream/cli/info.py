@@ -76,9 +76,9 @@ def describe_result(path: Path) -> list[tuple[str, str]]:
     list of (str, str)
         Names and values.
     """
-    from ptychostream.cli.evaluate import read_reference
+    from ptychostream.datasets.sources.objects import read_object_and_origin
 
-    obj, (x, y) = read_reference(path)
+    obj, (x, y) = read_object_and_origin(path)
     seen = obj[obj != 0]
     lines = [
         ("object", str(path)),

@@ -24,8 +24,8 @@ def run(words: Sequence[str]) -> None:
         If the output exists and may not be replaced.
     """
     from ptychostream.datasets.sources.npz import write_npz
-    from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
-    from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
+    from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
+    from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
     from ptychostream.datasets.store import build_group_store
     from ptychostream.simulation import simulate_scan
 

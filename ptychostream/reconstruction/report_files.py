@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ptychostream._version import __version__
-from ptychostream.datasets.sources.ptychodus_write_product import object_pixel_size_m
+from ptychostream.datasets.sources.ptychodus.conventions import object_pixel_size_m
 from ptychostream.evaluation.figures import (
     draw_frc,
     draw_losses,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.ptychodus_write_product import write_product
+from ptychostream.datasets.sources.ptychodus.product import write_product
 from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.files import whole_file
 from ptychostream.scan import ScanMetadata

@@ -1,7 +1,5 @@
 """Objects, probes and positions that lie in files."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,19 +8,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.objects import read_object_and_origin
+from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
 from ptychostream.errors import (
     ConfigurationError,
     DataContractError,
     MissingFileError,
-    PtychoStreamError,
 )
+from ptychostream.files import reading
 from ptychostream.simulation.objects.texture import stretched, transmission
 
 _HDF5 = (".h5", ".hdf5")
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _TABLES = (".csv", ".txt")
-#: ptychodus puts a position between a patch's two middle pixels, half a pixel before ours.
-_HALF_PIXEL = 0.5
 
 
 def is_file_name(name: str) -> bool:
@@ -58,7 +56,7 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
     if path.suffix.lower() in _IMAGES:
         from skimage.io import imread
 
-        with _named(path):
+        with reading(path):
             # From memory: imageio leaves a file open that it can't decode. TIFF goes by its name.
             is_tiff = path.suffix.lower() in (".tif", ".tiff")
             picture = path if is_tiff else BytesIO(path.read_bytes())
@@ -69,15 +67,9 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
         raise ConfigurationError(
             f"'{path}' holds the transmission itself; object_options are for pictures"
         )
-    values = _read(path, "objectGuess", "object", np.complex64)
-    if values.ndim == 3 and len(values) == 1:
-        values = values[0]
-    if values.ndim != 2:
-        raise DataContractError(
-            f"'{path}': the object is {values.shape}, expected (H, W); only thin objects of one "
-            "layer can be simulated"
-        )
-    return values
+    if path.suffix != ".npy" and path.suffix not in (".npz", *_HDF5):
+        raise _unknown(path, ".npy, .npz or .h5, or be a picture")
+    return read_object_and_origin(path)[0]
 
 
 def read_probe(path: str | Path) -> NDArray[np.complex128]:
@@ -156,7 +148,7 @@ def read_positions(path: str | Path) -> NDArray[np.float64]:
 
 
 def _ptychodus_positions(path: Path) -> NDArray[np.float64]:
-    with _named(path), h5py.File(path, "r") as file:
+    with reading(path), h5py.File(path, "r") as file:
         columns = {}
         if "probe_position_x_px" in file:
             for axis in "xy":
@@ -173,7 +165,7 @@ def _ptychodus_positions(path: Path) -> NDArray[np.float64]:
                 columns[key] = metres / target.attrs[f"pixel_{size}_m"] + (length - 1) / 2
         else:
             raise DataContractError(f"'{path}' holds no positions; it holds {', '.join(file)}")
-    return _columns(path, columns) + _HALF_PIXEL
+    return _columns(path, columns) + HALF_PIXEL
 
 
 def _columns(path: Path, columns: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -190,7 +182,7 @@ def _read(
     key, found = npz_key, ()
     if path.suffix == ".npy":
         return _read_npy(path, dtype)
-    with _named(path):
+    with reading(path):
         if path.suffix == ".npz":
             # NumPy leaves a damaged archive open, if it has opened it.
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
@@ -204,33 +196,13 @@ def _read(
                     return np.asarray(file[key][()]).astype(dtype)
                 found = tuple(file)
         else:
-            raise _unknown(path, ".npy, .npz or .h5, and for objects a picture")
+            raise _unknown(path, ".npy, .npz or .h5")
     raise DataContractError(f"'{path}' lacks {key!r}; it holds {', '.join(found) or 'nothing'}")
 
 
 def _read_npy(path: Path, dtype: type[np.complexfloating | np.floating]) -> NDArray[Any]:
-    with _named(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         return np.lib.format.read_array(file, allow_pickle=False).astype(dtype)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Give errors that name no file the file's name: damaged ones fail in many ways."""
-    try:
-        yield
-    except (PtychoStreamError, MemoryError):
-        raise
-    except Exception as error:
-        cause: Exception | None = error
-        said = "".join(str(error).splitlines()[:1])
-        reason = f"{type(error).__name__}: {said}"
-        if "allow_pickle" in said:
-            # NumPy takes what it does not know for a pickle, and advises to load that, which
-            # would run whatever program the file holds.
-            reason, cause = "it holds no array of plain numbers", None
-        raise DataContractError(
-            f"'{path}' can't be read ({reason}); copy or convert it again"
-        ) from cause
 
 
 def _existing(path: str | Path) -> Path:

@@ -49,7 +49,7 @@ def _with(value, name, index):
         ({"object": _object()[None]}, ["'object'", str((1, *SHAPE)), "(H, W)"]),
         ({"object": np.full(SHAPE, "a")}, ["'object'", "<U1", "(H, W)"]),
         ({"object": np.complex64(1)}, ["'object'", "()", "(H, W)"]),
-        ({"object": _with(_object(), np.inf, (0, 0))}, ["'object'", "infinite"]),
+        ({"object": _with(_object(), np.inf, (0, 0))}, ["'object'", "not finite"]),
         ({"object": np.zeros(SHAPE)}, ["the object is zero everywhere"]),
         ({"origin": np.array([3.0])}, ["'origin'", "[3.]", "(x, y)"]),
         ({"origin": np.array([3.0, np.nan])}, ["'origin'", "nan", "finite"]),
@@ -80,7 +80,7 @@ def _product(centre, pixel):
     [
         ({"object": np.zeros(SHAPE)}, ["reference.npz", "the object is zero everywhere"]),
         ({"objectGuess": np.full(SHAPE, "a")}, ["reference.npz", "'objectGuess'", "<U1"]),
-        ({"object": np.full(SHAPE, 1e300)}, ["reference.npz", "'object'", "infinite"]),
+        ({"object": np.full(SHAPE, 1e300)}, ["reference.npz", "'object'", "not finite"]),
         ({"object": _object(), "origin": 1.0}, ["reference.npz", "'origin' is 1."]),
         ({"object": _object(), "origin": (np.nan, 0)}, ["reference.npz", "'origin'", "nan"]),
         (lambda file: file.create_group("object"), ["reference.h5", "'object'", "group"]),

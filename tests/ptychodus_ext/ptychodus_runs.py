@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 import ptychostream as ps
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from ptychodus.api.reconstruct import (
 
 import ptychostream as ps
 from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
 

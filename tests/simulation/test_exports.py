@@ -8,8 +8,8 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
-from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
+from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
 from ptychostream.errors import DataContractError
 from ptychostream.scan import ScanMetadata
 from ptychostream.simulation import Detector, labels_from_experiment

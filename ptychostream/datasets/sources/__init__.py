@@ -1,21 +1,21 @@
 """Scan files: one reader a file, one registry, chosen by content."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ptychostream.datasets.sources.cxi import is_cxi, read_cxi
 from ptychostream.datasets.sources.npz import is_npz, read_npz
-from ptychostream.datasets.sources.ptychodus_product import (
+from ptychostream.datasets.sources.ptychodus.experiment import (
     is_ptychodus_product,
     read_ptychodus_product,
 )
-from ptychostream.datasets.sources.ptychodus_training import (
+from ptychostream.datasets.sources.ptychodus.training import (
     is_ptychodus_training,
     read_ptychodus_training,
 )
-from ptychostream.errors import DataContractError, MissingFileError, PtychoStreamError
+from ptychostream.errors import DataContractError, MissingFileError
+from ptychostream.files import reading
 from ptychostream.scan import MeasurementDomain, Scan
 
 __all__ = ["READERS", "SourceReader", "find_format", "read_scan"]
@@ -81,7 +81,7 @@ def read_scan(
         raise DataContractError(
             f"'{path}' is in no known scan format; known are {', '.join(sorted(READERS))}"
         )
-    with _named(path):
+    with reading(path):
         return READERS[name].read(path, measurement_domain)
 
 
@@ -93,23 +93,8 @@ def find_format(path: Path) -> str | None:
     DataContractError
         If the file is damaged.
     """
-    with _named(path):
+    with reading(path):
         for name, reader in READERS.items():
             if reader.recognises(path):
                 return name
     return None
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Give errors that name no file the file's name: damaged ones fail in many ways."""
-    try:
-        yield
-    except (PtychoStreamError, MemoryError) as error:
-        if isinstance(error, DataContractError) and str(path) not in str(error):
-            raise DataContractError(f"'{path}': {error}") from error
-        raise
-    except Exception as error:
-        raise DataContractError(
-            f"'{path}' can't be read ({type(error).__name__}: {error}); copy or convert it again"
-        ) from error

@@ -47,7 +47,9 @@ class NpzMembers:
         except _DAMAGE as error:
             if isinstance(error, DataContractError):
                 raise
-            raise DataContractError(f"'{path}' is not a readable NPZ file: {error}") from error
+            raise DataContractError(
+                f"'{path}' can't be read ({error}); copy or convert it again"
+            ) from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._headers

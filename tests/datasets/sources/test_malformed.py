@@ -12,8 +12,8 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.cli.main import main
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
-from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
+from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
 
 M, N = 12, 16
 

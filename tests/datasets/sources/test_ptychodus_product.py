@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
-from ptychostream.datasets.sources.ptychodus_write_product import write_product
+from ptychostream.datasets.sources.ptychodus.product import write_product
 from ptychostream.errors import DataContractError
 from ptychostream.scan import ScanMetadata
 

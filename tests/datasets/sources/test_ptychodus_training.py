@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
-from ptychostream.datasets.sources.ptychodus_training import write_ptychodus_training
+from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
 from ptychostream.errors import DataContractError
 
 

@@ -6,7 +6,7 @@ import pytest
 from tiny import tiny_config, untrained
 
 import ptychostream as ps
-from ptychostream.datasets.sources.ptychodus_write_product import object_pixel_size_m, write_product
+from ptychostream.datasets.sources.ptychodus.product import object_pixel_size_m, write_product
 from ptychostream.reconstruction.result import save_result
 from ptychostream.scan import ArrayPatterns, ScanMetadata
 

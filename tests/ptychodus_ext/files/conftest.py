@@ -13,7 +13,7 @@ from ptychodus.api.io import (
 from ptychodus.api.reconstruct import PositionIndexFilter, prepare_reconstruct_input
 
 import ptychostream as ps
-from ptychostream.datasets.sources.ptychodus_experiment import write_ptychodus_experiment
+from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 from ptychostream.scan import ArrayPatterns, ScanMetadata
 
 

@@ -1,27 +1,31 @@
-"""Read ptychodus's own files.
+"""ptychodus's experiments: patterns in `diffraction.h5` beside `product.h5`.
 
-That is a folder of `diffraction.h5` and `product.h5`, or a product that carries its patterns in
-`/raw_data`.
+A product that carries its patterns in `/raw_data` is read too.
 """
 
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
+from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
 from ptychostream.datasets.sources.pairing import pair_by_index
+from ptychostream.datasets.sources.ptychodus.conventions import (
+    ASSUMED_DETECTOR_PIXEL_M,
+    HALF_PIXEL,
+)
+from ptychostream.datasets.sources.ptychodus.product import read_product_tables, write_product
 from ptychostream.errors import DataContractError
+from ptychostream.files import whole_file
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
 
-_PRODUCT_KEYS = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m", "probe")
-_HALF_PIXEL = 0.5
+#: Names that ptychodus looks for in a folder.
+DIFFRACTION_FILE = "diffraction.h5"
+PRODUCT_FILE = "product.h5"
 
 
 def is_ptychodus_product(path: Path) -> bool:
@@ -34,10 +38,10 @@ def is_ptychodus_product(path: Path) -> bool:
         other, and a product with `/raw_data`.
     """
     if path.is_dir():
-        return all((path / name).is_file() for name in ("diffraction.h5", "product.h5"))
+        return all((path / name).is_file() for name in (DIFFRACTION_FILE, PRODUCT_FILE))
     if not is_hdf5(path):
         return False
-    if path.name in ("diffraction.h5", "product.h5") and is_ptychodus_product(path.parent):
+    if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_product(path.parent):
         return True
     try:
         with h5py.File(path, "r") as file:
@@ -55,12 +59,12 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
         If a dataset is missing or damaged, or the arrays do not fit together.
     """
     folder = path if path.is_dir() else path.parent
-    product, stack = folder / "product.h5", folder / "diffraction.h5"
+    product, stack = folder / PRODUCT_FILE, folder / DIFFRACTION_FILE
     name, domain = "patterns", measurement_domain or "counts"
     if path.is_file() and not (product.is_file() and stack.is_file()):
         product = stack = path
         name, domain = "raw_data/diffraction", measurement_domain or "amplitude"
-    tables = _read_product(product)
+    tables = read_product_tables(product)
     pixel, positions_m = tables["pixel"], tables["positions_m"]
     if not (np.isfinite(pixel).all() and (pixel > 0).all()):
         raise DataContractError(
@@ -84,7 +88,7 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
         raise DataContractError(f"'{stack}' has {shape[0]} patterns but {len(index)} indexes")
     pairing = pair_by_index(index.astype(np.int64), tables["indexes"], positions_m)
     logger.info("'%s': %s", stack, pairing.report())
-    pixels = (pairing.positions - tables["centre_m"]) / pixel + tables["middle"] + _HALF_PIXEL
+    pixels = (pairing.positions - tables["centre_m"]) / pixel + tables["middle"] + HALF_PIXEL
     return Scan(
         name=f"'{path}'",
         patterns=Hdf5Patterns(stack, name, shape, dtype, pairing.rows),
@@ -110,59 +114,40 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
     )
 
 
-def _read_product(path: Path) -> dict[str, Any]:
-    """Read what surrounds the patterns."""
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [key for key in (*_PRODUCT_KEYS, "object") if key not in file]
-            if missing:
-                raise DataContractError(
-                    f"'{path}' lacks {', '.join(map(repr, missing))}; it holds "
-                    f"{', '.join(map(repr, file))}"
-                )
-            target = file["object"]
-            needed = ("center_x_m", "center_y_m", "pixel_width_m", "pixel_height_m")
-            lacking = [key for key in needed if key not in target.attrs]
-            if lacking:
-                raise DataContractError(f"'{path}': 'object' lacks the attributes {lacking}")
-            obj = np.asarray(target[:], np.complex64)
-            if obj.ndim == 3 and len(obj) > 1:
-                logger.warning(
-                    "'%s': the object has %d layers; their product is taken, as of a thin object",
-                    path,
-                    len(obj),
-                )
-            obj = obj.prod(axis=0) if obj.ndim == 3 else obj
-            height, width = obj.shape
-            x, y = (np.asarray(file[key][:], float) for key in _PRODUCT_KEYS[1:3])
-            return {
-                "indexes": np.asarray(file["probe_position_indexes"][:], np.int64),
-                "positions_m": np.stack([x, y], axis=1),
-                "probe": _modes(np.asarray(file["probe"][:], np.complex64), path),
-                "object": obj,
-                "middle": np.array([(width - 1) / 2, (height - 1) / 2]),
-                "centre_m": np.array([float(target.attrs[key]) for key in needed[:2]]),
-                "pixel": np.array([float(target.attrs[key]) for key in needed[2:]]),
-                "energy": _attribute(file, "photon_energy_eV", "probe_energy_eV"),
-                "distance": _attribute(file, "detector_object_distance_m"),
-            }
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataContractError):
-            raise
-        raise DataContractError(f"'{path}' can't be read: {error}; copy it again") from error
+def write_diffraction(scan: Scan, path: Path) -> None:
+    """Write a scan's patterns as ptychodus's diffraction file, block by block.
+
+    The file appears under its name only when it is complete. Amplitudes are written as counts.
+    """
+    pixel = scan.metadata.detector_pixel_size_m or ASSUMED_DETECTOR_PIXEL_M
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        patterns = write_counts(scan, file)
+        patterns.attrs["detector_pixel_width_m"] = pixel
+        patterns.attrs["detector_pixel_height_m"] = pixel
+        file["indexes"] = np.arange(scan.num_patterns)
+        file.attrs["provenance"] = json.dumps(scan.provenance)
 
 
-def _modes(probe: NDArray[np.complex64], path: Path) -> NDArray[np.complex64]:
-    """Take the first coherent mode's incoherent ones: [H,W], [I,H,W] or [C,I,H,W]."""
-    if not 2 <= probe.ndim <= 4:
-        raise DataContractError(f"'{path}': 'probe' is {probe.shape}, expected 2 to 4 axes")
-    if probe.ndim == 4:
-        return probe[0]
-    return probe if probe.ndim == 3 else probe[None]
+def write_ptychodus_experiment(scan: Scan, folder: Path) -> None:
+    """Write `diffraction.h5` and `product.h5`, with which `ptychodus -b -i FOLDER` starts.
 
-
-def _attribute(file: Any, *names: str) -> float | None:
-    for name in names:
-        if name in file.attrs:
-            return float(file.attrs[name])
-    return None
+    Raises
+    ------
+    DataContractError
+        If the scan has no object.
+    """
+    if scan.object_guess is None:
+        raise DataContractError(
+            f"{scan.name} has no object guess, which a product needs; write training data instead"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_diffraction(scan, folder / DIFFRACTION_FILE)
+    write_product(
+        folder / PRODUCT_FILE,
+        obj=scan.object_guess,
+        probe=scan.probe,
+        positions=scan.positions,
+        metadata=scan.metadata,
+        name=scan.name,
+        comments=json.dumps(scan.provenance),
+    )

@@ -1,40 +1,85 @@
-"""Objects as ptychodus product files (HDF5)."""
+"""ptychodus's products: object, probe and positions in metres, without patterns."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.ptychodus.conventions import (
+    ASSUMED_DISTANCE_M,
+    ASSUMED_ENERGY_EV,
+    HALF_PIXEL,
+    object_pixel_size_m,
+)
+from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
-from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import ScanMetadata
 
-#: Geometry that stands in a product where the scan does not say it; `comments` says so.
-ASSUMED_ENERGY_EV = 8800.0
-ASSUMED_DISTANCE_M = 1.9
-ASSUMED_DETECTOR_PIXEL_M = 75e-6
+logger = logging.getLogger(__name__)
+
+_KEYS = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m", "probe")
 
 
-def object_pixel_size_m(metadata: ScanMetadata, patch_size: int) -> tuple[float, bool]:
-    """Find the edge of an object pixel.
+def read_product_tables(path: Path) -> dict[str, Any]:
+    """Read what surrounds the patterns."""
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [key for key in (*_KEYS, "object") if key not in file]
+            if missing:
+                raise DataContractError(
+                    f"'{path}' lacks {', '.join(map(repr, missing))}; it holds "
+                    f"{', '.join(map(repr, file))}"
+                )
+            target = file["object"]
+            needed = ("center_x_m", "center_y_m", "pixel_width_m", "pixel_height_m")
+            lacking = [key for key in needed if key not in target.attrs]
+            if lacking:
+                raise DataContractError(f"'{path}': 'object' lacks the attributes {lacking}")
+            obj = np.asarray(target[:], np.complex64)
+            if obj.ndim == 3 and len(obj) > 1:
+                logger.warning(
+                    "'%s': the object has %d layers; their product is taken, as of a thin object",
+                    path,
+                    len(obj),
+                )
+            obj = obj.prod(axis=0) if obj.ndim == 3 else obj
+            height, width = obj.shape
+            x, y = (np.asarray(file[key][:], float) for key in _KEYS[1:3])
+            return {
+                "indexes": np.asarray(file["probe_position_indexes"][:], np.int64),
+                "positions_m": np.stack([x, y], axis=1),
+                "probe": _modes(np.asarray(file["probe"][:], np.complex64), path),
+                "object": obj,
+                "middle": np.array([(width - 1) / 2, (height - 1) / 2]),
+                "centre_m": np.array([float(target.attrs[key]) for key in needed[:2]]),
+                "pixel": np.array([float(target.attrs[key]) for key in needed[2:]]),
+                "energy": _attribute(file, "photon_energy_eV", "probe_energy_eV"),
+                "distance": _attribute(file, "detector_object_distance_m"),
+            }
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataContractError):
+            raise
+        raise DataContractError(f"'{path}' can't be read: {error}; copy it again") from error
 
-    Returns
-    -------
-    size : float
-        In metres: as recorded, else wavelength · distance / (N · detector pixel).
-    """
-    if metadata.object_pixel_size_m is not None:
-        return metadata.object_pixel_size_m, False
-    known = (metadata.energy_eV, metadata.detector_distance_m, metadata.detector_pixel_size_m)
-    energy, distance, pixel = (
-        assumed if value is None else value
-        for value, assumed in zip(
-            known, (ASSUMED_ENERGY_EV, ASSUMED_DISTANCE_M, ASSUMED_DETECTOR_PIXEL_M), strict=True
-        )
-    )
-    return far_field_pixel_m(energy, distance, pixel, patch_size), None in known
+
+def _modes(probe: NDArray[np.complex64], path: Path) -> NDArray[np.complex64]:
+    """Take the first coherent mode's incoherent ones: [H,W], [I,H,W] or [C,I,H,W]."""
+    if not 2 <= probe.ndim <= 4:
+        raise DataContractError(f"'{path}': 'probe' is {probe.shape}, expected 2 to 4 axes")
+    if probe.ndim == 4:
+        return probe[0]
+    return probe if probe.ndim == 3 else probe[None]
+
+
+def _attribute(file: Any, *names: str) -> float | None:
+    for name in names:
+        if name in file.attrs:
+            return float(file.attrs[name])
+    return None
 
 
 def write_product(
@@ -77,7 +122,7 @@ def write_product(
     pixel, is_assumed = object_pixel_size_m(metadata, probe.shape[-1])
     is_assumed = is_assumed or None in (metadata.energy_eV, metadata.detector_distance_m)
     height, width = obj.shape
-    metres = (positions - 0.5) * pixel
+    metres = (positions - HALF_PIXEL) * pixel
     energy = metadata.energy_eV or ASSUMED_ENERGY_EV
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["name"] = name

@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
+from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
 from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
-_HALF_PIXEL = 0.5
 _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
 
 
@@ -75,7 +75,7 @@ def read_ptychodus_training(
         name=f"'{path}'",
         patterns=source,
         measurement_domain=measurement_domain or "counts",
-        positions=np.stack(columns, axis=1) + _HALF_PIXEL,
+        positions=np.stack(columns, axis=1) + HALF_PIXEL,
         probe=probe[None] if probe.ndim == 2 else probe,
         object_guess=guess,
         bad_pixels=bad,
@@ -102,8 +102,8 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
             height, width = np.ceil(scan.positions.max(axis=0)[::-1]).astype(int) + scan.N // 2
             guess = np.ones((height, width), np.complex64)
         file["object"] = guess
-        file["probe_position_x_px"] = scan.positions[:, 0] - _HALF_PIXEL
-        file["probe_position_y_px"] = scan.positions[:, 1] - _HALF_PIXEL
+        file["probe_position_x_px"] = scan.positions[:, 0] - HALF_PIXEL
+        file["probe_position_y_px"] = scan.positions[:, 1] - HALF_PIXEL
         known = scan.metadata
         for key, value in (
             ("object_pixel_width_m", known.object_pixel_size_m),

@@ -1,0 +1,1 @@
+"""ptychodus's own files, read and written: products, experiments and training data."""
