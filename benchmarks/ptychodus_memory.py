@@ -120,7 +120,7 @@ class Peak:
 
 def is_ours(pid: int) -> bool:
     try:
-        return b"ptychodus_ext.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"ptychostream.children" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -1,4 +1,4 @@
-"""What a child and its parent say to each other: one JSON line each, never a pickle."""
+"""What a child and its parent send each other: one JSON line each, never a pickle."""
 
 import json
 import os
@@ -7,25 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The child lives but has had nothing to say for a while."""
+    """The child lives but has sent nothing for a while."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the child has come.
-
-    Attributes
-    ----------
-    total : int
-        Steps in all; 0 where not known.
-    values : dict
-        What else is known at this point, such as losses.
-    """
+    """Steps done, steps in all (0 where not known), and what else is known, such as losses."""
 
     done: int
     total: int
@@ -34,13 +24,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Output:
-    """A result, partial or final.
-
-    Attributes
-    ----------
-    paths : dict
-        Files in which the child left its arrays, by name.
-    """
+    """A result, partial or final: values, and files in which the child left arrays, by name."""
 
     values: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
@@ -63,17 +47,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The task raised an exception.
+    """The task raised an exception; errors of ours, which name what to do, have no traceback."""
 
-    Attributes
-    ----------
-    summary : str
-        Kind and message of the exception.
-    traceback : str
-        Where it was raised; empty for errors that name what the user can do.
-    """
-
-    summary: str
+    kind: str
+    text: str
     traceback: str
 
 
@@ -82,49 +59,32 @@ _KINDS: dict[str, type] = {kind.__name__: kind for kind in (Progress, Output, Lo
 
 
 def encode(message: Message | Failed) -> bytes:
-    """Write a message as one line.
-
-    Raises
-    ------
-    TypeError
-        If it holds something that JSON can't say.
-    """
-    return encode_json({"kind": type(message).__name__, **asdict(message)})
+    """Write a message as one line; TypeError if it holds something that JSON has no form for."""
+    return encode_json({"message": type(message).__name__, **asdict(message)})
 
 
 def encode_json(values: Mapping[str, Any]) -> bytes:
-    """Write a mapping as one line; NumPy scalars and paths become numbers and texts.
-
-    Raises
-    ------
-    TypeError
-        If it holds something that JSON can't say.
-    """
+    """Write a mapping as one line; NumPy scalars and paths become numbers and texts."""
     return json.dumps(values, default=_plain).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> Message | Failed:
-    """Read a message.
-
-    Raises
-    ------
-    ValueError
-        If the line is no message.
-    """
+    """Read a message; ValueError if the line is none."""
     try:
         values = json.loads(line)
-        kind = _KINDS[values.pop("kind")]
+        kind = _KINDS[values.pop("message")]
         if kind is Output:
             values["paths"] = {name: Path(path) for name, path in values["paths"].items()}
         message: Message | Failed = kind(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no message of a child: {line[:200]!r}") from error
     return message
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
+    # Scalars of NumPy and torch, neither of which is imported here: children start by forking.
+    if getattr(value, "shape", None) == ():
+        return value.item()  # type: ignore[attr-defined]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise TypeError(f"{type(value).__name__} can't be sent to another process; save it as a file")

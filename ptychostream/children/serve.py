@@ -1,4 +1,4 @@
-"""The child's side: take the task, run it, say how it ended, and never outlive the parent."""
+"""The child's side: take the task, run it, report how it ended, and never outlive the parent."""
 
 import ctypes
 import faulthandler
@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from ptychostream.children.channel import Channel
-from ptychostream.children.messages import Done, Failed, Log, Message, encode
+from typing_extensions import override
+
+from ptychostream.children.messages import Done, Failed, Log, Message, Output, Progress, encode
 from ptychostream.errors import PtychoStreamError
 
 #: prctl: signal to get when the parent dies.
@@ -22,34 +24,69 @@ _PR_SET_PDEATHSIG = 1
 _OURS = ("ptychostream", "ptychodus_ext")
 
 
-def serve(commands: int, messages: int, parent: int) -> int:
-    """Run the task that the parent names.
+class Channel:
+    """What a task sends to its parent, and hears from it.
 
     Parameters
     ----------
-    commands : int
-        File descriptor: two lines of JSON, the header and the arguments, later `stop`. Its
-        end means that the parent is gone.
+    send : callable
+        Takes each message; from any thread.
+    stop : threading.Event
+        Set once the parent asks the task to stop.
     """
-    _die_with(parent)
-    faulthandler.enable()
-    for number in (commands, messages):
+
+    def __init__(self, send: Callable[[Message], None], stop: threading.Event) -> None:
+        self._send, self._stop = send, stop
+
+    def progress(self, done: int, total: int, values: Mapping[str, Any] | None = None) -> None:
+        """Report how far the task has come."""
+        self._send(Progress(int(done), int(total), dict(values or {})))
+
+    def output(
+        self,
+        values: Mapping[str, Any] | None = None,
+        paths: Mapping[str, str | Path] | None = None,
+    ) -> None:
+        """Hand over a result."""
+        self._send(
+            Output(dict(values or {}), {name: Path(path) for name, path in (paths or {}).items()})
+        )
+
+    def should_stop(self) -> bool:
+        """Return whether the parent has asked to stop."""
+        return self._stop.is_set()
+
+
+def serve(task: str, commands: int, messages: int, lifeline: int, parent: int) -> int:
+    """Run a task; return the exit code.
+
+    Parameters
+    ----------
+    commands, messages, lifeline : int
+        File descriptors: two lines of JSON (header and arguments), later `stop`; the task's
+        messages; and a pipe whose end means that the parent is gone.
+    """
+    for number in (commands, messages, lifeline):
         os.set_inheritable(number, False)  # noqa: FBT003
-    # Kept open until the process ends: its end would be heard as the parent's.
+    _die_with(parent, lifeline)
+    faulthandler.enable()
+    # Kept open until the process ends, since the parent still writes to it.
     listening = os.fdopen(commands, "rb")
     header, arguments = json.loads(listening.readline()), json.loads(listening.readline())
     stop = threading.Event()
     threading.Thread(target=_listen, args=(listening, stop), daemon=True).start()
     send = _Sender(messages)
     sys.path.extend(entry for entry in header["sys_path"] if entry not in sys.path)
-    _log_to(send, header["log_level"])
+    if header["log_level"] is not None:
+        _log_to(send, header["log_level"])
     try:
-        module, function = header["task"].split(":")
-        task = getattr(importlib.import_module(module), function)
-        values = task(arguments, Channel(send, stop))
+        module, function = task.split(":")
+        values = getattr(importlib.import_module(module), function)(arguments, Channel(send, stop))
         send(Done(dict(values or {})))
     except BaseException as error:
-        send(_failure(error))
+        ours = isinstance(error, PtychoStreamError)
+        trace = "" if ours else "".join(traceback.format_exception(error))
+        send(Failed(type(error).__name__, str(error), trace))
         return 1
     return 0
 
@@ -79,8 +116,8 @@ class _LogHandler(logging.Handler):
         super().__init__()
         self._send = send
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record."""
         try:
             self._send(Log(record.levelno, self.format(record)))
         except Exception:
@@ -96,26 +133,28 @@ def _log_to(send: _Sender, level: int) -> None:
     logging.captureWarnings(True)  # noqa: FBT003
 
 
-def _failure(error: BaseException) -> Failed:
-    """Describe an exception: users get the message of an error of ours, others a traceback."""
-    kind = type(error).__name__
-    summary = f"{kind}: {error}" if str(error) else kind
-    if isinstance(error, PtychoStreamError):
-        return Failed(summary, "")
-    return Failed(summary, "".join(traceback.format_exception(error)))
-
-
 def _listen(commands: Any, stop: threading.Event) -> None:
     for line in commands:
         if line == b"stop\n":
             stop.set()
-    # The parent is gone: nobody wants the result. Workers of the task go too.
-    os.killpg(0, signal.SIGKILL)
 
 
-def _die_with(parent: int) -> None:
-    """Have Linux kill this process when its parent dies, even if Python never runs again."""
+def _die_with(parent: int, lifeline: int) -> None:
+    """End this process and all that it starts when the parent dies, however it does.
+
+    A process beside this one waits for the end of the lifeline: code that never lets Python's
+    other threads run does not delay it, and processes that the task has started end too.
+    """
     if sys.platform == "linux":
+        # At once, also where another process holds a copy of the lifeline.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    if os.fork() == 0:
+        # Whatever else is open belongs to the task, and must close when the task ends.
+        os.closerange(0, lifeline)
+        os.closerange(lifeline + 1, os.sysconf("SC_OPEN_MAX"))
+        os.read(lifeline, 1)
+        os.killpg(0, signal.SIGKILL)
+        os._exit(0)
+    os.close(lifeline)

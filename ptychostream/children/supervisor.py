@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -10,32 +11,68 @@ import sysconfig
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptychostream.children.failure import ChildError, describe_exit
-from ptychostream.children.lines import Lines
+import ptychostream.errors
 from ptychostream.children.messages import Done, Failed, Log, Message, decode, encode_json
+from ptychostream.errors import PtychoStreamError
 
-#: How often the child is looked at while it is silent.
+#: Longest time between two looks at a silent child.
 _TICK_S = 0.05
 #: How long a child may take to end after its last message.
 _FAREWELL_S = 5.0
-#: Lines of stderr that stand in the error of a child that could not speak for itself.
+#: Lines of stderr that stand in the error of a child that ended without a message.
 _LAST_WORDS = 20
 _READ_BYTES = 1 << 16
+#: A line of printed text that never ends is handed on in pieces of this size.
+_LONGEST_TEXT = 1 << 13
+
+
+class ChildError(PtychoStreamError, RuntimeError):
+    """A child ended without finishing its task.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what to do where that is known.
+    exit_code : int, optional
+        Of the process; negative for the signal that ended it, None where it never started.
+    cause : Failed, optional
+        The child's exception, where there was one.
+
+    Attributes
+    ----------
+    number : int
+        Place of the child among several.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, cause: Failed | None = None
+    ) -> None:
+        super().__init__(message)
+        self.exit_code, self.cause, self.number = exit_code, cause, 0
+
+    @property
+    def traceback(self) -> str:
+        """Of the child's exception; empty where there was none, or it explains itself."""
+        return "" if self.cause is None else self.cause.traceback
+
+    @property
+    def original(self) -> PtychoStreamError | KeyboardInterrupt | None:
+        """The child's exception, where it is an error of ours or an interrupt."""
+        if self.cause is None:
+            return None
+        if self.cause.kind == KeyboardInterrupt.__name__:
+            return KeyboardInterrupt()
+        kind = getattr(ptychostream.errors, self.cause.kind, None)
+        return None if kind is None else kind(self.cause.text)
 
 
 @dataclass(frozen=True)
 class End:
-    """The child is gone.
-
-    Attributes
-    ----------
-    error : ChildError, optional
-        None where it finished or was stopped.
-    """
+    """The child is gone; `error` is None where it finished or was stopped."""
 
     error: ChildError | None
 
@@ -44,14 +81,8 @@ class Supervisor:
     """Owns a child process, from its start to its end.
 
     Linux kills a child when the *thread* that started it ends, so one thread does both: start
-    the child, and stay until it is gone.
-
-    Parameters
-    ----------
-    receive : callable
-        Takes each message and at last an `End`; called in this thread.
-    grace_s : float
-        Time between asking the child to stop and killing it.
+    the child, and stay until it is gone. `receive` takes each message and at last an `End`, and
+    is called in this thread; the other arguments are those of `run.Job` and `run.ChildGroup`.
     """
 
     def __init__(
@@ -59,25 +90,29 @@ class Supervisor:
         task: str,
         arguments: bytes,
         receive: Callable[[Message | End], None],
+        *,
         grace_s: float,
-        log: logging.Logger,
+        environment: Mapping[str, str],
+        log: logging.Logger | None,
+        printed_level: int | None,
     ) -> None:
+        module, _, function = task.partition(":")
+        if not module or not function:
+            raise ValueError(f"task {task!r} must be named as 'module:function'")
         self._task, self._arguments, self._receive = task, arguments, receive
-        self._grace_s, self._log = grace_s, log
+        self._grace_s, self._environment = grace_s, environment
+        self._log, self._printed_level = log, printed_level
         self._thread = threading.Thread(target=self._run, name=f"child {task}", daemon=True)
-        self._has_begun, self._stopping = threading.Event(), threading.Event()
+        self._has_begun = threading.Event()
+        #: Whether the task is to end by itself, and whether the child is to be gone soon.
+        self.asked, self.stopping = threading.Event(), threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
         self._start_error: OSError | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._outcome: Done | Failed | None = None
 
     def start_child(self) -> None:
-        """Start the child, and return once its process exists.
-
-        Raises
-        ------
-        ChildError
-            If it can't be started.
-        """
+        """Start the child, and return once its process exists; ChildError if it can't be."""
         self._thread.start()
         self._has_begun.wait()
         if self._start_error is not None:
@@ -85,41 +120,34 @@ class Supervisor:
                 f"could not start a process for {self._task}: {self._start_error}"
             ) from self._start_error
 
-    def stop_child(self) -> None:
-        """Ask the child to stop, and return once it is gone."""
-        self._stopping.set()
-        # A process that the system itself can't end must not hang its parent too.
+    def interrupt_child(self) -> None:
+        """Send the child what asks a program to end."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def join(self, seconds: float) -> None:
+        """Wait until the child is gone, but not for longer."""
         if self._thread.ident is not None:
-            self._thread.join(self._grace_s + 5)
+            self._thread.join(seconds)
 
     def _run(self) -> None:
-        commands_out, commands_in = os.pipe()
-        messages_out, messages_in = os.pipe()
         try:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",  # the folder that ptychodus was started in is no place for modules
-                    "-m",
-                    "ptychodus_ext.worker",
-                    *(str(number) for number in (commands_out, messages_in, os.getpid())),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(commands_out, messages_in),
-                env=_environment(),
-                # Its own group, so that workers of its own are killed with it, and Ctrl-C in
-                # a terminal reaches the parent alone, which then stops the child.
-                start_new_session=True,
-            )
+            pipes = [os.pipe() for _ in range(3)]
         except OSError as error:
             self._start_error = error
-            for number in (commands_in, messages_out):
+            self._has_begun.set()
+            return
+        (commands_out, commands_in), (messages_out, messages_in), (lifeline, life) = pipes
+        theirs, ours = (commands_out, messages_in, lifeline), (commands_in, messages_out, life)
+        try:
+            self._process = process = self._start(theirs)
+        except OSError as error:
+            self._start_error = error
+            for number in ours:
                 os.close(number)
             return
         finally:
-            for number in (commands_out, messages_in):
+            for number in theirs:
                 os.close(number)
             self._has_begun.set()
         try:
@@ -135,26 +163,41 @@ class Supervisor:
             failure.__cause__ = error
             self._receive(End(failure))
         finally:
-            os.close(commands_in)
-            os.close(messages_out)
+            for number in ours:
+                os.close(number)
+
+    def _start(self, descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        numbers = [str(number) for number in (*descriptors, os.getpid())]
+        return subprocess.Popen(
+            # -P: no module is taken from the folder that the program happens to run in.
+            [sys.executable, "-P", "-m", "ptychostream.children", self._task, *numbers],
+            stdin=subprocess.DEVNULL,
+            stdout=None if self._printed_level is None else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            env={**_python_environment(), **self._environment},
+            # Its own group, so that workers of its own are killed with it, and Ctrl-C in
+            # a terminal reaches the parent alone, which then stops the child.
+            start_new_session=True,
+        )
 
     def _serve(self, process: subprocess.Popen[bytes], commands: int, messages: int) -> int:
-        assert process.stdout is not None
         assert process.stderr is not None
         header = {
-            "task": self._task,
             "sys_path": [entry for entry in sys.path if entry],
-            "log_level": self._log.getEffectiveLevel(),
+            "log_level": None if self._log is None else self._log.getEffectiveLevel(),
         }
         pending = encode_json(header) + self._arguments
         streams = {
-            messages: Lines(self._hear, None),
-            process.stdout.fileno(): Lines(self._hear_stdout, b"\n\r"),
-            process.stderr.fileno(): Lines(self._hear_stderr, b"\n\r"),
+            messages: _Lines(self._hear),
+            process.stderr.fileno(): _Lines(self._hear_stderr, is_text=True),
         }
+        if process.stdout is not None:
+            streams[process.stdout.fileno()] = _Lines(self._print, is_text=True)
         for number in (commands, *streams):
             os.set_blocking(number, False)
-        asked, deadline = False, None
+        is_told = is_stopping = False
+        deadline: float | None = None
         with selectors.DefaultSelector() as selector:
             for number in streams:
                 selector.register(number, selectors.EVENT_READ)
@@ -167,13 +210,13 @@ class Supervisor:
                             selector.unregister(commands)
                     elif not _read(key.fd, streams[key.fd]):
                         selector.unregister(key.fd)
-                if self._stopping.is_set() and not asked:
-                    asked = True
-                    deadline = time.monotonic() + self._grace_s
-                    if not pending:
-                        _write(commands, b"stop\n")
+                if self.stopping.is_set() and not is_stopping:
+                    is_stopping, deadline = True, time.monotonic() + self._grace_s
                 elif deadline is None and self._outcome is not None:
                     deadline = time.monotonic() + _FAREWELL_S
+                if (is_stopping or self.asked.is_set()) and not (is_told or pending):
+                    is_told = True
+                    _write(commands, b"stop\n")
                 if deadline is not None and time.monotonic() > deadline:
                     _kill(process)
         for number, lines in streams.items():
@@ -185,38 +228,85 @@ class Supervisor:
 
     def _hear(self, line: bytes) -> None:
         message = decode(line)
-        if isinstance(message, Failed):
+        if isinstance(message, Done | Failed):
             self._outcome = message
-            return
-        if isinstance(message, Done):
-            self._outcome = message
-        elif isinstance(message, Log):
+        if isinstance(message, Log) and self._log is not None:
             self._log.log(message.level, "%s", message.text)
-        self._receive(message)
-
-    def _hear_stdout(self, line: bytes) -> None:
-        self._print(line)
+        if not isinstance(message, Failed):
+            self._receive(message)
 
     def _hear_stderr(self, line: bytes) -> None:
         self._last_words.append(self._print(line))
 
     def _print(self, line: bytes) -> str:
         text = line.decode("utf-8", "backslashreplace").rstrip()
-        if text:
-            self._log.info("%s", text)
+        if text and self._log is not None:
+            self._log.log(self._printed_level or logging.INFO, "%s", text)
         return text
 
     def _error(self, exit_code: int) -> ChildError | None:
-        if isinstance(self._outcome, Done) or self._stopping.is_set():
+        outcome = self._outcome
+        if isinstance(outcome, Done) or self.stopping.is_set():
             return None
-        if isinstance(self._outcome, Failed):
-            text = "\n".join(filter(None, (self._outcome.summary, self._outcome.traceback)))
-            return ChildError(text, exit_code=exit_code, traceback=self._outcome.traceback)
+        if outcome is not None:
+            summary = f"{outcome.kind}: {outcome.text}" if outcome.text else outcome.kind
+            text = "\n".join(filter(None, (summary, outcome.traceback)))
+            return ChildError(text, exit_code=exit_code, cause=outcome)
         words = "\n".join(filter(None, self._last_words))
-        return ChildError(describe_exit(self._task, exit_code, words), exit_code=exit_code)
+        return ChildError(_describe_exit(self._task, exit_code, words), exit_code=exit_code)
 
 
-def _environment() -> dict[str, str]:
+class _Lines:
+    """Bytes in, lines out: whole records, or printed text, in which a long line comes in pieces."""
+
+    def __init__(self, take: Callable[[bytes], object], *, is_text: bool = False) -> None:
+        self._take, self._is_text = take, is_text
+        self._ends = re.compile(b"[\n\r]" if is_text else b"\n")
+        self._parts: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        """Take bytes, and hand on the lines that they complete."""
+        *complete, rest = self._ends.split(data)
+        for line in complete:
+            self._parts.append(line)
+            self.finish()
+        self._parts.append(rest)
+        if self._is_text and sum(map(len, self._parts)) > _LONGEST_TEXT:
+            self.finish()
+
+    def finish(self) -> None:
+        """Hand on what is left."""
+        line = b"".join(self._parts)
+        self._parts.clear()
+        if line:
+            self._take(line)
+
+
+def _describe_exit(task: str, exit_code: int, last_words: str) -> str:
+    """Describe the end of a child that sent no message about it.
+
+    Examples
+    --------
+    >>> _describe_exit("reconstruct", 3, "")
+    'the process of reconstruct ended with exit code 3 before it had finished'
+    """
+    if exit_code >= 0:
+        text = f"the process of {task} ended with exit code {exit_code} before it had finished"
+    else:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        text = f"the process of {task} was ended by {name}"
+        if name == "SIGKILL":
+            text += (
+                "; perhaps the system ran out of memory: choose a smaller batch or memory budget, "
+                "or see the system's log"
+            )
+    return f"{text}\n{last_words}" if last_words else text
+
+
+def _python_environment() -> dict[str, str]:
     """Make the child find what its parent has found, and print in UTF-8 and at once."""
     environment = dict(os.environ)
     root = str(Path(__file__).resolve().parents[2])
@@ -229,7 +319,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _read(number: int, lines: Lines, *, until_empty: bool = False) -> bool:
+def _read(number: int, lines: _Lines, *, until_empty: bool = False) -> bool:
     """Read what is there; False at the end, or where `until_empty` and nothing is left."""
     try:
         data = os.read(number, _READ_BYTES)
@@ -250,8 +340,9 @@ def _write(number: int, data: bytes) -> bytes:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
+    """Kill the child if it lives, and whatever it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        if process.poll() is None:
             process.kill()

@@ -4,6 +4,7 @@ Nothing is ever extracted to disk, and no more memory is taken than the limits s
 """
 
 import io
+import re
 import stat
 import struct
 import unicodedata
@@ -17,14 +18,10 @@ from ptychostream.errors import DataContractError
 
 
 class Limits(NamedTuple):
-    """What no honest file comes near.
+    """What only a damaged or hostile file exceeds.
 
-    Attributes
-    ----------
-    ratio : int
-        Unpacked over packed bytes of a member.
-    folds : bool
-        Whether names that a file system or a reader may take for one are refused as one.
+    `ratio` is unpacked over packed bytes of a member; `folds` refuses names that a file system or
+    a reader may take for one name.
     """
 
     members: int = 64
@@ -36,16 +33,15 @@ class Limits(NamedTuple):
 #: A zipped folder holds what else lay in it, which is never read.
 FOLDER = Limits(members=4096, total=2**50, ratio=2**20, folds=False)
 
-#: End of a zip file: the record that says where its directory is, and the longest comment.
-_END, _END_BYTES, _COMMENT_BYTES = b"PK\5\6", 22, 2**16
-#: The same for files with more than that record can say: the record, and what points at it.
-_END_64, _END_64_BYTES, _POINTER, _POINTER_BYTES = b"PK\6\6", 56, b"PK\6\7", 20
 #: Bytes of a directory entry that holds a path of usual length, generously.
 _ENTRY_BYTES = 1024
+#: Fields of the record at a zip file's end, as zipfile reads it: members and bytes listed.
+_COUNT, _SIZE = 4, 5
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
-#: What else zipfile raises for files that are not as they say.
-_DAMAGED = (KeyError, ValueError, RuntimeError)
+#: What zipfile raises for directories and members that are not as they say.
+_UNREADABLE = (zipfile.BadZipFile, ValueError, RuntimeError, OSError, struct.error)
+_DAMAGED = (*_UNREADABLE, KeyError, EOFError, zlib.error)
 
 
 class Members:
@@ -66,7 +62,13 @@ class Members:
             self._archive = zipfile.ZipFile(stream)
             self._stream = stream
             _check_entries(self._archive.infolist(), origin, self._limits)
-        except (zipfile.BadZipFile, UnicodeError, ValueError, NotImplementedError) as error:
+        except (
+            zipfile.BadZipFile,
+            ValueError,
+            NotImplementedError,
+            struct.error,
+            OSError,
+        ) as error:
             stream.close()
             if isinstance(error, DataContractError):
                 raise
@@ -113,7 +115,7 @@ class Members:
         try:
             with self._archive.open(name) as member:
                 return member.read(count)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, *_DAMAGED) as error:
+        except _DAMAGED as error:
             self.refuse(name, f"can't be read: {error}", error)
 
     def refuse(self, name: str, why: str, cause: Exception | None = None) -> NoReturn:
@@ -128,50 +130,15 @@ class Members:
 
 
 def _check_directory(stream: IO[bytes], origin: str, limits: Limits) -> None:
-    """Check the directory's size, before it is read into memory entry by entry."""
-    length = stream.seek(0, io.SEEK_END)
-    start = stream.seek(max(0, length - _END_BYTES - _COMMENT_BYTES))
-    tail = stream.read()
-    at = tail.rfind(_END)
-    if at < 0 or len(tail) < at + _END_BYTES:
+    """Check the directory's size, before zipfile reads it into memory entry by entry."""
+    record = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    if record is None:
         raise zipfile.BadZipFile("it is no zip file, or its end is missing")
-    count, size = struct.unpack_from("<HL", tail, at + 10)
-    large_count, large_size = _large_directory(stream, start + at, origin)
-    stream.seek(0)
-    count, size = max(count, large_count), max(size, large_size)
-    if count > limits.members or size > limits.members * _ENTRY_BYTES:
+    if record[_COUNT] > limits.members or record[_SIZE] > limits.members * _ENTRY_BYTES:
         raise DataContractError(
-            f"{origin} has {count} members listed in {size} bytes, expected at most "
-            f"{limits.members}"
+            f"{origin} has {record[_COUNT]} members listed in {record[_SIZE]} bytes, expected at "
+            f"most {limits.members}"
         )
-
-
-def _large_directory(stream: IO[bytes], end: int, origin: str) -> tuple[int, int]:
-    """Read entries and bytes of the directory from the zip64 record before the end; 0, 0 if none.
-
-    Large files have one, and PyTorch's checkpoints whatever their size.
-    """
-    pointer_at = end - _POINTER_BYTES
-    if pointer_at < 0:
-        return 0, 0
-    stream.seek(pointer_at)
-    pointer = stream.read(_POINTER_BYTES)
-    if not pointer.startswith(_POINTER):
-        return 0, 0
-    record_at = pointer_at - _END_64_BYTES
-    record = b""
-    if record_at >= 0:
-        stream.seek(record_at)
-        record = stream.read(_END_64_BYTES)
-    # Readers differ in where they look for the record: all must find this one.
-    (said_at,) = struct.unpack_from("<Q", pointer, 8)
-    if not record.startswith(_END_64) or said_at != record_at:
-        raise DataContractError(
-            f"{origin} is not a readable archive: its zip64 record is said to be at byte "
-            f"{said_at}, expected it at byte {record_at}; copy the file again"
-        )
-    here, count, size = struct.unpack_from("<QQQ", record, 24)
-    return max(here, count), size
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], origin: str, limits: Limits) -> None:
@@ -182,24 +149,16 @@ def _check_entries(entries: list[zipfile.ZipInfo], origin: str, limits: Limits) 
     seen: dict[str, str] = {}
     for entry in entries:
         name = entry.filename
-        for wrong, why in (
-            (_is_unsafe(entry), "has an unsafe name"),
-            (stat.S_ISLNK(entry.external_attr >> 16), "is a link"),
-            (entry.flag_bits & _ENCRYPTED, "is encrypted"),
-            (entry.compress_type not in _PACKINGS, "is packed in a way that is not read"),
-            (
-                entry.file_size > limits.ratio * max(entry.compress_size, 1),
-                f"is compressed absurdly: {entry.compress_size} bytes for {entry.file_size}",
-            ),
-        ):
-            if wrong:
-                raise DataContractError(f"{origin}: member {name!r} {why}")
-        folded = unicodedata.normalize("NFKC", name).casefold() if limits.folds else name
-        if folded in seen:
+        # What look-alike characters stand for counts: U+FF0E is a full stop to many readers.
+        folded = unicodedata.normalize("NFKC", name)
+        if why := _refusal(entry, folded, limits):
+            raise DataContractError(f"{origin}: member {name!r} {why}")
+        key = folded.casefold() if limits.folds else name
+        if key in seen:
             raise DataContractError(
-                f"{origin}: members {seen[folded]!r} and {name!r} have the same name"
+                f"{origin}: members {seen[key]!r} and {name!r} have the same name"
             )
-        seen[folded] = name
+        seen[key] = name
     total = sum(entry.file_size for entry in entries)
     if total > limits.total:
         largest = max(entries, key=lambda entry: entry.file_size)
@@ -209,11 +168,20 @@ def _check_entries(entries: list[zipfile.ZipInfo], origin: str, limits: Limits) 
         )
 
 
-def _is_unsafe(entry: zipfile.ZipInfo) -> bool:
-    # What look-alike characters stand for counts: U+FF0E is a full stop to many.
-    name = unicodedata.normalize("NFKC", entry.filename)
+def _refusal(entry: zipfile.ZipInfo, name: str, limits: Limits) -> str | None:
+    """Return what is wrong with an entry of this normalised name, if anything."""
     # zipfile cuts names at a zero byte.
-    cut = entry.orig_filename != entry.filename
-    parts = name.removesuffix("/").split("/")
-    hidden = any(unicodedata.category(letter)[0] == "C" for letter in name)
-    return cut or hidden or "\\" in name or ":" in name or any(p in ("", ".", "..") for p in parts)
+    is_whole = entry.orig_filename == entry.filename and name.isprintable()
+    # A backslash and a colon, which separate folders or name drives elsewhere, leave parts empty.
+    parts = re.sub(r"[\\:]", "//", name.removesuffix("/")).split("/")
+    if not is_whole or not {"", ".", ".."}.isdisjoint(parts):
+        return "has an unsafe name"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "is a link"
+    if entry.flag_bits & _ENCRYPTED:
+        return "is encrypted"
+    if entry.compress_type not in _PACKINGS:
+        return "is packed in a way that is not read"
+    if entry.file_size > limits.ratio * max(entry.compress_size, 1):
+        return f"is compressed absurdly: {entry.compress_size} bytes for {entry.file_size}"
+    return None

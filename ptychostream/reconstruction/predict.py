@@ -14,7 +14,7 @@ from ptychostream.datasets.batches.scaling import Scales
 from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.reconstruction.replicas import Replicas, devices_of
+from ptychostream.reconstruction.replicas import replicated
 
 #: Patches (B, C, N, N) of some groups, their members (B, C), and their rows of the table (B,).
 Predicted = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
@@ -72,14 +72,13 @@ def predict(
     nodes : (B,) int64
         Rows of the group table.
     """
-    device = model.log_scale.device
     began = time.perf_counter()
-    with Replicas(model, devices_of(execution, device), execution) as replicas:
+    with replicated(model, execution) as reconstruct:
         for batch in loader:
             seconds["read"] += time.perf_counter() - began
             began = time.perf_counter()
             members = batch["nn_indices"].cpu().numpy()
-            patches = replicas.reconstruct(batch).to(torch.complex64)
+            patches = reconstruct(batch).to(torch.complex64)
             seconds["predict"] += time.perf_counter() - began
             yield patches, members, np.arange(first, first + len(members))
             first += len(members)

@@ -2,11 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from types import TracebackType
 
 import torch
 from tensordict import TensorDict
@@ -17,97 +16,60 @@ from ptychostream.errors import ConfigurationError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.precision import mixed_convolutions
 
+#: Predicts the patches (B, C, N, N) complex64 of a batch, on the model's device.
+Reconstruct = Callable[[TensorDict], Tensor]
 
-def devices_of(execution: PyTorchExecutionConfig, device: torch.device) -> list[torch.device]:
-    """Find the devices among which a batch is divided.
 
-    Parameters
-    ----------
-    execution : PyTorchExecutionConfig
-        `strategy` `dp` divides batches; with others, a process has one device.
+@contextmanager
+def replicated(model: PtychoPINN, execution: PyTorchExecutionConfig) -> Iterator[Reconstruct]:
+    """Make a function that reconstructs batches, on several devices where `strategy` is `dp`.
 
     Raises
     ------
     ConfigurationError
         If there are fewer devices than asked for.
     """
+    devices = _devices(execution, model.log_scale.device)
+    models = [model, *(deepcopy(model).to(device) for device in devices[1:])]
+    with ExitStack() as stack:
+        for part, device in zip(models, devices, strict=True):
+            stack.enter_context(mixed_convolutions(part, execution.precision, device.type))
+        threads = stack.enter_context(ThreadPoolExecutor(len(models)))
+
+        def reconstruct(batch: TensorDict) -> Tensor:
+            with _deterministic(execution.deterministic, devices[0]):
+                if len(models) == 1:
+                    return _reconstruct(model, devices[0], batch)
+                shares = batch.split(math.ceil(len(batch) / len(models)))
+                parts = threads.map(_reconstruct, models, devices, shares)
+                return torch.cat([part.to(devices[0]) for part in parts])
+
+        yield reconstruct
+
+
+def _devices(execution: PyTorchExecutionConfig, device: torch.device) -> list[torch.device]:
+    """Find the devices among which a batch is divided, the model's own first."""
     if execution.strategy != "dp" or execution.devices == 1:
         return [device]
-    if device.type == "cuda" and torch.cuda.device_count() < execution.devices:
+    if device.type == "cpu":
+        return [device] * execution.devices
+    if device.type != "cuda":
+        raise ConfigurationError(
+            f"devices={execution.devices} is not available on {device.type}; use 1"
+        )
+    if torch.cuda.device_count() < execution.devices:
         raise ConfigurationError(
             f"devices={execution.devices} but this machine has {torch.cuda.device_count()}; "
             "ask for fewer"
         )
-    if device.type == "cuda":
-        # The model's own comes first.
-        first = torch.cuda.current_device() if device.index is None else device.index
-        others = [index for index in range(torch.cuda.device_count()) if index != first]
-        return [torch.device("cuda", i) for i in [first, *others][: execution.devices]]
-    if device.type == "cpu":
-        # Threads of one processor: no faster, but the same way through the code.
-        return [device] * execution.devices
-    raise ConfigurationError(
-        f"devices={execution.devices} is not available on {device.type}; use 1"
-    )
-
-
-class Replicas:
-    """Copies of a model, one for each device; as a context, ready to compute.
-
-    Parameters
-    ----------
-    devices : list of torch.device
-        The devices. With a single one nothing is copied or divided.
-    """
-
-    def __init__(
-        self, model: PtychoPINN, devices: list[torch.device], execution: PyTorchExecutionConfig
-    ) -> None:
-        copies = [deepcopy(model).to(device) for device in devices[1:]]
-        self._parts = list(zip([model, *copies], devices, strict=True))
-        self._execution = execution
-        self._stack = ExitStack()
-        self._threads: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> "Replicas":
-        for model, device in self._parts:
-            self._stack.enter_context(
-                mixed_convolutions(model, self._execution.precision, device.type)
-            )
-        if len(self._parts) > 1:
-            self._threads = self._stack.enter_context(ThreadPoolExecutor(len(self._parts)))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-
-    def reconstruct(self, batch: TensorDict) -> Tensor:
-        """Predict the patches of a batch.
-
-        Returns
-        -------
-        (B, C, N, N) complex64
-            Object patches, on the first device.
-        """
-        with _deterministic(self._execution.deterministic, self._parts[0][1]):
-            if self._threads is None:
-                return _reconstruct(*self._parts[0], batch)
-            shares = batch.split(math.ceil(len(batch) / len(self._parts)))
-            futures = [
-                self._threads.submit(_reconstruct, model, device, share)
-                for (model, device), share in zip(self._parts, shares, strict=False)
-            ]
-            return torch.cat([future.result().to(self._parts[0][1]) for future in futures])
+    first = torch.cuda.current_device() if device.index is None else device.index
+    others = [index for index in range(torch.cuda.device_count()) if index != first]
+    return [torch.device("cuda", i) for i in [first, *others][: execution.devices]]
 
 
 def _reconstruct(model: PtychoPINN, device: torch.device, batch: TensorDict) -> Tensor:
     moved = batch.to(device)
-    # Each thread has its own mind about gradients.
+    # `torch.no_grad` holds for one thread only.
     with torch.no_grad():
         patches = model.reconstruct(
             model.network_input(moved), moved["coords_relative"], moved["experiment_id"]
@@ -123,7 +85,7 @@ def _deterministic(asked: bool | str, device: torch.device) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     if asked and device.type == "cuda":
-        # cuBLAS asks for it, before its first use.
+        # cuBLAS reads it before its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(bool(asked), warn_only=asked == "warn")
     try:

@@ -1,52 +1,44 @@
 """Train in several processes on one machine, from inside any program.
 
-The processes run `ptychostream.training.worker`, not the caller's script again: a host program with
-windows or a prompt goes on, and hears of progress as if training ran inside it.
+The processes do not run the caller's script again: a host program with windows or a prompt goes on,
+and hears of progress as if training ran inside it.
 """
 
 import dataclasses
-import json
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
-import ptychostream.errors
+from ptychostream.children import ChildError, ChildGroup, Job, Progress
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, to_mapping
 from ptychostream.datasets.store import GroupStore
-from ptychostream.errors import ConfigurationError, PtychoStreamError, TrainingProcessError
+from ptychostream.errors import ConfigurationError, TrainingProcessError
 from ptychostream.persistence import ModelBundle, load_bundle
 from ptychostream.progress import ShouldStop
 from ptychostream.training.progress import EpochReport, OnEpoch
 
-#: Files by which the processes and their starter talk.
-JOB, EVENTS, STOP, ERROR = "job.json", "events.jsonl", "stop", "error.json"
-
-#: Seconds between two looks, and those that processes get to write a checkpoint and end.
-_PAUSE, _GRACE = 0.05, 60.0
+#: Seconds that interrupted processes get to write a checkpoint and end.
+_GRACE_S = 60.0
 
 
 def is_launched() -> bool:
-    """Say whether torchrun or srun started this process as one of several."""
+    """Return whether torchrun or srun started this process as one of several."""
     if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return True
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def is_first_process() -> bool:
-    """Say whether this process writes the files: the only one, or the first of several."""
+    """Return whether this process writes the files: the only one, or the first of several."""
     if not is_launched():
         return True
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
@@ -74,7 +66,7 @@ def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig
 
 
 def starts_processes(execution: PyTorchExecutionConfig) -> bool:
-    """Say whether processes are to be started here.
+    """Return whether processes are to be started here.
 
     Raises
     ------
@@ -109,7 +101,7 @@ def train_in_processes(
     PtychoStreamError
         What the first failing process raised.
     TrainingProcessError
-        If a process died without saying why.
+        If a process ended in another way.
     KeyboardInterrupt
         If a signal came; the processes have then written their checkpoint.
     """
@@ -118,43 +110,42 @@ def train_in_processes(
             f"accelerator={execution.accelerator!r} with devices={execution.devices}, but this "
             f"machine has {torch.cuda.device_count()} GPUs; use fewer, or 'cpu'"
         )
-    with tempfile.TemporaryDirectory(prefix="ptychostream-") as name, _sigterm_interrupts():
-        folder = Path(name)
-        job = {
+    with tempfile.TemporaryDirectory(prefix="ptychostream-") as folder, _sigterm_interrupts():
+        arguments = {
             "config": to_mapping(dataclasses.replace(config, n_images=None)),
             "execution": to_mapping(execution),
             "store": store.address,
             "validation": None if validation is None else validation.address,
-            "resume_from": None if resume_from is None else str(resume_from.resolve()),
-            "level": logging.getLogger("ptychostream").getEffectiveLevel(),
+            "resume_from": None if resume_from is None else resume_from.resolve(),
+            "folder": folder,
         }
-        (folder / JOB).write_text(json.dumps(job, default=str))
-        (folder / EVENTS).touch()
-        processes = _start(folder, execution)
-        try:
-            with (folder / EVENTS).open() as events:
-                _wait(processes, folder, events, on_epoch, should_stop)
-        except KeyboardInterrupt:
-            _end(processes, signal.SIGTERM)
-            raise
-        finally:
-            _end(processes, signal.SIGKILL)
+        first = Job(
+            "ptychostream.training.worker:run",
+            arguments,
+            log=logging.getLogger("ptychostream"),
+            printed_level=None if execution.enable_progress_bar else logging.DEBUG,
+        )
+        others = [dataclasses.replace(first, log=None, printed_level=logging.DEBUG)]
+        jobs = [
+            dataclasses.replace(job, environment=environment)
+            for job, environment in zip(
+                [first, *others * (execution.devices - 1)], _environments(execution), strict=True
+            )
+        ]
+        with ChildGroup(jobs, heartbeat_s=0.05) as group:
+            _follow(group, len(jobs), on_epoch, should_stop)
         return load_bundle(folder, restore=None)
 
 
-def _start(folder: Path, execution: PyTorchExecutionConfig) -> list[subprocess.Popen[bytes]]:
+def _environments(execution: PyTorchExecutionConfig) -> Iterator[dict[str, str]]:
+    """Describe each process's place among the others, as torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    root = str(Path(ptychostream.errors.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     threads = str(max(1, torch.get_num_threads() // execution.devices))
-    processes = []
     for rank in range(execution.devices):
-        environment = {
-            "OMP_NUM_THREADS": threads,
-            **os.environ,
-            "PYTHONPATH": path,
+        yield {
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "RANK": str(rank),
@@ -163,88 +154,27 @@ def _start(folder: Path, execution: PyTorchExecutionConfig) -> list[subprocess.P
             "WORLD_SIZE": str(execution.devices),
             "LOCAL_WORLD_SIZE": str(execution.devices),
             # By this Lightning knows that it need not start processes itself.
-            "TORCHELASTIC_RUN_ID": folder.name,
+            "TORCHELASTIC_RUN_ID": f"ptychostream-{port}",
         }
-        shows_bar = rank == 0 and execution.enable_progress_bar
-        with (folder / f"stderr-{rank}").open("wb") as errors:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "ptychostream.training.worker", str(folder)],
-                    env=environment,
-                    # Closed when this process dies, however it does; so they notice.
-                    stdin=subprocess.PIPE,
-                    stdout=None if shows_bar else subprocess.DEVNULL,
-                    stderr=errors,
-                    # Ctrl-C comes to this process alone, which passes it on.
-                    start_new_session=True,
-                )
-            )
-    return processes
 
 
-def _wait(
-    processes: list[subprocess.Popen[bytes]],
-    folder: Path,
-    events: Any,
-    on_epoch: OnEpoch | None,
-    should_stop: ShouldStop | None,
+def _follow(
+    group: ChildGroup, number: int, on_epoch: OnEpoch | None, should_stop: ShouldStop | None
 ) -> None:
-    """Pass events on until all processes have ended, or one has failed."""
-    while True:
-        codes = [process.poll() for process in processes]
-        _pass_on(events, on_epoch)
-        if any(codes):
-            _raise_failure(processes, folder)
-        if all(code == 0 for code in codes):
-            return
-        if should_stop is not None and should_stop():
-            (folder / STOP).touch()
-        time.sleep(_PAUSE)
-
-
-def _pass_on(events: Any, on_epoch: OnEpoch | None) -> None:
-    while line := events.readline():
-        event = json.loads(line)
-        if "epoch" in event:
-            if on_epoch is not None:
-                on_epoch(EpochReport(**event["epoch"]))
-        else:
-            logging.getLogger(event["name"]).log(event["level"], "%s", event["message"])
-
-
-def _raise_failure(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
-    # The others fail soon after the first one, which alone knows why.
-    deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline and not (folder / ERROR).exists():
-        time.sleep(_PAUSE)
-    codes = [process.poll() for process in processes]
-    if 130 in codes:
-        raise KeyboardInterrupt
-    if (folder / ERROR).exists():
-        found = json.loads((folder / ERROR).read_text())
-        kind = getattr(ptychostream.errors, found["kind"], PtychoStreamError)
-        raise kind(found["message"])
-    rank = next(rank for rank, code in enumerate(codes) if code)
-    said = (folder / f"stderr-{rank}").read_text(errors="replace").strip().splitlines()
-    raise TrainingProcessError(
-        f"process {rank} of {len(processes)} ended with code {codes[rank]}; its last words: "
-        f"{said[-1] if said else 'none'}"
-    )
-
-
-def _end(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(how)
-    deadline = time.monotonic() + _GRACE
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdin is not None and how == signal.SIGKILL:
-            process.stdin.close()
+    """Report epochs until all processes have ended, or one has failed."""
+    try:
+        for _, message in group:
+            if isinstance(message, Progress) and on_epoch is not None:
+                on_epoch(EpochReport(**message.values))
+            if should_stop is not None and should_stop():
+                group.ask_to_stop()
+    except ChildError as error:
+        raise error.original or TrainingProcessError(
+            f"process {error.number} of {number} failed: {error}"
+        ) from error
+    except KeyboardInterrupt:
+        group.interrupt(_GRACE_S)
+        raise
 
 
 @contextmanager

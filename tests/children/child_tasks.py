@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +35,22 @@ def fail(arguments, channel):
 
 def refuse(arguments, channel):
     raise DataContractError("'scan.npz' lacks 'diff3d'")
+
+
+def refuse_late(arguments, channel):
+    time.sleep(0.5)
+    refuse(arguments, channel)
+
+
+def write_when_interrupted(arguments, channel):
+    def write(number, frame):
+        time.sleep(0.5)
+        Path(arguments["path"]).write_text("saved")
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, write)
+    channel.progress(0, 1)
+    time.sleep(60)
 
 
 def return_an_array(arguments, channel):
@@ -127,3 +144,10 @@ def fork_and_die(arguments, channel):
         time.sleep(20)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_a_process(arguments, channel):
+    """Leave a process behind that knows nothing of pipes, and perhaps stay too."""
+    process = subprocess.Popen(["sleep", "60"])
+    Path(arguments["pid_file"]).write_text(str(process.pid))
+    time.sleep(arguments["seconds"])

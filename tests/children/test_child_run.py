@@ -15,13 +15,16 @@ import pytest
 
 from ptychostream.children import (
     ChildError,
+    ChildGroup,
     ChildRun,
     Done,
     Heartbeat,
+    Job,
     Log,
     Output,
     Progress,
 )
+from ptychostream.errors import DataContractError
 
 HERE = Path(__file__).parent
 #: Generous, as this may share its machine; a hang would be for ever.
@@ -274,14 +277,61 @@ def test_a_task_that_has_answered_is_not_waited_for(process_ids):
     assert not is_alive(process_ids[0])
 
 
+def test_what_a_task_has_started_ends_with_it(tmp_path):
+    pid_file = tmp_path / "pid"
+    messages = listen("start_a_process", {"pid_file": str(pid_file), "seconds": 0})
+    assert messages == [Done()]
+    wait_until(lambda: not is_alive(int(pid_file.read_text())))
+
+
+def test_several_children_run_at_the_same_time_and_end_together(process_ids):
+    jobs = [Job("child_tasks:stop_when_asked", {})] * 3
+    with ChildGroup(jobs) as group:
+        messages = []
+        for number, message in group:
+            if message == Progress(0, 1):
+                messages.append(number)
+            if len(messages) == 3:
+                group.ask_to_stop()
+    assert sorted(messages) == [0, 1, 2]
+    assert not any(map(is_alive, process_ids))
+
+
+def test_of_several_children_the_error_is_the_one_that_explains_itself(process_ids):
+    jobs = [
+        Job("child_tasks:spin", {}),
+        Job("child_tasks:fail", {}),
+        Job("child_tasks:refuse_late", {}),
+    ]
+    with pytest.raises(ChildError) as caught, ChildGroup(jobs) as group:
+        list(group)
+    assert caught.value.number == 2
+    assert isinstance(caught.value.original, DataContractError)
+    assert str(caught.value.original) == "'scan.npz' lacks 'diff3d'"
+    assert len(process_ids) == 3
+    assert not any(map(is_alive, process_ids))
+
+
+def test_an_interrupted_child_may_finish_what_it_does(tmp_path):
+    with ChildGroup([Job("child_tasks:write_when_interrupted", {"path": tmp_path / "a"})]) as group:
+        for _, message in group:
+            if message == Progress(0, 1):
+                group.interrupt(SOON_S)
+                break
+        assert (tmp_path / "a").read_text() == "saved"
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGINT"])
-@pytest.mark.parametrize("task", ["sleep", "sleep_without_death_signal", "hold_the_interpreter"])
+@pytest.mark.parametrize(
+    "task", ["sleep", "sleep_without_death_signal", "hold_the_interpreter", "start_a_process"]
+)
 def test_the_child_dies_with_its_parent(task, name, tmp_path):
     pid_file = tmp_path / "pid"
     program = (
         "import sys\n"
         "from ptychostream.children import ChildRun\n"
-        f"with ChildRun('child_tasks:{task}', {{'pid_file': {str(pid_file)!r}}}) as run:\n"
+        f"arguments = {{'pid_file': {str(pid_file)!r}, 'seconds': 60}}\n"
+        f"with ChildRun('child_tasks:{task}', arguments) as run:\n"
         "    list(run)\n"
     )
     paths = os.pathsep.join([str(HERE), *filter(None, sys.path)])

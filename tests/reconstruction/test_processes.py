@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from tiny import tiny_config, untrained
 
@@ -67,9 +68,7 @@ FLOOD = "head -c 300000 /dev/zero | tr '\\0' 'x' >&2\n"
 
 def test_what_libraries_print_to_either_output_is_passed_over(predicted, tiny_store):
     bundle, groups, found = predicted(
-        FLOOD
-        + "echo no JSON\necho 3\necho '{}'\necho '[\"file\"]'\nprintf '\\377\\n'\n"
-        + 'printf \'half a line\'\nexec "$python" "$@"'
+        FLOOD + "echo no JSON\nprintf '\\377\\n'\n" + 'printf \'half a line\'\nexec "$python" "$@"'
     )
     scales = scales_of(tiny_store, bundle.config.nphotons)
     loader = inference_loader(tiny_store, groups, scales, ONE, 9, CPU)
@@ -86,13 +85,16 @@ def test_what_libraries_print_to_either_output_is_passed_over(predicted, tiny_st
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (FLOOD + "echo >&2\necho 'disk on fire' >&2\nexit 1", "0 of 1 failed: disk on fire$"),
-        ("echo no JSON\nexit 7", "failed: it ended with code 7"),
-        ("exit 0", "failed: it ended with code 0"),
-        ("echo 'a warning' >&2\nkill -9 $$", "failed: it ended with code -9"),
-        ("head -c 200000 /dev/zero | tr '\\0' '['\necho\nexec sleep 60", "0 of 1 failed: "),
+        (FLOOD + "echo >&2\necho 'disk on fire' >&2\nexit 1", "(?s)0 of 1 failed: .*disk on fire$"),
+        ("echo no JSON\nexit 7", "ended with exit code 7"),
+        ("exit 0", "ended with exit code 0"),
+        ("echo 'a warning' >&2\nkill -9 $$", "was ended by SIGKILL"),
+        (
+            "echo nonsense > /proc/self/fd/$6\nexec sleep 60",
+            "failed: .*no message of a child",
+        ),
     ],
-    ids=["last words", "no JSON", "no word", "killed", "what no reader bears"],
+    ids=["last words", "no JSON", "no word", "killed", "no message"],
 )
 def test_a_process_that_fails_is_never_waited_for(predicted, script, message):
     with pytest.raises(ConfigurationError, match=message):
@@ -105,9 +107,9 @@ import sys, time
 from pathlib import Path
 import torch
 import ptychostream as ps
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(tiny.__file__).parent)]!r}
 from tiny import tiny_config, untrained
-from test_inference_processes import CPU, ONE, groups_of, predict_in_processes
+from test_processes import CPU, ONE, groups_of, predict_in_processes
 folder = Path({str(tmp_path)!r})
 store = ps.open_group_store({str(tiny_store.path)!r})
 bundle = untrained(tiny_config(folder), store)
