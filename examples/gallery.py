@@ -16,7 +16,7 @@ import ptychostream as ps
 from ptychostream.simulation import Detector
 from ptychostream.simulation.objects import OBJECTS, make_object
 from ptychostream.simulation.probes import PROBES, make_probe
-from ptychostream.simulation.probes.modes import incoherent_modes
+from ptychostream.simulation.probes.shaping import incoherent_modes
 from ptychostream.simulation.scan_patterns import SCAN_PATTERNS, make_positions
 
 DETECTORS = {

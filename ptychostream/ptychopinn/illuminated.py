@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.physics import exit_wave, propagate_far_field
-from ptychostream.simulation.seeds import check_seed
+from ptychostream.simulation.checks import check_seed
 
 
 def dose_scale(exit_amplitude: NDArray[np.floating], nphotons: float) -> float:

@@ -1,6 +1,6 @@
 """Simulate a scan: object, probe and positions in; patterns of a stated dose out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream._version import __version__
-from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import Scan, ScanMetadata
-from ptychostream.simulation.beam import shape_beam
+from ptychostream.simulation.checks import check_seed
 from ptychostream.simulation.detector import Detector, DetectorPixels
-from ptychostream.simulation.files import is_file_name, read_object
-from ptychostream.simulation.layout import Placement, place_scan
-from ptychostream.simulation.objects import make_object
 from ptychostream.simulation.patterns import SimulatedPatterns
-from ptychostream.simulation.probes.width import effective_diameter
-from ptychostream.simulation.sampling import with_object_pixel
-from ptychostream.simulation.seeds import check_seed
+from ptychostream.simulation.specs import (
+    Dose,
+    ObjectSpec,
+    ProbeSpec,
+    ScanSpec,
+    as_source,
+    describe,
+    plain,
+)
 
 _PERFECT = Detector()
 _UNKNOWN = ScanMetadata()
@@ -124,163 +128,86 @@ def simulate_scan(
     >>> scan.patterns.shape, scan.measurement_domain
     ((9, 16, 16), 'counts')
     """
-    object, probe, scan_pattern = (_as_name(source) for source in (object, probe, scan_pattern))
-    _check_numbers(num_positions=num_positions, N=N, nphotons=nphotons, step=step, overlap=overlap)
+    return _simulate(
+        ObjectSpec(as_source(object), object_options, object_shape),
+        ProbeSpec(as_source(probe), N, probe_options, apodisation, mode_powers),
+        ScanSpec(as_source(scan_pattern), num_positions, step, overlap, drift, position_noise),
+        Dose(nphotons, noise, detector),
+        metadata=metadata,
+        seed=seed,
+        device=device,
+    )
+
+
+def _simulate(
+    object_spec: ObjectSpec,
+    probe_spec: ProbeSpec,
+    scan_spec: ScanSpec,
+    dose: Dose,
+    *,
+    metadata: ScanMetadata,
+    seed: int,
+    device: str,
+) -> Scan:
+    """Make probe, positions and object, find the dose, and expose."""
     check_seed(seed)
-    detector.check_dose(nphotons)
-    if position_noise < 0 or not np.isfinite([position_noise, *drift]).all():
-        raise ConfigurationError(
-            f"position_noise={position_noise} and drift={tuple(drift)} must be finite pixels, and "
-            "the noise not negative"
-        )
+    metadata = _complete(metadata, probe_spec.N, dose.nphotons)
+    rng = np.random.default_rng(seed)
+    position_rng, object_rng = rng.spawn(2)
+    displacement_rng, detector_rng = rng.spawn(2)
+    probe = probe_spec.make()
+    step = scan_spec.step_for(probe)
+    layout = scan_spec.place(probe_spec.N, step, position_rng, displacement_rng)
+    obj = object_spec.make(layout.needed, object_rng)
+    # The perfect detector is drawn first, too: a seed's dead and hot pixels depend on the order.
+    perfect, pixels = (
+        DetectorPixels(detector, probe_spec.N, detector_rng)
+        for detector in (_PERFECT, dose.detector)
+    )
+    unit = SimulatedPatterns(obj, probe, layout.positions, seed=None, pixels=perfect, device=device)
+    probe = probe * np.sqrt(dose.nphotons / _transmitted_power(unit))
+    noise_seed = seed if dose.noise else None
+    options = describe(object_spec, probe_spec, scan_spec, dose)
+    return Scan(
+        name="simulated scan",
+        patterns=SimulatedPatterns(
+            obj, probe, layout.positions, seed=noise_seed, pixels=pixels, device=device
+        ),
+        measurement_domain="counts",
+        positions=layout.positions,
+        positions_start=layout.nominal,
+        probe=probe.astype(np.complex64),
+        object_guess=obj,
+        scan_index=np.arange(len(layout.positions)),
+        bad_pixels=pixels.bad_pixels,
+        metadata=metadata,
+        provenance={
+            "simulated": options
+            | plain({"step": step, "seed": seed, "device": device, "version": __version__})
+        },
+    )
+
+
+def _complete(metadata: ScanMetadata, patch_size: int, nphotons: float) -> ScanMetadata:
+    """Add the dose, and the object's pixel size where the far-field geometry decides it."""
     if metadata.nphotons not in (None, nphotons):
         raise ConfigurationError(
             f"nphotons={nphotons:g} but metadata.nphotons={metadata.nphotons:g}; leave the latter"
         )
-    rng = np.random.default_rng(seed)
-    position_rng, object_rng = rng.spawn(2)
-    displacement_rng, detector_rng = rng.spawn(2)
-    beam = shape_beam(
-        probe, N, options=probe_options, apodisation=apodisation, mode_powers=mode_powers
-    )
-    if overlap is not None:
-        step = (1 - overlap) * effective_diameter(beam)
-    step = N / 16 if step is None else step
-    placement = place_scan(
-        scan_pattern,
-        num_positions=num_positions,
-        N=N,
-        step=step,
-        drift=drift,
-        position_noise=position_noise,
-        pattern_rng=position_rng,
-        displacement_rng=displacement_rng,
-    )
-    obj = _find_object(object, placement, object_shape, object_options, object_rng)
-    perfect = DetectorPixels(_PERFECT, N, detector_rng)
-    unit = SimulatedPatterns(
-        obj, beam, placement.positions, seed=None, pixels=perfect, device=device
-    )
-    energy = unit.mean_energy()
-    if not 0 < energy < np.inf:
+    energy, distance = metadata.energy_eV, metadata.detector_distance_m
+    pixel, object_pixel = metadata.detector_pixel_size_m, metadata.object_pixel_size_m
+    if object_pixel is None and energy and distance and pixel:
+        object_pixel = far_field_pixel_m(energy, distance, pixel, patch_size)
+    complete = replace(metadata, nphotons=nphotons, object_pixel_size_m=object_pixel)
+    return ScanMetadata(**plain(asdict(complete)))
+
+
+def _transmitted_power(unit: SimulatedPatterns) -> float:
+    """Return the part of a probe of power 1 that reaches the detector, the mean over the scan."""
+    power = unit.mean_power()
+    if not 0 < power < np.inf:
         raise ConfigurationError(
-            f"the object lets {energy:g} of the probe's power through, the mean over the scan; "
+            f"the object lets {power:g} of the probe's power through, the mean over the scan; "
             "give one whose transmission is near 1"
         )
-    beam = beam * np.sqrt(nphotons / energy)
-    pixels = DetectorPixels(detector, N, detector_rng)
-    known = with_object_pixel(metadata, N)
-    description = {
-        "object": object if isinstance(object, str) else "array",
-        "object_options": object_options,
-        "probe": probe if isinstance(probe, str) else "array",
-        "probe_options": probe_options,
-        "apodisation": apodisation,
-        "mode_powers": None if mode_powers is None else list(mode_powers),
-        "scan_pattern": scan_pattern if isinstance(scan_pattern, str) else "array",
-        "step": step,
-        "overlap": overlap,
-        "drift": list(drift),
-        "position_noise": position_noise,
-        "nphotons": nphotons,
-        "noise": noise,
-        "detector": asdict(detector),
-        "seed": seed,
-        "device": device,
-        "version": __version__,
-    }
-    return Scan(
-        name="simulated scan",
-        patterns=SimulatedPatterns(
-            obj,
-            beam,
-            placement.positions,
-            seed=seed if noise else None,
-            pixels=pixels,
-            device=device,
-        ),
-        measurement_domain="counts",
-        positions=placement.positions,
-        positions_start=placement.nominal,
-        probe=beam.astype(np.complex64),
-        object_guess=obj,
-        scan_index=np.arange(len(placement.positions)),
-        bad_pixels=pixels.bad_pixels,
-        metadata=ScanMetadata(**_plain(asdict(replace(known, nphotons=nphotons)))),
-        provenance={"simulated": _plain(description)},
-    )
-
-
-def _as_name(source: str | Path | NDArray[Any]) -> str | NDArray[Any]:
-    """Take a path for the name of a file, which it always is."""
-    if not isinstance(source, Path):
-        return source
-    if not is_file_name(str(source)):
-        raise ConfigurationError(f"the file '{source}' must have an ending that says its format")
-    return str(source)
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy's scalars and arrays into plain Python values, which JSON can say."""
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _check_numbers(
-    *,
-    num_positions: int | None,
-    N: int,
-    nphotons: float,
-    step: float | None,
-    overlap: float | None,
-) -> None:
-    positive = {"num_positions": num_positions, "N": N, "nphotons": nphotons, "step": step}
-    given = {name: value for name, value in positive.items() if value is not None}
-    if N < 8 or N % 2 or not all(np.isfinite(value) and value > 0 for value in given.values()):
-        listed = ", ".join(f"{name}={value:g}" for name, value in given.items())
-        raise ConfigurationError(
-            f"{listed} must be positive, and N an even number of at least 8 pixels"
-        )
-    if overlap is not None and step is not None:
-        raise ConfigurationError(f"step={step:g} and overlap={overlap:g}: give only one of them")
-    if overlap is not None and not 0 <= overlap < 1:
-        raise ConfigurationError(f"overlap={overlap:g} must be in [0, 1)")
-
-
-def _find_object(
-    source: str | NDArray[np.complex64],
-    placement: Placement,
-    shape: tuple[int, int] | None,
-    options: dict[str, Any] | None,
-    rng: np.random.Generator,
-) -> NDArray[np.complex64]:
-    is_named = isinstance(source, str) and not is_file_name(source)
-    if shape is not None and not is_named:
-        raise ConfigurationError(
-            f"object_shape={tuple(shape)} is for named objects; a given one has its own shape"
-        )
-    if isinstance(source, str) and is_named:
-        obj = make_object(source, shape or placement.needed, rng, options)
-    elif isinstance(source, str):
-        obj = read_object(source, options or {})
-    elif options:
-        raise ConfigurationError("object_options are for objects that are named or pictures")
-    else:
-        obj = np.asarray(source, dtype=np.complex64)
-    if obj.ndim != 2 or (np.array(obj.shape) < placement.needed).any():
-        raise ConfigurationError(
-            f"the object is {obj.shape} px but the scan needs {placement.needed}; scan fewer "
-            "positions, or give a larger object"
-        )
-    bad = np.argwhere(~np.isfinite(obj))
-    if len(bad):
-        name = f"the object of '{source}'" if isinstance(source, str) else "the object"
-        row, column = bad[0]
-        raise DataContractError(
-            f"{name} holds {len(bad)} values that are not finite, the first at row {row}, column "
-            f"{column}: {obj[row, column]}; replace them, 1 is vacuum"
-        )
-    return obj
+    return power

@@ -3,29 +3,21 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.scan import Scan
+from ptychostream.simulation.checks import check_seed
 from ptychostream.simulation.experiment import simulate_scan
-from ptychostream.simulation.seeds import check_seed, experiment_seed
 
 
 class SimulatedExperiments(Sequence[Scan]):
-    """Experiments that are made when they are asked for; made by `simulate_experiments`.
-
-    Parameters
-    ----------
-    choices : sequence of tuple
-        Object, probe and scan pattern of each experiment.
-    seed : int
-        With the index, decides an experiment.
-    """
+    """Experiments that are made when they are read; returned by `simulate_experiments`."""
 
     def __init__(
         self, choices: Sequence[tuple[Any, Any, Any]], seed: int, options: dict[str, Any]
@@ -35,28 +27,20 @@ class SimulatedExperiments(Sequence[Scan]):
     def __len__(self) -> int:
         return len(self._choices)
 
-    @overload
-    def __getitem__(self, index: int) -> Scan: ...
-    @overload
-    def __getitem__(self, index: slice) -> "SimulatedExperiments": ...
-    def __getitem__(self, index: int | slice) -> "Scan | SimulatedExperiments":
+    def __getitem__(self, index: int) -> Scan:  # type: ignore[override]
         if isinstance(index, slice):
             raise ConfigurationError("take experiments one by one: their index is their seed")
         if not -len(self) <= index < len(self):
             raise IndexError(f"experiment {index} of {len(self)}")
         index %= len(self)
-        target, probe, pattern = self._choices[index]
-        scan = simulate_scan(
-            object=target,
-            probe=probe,
-            scan_pattern=pattern,
-            seed=experiment_seed(self._seed, index),
-            **self._options,
-        )
+        seed = int(np.random.SeedSequence((self._seed, index)).generate_state(1)[0])
+        names = ("object", "probe", "scan_pattern")
+        choice = dict(zip(names, self._choices[index], strict=True))
+        scan = simulate_scan(**choice, seed=seed, **self._options)
         return replace(scan, name=f"simulated experiment {index}")
 
     def in_parallel(self, workers: int) -> Iterator[Scan]:
-        """Make all experiments on several threads.
+        """Make all experiments on several threads, in order.
 
         Raises
         ------
@@ -66,12 +50,7 @@ class SimulatedExperiments(Sequence[Scan]):
         if workers < 1:
             raise ConfigurationError(f"workers={workers} must be at least 1")
         with ThreadPoolExecutor(workers) as pool:
-            indices = iter(range(len(self)))
-            running = [pool.submit(self.__getitem__, index) for index in islice(indices, workers)]
-            while running:
-                scan = running.pop(0).result()
-                running += [pool.submit(self.__getitem__, index) for index in islice(indices, 1)]
-                yield scan
+            yield from pool.map(self.__getitem__, range(len(self)))
 
 
 def simulate_experiments(

@@ -111,14 +111,8 @@ class SimulatedPatterns(PatternSource):
                 task.result()
         return out
 
-    def mean_energy(self) -> float:
-        """Mean over all positions of the photons that reach the detector in a pattern.
-
-        Returns
-        -------
-        float
-            By Parseval's theorem the energy of the exit waves; no noise, and no detector.
-        """
+    def mean_power(self) -> float:
+        """Return the mean power of the exit waves: by Parseval, the photons of a pattern."""
         rows = np.arange(self.shape[0])
         parts = [
             torch.view_as_real(wave).square_().sum(dtype=torch.float64)

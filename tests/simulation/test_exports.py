@@ -69,9 +69,8 @@ def test_seed_and_provenance_are_in_every_file(scan, exports, tmp_path):
 def test_a_provenance_suffices_to_simulate_again(scan, exports):
     options = dict(ps.read_scan(exports[0]).provenance["simulated"])
     options.pop("version")
-    options.pop("step")
     options["detector"] = Detector(**options["detector"])
-    again = ps.simulate_scan(**options, num_positions=30, N=16, step=2)
+    again = ps.simulate_scan(**options)
     np.testing.assert_array_equal(again.patterns.read(EVERY), scan.patterns.read(EVERY))
 
 

@@ -6,9 +6,8 @@ import pytest
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.simulation.objects import OBJECTS, make_object
-from ptychostream.simulation.objects.perlin_noise import perlin_noise
+from ptychostream.simulation.objects.noise import perlin_noise, simplex_noise
 from ptychostream.simulation.objects.polyhedra import polyhedron_thickness
-from ptychostream.simulation.objects.simplex_noise import simplex_noise
 from ptychostream.simulation.objects.texture import Texture, transmission
 
 TEXTURES = [name for name, function in OBJECTS.items() if isinstance(function, Texture)]
@@ -87,9 +86,9 @@ def test_each_object_differs_between_seeds():
 
 
 def test_an_unknown_option_is_refused_with_those_there_are():
-    with pytest.raises(ConfigurationError, match="no option 'radius'; there are .*radii"):
+    with pytest.raises(ConfigurationError, match="no option 'radius'; choose from .*radii"):
         ps.simulate_scan(object="polyhedra", object_options={"radius": 3})
-    with pytest.raises(ConfigurationError, match="no option 'hue'; there are amplitude"):
+    with pytest.raises(ConfigurationError, match="no option 'hue'; choose from amplitude"):
         ps.simulate_scan(object="dead_leaves", object_options={"hue": 3})
     with pytest.raises(ConfigurationError, match="structure='both'"):
         ps.simulate_scan(object="lines", object_options={"structure": "both"})

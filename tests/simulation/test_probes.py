@@ -4,9 +4,7 @@ import pytest
 import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.simulation.probes import PROBES, make_probe
-from ptychostream.simulation.probes.apodise import apodise
-from ptychostream.simulation.probes.modes import incoherent_modes
-from ptychostream.simulation.probes.width import effective_diameter
+from ptychostream.simulation.probes.shaping import apodise, effective_diameter, incoherent_modes
 from ptychostream.simulation.probes.zernike import zernike, zernike_polynomial
 
 SMALL = {"num_positions": 9, "N": 16}
@@ -119,7 +117,7 @@ def test_probes_in_files_are_taken_as_they_are(tmp_path):
         ({"apodisation": 2}, "apodisation=2"),
         ({"probe": np.zeros((16, 16))}, "power is 0"),
         ({"probe": np.ones((16, 16)), "probe_options": {"diameter": 3}}, "that are named"),
-        ({"probe": "disk", "probe_options": {"width": 3}}, "there are diameter, edge_phase"),
+        ({"probe": "disk", "probe_options": {"width": 3}}, "choose from diameter, edge_phase"),
         ({"probe": "zernike", "probe_options": {"aberrations": {0: 1}}}, "Noll index 0"),
         ({"device": "warp"}, "device='warp'"),
     ],

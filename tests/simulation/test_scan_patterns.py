@@ -6,7 +6,7 @@ import ptychostream as ps
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import ScanMetadata
 from ptychostream.simulation.probes import make_probe
-from ptychostream.simulation.probes.width import effective_diameter
+from ptychostream.simulation.probes.shaping import effective_diameter
 from ptychostream.simulation.scan_patterns import SCAN_PATTERNS, make_positions
 
 SMALL = {"num_positions": 25, "N": 16}

@@ -98,7 +98,7 @@ def test_scan_patterns_have_the_asked_distance(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"object": "cat"}, "no object 'cat'; there are bars"),
+        ({"object": "cat"}, "no object 'cat'; choose one of bars"),
         ({"probe": "laser"}, "no probe 'laser'"),
         ({"scan_pattern": "zigzag"}, "no scan pattern 'zigzag'"),
         ({"nphotons": 0}, "nphotons=0"),

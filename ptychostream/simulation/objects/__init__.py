@@ -1,4 +1,4 @@
-"""Synthetic objects: one a file, found by name.
+"""Synthetic objects, found by name.
 
 An object function takes a shape, a random generator and options, and returns the transmission.
 A `Texture` makes one of a function that draws a thickness.
@@ -10,24 +10,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ConfigurationError
+from ptychostream.simulation.checks import call_by_name
 from ptychostream.simulation.objects.bars_and_ellipses import bars_and_ellipses
-from ptychostream.simulation.objects.blurred_noise import blurred_noise
 from ptychostream.simulation.objects.dead_leaves import dead_leaves
-from ptychostream.simulation.objects.grating import grating
-from ptychostream.simulation.objects.layers import layers
 from ptychostream.simulation.objects.lines import lines
-from ptychostream.simulation.objects.perlin_noise import perlin_noise
+from ptychostream.simulation.objects.noise import (
+    blurred_noise,
+    perlin_noise,
+    simplex_noise,
+    white_noise,
+)
 from ptychostream.simulation.objects.polyhedra import polyhedra
-from ptychostream.simulation.objects.siemens_star import siemens_star
-from ptychostream.simulation.objects.simplex_noise import simplex_noise
-from ptychostream.simulation.objects.texture import Texture
-from ptychostream.simulation.objects.white_noise import white_noise
-from ptychostream.simulation.options import call_with_options, check_options
+from ptychostream.simulation.objects.resolution_targets import grating, siemens_star
+from ptychostream.simulation.objects.texture import Texture, stretched
 
-ObjectFunction = Callable[..., NDArray[np.complex64]]
 
-OBJECTS: dict[str, ObjectFunction] = {
+def layers(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    film: float = 0.5,
+    wires: float = 0.3,
+    crystals: float = 1.0,
+    bars: float = 0.4,
+) -> NDArray[np.float64]:
+    """Add a cloudy film, wires, crystals, and bars where the film is thick.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows H and columns W.
+
+    Returns
+    -------
+    (H, W) float64
+        Thickness from 0 to 1.
+    """
+    cloud = perlin_noise(shape, rng)
+    total = film * cloud
+    total += wires * lines(shape, rng, lines_per_pixel=0.001)
+    total += crystals * polyhedra(shape, rng, coverage=0.4)
+    total += bars * grating(shape, rng) * (cloud > 0.6)
+    return stretched(total)
+
+
+OBJECTS: dict[str, Callable[..., NDArray[np.complex64]]] = {
     "bars_and_ellipses": bars_and_ellipses,
     "blurred_noise": Texture(blurred_noise),
     "dead_leaves": dead_leaves,
@@ -48,29 +75,17 @@ def make_object(
     rng: np.random.Generator,
     options: Mapping[str, Any] | None = None,
 ) -> NDArray[np.complex64]:
-    """Make a synthetic object.
+    """Return a named object (H, W), of amplitude at most 1.
 
     Parameters
     ----------
-    shape : (int, int)
-        Rows H and columns W.
     options : mapping, optional
         Keyword options of the object's function; of a texture also `absorption`, `phase_shift`
         and `structure`.
-
-    Returns
-    -------
-    (H, W) complex64
-        Transmission: amplitude at most 1.
 
     Raises
     ------
     ConfigurationError
         If there is no object of this name, or it has no such option.
     """
-    if name not in OBJECTS:
-        raise ConfigurationError(f"no object {name!r}; there are {', '.join(sorted(OBJECTS))}")
-    function = OBJECTS[name]
-    parts = (function, function.thickness) if isinstance(function, Texture) else (function,)
-    chosen = check_options(f"object {name!r}", parts, options)
-    return call_with_options(f"object {name!r}", function, (shape, rng), chosen)
+    return call_by_name("object", OBJECTS, name, (shape, rng), options)

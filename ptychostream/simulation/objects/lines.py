@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.draw import line
 
+from ptychostream.simulation.checks import check_positive
 from ptychostream.simulation.objects.texture import stretched
-from ptychostream.simulation.options import positive
 
 #: Weight of each blur, by its standard deviation in pixels.
 _BLURS = {1.0: 1.0, 5.0: 2.0, 10.0: 5.0}
@@ -30,7 +30,7 @@ def lines(
     (H, W) float64
         Thickness from 0 to 1.
     """
-    positive(lines_per_pixel=lines_per_pixel)
+    check_positive(lines_per_pixel=lines_per_pixel)
     canvas = (2 * shape[0], 2 * shape[1])
     number = max(1, round(lines_per_pixel * canvas[0] * canvas[1]))
     ends = (rng.random((number, 4)) * np.tile(canvas, 2)).astype(int)

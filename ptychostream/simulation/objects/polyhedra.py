@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.simulation.checks import check_positive
 from ptychostream.simulation.objects.texture import stretched
-from ptychostream.simulation.options import positive
 
 
 def polyhedra(
@@ -33,7 +33,7 @@ def polyhedra(
     (H, W) float64
         Thickness from 0 to 1.
     """
-    positive(smallest_radius=min(radii), coverage=coverage)
+    check_positive(smallest_radius=min(radii), coverage=coverage)
     total = np.zeros(shape)
     covered = 0.0
     while covered < coverage * shape[0] * shape[1]:

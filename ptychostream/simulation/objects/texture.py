@@ -1,5 +1,6 @@
 """Turn projected thickness into transmission: absorption and phase shift in physical terms."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -67,6 +68,17 @@ class Texture:
 
     thickness: ThicknessFunction
     structure: Literal["linked", "independent"] = "independent"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """Every option that a call accepts: those of a texture and of its thickness."""
+        options = {
+            name: parameter
+            for function in (Texture.__call__, self.thickness)
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        return inspect.Signature([*options.values()])
 
     def __call__(
         self,

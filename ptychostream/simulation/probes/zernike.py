@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
-from ptychostream.simulation.probes.frame import squared_radius
+from ptychostream.simulation.probes.shapes import squared_radius
 
 
 def zernike(

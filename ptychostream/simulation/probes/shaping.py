@@ -1,4 +1,4 @@
-"""Orthogonal incoherent modes with given shares of the power."""
+"""What can be done to any probe: fade its edge, split it into modes, measure its width."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigurationError
-from ptychostream.simulation.probes.frame import squared_radius
+from ptychostream.simulation.probes.shapes import squared_radius
+
+
+def apodise(probe: NDArray[np.complex128], fraction: float) -> NDArray[np.complex128]:
+    """Multiply a probe by a window that falls to zero at the patch's edge.
+
+    A probe that does not fade by itself would wrap around when it is shifted by a fraction of a
+    pixel.
+
+    Parameters
+    ----------
+    probe : (P, N, N) complex128
+        The probe.
+    fraction : float
+        Part of the half edge over which a raised cosine falls: 0 leaves the probe, 1 is a Hann
+        window.
+
+    Returns
+    -------
+    (P, N, N) complex128
+        The faded probe.
+
+    Raises
+    ------
+    ConfigurationError
+        If the fraction is not in [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ConfigurationError(f"apodisation={fraction} must be from 0 to 1")
+    if fraction == 0:
+        return probe
+    edge = probe.shape[-1]
+    distance = np.abs(np.arange(edge) - edge / 2) / (edge / 2)
+    depth = np.clip((distance - (1 - fraction)) / fraction, 0, 1)
+    window = 0.5 + 0.5 * np.cos(np.pi * depth)
+    return np.asarray(probe * window[:, None] * window)
 
 
 def incoherent_modes(
@@ -59,3 +94,27 @@ def _hermite_like(probe: NDArray[np.complex128], number: int) -> NDArray[np.comp
             modes.append(probe * shape)
         order += 1
     return np.stack(modes[:number])
+
+
+def effective_diameter(probe: NDArray[np.complex128]) -> float:
+    """Diameter of the evenly lit disk that is as concentrated as the probe.
+
+    Parameters
+    ----------
+    probe : (P, N, N) complex128
+        The probe.
+
+    Returns
+    -------
+    float
+        In pixels: the disk's area is (Σ I)² / Σ I², with the intensity I summed over modes.
+
+    Examples
+    --------
+    >>> along = np.arange(64) - 32
+    >>> round(effective_diameter((along[:, None] ** 2 + along**2 < 10**2)[None] + 0j))
+    20
+    """
+    intensity = np.sum(np.abs(probe) ** 2, axis=0)
+    area = intensity.sum() ** 2 / np.sum(intensity**2)
+    return float(2 * np.sqrt(area / np.pi))
