@@ -23,7 +23,7 @@ def main():
     parser.add_argument("out", type=Path, help="picture to make")
     out = parser.parse_args().out
     positions = np.array([[8.0, 7.0], [15.4, 10.7]])
-    centre, relative = split_coordinates(positions, np.array([[0, 1]]))
+    mean, relative = split_coordinates(positions, np.array([[0, 1]]))
     corners, fractions = patch_corners(positions, EDGE)
     figure, axes = plt.subplots(figsize=(9, 6.6))
     # Pixel (column x, row y) is drawn as a square about the point (x, y).
@@ -58,13 +58,13 @@ def main():
             fontsize=8,
         )
         axes.annotate(
-            "", centre[0], xytext=positions[at], arrowprops={"arrowstyle": "->", "color": colour}
+            "", mean[0], xytext=positions[at], arrowprops={"arrowstyle": "->", "color": colour}
         )
-    axes.plot(*centre[0], "k+", markersize=14, markeredgewidth=2)
+    axes.plot(*mean[0], "k+", markersize=14, markeredgewidth=2)
     axes.annotate(
-        "centre of the group: the mean\narrows: centre - member,\n"
+        "mean position of the group\narrows: mean - member,\n"
         f"{np.round(relative[0, 0], 2)} and {np.round(relative[0, 1], 2)}",
-        centre[0],
+        mean[0],
         xytext=(1, 14.5),
         arrowprops={"arrowstyle": "-", "color": "0.6"},
     )

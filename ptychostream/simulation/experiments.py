@@ -27,7 +27,7 @@ class SimulatedExperiments(Sequence[Scan]):
     def __len__(self) -> int:
         return len(self._choices)
 
-    def __getitem__(self, index: int) -> Scan:  # type: ignore[override]
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             raise ConfigurationError("take experiments one by one: their index is their seed")
         if not -len(self) <= index < len(self):
