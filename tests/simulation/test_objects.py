@@ -129,7 +129,7 @@ def test_arrays_in_files_are_taken_as_they_are(tmp_path):
 def test_files_that_hold_no_object_are_refused(tmp_path):
     np.savez(tmp_path / "p.npz", probeGuess=np.ones((8, 8)))
     np.save(tmp_path / "three.npy", np.ones((2, 8, 8)))
-    with pytest.raises(DataContractError, match="lacks 'objectGuess'; it holds probeGuess"):
+    with pytest.raises(DataContractError, match="holds no object: .* 'objectGuess'"):
         ps.simulate_scan(object=str(tmp_path / "p.npz"))
     with pytest.raises(DataContractError, match=r"\(2, 8, 8\)"):
         ps.simulate_scan(object=str(tmp_path / "three.npy"))
