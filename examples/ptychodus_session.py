@@ -21,7 +21,15 @@ from typing import Any
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import ptychodus.model.core
-from PyQt5.QtWidgets import QApplication, QComboBox, QPushButton, QToolButton, QTreeView, QWidget
+from PyQt5.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QFormLayout,
+    QPushButton,
+    QToolButton,
+    QTreeView,
+    QWidget,
+)
 
 from ptychodus_ext.hook import activate
 
@@ -80,6 +88,47 @@ class Session:
         return [box.itemText(row) for row in range(box.count())]
 
     @property
+    def chosen(self) -> str:
+        """The algorithm that is chosen."""
+        return str(self.model.processing_core.algorithm_parameter.get_value())
+
+    def log(self) -> str:
+        """Read the window's log."""
+        return str(self.view.processing_status_view.text_edit.toPlainText())
+
+    def curves(self) -> dict[str, list[float]]:
+        """Read the curves that are drawn."""
+        lines = self.view.processing_status_view.axes.get_lines()
+        return {str(line.get_label()): [float(y) for y in line.get_ydata()] for line in lines}
+
+    def setting(self, group: str, key: str) -> Any:
+        """Find a setting by its name in a settings file."""
+        return self.model.settings_registry[group].parameters()[key]
+
+    def label_of(self, text: str) -> Any:
+        """Find the field that stands beside a label of the panel."""
+        for form in self.view.processing_view.findChildren(QFormLayout):
+            for row in range(form.rowCount()):
+                label = form.itemAt(row, QFormLayout.LabelRole)
+                if label is None or getattr(label.widget(), "text", str)() != text:
+                    continue
+                field = form.itemAt(row, QFormLayout.FieldRole).widget()
+                if field.isVisibleTo(self.view):
+                    return field
+        raise LookupError(text)
+
+    def menu_action(self, text: str) -> Any:
+        """Find an entry of the menu beside the buttons."""
+        menu = self.find(QToolButton, lambda b: b.menu() is not None, self.view.processing_view)
+        return next(action for action in menu.menu().actions() if action.text() == text)
+
+    def answer_save(self, path: Path) -> None:
+        """Answer the next dialog that asks where to save."""
+        from ptychodus.controller.data import FileDialogFactory
+
+        FileDialogFactory.get_save_file_path = lambda *_, **__: (path, "")
+
+    @property
     def product_list(self) -> Any:
         """The list of products."""
         return self.view.processing_view.layout().itemAt(1, 1).widget()
@@ -87,16 +136,6 @@ class Session:
     def button(self, text: str) -> Any:
         """Find a button by what is written on it."""
         return self.find(QPushButton, lambda button: button.text() == text)
-
-    def load_model(self, path: Path) -> None:
-        """Choose a model through the menu; the file dialog is answered."""
-        from ptychodus.controller.data import FileDialogFactory
-
-        FileDialogFactory.get_open_file_path = lambda *_, **__: (path, "")
-        menu = self.find(QToolButton, lambda b: b.menu() is not None, self.view.processing_view)
-        action = next(a for a in menu.menu().actions() if a.text() == "Load Model...")
-        action.trigger()
-        self.app.processEvents()
 
     def start(self, text: str) -> None:
         """Press a button, and let the application begin."""
@@ -162,35 +201,38 @@ def simulate(folder: Path) -> None:
 
 def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str, Any]:
     """Go through what users do; returns what happened."""
-    from ptychodus.controller.data import FileDialogFactory
-
-    facts: dict[str, Any] = {"algorithms": session.choose(ALGORITHM)}
+    facts: dict[str, Any] = {"chosen_at_first": session.chosen}
+    facts["algorithms"] = session.choose(ALGORITHM)
     facts["infer_without_model"] = session.button("Infer").isEnabled()
-    facts["tooltip"] = session.find(QComboBox, lambda b: b.findText("tensorflow") >= 0).toolTip()
-    FileDialogFactory.get_existing_directory_path = lambda *_, **__: experiment
+    facts["tooltip"] = session.label_of("Model:").toolTip()
+    files = sorted(path.name for path in experiment.iterdir())
     session.start("Train")
+    facts["seconds_to_first_log"] = session.run_until(lambda: "preparing" in session.log())
     session.finish()
     facts["trained"] = session.error()
+    facts["curves"] = session.curves()
+    facts["new_files"] = sorted({path.name for path in experiment.iterdir()} - set(files))
     session.run_until(lambda: session.button("Infer").isEnabled(), timeout_s=10)
-    facts["infer_after_training"] = session.button("Infer").isEnabled()
+    facts["log_after_training"] = session.log()
+    session.answer_save(experiment / "model.zip")
+    session.menu_action("Save Model...").trigger()
 
-    # Twice to the other backend and back, between runs.
-    session.choose("tensorflow")
+    # To the other backend and back, between runs.
+    backend = session.setting("PtychoStreamModel", "Backend")
+    backend.set_value("tensorflow")
     session.start("Infer")
     session.finish()
     facts["tensorflow"] = session.error()
-    session.choose("pytorch")
+    facts["log_of_tensorflow"] = session.log()
+    backend.set_value("pytorch")
+    session.setting("PtychoStreamInference", "ModelPath").set_value(experiment / "model.zip")
+    session.run_until(lambda: True)
+    facts["model_in_use"] = session.label_of("Model in use:").text()
     before = session.product_list.count()
     session.start("Infer")
     session.finish()
     facts["pytorch"] = session.error()
     facts["new_products"] = session.product_list.count() - before
-    session.choose("tensorflow")
-    session.choose("pytorch")
-    session.load_model(experiment / "model.zip")
-    session.start("Infer")
-    session.finish()
-    facts["pytorch_again"] = session.error()
     row = session.product_list.currentIndex()
     product = session.model.product_core.product_repository[row].get_product()
     facts["object"] = product.object_.get_array().shape
@@ -198,13 +240,13 @@ def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str,
     facts["center"] = [product.object_.get_center().x_m, product.object_.get_center().y_m]
     session.picture(pictures, "ptychodus-processing.png")
 
-    settings = session.model.settings_registry["PtychoStreamInference"].parameters()
-    settings["RefinePasses"].set_value(5_000)
+    session.setting("PtychoStreamInference", "RefinePasses").set_value(5_000)
     session.start("Infer")
-    session.run_until(lambda: session.monitor.get_progress() > 0)
+    session.run_until(lambda: session.monitor.get_progress() > 5)
     facts["progress_before_stop"] = session.monitor.get_progress()
     facts["seconds_to_stop"] = session.stop()
     facts["stopped"] = session.error()
+    facts["log_of_stop"] = session.log()
     session.show_last_object()
     session.picture(pictures, "ptychodus-object.png")
     return facts

@@ -1,39 +1,125 @@
 """What a reconstructor asks of the running application, and tells it."""
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, Protocol
+
+from ptychodus.api.observer import Observable
+from ptychodus.api.reconstruct import ReconstructInput, Reconstructor
+
+#: A curve: epochs or passes, and a value of each.
+Curve = Sequence[tuple[float, float]]
+
+
+class Plot(Protocol):
+    """Where the window draws curves."""
+
+    def draw(self, title: str, curves: Mapping[str, Curve]) -> None:
+        """Draw curves in the place of those before."""
 
 
 class Application:
-    """The application that a library belongs to; alone, it never stops and shows nothing."""
+    """The application that a library belongs to; alone, it never stops and shows nothing.
+
+    Attributes
+    ----------
+    model_changes : Observable
+        Notified in the window's thread when another model is used from now on.
+    """
 
     def __init__(self) -> None:
         self._processing: Any = None
         self._tasks: Any = None
+        self._plot: Plot | None = None
+        self._training_inputs: deque[ReconstructInput] = deque()
+        self.model_changes = Observable()
 
-    def connect(self, processing: Any, tasks: Any) -> None:
-        """Join the application, which makes its libraries before its own parts.
-
-        Parameters
-        ----------
-        processing : ProcessingCore
-            Has the algorithm that is chosen, and watches the task that runs.
-        """
+    def connect(self, processing: Any, tasks: Any, reconstructors: Sequence[Reconstructor]) -> None:
+        """Join the application, which makes its libraries before its own parts."""
         self._processing, self._tasks = processing, tasks
+        self._remember_training_inputs(processing.processing_api, reconstructors)
+
+    def connect_plot(self, plot: Plot) -> None:
+        """Draw curves in the window from now on."""
+        self._plot = plot
+
+    @property
+    def has_window(self) -> bool:
+        """Whether somebody can look at results while they are made."""
+        return self._plot is not None
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the application ends, so that no result is wanted."""
+        return self._tasks is not None and bool(self._tasks.is_stopping)
 
     def should_stop(self) -> bool:
-        """Say whether the user pressed Stop, or the application is being closed."""
+        """Return whether the user pressed Stop, or the application is being closed."""
         if self._processing is None:
             return False
-        monitor = self._processing.processing_api.task_monitor
-        return bool(monitor.is_stopping or self._tasks.is_stopping)
+        return bool(self._monitor.is_stopping or self.is_closing)
 
     def show_progress(self, done: int, goal: int) -> None:
         """Move the progress bar, without a result to show."""
         if self._processing is not None:
-            self._processing.processing_api.task_monitor.update_progress(done, goal)
+            self._monitor.update_progress(done, goal)
 
-    def refresh_buttons(self) -> None:
-        """Let the window look again whether a model is there: it looks when training begins."""
+    def show_log(self) -> None:
+        """Let the window show log records now; by itself it does so when the bar moves."""
+        self._in_window(lambda: self._monitor.notify_observers())
+
+    def show_curves(self, title: str, curves: Mapping[str, Curve]) -> None:
+        """Draw curves, where there is a window."""
+        plot = self._plot
+        if plot is not None:
+            kept = {name: list(curve) for name, curve in curves.items()}
+            self._in_window(lambda: plot.draw(title, kept))
+
+    def show_model(self) -> None:
+        """Let the window look again which model is used, and whether there is one."""
+
+        def show() -> None:
+            self.model_changes.notify_observers()
+            self._processing.algorithm_parameter.notify_observers()
+
+        self._in_window(show)
+
+    def take_training_input(self) -> ReconstructInput | None:
+        """Return what was loaded when the training that runs now was asked for."""
+        return self._training_inputs.popleft() if self._training_inputs else None
+
+    @property
+    def _monitor(self) -> Any:
+        return self._processing.processing_api.task_monitor
+
+    def _in_window(self, task: Callable[[], None]) -> None:
         if self._processing is not None:
-            chosen = self._processing.algorithm_parameter
-            self._tasks.put_foreground_task(chosen.notify_observers)
+            self._tasks.put_foreground_task(task)
+
+    def _remember_training_inputs(self, api: Any, reconstructors: Sequence[Reconstructor]) -> None:
+        """Keep what ptychodus prepares for a training, but does not hand to the trainer.
+
+        Trainings run in the order in which they were asked for.
+        """
+        is_training = False
+        prepare, train = api.get_reconstruct_input, api.train
+        parameter = self._processing.algorithm_parameter
+
+        @wraps(prepare)
+        def get_reconstruct_input(*args: Any, **kwargs: Any) -> ReconstructInput:
+            prepared: ReconstructInput = prepare(*args, **kwargs)
+            if is_training and parameter.get_current_reconstructor() in reconstructors:
+                self._training_inputs.append(prepared)
+            return prepared
+
+        @wraps(train)
+        def train_and_remember(*args: Any, **kwargs: Any) -> None:
+            nonlocal is_training
+            is_training = True
+            try:
+                train(*args, **kwargs)
+            finally:
+                is_training = False
+
+        api.get_reconstruct_input, api.train = get_reconstruct_input, train_and_remember

@@ -17,6 +17,7 @@ from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
 from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
+from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.scan import ArrayPatterns, Scan, ScanMetadata
 
@@ -48,10 +49,20 @@ def scan_of(parameters: ReconstructInput) -> Scan:
     Raises
     ------
     DataContractError
-        If patterns, positions and probe do not fit together.
+        If patterns, positions and probe do not fit together, or the product is a near-field one.
     """
     product = parameters.product
     metadata: Any = product.metadata
+    # ptychodus 1.6 has no near field.
+    if not getattr(metadata, "far_field", True):
+        raise DataContractError(
+            f"product '{metadata.name}' is measured in the near field, which PtychoStream does "
+            "not reconstruct; choose another algorithm, or set the product's propagation to Far "
+            "Field if its detector is in the far field"
+        )
+    patterns = parameters.diffraction_patterns
+    # Binned uint32 patterns have a type of NumPy that only prints as uint64.
+    patterns = patterns.view(np.dtype(patterns.dtype.str))
     bad = np.asarray(parameters.bad_pixels, bool)
     # ptychodus 1.6 and 1.7 call the energy differently.
     energy = getattr(metadata, "photon_energy_eV", None) or getattr(
@@ -59,7 +70,7 @@ def scan_of(parameters: ReconstructInput) -> Scan:
     )
     return Scan(
         name=f"product '{metadata.name}'",
-        patterns=ArrayPatterns(parameters.diffraction_patterns),
+        patterns=ArrayPatterns(patterns),
         measurement_domain="counts",
         positions=positions_in_pixels(product),
         probe=product.probes.get_probe_no_opr().get_array().astype(np.complex64),
@@ -75,11 +86,31 @@ def scan_of(parameters: ReconstructInput) -> Scan:
     )
 
 
+def left_out(product: Product) -> list[str]:
+    """Return what of a product is not used, one sentence each."""
+    sentences = []
+    if product.probes.num_coherent_modes > 1:
+        sentences.append(
+            f"the probe of '{product.metadata.name}' varies along the scan "
+            f"({product.probes.num_coherent_modes} coherent modes): the first mode is used for "
+            "all positions"
+        )
+    if product.object_.num_layers > 1:
+        sentences.append(
+            f"the object of '{product.metadata.name}' has {product.object_.num_layers} layers: "
+            "the first is used, and the result has one layer"
+        )
+    return sentences
+
+
 def product_with(
     product: Product,
     obj: NDArray[np.complex64],
     probe: NDArray[np.complex64],
     losses: Sequence[float],
+    *,
+    positions: NDArray[np.float64] | None = None,
+    comment: str = "",
 ) -> Product:
     """Put a result in the place of a product's object, probe and losses.
 
@@ -89,10 +120,30 @@ def product_with(
         The object, on the product's own grid.
     probe : (P, N, N) complex64
         Illumination.
+    positions : (M, 2) float64, optional
+        Corrected positions (x, y) in pixels; None keeps those of the product.
+    comment : str
+        Added to the product's comments.
     """
     old = product.object_
+    metadata = product.metadata
+    if comment:
+        comments = "\n".join(filter(None, (metadata.comments, comment)))
+        metadata = replace(metadata, comments=comments)
+    points = product.probe_positions
+    if positions is not None:
+        origin, pixel = _frame(old)
+        metres = origin + (positions - HALF_PIXEL) * pixel
+        points = ProbePositionSequence(
+            [
+                replace(point, x_m=float(x), y_m=float(y))
+                for point, (x, y) in zip(points, metres, strict=True)
+            ]
+        )
     return replace(
         product,
+        metadata=metadata,
+        probe_positions=points,
         object_=Object(obj, old.get_pixel_geometry(), old.get_center()),
         probes=ProbeSequence(probe[None], None, product.probes.get_pixel_geometry()),
         losses=[LossValue(epoch, float(loss)) for epoch, loss in enumerate(losses, 1)],

@@ -5,16 +5,15 @@ told the libraries, and `ProcessingController`, which is told the panels. Argume
 name, and a ptychodus that has other names is left as it is, with an error in the log.
 """
 
-import importlib.abc
-import importlib.machinery
+import functools
 import inspect
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ptychodus_ext.after_import import after_import
 from ptychodus_ext.compatibility import check_parameters, installed_version
 
 logger = logging.getLogger("ptychostream.ptychodus")
@@ -82,8 +81,10 @@ def add_library(module: ModuleType) -> None:
             super().__init__(*bound.args[1:], **bound.kwargs)
             if library is not None:
                 _libraries[self.algorithm_parameter] = library
-                library.application.connect(self, bound.arguments["task_manager"])
+                library.connect(self, bound.arguments["task_manager"])
 
+    # Other plugins that bind arguments by name see the names of the original.
+    functools.update_wrapper(ProcessingCore.__init__, base.__init__)
     module.ProcessingCore = ProcessingCore  # type: ignore[attr-defined]
     logger.debug("ProcessingCore has the library PtychoStream")
 
@@ -112,7 +113,15 @@ def add_panel(module: ModuleType) -> None:
             if library is not None:
                 _add_factory(bound, library)
             super().__init__(*bound.args[1:], **bound.kwargs)
+            self._ptychostream = None
+            if library is not None:
+                self._ptychostream = _connect_window(self, library, super()._train)
 
+        def _train(self) -> None:
+            if self._ptychostream is None or not self._ptychostream.train():
+                super()._train()
+
+    functools.update_wrapper(ProcessingController.__init__, base.__init__)
     module.ProcessingController = ProcessingController  # type: ignore[attr-defined]
 
 
@@ -129,38 +138,12 @@ def _add_factory(bound: inspect.BoundArguments, library: Any) -> None:
     bound.arguments["view_controller_factories"] = [*others, panel]
 
 
-def after_import(name: str, change: Callable[[ModuleType], None]) -> None:
-    """Change a module: now if it is imported already, else right after it is."""
-    module = sys.modules.get(name)
-    if module is not None:
-        change(module)
-    elif not any(isinstance(f, _AfterImport) and f.name == name for f in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport(name, change))
+def _connect_window(controller: Any, library: Any, train_on_files: Callable[[], None]) -> Any:
+    try:
+        from ptychodus_ext.window import Window
 
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds one module once, in the usual way, and changes it when it has been executed."""
-
-    def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
-        self.name, self._change = name, change
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self.name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_change(module: ModuleType) -> None:
-            execute(module)
-            try:
-                self._change(module)
-            except Exception:
-                logger.exception("PtychoStream can't be added to '%s'", fullname)
-
-        spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
-        return spec
+        return Window(controller, library, train_on_files)
+    except Exception:
+        # The window works without: Train asks for a folder, and no training curve is drawn.
+        logger.exception("PtychoStream can't draw its curves in this window")
+        return None

@@ -1,7 +1,7 @@
-"""Where ptychodus finds the extension: look, put it there, take it away.
+"""Where ptychodus finds the extension: show it, install it, remove it.
 
-A wheel brings the file along; an editable installation can't, and neither can one that lies in
-another folder than ptychodus.
+A wheel installs the file; an editable installation can't, and neither can one in another folder
+than ptychodus.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from ptychodus_ext.compatibility import installed_version
-from ptychostream.errors import PtychoStreamError
+from ptychostream.errors import ConfigurationError, MissingFileError, PtychoStreamError
 
 #: The file through which ptychodus finds the extension, below a `site-packages` or the sources.
 PLUGIN = Path("ptychodus/plugins/ptychostream.py")
@@ -34,7 +34,7 @@ def plugin_folder() -> Path:
 
 
 def describe() -> str:
-    """Say whether ptychodus finds the extension."""
+    """Return whether ptychodus finds the extension, in a sentence."""
     try:
         target = plugin_folder() / PLUGIN.name
     except PtychoStreamError as error:
@@ -47,26 +47,51 @@ def describe() -> str:
     )
 
 
+def _source() -> Path:
+    return Path(__file__).resolve().parent.parent / PLUGIN
+
+
 def install_plugin() -> str:
-    """Let ptychodus find the extension."""
-    source = Path(__file__).resolve().parent.parent / PLUGIN
-    target = plugin_folder() / PLUGIN.name
+    """Let ptychodus find the extension.
+
+    Raises
+    ------
+    MissingFileError
+        If the file is not there to be installed.
+    """
+    source, target = _source(), plugin_folder() / PLUGIN.name
     if target.exists() and target.resolve() == source:
         return f"nothing to do: {describe()}"
+    if not source.is_file():
+        # A wheel in the folder of ptychodus: source and target are the same.
+        raise MissingFileError(
+            f"'{source}' was removed from the installation; reinstall it: "
+            "pip install --force-reinstall --no-deps ptychostream"
+        )
     target.unlink(missing_ok=True)
     try:
         # A link ends when the sources are removed; a copy would have to say so at each start.
         target.symlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
-    return f"wrote '{target}'"
+    return f"installed '{target}'"
 
 
 def remove_plugin() -> str:
-    """Undo `install_plugin`."""
+    """Undo `install_plugin`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file was installed by pip, not by `install_plugin`.
+    """
     target = plugin_folder() / PLUGIN.name
     if not target.is_symlink() and not target.exists():
         return "nothing to do: ptychodus does not find it"
+    if target == _source():
+        raise ConfigurationError(
+            f"'{target}' belongs to the installed package; remove both: pip uninstall ptychostream"
+        )
     target.unlink()
     return f"removed '{target}'"
 

@@ -1,17 +1,20 @@
-"""The library PtychoStream: its settings and its two reconstructors."""
+"""The library PtychoStream: its settings and its reconstructors."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from ptychodus.api.reconstruct import Reconstructor, ReconstructorLibrary
 from ptychodus.api.settings import SettingsRegistry
+from typing_extensions import override
 
 from ptychodus_ext.application import Application
-from ptychodus_ext.reconstructor import StreamReconstructor
+from ptychodus_ext.choice import guard_choice
+from ptychodus_ext.network import NetworkReconstructor
 from ptychodus_ext.settings import StreamSettings
 
 
 class PtychoStreamLibrary(ReconstructorLibrary):
-    """Networks that are trained on patterns and reconstruct them.
+    """Reconstructors of ptychostream.
 
     Parameters
     ----------
@@ -25,14 +28,25 @@ class PtychoStreamLibrary(ReconstructorLibrary):
         self.settings = StreamSettings(registry)
         self.application = Application()
         self._reconstructors = [
-            StreamReconstructor("PINN", "pinn", self.settings, self.application),
-            StreamReconstructor("Supervised", "supervised", self.settings, self.application),
+            NetworkReconstructor("PINN", "pinn", self.settings, self.application),
+            NetworkReconstructor("Supervised", "supervised", self.settings, self.application),
         ]
 
     @property
+    @override
     def name(self) -> str:
-        """As it stands before the `_` in `Algorithm = PtychoStream_PINN`."""
         return "PtychoStream"
 
+    @override
     def __iter__(self) -> Iterator[Reconstructor]:
         yield from self._reconstructors
+
+    def find(self, name: str) -> Reconstructor:
+        """Find a reconstructor by its name, in any case of letters."""
+        return next(r for r in self._reconstructors if r.name.casefold() == name.casefold())
+
+    def connect(self, processing: Any, tasks: Any) -> None:
+        """Join the application, once its own parts are made."""
+        self.application.connect(processing, tasks, self._reconstructors)
+        first = f"{self.name}_{self._reconstructors[0].name}".casefold()
+        guard_choice(processing.algorithm_parameter, processing.processing_api, first)

@@ -1,4 +1,4 @@
-"""The patterns of a reconstruction as a store, which is all that a child is told of them."""
+"""What is loaded, or a store that is named, as a store: a child is told its path only."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -12,14 +12,18 @@ from ptychodus.api.reconstruct import ReconstructInput
 from typing_extensions import override
 
 from ptychodus_ext.application import Application
-from ptychodus_ext.convert import product_of_store, scan_of
+from ptychodus_ext.convert import left_out, product_of_store, scan_of
 from ptychodus_ext.settings import StreamSettings
-from ptychostream.datasets.store import build_group_store, open_group_store
+from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid, object_grid
-from ptychostream.scan import ArrayPatterns
+from ptychostream.scan import PatternSource
 
 logger = logging.getLogger("ptychostream.ptychodus")
+
+#: Where the progress bar of every run ends, and where copying the patterns ends.
+GOAL = 100
+_COPYING = 3
 
 
 @dataclass(frozen=True)
@@ -43,24 +47,31 @@ class StoppedError(Exception):
     """The user or the application asked to stop."""
 
 
-class StoppablePatterns(ArrayPatterns):
-    """Patterns that are read no further once the application asks to stop.
+class _Patterns(PatternSource):
+    """Patterns whose copying moves the progress bar, and ends once the application asks to stop."""
 
-    Parameters
-    ----------
-    array : (M, N, N)
-        The patterns.
-    """
+    def __init__(self, source: PatternSource, application: Application) -> None:
+        self._source, self._application, self._num_read = source, application, 0
 
-    def __init__(self, array: NDArray[Any], application: Application) -> None:
-        super().__init__(array)
-        self._application = application
+    @property
+    @override
+    def shape(self) -> tuple[int, int, int]:
+        return self._source.shape
+
+    @property
+    @override
+    def dtype(self) -> np.dtype[Any]:
+        return self._source.dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         if self._application.should_stop():
             raise StoppedError
-        return super().read(rows)
+        self._num_read += len(rows)
+        self._application.show_progress(
+            min(_COPYING, 1 + _COPYING * self._num_read // self.shape[0]), GOAL
+        )
+        return self._source.read(rows)
 
 
 def find_measured(
@@ -78,12 +89,30 @@ def find_measured(
     if settings.store_path is not None:
         experiment = int(settings.data.values()["experiment"])
         return _of_store(settings.store_path, experiment, parameters.product)
-    patterns = StoppablePatterns(parameters.diffraction_patterns, application)
-    scan = replace(scan_of(parameters), patterns=patterns)
-    store = build_group_store(scan, folder / "patterns.zarr", progress=False)
+    store = write_store(parameters, folder / "patterns.zarr", application)
     obj = parameters.product.object_
     grid = (obj.height_px, obj.width_px, (0, 0))
     return Measured(str(store.path), 0, store.num_patterns, grid, parameters.product)
+
+
+def write_store(parameters: ReconstructInput, path: Path, application: Application) -> GroupStore:
+    """Write what is loaded into a store.
+
+    Raises
+    ------
+    DataContractError
+        If patterns, positions and probe do not fit together.
+    StoppedError
+        If it was asked to stop.
+    """
+    scan = scan_of(parameters)
+    logger.info("preparing %d patterns of %s", scan.num_patterns, scan.name)
+    application.show_progress(1, GOAL)
+    application.show_log()
+    for sentence in left_out(parameters.product):
+        logger.warning("%s", sentence)
+    patterns = _Patterns(scan.patterns, application)
+    return build_group_store(replace(scan, patterns=patterns), path, progress=False)
 
 
 def _of_store(path: Path, experiment: int, product: Product) -> Measured:

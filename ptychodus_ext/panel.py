@@ -1,28 +1,48 @@
-"""The settings panel in the window, made of ptychodus's own widgets."""
+"""The settings panel in the window: what most runs need is open, the rest is folded."""
 
 import logging
 import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ptychodus.api.parameters import Parameter
+from ptychodus.api.reconstruct import Reconstructor
 from ptychodus.controller.parameters import ParameterViewBuilder
 from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtWidgets import QLabel, QWidget
+from typing_extensions import override
 
 from ptychodus_ext.library import PtychoStreamLibrary
+from ptychodus_ext.network import NetworkReconstructor
 from ptychodus_ext.settings import Setting, SettingsGroup
+from ptychodus_ext.widgets import FoldedGroup, NumberField, PathField, Text
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-#: What most runs need, shown first: group and fields.
-_ESSENTIAL = (
-    ("model", ("backend", "architecture", "gridsize")),
-    ("training", ("nepochs", "batch_size", "learning_rate", "probe_trainable")),
-    ("inference", ("refine_passes", "model_path")),
-    ("data", ("store_path",)),
-)
+#: Title of a group, and its fields: group of settings, field, and what the window calls it.
+Section = tuple[str, Sequence[tuple[str, str, str]]]
 
-_FILTERS = {"model_path": ("Model", ["PtychoStream models (*.zip)", "All files (*)"])}
+_NETWORK: Section = (
+    "Network",
+    (
+        ("training", "nepochs", "Epochs"),
+        ("training", "probe_trainable", "Refine probe"),
+        ("inference", "refine_passes", "Passes after the network"),
+        ("inference", "model_path", "Model"),
+        ("model", "architecture", "Architecture"),
+        ("model", "gridsize", "Patterns at once (edge of the group)"),
+        ("training", "batch_size", "Groups in a batch"),
+        ("training", "learning_rate", "Learning rate"),
+        ("training", "accelerator", "Device"),
+    ),
+)
+_FOLDED = (
+    ("Network", "model"),
+    ("Training", "training"),
+    ("Reconstruction", "inference"),
+    ("Data and memory", "data"),
+)
 
 
 class PanelFactory(ReconstructorViewControllerFactory):
@@ -33,64 +53,95 @@ class PanelFactory(ReconstructorViewControllerFactory):
         self._library, self._file_dialogs = library, file_dialogs
 
     @property
+    @override
     def name(self) -> str:
-        """The library's name."""
         return self._library.name
 
+    @override
     def create_view_controller(self, reconstructor_name: str) -> QWidget:
-        """Make a panel; a label in its place where that fails, since the window must open."""
         try:
-            return self._panel()
+            return self._panel(self._library.find(reconstructor_name))
         except Exception as error:
+            # The window must open.
             logger.exception("the settings panel of PtychoStream can't be shown")
             return QLabel(f"The settings of PtychoStream can't be shown: {error}")
 
-    def _panel(self) -> QWidget:
-        builder = ParameterViewBuilder(self._file_dialogs)
+    def _panel(self, reconstructor: Reconstructor) -> QWidget:
         settings = self._library.settings
-        groups = {g: {s.field: (s, p) for s, p in getattr(settings, g)} for g, _ in _ESSENTIAL}
-        for name, fields in _ESSENTIAL:
-            for field in fields:
-                setting, parameter = groups[name].pop(field)
-                _add(builder, getattr(settings, name), setting, parameter, "PtychoStream")
-        for name, rest in groups.items():
-            for setting, parameter in rest.values():
-                _add(builder, getattr(settings, name), setting, parameter, name.capitalize())
+        title, fields = _NETWORK
+        builder = ParameterViewBuilder(self._file_dialogs)
+        for group_name, field, label in fields:
+            group = getattr(settings, group_name)
+            self._add(builder, group, field, label, title)
+        if isinstance(reconstructor, NetworkReconstructor):
+            changes = self._library.application.model_changes
+            used = Text(changes, lambda: str(reconstructor.model or "none yet: press Train"))
+            builder.add_view_controller(used, "Model in use:", group=title)
+        open_fields = {(group, field) for group, field, _ in fields}
+        for title, name in _FOLDED:
+            group = getattr(settings, name)
+            rest = (setting.field for setting, _ in group)
+            folded = [field for field in rest if (name, field) not in open_fields]
+            builder.add_view_controller_to_bottom(FoldedGroup(title, self._fields(group, folded)))
         return builder.build_widget()
 
+    def _fields(self, group: SettingsGroup, fields: Iterable[str]) -> QWidget:
+        builder = ParameterViewBuilder(self._file_dialogs)
+        for field in fields:
+            self._add(builder, group, field, _spaced(group.setting(field).key), "")
+        return builder.build_widget(add_stretch=False)
 
-def _add(
-    builder: ParameterViewBuilder,
-    group: SettingsGroup,
-    setting: Setting,
-    parameter: Parameter[Any],
-    title: str,
-) -> None:
-    """Add the widget that fits a setting."""
-    shown: Any = parameter
-    label = f"{_spaced(setting.key)}:"
-    options: Any = {"tool_tip": _tool_tip(group, setting), "group": title}
-    if setting.choices:
-        builder.add_combo_box(shown, setting.choices, label, **options)
-    elif setting.kind is bool:
-        builder.add_check_box(shown, label, **options)
-    elif setting.kind is int:
-        builder.add_integer_line_edit(shown, label, **options)
-    elif setting.kind is float:
-        builder.add_decimal_line_edit(shown, label, **options)
-    elif setting.field == "store_path":
-        builder.add_directory_chooser(shown, label, **options)
-    elif setting.field in _FILTERS:
-        caption, filters = _FILTERS[setting.field]
-        builder.add_file_opener(shown, label, caption=caption, name_filters=filters, **options)
-    else:
-        builder.add_line_edit(shown, label, **options)
+    def _add(
+        self,
+        builder: ParameterViewBuilder,
+        group: SettingsGroup,
+        field: str,
+        label: str,
+        title: str,
+    ) -> None:
+        """Add the widget that fits a setting."""
+        setting, parameter = group.setting(field), group[field]
+        shown: Any = parameter
+        label, tool_tip = f"{label}:", _tool_tip(group, setting)
+        options: Any = {"tool_tip": tool_tip, "group": title}
+        if setting.choices:
+            builder.add_combo_box(shown, setting.choices, label, **options)
+        elif setting.kind is bool:
+            builder.add_check_box(shown, label, **options)
+        elif setting.kind in (int, float):
+            number = NumberField(setting, parameter, tool_tip)
+            builder.add_view_controller(number, label, group=title)
+        elif setting.kind is Path:
+            builder.add_view_controller(
+                self._path_field(setting, parameter, tool_tip), label, group=title
+            )
+        else:
+            builder.add_line_edit(shown, label, **options)
+
+    def _path_field(self, setting: Setting, parameter: Parameter[Path], tool_tip: str) -> PathField:
+        dialogs = self._file_dialogs
+
+        def ask_for_model(widget: QWidget) -> Path | None:
+            filters = ["PtychoStream models (*.zip)", "All files (*)"]
+            path: Path | None
+            path, _ = dialogs.get_open_file_path(widget, "Model", filters)
+            return path
+
+        def ask_for_folder(widget: QWidget) -> Path | None:
+            path: Path | None = dialogs.get_existing_directory_path(widget, "Folder")
+            return path
+
+        ask = ask_for_model if setting.field == "model_path" else ask_for_folder
+        return PathField(parameter, ask, empty="not set", tool_tip=tool_tip)
 
 
 def _tool_tip(group: SettingsGroup, setting: Setting) -> str:
-    text = f"{setting.meaning}\n[{group.name}] {setting.key}"
+    text = f"{setting.meaning}\n"
     if setting.is_optional and setting.kind in (int, float):
-        text += f"; {setting.unset:g} leaves it unset"
+        text += "Leave it empty if it is not to be set.\n"
+    text += f"In a settings file: [{group.name}] {setting.key}"
+    if setting.is_optional and setting.kind in (int, float):
+        text += f" ({setting.unset:g} if it is not set)"
     return text
 
 
@@ -100,6 +151,9 @@ def _spaced(key: str) -> str:
     Examples
     --------
     >>> _spaced("RealspaceMAEWeight"), _spaced("NumEpochs")
-    ('Realspace MAE Weight', 'Num Epochs')
+    ('Realspace MAE weight', 'Number of epochs')
     """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", key)
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", key).split()
+    first, *rest = words
+    text = " ".join([first, *(word if word.isupper() else word.lower() for word in rest)])
+    return re.sub(r"^Num ", "Number of ", text)

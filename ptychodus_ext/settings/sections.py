@@ -1,4 +1,4 @@
-"""The four groups of settings, and the configurations that they stand for."""
+"""The groups of settings, and the configurations that they stand for."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
@@ -61,8 +61,11 @@ def _table() -> dict[str, list[Setting]]:
         meaning="The network: unrolled starts from the physics, cnn is PtychoPINN's, fno and ffno "
         "work on Fourier modes; auto takes unrolled, and cnn for the tensorflow backend.",
     )
-    # The probes that an application begins with are guesses.
-    training = settings_of(TrainingConfig, without=_KNOWN, defaults={"probe_trainable": True})
+    # The probes that an application begins with are guesses, and two epochs of the default
+    # network are enough: about a minute for 400 patterns.
+    training = settings_of(
+        TrainingConfig, without=_KNOWN, defaults={"probe_trainable": True, "nepochs": 2}
+    )
     execution = settings_of(PyTorchExecutionConfig, without=_KNOWN)
     inference = settings_of(InferenceConfig, without=_KNOWN)
     elsewhere = {*_GROUPING, *_READING}
@@ -109,6 +112,10 @@ class SettingsGroup(Observable, Observer):
 
     def __getitem__(self, field: str) -> Parameter[Any]:
         return self._parameters[field]
+
+    def setting(self, field: str) -> Setting:
+        """Return the description of a setting."""
+        return self._settings[field]
 
     def values(self) -> dict[str, Any]:
         """Read all settings."""

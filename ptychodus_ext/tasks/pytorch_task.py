@@ -40,21 +40,41 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     config = from_mapping(TrainingConfig, values, origin="the settings")
     execution = from_mapping(PyTorchExecutionConfig, arguments["execution"])
 
-    def tell(report: Any) -> None:
-        losses = {"train_loss": report.train_loss, "val_loss": report.val_loss}
-        known = {name: float(loss) for name, loss in losses.items() if loss is not None}
-        channel.progress(report.epoch, config.nepochs, known)
-
+    batches = _Batches(channel, config.nepochs, -(-store.num_patterns // config.batch_size))
     bundle = train_on(
         config,
         store,
         validation=validation,
         execution=execution,
-        on_epoch=tell,
-        should_stop=channel.should_stop,
+        on_epoch=batches.end_epoch,
+        should_stop=batches.should_stop,
     )
     publish(save_bundle(bundle, folder / "archive"), Path(arguments["target"]))
     return {}
+
+
+class _Batches:
+    """Tells of the progress within epochs: training asks after each batch whether to stop."""
+
+    def __init__(self, channel: Channel, num_epochs: int, expected: int) -> None:
+        self._channel, self._num_epochs = channel, num_epochs
+        #: Batches of an epoch: an estimate in the first one, then as many as that had.
+        self._expected, self._done, self._epoch = expected, 0, 0
+        self._tell = _seldom(channel)
+
+    def should_stop(self) -> bool:
+        self._done += 1
+        share = min(1000 * self._done // self._expected, 999)
+        self._tell(1000 * self._epoch + share, 1000 * self._num_epochs)
+        return self._channel.should_stop()
+
+    def end_epoch(self, report: Any) -> None:
+        losses = {"train_loss": report.train_loss, "val_loss": report.val_loss}
+        known = {name: float(loss) for name, loss in losses.items() if loss is not None}
+        self._epoch = report.epoch
+        self._expected, self._done = max(self._done, 1), 0
+        values = {"epoch": report.epoch, **known}
+        self._channel.progress(1000 * report.epoch, 1000 * self._num_epochs, values)
 
 
 def _store(paths: list[str], scratch: Path) -> GroupStore:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ptychodus_ext.models import INNER_ARCHIVE
 from ptychodus_ext.tasks.archive import publish
@@ -14,6 +15,8 @@ from ptychostream.children import Channel
 from ptychostream.config import InferenceConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import open_group_store
 from ptychostream.errors import ConfigurationError
+from ptychostream.geometry import ObjectGrid
+from ptychostream.physics import intensity
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 
 logger = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     arguments : dict
         `train` and `test` files, `config`, a scratch `folder`, and the archive's `target`.
     channel : Channel
-        Hears of the epochs when all are over: the package tells of them no earlier.
+        Is told of the epochs when all are over: the package tells of them no earlier.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def _tell_losses(history: Any, channel: Channel) -> None:
     training = list(losses.get("train_loss", losses.get("loss", ())))
     validation = list(losses.get("val_loss", ()))
     for epoch, loss in enumerate(training, 1):
-        known = {"train_loss": float(loss)}
+        known = {"epoch": epoch, "train_loss": float(loss)}
         if epoch <= len(validation):
             known["val_loss"] = float(validation[epoch - 1])
         channel.progress(epoch, len(training), known)
@@ -81,8 +84,8 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         The `model` archive, the `store` and its `experiment`, the object's `grid`,
         `neighbor_count`, and a `folder` for the result.
     """
-    from ptychodus_ext.tasks.stitch import stitch
     from ptychostream.ptychopinn.backends.tensorflow import predict_patches
+    from ptychostream.stitching import PatchAccumulator
 
     folder, store = Path(arguments["folder"]), open_group_store(arguments["store"])
     experiment = arguments["experiment"]
@@ -99,7 +102,13 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     )
     logger.info("reconstructing with the tensorflow backend")
     patches, centres = predict_patches(config, raw, probe[0])
-    obj = stitch(patches, centres, probe[:1], arguments["grid"])
+    height, width, origin = arguments["grid"]
+    grid = ObjectGrid(height, width, tuple(origin))
+    # Where patches overlap, each counts by the light that fell on it.
+    weight = intensity(torch.as_tensor(probe[:1]))
+    accumulator = PatchAccumulator(grid, weight, torch.device("cpu"))
+    accumulator.add(torch.as_tensor(patches), centres)
+    obj = np.asarray(accumulator.result()[0])
     energy = float(store.total_counts[store.experiment_id == experiment].mean())
     factor = np.sqrt(energy / np.sum(np.abs(probe[0]) ** 2))
     result = folder / "result.npz"

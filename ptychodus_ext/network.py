@@ -1,0 +1,264 @@
+"""Reconstructors that learn: train, reconstruct, load, save and export, as ptychodus calls them."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from ptychodus.api.observer import Observable, Observer
+from ptychodus.api.product import LossValue
+from ptychodus.api.reconstruct import (
+    ReconstructInput,
+    ReconstructOutput,
+    TrainableReconstructor,
+    TrainOutput,
+)
+from typing_extensions import override
+
+from ptychodus_ext.application import Application
+from ptychodus_ext.convert import product_with
+from ptychodus_ext.measured import GOAL, Measured, StoppedError, find_measured, write_store
+from ptychodus_ext.models import check_model, find_model
+from ptychodus_ext.runs import errors_in_log, run_child
+from ptychodus_ext.scratch import scratch_folder
+from ptychodus_ext.settings import StreamSettings
+from ptychodus_ext.tasks.archive import publish
+from ptychodus_ext.training_files import TrainingFiles, find_training_files
+from ptychostream.children import Done, Output, Progress
+from ptychostream.config import to_mapping
+from ptychostream.errors import MissingFileError
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+_EXTENSION = ".zip"
+
+
+class NetworkReconstructor(TrainableReconstructor, Observer):
+    """One kind of network in ptychodus.
+
+    Parameters
+    ----------
+    name : str
+        As it stands after the `_` in `Algorithm = PtychoStream_PINN`.
+    settings : StreamSettings
+        Read when a run begins.
+    """
+
+    def __init__(
+        self, name: str, model_type: str, settings: StreamSettings, application: Application
+    ) -> None:
+        super().__init__()
+        self._name, self._model_type = name, model_type
+        self._settings, self._application = settings, application
+        self._loaded: Path | None = None
+        settings.inference["model_path"].add_observer(self)
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @override
+    def get_progress_goal(self) -> int:
+        return GOAL
+
+    @override
+    def reconstruct(self, parameters: ReconstructInput) -> Iterator[ReconstructOutput]:
+        with errors_in_log(), scratch_folder() as folder:
+            model = self._find_model()
+            check_model(model, self._settings.backend)
+            try:
+                measured = find_measured(parameters, self._settings, folder, self._application)
+            except StoppedError:
+                return
+            yield from self._reconstruct(measured, model, folder)
+
+    def _reconstruct(
+        self, measured: Measured, model: Path, folder: Path
+    ) -> Iterator[ReconstructOutput]:
+        settings, backend = self._settings, self._settings.backend
+        logger.info(
+            "%s reconstructs %d patterns of store '%s' with backend %s and model '%s'",
+            self._name,
+            measured.num_patterns,
+            measured.store,
+            backend,
+            model,
+        )
+        options = settings.inference.values()
+        arguments = {
+            "model": model.resolve(),
+            "store": measured.store,
+            "experiment": measured.experiment,
+            "grid": measured.grid,
+            "execution": to_mapping(settings.execution(settings.inference)),
+            "neighbor_count": settings.data.values()["neighbor_count"],
+            "refine_passes": options["refine_passes"],
+            "align_phases": options["align_phases"],
+            "debug": options["debug"],
+            "folder": folder,
+        }
+        has_result = False
+        task = f"ptychodus_ext.tasks.{backend}_task:reconstruct"
+        for message in run_child(task, arguments, self._application):
+            if isinstance(message, Progress):
+                show_progress(self._application, message)
+            elif isinstance(message, Output):
+                has_result = True
+                with np.load(message.paths["result"]) as arrays:
+                    result = product_with(
+                        measured.product, arrays["object"], arrays["probe"], arrays["losses"]
+                    )
+                yield ReconstructOutput(result, progress=GOAL)
+        if not has_result:
+            logger.warning(
+                "stopped before there was a result: the new product shows what '%s' had before",
+                measured.product.metadata.name,
+            )
+
+    @override
+    def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
+        loaded = self._application.take_training_input()
+        with errors_in_log(), scratch_folder() as folder:
+            try:
+                files = self._find_data(input_path, loaded, folder)
+            except StoppedError:
+                return
+            output_path.mkdir(parents=True, exist_ok=True)
+            yield from self._train(files, output_path / f"model{_EXTENSION}", folder)
+
+    def _find_data(
+        self, folder: Path, loaded: ReconstructInput | None, scratch: Path
+    ) -> TrainingFiles:
+        """Choose files in a folder, then the store that is set, then what is loaded."""
+        store = self._settings.store_path
+        try:
+            return find_training_files(folder, store)
+        except MissingFileError:
+            if loaded is None:
+                raise
+        stored = write_store(loaded, scratch / "loaded.zarr", self._application)
+        return TrainingFiles([Path(stored.path)])
+
+    def _train(self, files: TrainingFiles, target: Path, folder: Path) -> Iterator[TrainOutput]:
+        settings, backend = self._settings, self._settings.backend
+        # The edge of the patterns is the child's to find out.
+        config = settings.training_config(self._model_type, 64, folder / "run")
+        logger.info(
+            "%s trains on %s with backend %s; the model will be '%s'",
+            self._name,
+            files,
+            backend,
+            target,
+        )
+        arguments = {
+            "train": files.train,
+            "test": files.test,
+            "config": to_mapping(config),
+            "execution": to_mapping(settings.execution(settings.training)),
+            "folder": folder,
+            "target": target.resolve(),
+        }
+        losses: dict[str, list[LossValue]] = {"train_loss": [], "val_loss": []}
+        is_trained = False
+        task = f"ptychodus_ext.tasks.{backend}_task:train"
+        for message in run_child(task, arguments, self._application):
+            if isinstance(message, Progress):
+                show_progress(self._application, message)
+                if message.values:
+                    yield self._take_losses(losses, message)
+            elif isinstance(message, Done):
+                is_trained = True
+                self._use(target)
+                logger.info("the model '%s' is trained and used from now on", target)
+        if not is_trained:
+            logger.warning("stopped before there was a model: the one from before is kept")
+
+    def _take_losses(self, losses: dict[str, list[LossValue]], message: Progress) -> TrainOutput:
+        """Add an epoch's losses, and draw them."""
+        epoch = message.values["epoch"]
+        for name, values in losses.items():
+            if name in message.values:
+                values.append(LossValue(epoch, message.values[name]))
+        training, validation = (list(losses[name]) for name in ("train_loss", "val_loss"))
+        self._application.show_curves(
+            f"Training {self._name}",
+            {
+                "training": [(loss.epoch, loss.value) for loss in training],
+                "validation": [(loss.epoch, loss.value) for loss in validation],
+            },
+        )
+        return TrainOutput(training, validation, progress=percent(message))
+
+    @property
+    def model(self) -> Path | None:
+        """The model that the next reconstruction uses: the last that was trained, loaded or set."""
+        return self._loaded or find_model(self._settings)
+
+    def _find_model(self) -> Path:
+        if self.model is None:
+            raise MissingFileError(
+                "no model is loaded; press Train, load one with Load Model…, or set Model"
+                if self._application.has_window
+                else "no model is loaded; train one, put model.zip into the input folder, or set "
+                "[PtychoStreamInference] ModelPath"
+            )
+        return self.model
+
+    def _use(self, model: Path) -> None:
+        self._loaded = model
+        self._application.show_model()
+
+    @override
+    def _update(self, observable: Observable) -> None:
+        # The path was set later than the model was loaded.
+        self._loaded = None
+        self._application.show_model()
+
+    @override
+    def is_model_loaded(self) -> bool:
+        return self.model is not None
+
+    @override
+    def get_model_file_filter(self) -> str:
+        return f"PtychoStream models, {self._settings.backend} backend (*.zip)"
+
+    @override
+    def load_model_from_file(self, file_path: Path) -> None:
+        with errors_in_log():
+            check_model(file_path, self._settings.backend)
+        self._use(file_path)
+        logger.info("the model '%s' is used from now on", file_path)
+
+    @override
+    def get_model_file_extension(self) -> str:
+        return _EXTENSION
+
+    @override
+    def save_model(self, file_path: Path) -> None:
+        with errors_in_log():
+            publish(self._find_model(), file_path)
+        logger.info("the model is saved as '%s'", file_path)
+
+    @override
+    def get_training_data_file_filter(self) -> str:
+        return "Training data: NumPy archive or group store (*.npz *.zarr)"
+
+    @override
+    def export_training_data(self, file_path: Path, parameters: ReconstructInput) -> None:
+        from ptychodus_ext.files import export_training_data
+
+        with errors_in_log():
+            path = export_training_data(file_path, parameters)
+        logger.info("training data are saved as '%s'", path)
+        self._application.show_log()
+
+
+def percent(message: Progress) -> int:
+    """Return where the progress bar stands; its end is for the result."""
+    return min(GOAL - 1, GOAL * message.done // max(message.total, 1))
+
+
+def show_progress(application: Application, message: Progress) -> None:
+    """Move the bar to where a child has come."""
+    application.show_progress(percent(message), GOAL)

@@ -1,0 +1,129 @@
+"""The page *Processing* of ptychodus's window: curves, training on what is loaded, saving a model.
+
+ptychodus has no slots for these. Its private names are used in this file only; where they
+differ, the window works as it would without this file.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ptychodus.api.observer import Observable, Observer
+from ptychodus.controller.helpers import connect_triggered_signal
+from ptychodus.view.widgets import ExceptionDialog
+from typing_extensions import override
+
+from ptychodus_ext.application import Curve
+from ptychodus_ext.library import PtychoStreamLibrary
+from ptychodus_ext.network import NetworkReconstructor
+from ptychodus_ext.scratch import ScratchFolder
+
+logger = logging.getLogger("ptychostream.ptychodus")
+
+
+class Window(Observer):
+    """Our parts of the page.
+
+    Parameters
+    ----------
+    controller : ProcessingController
+        Of ptychodus.
+    train_on_files : callable
+        What *Train* of ptychodus does: ask for a folder, and train on the files in it.
+
+    Raises
+    ------
+    AttributeError
+        If this version of ptychodus has other private names.
+    """
+
+    def __init__(
+        self, controller: Any, library: PtychoStreamLibrary, train_on_files: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        self._controller = controller
+        self._api = controller._processing_api
+        self._status = controller._status_view
+        self._products = controller._product_view_controller.get_widget()
+        self._compute = controller._compute_view_controller
+        self._algorithm = controller._algorithm_parameter
+        self._models: ScratchFolder | None = None
+        self._num_models = 0
+        menu = controller._actions_view.actions_menu
+        self._train_action = menu.addAction("Train on Files...")
+        self._save_action = menu.addAction("Save Model...")
+        connect_triggered_signal(self._train_action, lambda: train_on_files())
+        connect_triggered_signal(self._save_action, lambda: self._save_model())
+        library.application.connect_plot(self)
+        self._algorithm.add_observer(self)
+        self._update(self._algorithm)
+
+    def train(self) -> bool:
+        """Train on the product that is chosen; return False where ptychodus is to do its own."""
+        is_remote = (
+            self._compute.is_globus_button_checked() or self._compute.is_genesis_button_checked()
+        )
+        if self._network is None or is_remote:
+            return False
+        index = self._products.currentIndex()
+        if index < 0 or not self._controller._has_dataset_or_warn(index, "train"):
+            return True
+        # Nothing is written beside the user's data: the model is saved where the user says.
+        self._models = self._models or ScratchFolder()
+        self._num_models += 1
+        folder = self._models.path / f"model-{self._num_models}"
+        folder.mkdir()
+        try:
+            self._api.train(folder, folder, product_index=index)
+        except Exception as error:
+            logger.error("%s", error)
+            ExceptionDialog.show_exception("Train", error)
+        return True
+
+    def draw(self, title: str, curves: Mapping[str, Curve]) -> None:
+        """Draw curves in the plot of losses."""
+        axes = self._status.axes
+        axes.clear()
+        axes.set_title(title)
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel("Loss")
+        drawn = {name: curve for name, curve in curves.items() if curve}
+        for name, curve in drawn.items():
+            axes.plot(*zip(*curve, strict=True), ".-", label=name)
+        if all(value > 0 for curve in drawn.values() for _, value in curve):
+            axes.set_yscale("log")
+        if drawn:
+            axes.legend()
+        axes.grid(visible=True)
+        self._status.figure_canvas.draw()
+
+    @property
+    def _network(self) -> NetworkReconstructor | None:
+        """The network that is chosen, if one of ours is."""
+        chosen = self._algorithm.get_current_reconstructor()
+        return chosen if isinstance(chosen, NetworkReconstructor) else None
+
+    def _save_model(self) -> None:
+        network = self._network
+        if network is None:
+            return
+        name_filter = network.get_model_file_filter()
+        path, _ = self._controller._file_dialog_factory.get_save_file_path(
+            self._controller._view,
+            "Save Model",
+            name_filters=[name_filter],
+            selected_name_filter=name_filter,
+        )
+        if not path:
+            return
+        try:
+            network.save_model(path if path.suffix else path.with_suffix(".zip"))
+        except Exception as error:
+            ExceptionDialog.show_exception("Save Model", error)
+
+    @override
+    def _update(self, observable: Observable) -> None:
+        network = self._network
+        self._train_action.setVisible(network is not None)
+        self._save_action.setVisible(network is not None)
+        self._save_action.setEnabled(network is not None and network.is_model_loaded())
