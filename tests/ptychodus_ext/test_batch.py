@@ -33,10 +33,13 @@ def _export(experiment):
         )
 
 
-@pytest.mark.parametrize(("modes", "bad"), [(1, False), (2, True)])
-def test_a_scan_is_trained_on_and_reconstructed_on_its_own_grid(modes, bad, tmp_path):
+@pytest.mark.parametrize(
+    ("modes", "bad", "is_exported"), [(1, False, True), (2, True, False)], ids=["files", "loaded"]
+)
+def test_a_scan_is_trained_on_and_reconstructed_on_its_own_grid(modes, bad, is_exported, tmp_path):
     experiment = make_experiment(tmp_path / "in", modes=modes, bad=bad)
-    _export(experiment)
+    if is_exported:
+        _export(experiment)
     experiment.write_settings(
         Processing={"Algorithm": "PtychoStream_PINN"},
         PtychoStreamModel=SMALL,
@@ -47,7 +50,8 @@ def test_a_scan_is_trained_on_and_reconstructed_on_its_own_grid(modes, bad, tmp_
     assert trained.returncode == 0, trained.stdout + trained.stderr
     last_epoch = next(line for line in trained.stdout.splitlines() if "epoch 2 of 2" in line)
     assert "train_loss" in last_epoch
-    assert "val_loss" in last_epoch
+    assert ("val_loss" in last_epoch) == is_exported
+    assert [path.name for path in out.iterdir()] == ["model.zip"]
     assert "with backend pytorch" in trained.stdout
     shutil.copy(out / "model.zip", experiment.folder)
 

@@ -11,6 +11,7 @@ pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 from ptychodus.api.geometry import PixelGeometry
 from ptychodus.api.io import load_diffraction_data, load_product, save_product
 from ptychodus.api.object import Object
+from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.reconstruct import (
     PositionIndexFilter,
     ReconstructInput,
@@ -18,7 +19,13 @@ from ptychodus.api.reconstruct import (
 )
 
 import ptychostream as ps
-from ptychodus_ext.convert import positions_in_pixels, product_of_store, product_with, scan_of
+from ptychodus_ext.convert import (
+    left_out,
+    positions_in_pixels,
+    product_of_store,
+    product_with,
+    scan_of,
+)
 from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
@@ -123,3 +130,50 @@ def test_pixels_may_be_taller_than_wide(parameters, tiny_scan):
         theirs = np.array([(point.x_px, point.y_px) for point in theirs])
         np.testing.assert_allclose(positions_in_pixels(product), theirs + 0.5, atol=1e-6)
     np.testing.assert_allclose(theirs + 0.5, tiny_scan.positions, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.ulonglong, np.longlong, np.uint32])
+def test_any_whole_numbers_of_ptychodus_can_be_stored(parameters, tmp_path, kind):
+    wide = replace(parameters, diffraction_patterns=parameters.diffraction_patterns.astype(kind))
+    store = ps.build_group_store(scan_of(wide), tmp_path / "wide.zarr", progress=False)
+    stored = store.diffraction(np.arange(store.num_patterns))
+    assert np.array_equal(stored, parameters.diffraction_patterns)
+
+
+def test_a_near_field_product_is_refused(parameters):
+    metadata = parameters.product.metadata
+    if not hasattr(metadata, "far_field"):
+        pytest.skip("this version of ptychodus has no near field")
+    near = replace(parameters.product, metadata=replace(metadata, far_field=False))
+    with pytest.raises(DataContractError, match="near field"):
+        scan_of(replace(parameters, product=near))
+
+
+def test_what_is_left_out_is_said(parameters):
+    product = parameters.product
+    assert left_out(product) == []
+    array = product.probes.get_array()
+    weights = np.ones((len(product.probe_positions), 2))
+    probes = ProbeSequence(
+        np.concatenate([array, array]), weights, product.probes.get_pixel_geometry()
+    )
+    obj = product.object_
+    layers = Object(
+        np.concatenate([obj.get_array(), obj.get_array()]),
+        obj.get_pixel_geometry(),
+        obj.get_center(),
+        [1e-6],
+    )
+    varying, layered = left_out(replace(product, probes=probes, object_=layers))
+    assert "2 coherent modes" in varying
+    assert "2 layers" in layered
+
+
+def test_corrected_positions_and_a_comment_are_put_into_the_product(parameters):
+    product = parameters.product
+    moved = positions_in_pixels(product) + np.array([0.25, -0.5])
+    obj, probe = product.object_.get_layer(0), product.probes.get_probe_no_opr().get_array()
+    result = product_with(product, obj, probe, [0.5], positions=moved, comment="R = 0.1")
+    np.testing.assert_allclose(positions_in_pixels(result), moved, atol=1e-6)
+    assert result.metadata.comments.endswith("R = 0.1")
+    assert product.metadata.comments in result.metadata.comments

@@ -1,6 +1,9 @@
 """What the extension does to an application that it does not know."""
 
+import importlib.abc
+import importlib.machinery
 import importlib.util
+import inspect
 import logging
 import sys
 from types import ModuleType, SimpleNamespace
@@ -11,6 +14,7 @@ from ptychodus_runs import REPOSITORY
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 
 from ptychodus_ext import hook
+from ptychodus_ext.after_import import after_import
 from ptychodus_ext.compatibility import check_parameters
 from ptychostream.errors import BackendUnavailableError
 
@@ -66,12 +70,38 @@ def test_a_plugin_that_is_left_behind_says_which_file_to_delete(plugin, monkeypa
 
 class Core:
     def __init__(self, task_manager, settings_registry, algorithm_libraries):
-        self.algorithm_parameter = SimpleNamespaceWithName()
+        self.algorithm_parameter = Parameter()
+        self.processing_api = Api()
         self.libraries = algorithm_libraries
 
 
-class SimpleNamespaceWithName:
-    """Can be a key of a weak dictionary."""
+class Parameter:
+    """The algorithm that is chosen."""
+
+    def get_value(self):
+        return "theirs_one"
+
+    def set_value(self, value, *, notify=True):
+        pass
+
+    def available_reconstructors(self):
+        yield "theirs_one"
+
+
+class Api:
+    """What ptychodus runs."""
+
+    def get_reconstruct_input(self):
+        pass
+
+    def reconstruct(self):
+        pass
+
+    def train(self):
+        pass
+
+    def export_training_data(self):
+        pass
 
 
 def test_a_library_that_fails_leaves_the_others(monkeypatch, caplog):
@@ -109,14 +139,51 @@ def test_a_module_is_changed_right_after_its_import(tmp_path, monkeypatch, caplo
     def fail(_):
         raise ValueError("odd")
 
-    hook.after_import("late_module", change)
-    hook.after_import("later_module", fail)
+    after_import("late_module", change)
+    after_import("later_module", fail)
     import late_module
     import later_module
 
     assert late_module.value == 2
     assert later_module.value == 1
     assert "can't be added to 'later_module'" in caplog.text
-    hook.after_import("later_module", change)
+    after_import("later_module", change)
     assert later_module.value == 2
     assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_AfterImport"]
+
+
+def test_other_plugins_see_the_original_arguments():
+    module = SimpleNamespace(ProcessingCore=Core)
+    hook.add_library(module)
+    assert list(inspect.signature(module.ProcessingCore.__init__).parameters) == [
+        "self",
+        "task_manager",
+        "settings_registry",
+        "algorithm_libraries",
+    ]
+
+
+def test_import_hooks_of_others_are_asked_too(tmp_path, monkeypatch):
+    (tmp_path / "hooked_module.py").write_text("seen = []\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class TheirFinder(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname, path, target=None):
+            if fullname != "hooked_module":
+                return None
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+            execute = spec.loader.exec_module
+
+            def execute_and_mark(module):
+                execute(module)
+                module.seen.append("theirs")
+
+            spec.loader.exec_module = execute_and_mark
+            return spec
+
+    finder = TheirFinder()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    after_import("hooked_module", lambda module: module.seen.append("ours"))
+    import hooked_module
+
+    assert hooked_module.seen == ["theirs", "ours"]

@@ -75,6 +75,19 @@ def test_the_wheel_is_found_until_it_is_uninstalled(python):
     assert (python.parent / "ptychodus-stream").is_file()
     check = _run(python, "-m", "ptychodus_ext.install")
     assert "finds it" in check.stdout
+    # The file is the wheel's own: it is neither removed nor linked to itself.
+    refused = _run(python, "-m", "ptychodus_ext.install", "--remove")
+    assert refused.returncode == 1
+    assert "pip uninstall ptychostream" in refused.stderr
+    again = _run(python, "-m", "ptychodus_ext.install", "--install")
+    assert "nothing to do" in again.stdout, again.stderr
+    plugin = next(python.parents[1].glob("lib/*/site-packages/ptychodus/plugins/ptychostream.py"))
+    text = plugin.read_text()
+    plugin.unlink()
+    lost = _run(python, "-m", "ptychodus_ext.install", "--install")
+    assert lost.returncode == 1
+    assert "reinstall it" in lost.stderr
+    plugin.write_text(text)
 
     gone = _run(
         sys.executable, "-m", "pip", "--python", python, "uninstall", "--yes", "ptychostream"
@@ -90,7 +103,7 @@ def test_the_plugin_is_installed_and_removed_by_hand(tmp_path, monkeypatch):
 
     monkeypatch.setattr(install, "plugin_folder", lambda: tmp_path)
     assert "does not find it" in install.describe()
-    assert "wrote" in install.install_plugin()
+    assert "installed" in install.install_plugin()
     assert "nothing to do" in install.install_plugin()
     assert "finds it" in install.describe()
     assert (tmp_path / "ptychostream.py").read_text().startswith('"""Where ptychodus looks')
