@@ -48,6 +48,7 @@ def test_untouched_settings_are_the_configurations_defaults(settings, tmp_path):
     expected = TrainingConfig(
         backend="pytorch",
         probe_trainable=True,
+        nepochs=2,
         output_dir=tmp_path,
         model=ModelConfig(architecture="unrolled"),
     )
