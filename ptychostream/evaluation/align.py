@@ -1,4 +1,4 @@
-"""Remove what ptychography can't know: global phase and scale, phase ramp, and a shift."""
+"""Remove what ptychography does not determine: global phase and scale, phase ramp, and shift."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import DataContractError
 
-#: Parts of a pixel to which shifts are found.
+#: Shifts are found to this part of a pixel.
 _SUBPIXEL = 100
 _ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Alignment:
-    """An object brought onto a reference, and what that took.
+    """An object aligned with a reference, and how it was changed for that.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ def align_object(
     *,
     register: bool = True,
 ) -> Alignment:
-    """Bring an object onto a reference.
+    """Find and remove shift, phase ramp, global phase and scale of an object.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ def align_object(
     box = bounding_box(region)
     flat, _, _ = _remove_ramp(moved, truth, region)
     for _ in range(_ROUNDS if register else 0):
-        # Where both have no contrast but the mean, the mean would pin the shift at zero.
+        # The means are subtracted: in images of low contrast they would keep the shift at zero.
         window = np.hanning(truth[box].shape[0])[:, None] * np.hanning(truth[box].shape[1])
         a = (truth[box] - truth[region].mean()) * window
         b = (flat[box] - flat[region].mean()) * window
-        # The object's shift spoils `flat`'s ramp a little: the rounds settle both.
+        # The ramp was fitted before the shift was known, so both are found in rounds.
         step, _, _ = phase_cross_correlation(a, b, upsample_factor=_SUBPIXEL, normalization=None)
         if np.abs(step).max() < 1 / _SUBPIXEL:
             break
         if np.abs(total + step).max() > min(truth[box].shape) / 4:
-            # A shift this large is a failure to find one: leave the object where it was.
+            # A shift this large means that none was found: keep the object as it was.
             total[:] = 0
             break
         total += step
@@ -90,7 +90,7 @@ def reference_on_grid(
     wanted_origin: tuple[float, float],
     shape: tuple[int, int],
 ) -> tuple[NDArray[np.complex64], tuple[slice, slice]]:
-    """Bring a reference onto the grid of an object, by where their first pixels lie.
+    """Cut the part of a reference that lies on the grid of an object, shifted by their origins.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _remove_ramp(
     obj: NDArray[np.complex128], truth: NDArray[np.complex128], region: NDArray[np.bool_]
 ) -> tuple[NDArray[np.complex128], tuple[float, float], complex]:
     product = np.where(region, obj * truth.conj(), 0)
-    # The mean phase step between neighbours has no wraps to fall over.
+    # The mean phase step between neighbouring pixels needs no unwrapping.
     ramp_x = float(np.angle((product[:, 1:] * product[:, :-1].conj()).sum()))
     ramp_y = float(np.angle((product[1:] * product[:-1].conj()).sum()))
     rows, columns = np.ogrid[: obj.shape[0], : obj.shape[1]]

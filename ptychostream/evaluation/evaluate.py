@@ -25,14 +25,13 @@ class Evaluation:
     metrics : dict
         Numbers, JSON values.
     alignment : Alignment
-        The object brought onto the reference.
+        The object, aligned with the reference.
     reference : (H, W) complex64
         The reference.
     region : (H, W) bool
         Where they were compared.
     frc : FourierRingCorrelation or None
-        Within the largest square in the middle of the region; None where that is too small to say
-        anything.
+        Within the largest square in the middle of the region; None where that is too small.
     """
 
     metrics: dict[str, float | int | list[float] | list[int] | str | None]
@@ -52,9 +51,9 @@ def evaluate_object(
 ) -> Evaluation:
     """Compare an object with a reference.
 
-    Both lie on the scan's own grid: their first pixels are the same place, and the larger is
-    cropped at its far edges. Global phase, scale, phase ramp and a shift are removed first.
-    PSNR and SSIM take the range of the reference in the region; SSIM is the mean of its local
+    Both lie on the scan's own grid: their first pixels coincide, and the larger is cropped at its
+    far edges. Global phase, scale, phase ramp and a shift are removed first.
+    PSNR and SSIM use the range of the reference in the region; SSIM is the mean of its local
     map over the region. The figures of the FRC are None where the middle of the region has no
     covered square that is large enough.
 
@@ -63,11 +62,11 @@ def evaluate_object(
     obj : (H, W) complex64
         The object.
     reference : (H', W') complex64
-        What it should be.
+        The true object, or a better one.
     coverage : (H, W) float32
         Patches that cover each pixel.
     register : bool
-        Whether a shift is looked for and removed.
+        Whether a shift is found and removed.
     min_coverage : float
         Patches that must cover a pixel for it to count.
 
@@ -108,7 +107,7 @@ def evaluate_object(
             )
     alignment = align_object(obj, reference, region, register=register)
     aligned, truth = alignment.object, reference.astype(np.complex128)
-    # Phases are taken around the reference's mean, so that they do not wrap in the middle.
+    # Phases are measured from the reference's mean phase, so that they do not wrap.
     turn = np.exp(-1j * np.angle(truth[region].sum()))
     images = {
         "amplitude": (np.abs(aligned), np.abs(truth)),
@@ -145,7 +144,7 @@ def split_frc(
     *,
     min_coverage: float = MIN_COVERAGE,
 ) -> FourierRingCorrelation | None:
-    """Correlate two halves of a reconstruction: up to which detail they agree, without a truth.
+    """Correlate two halves of a reconstruction, to measure its resolution without a reference.
 
     Parameters
     ----------
@@ -159,7 +158,7 @@ def split_frc(
     Returns
     -------
     FourierRingCorrelation or None
-        Within the largest square in the middle; None where that is too small to say anything.
+        Within the largest square in the middle; None where that is too small.
     """
     region = known & (coverage >= min_coverage)
     if not region.any():
@@ -170,7 +169,7 @@ def split_frc(
 
 def _square_to_correlate(region: NDArray[np.bool_]) -> tuple[slice, slice] | None:
     square = largest_square(region)
-    # In a smaller one no ring may be left, and a curve without rings never falls.
+    # Squares below 16 px have too few rings for a Fourier ring correlation.
     return None if square[0].stop - square[0].start < _SMALLEST_SQUARE else square
 
 
@@ -196,7 +195,7 @@ def _compare(
         box = bounding_box(region)
         _, similarity = structural_similarity(wanted[box], image[box], data_range=span, full=True)
         metrics[f"{name}_ssim"] = float(similarity[region[box]].mean())
-        # Equal images have no finite one, and JSON no infinity.
+        # The PSNR of equal images is infinite, which JSON cannot express.
         metrics[f"{name}_psnr"] = float(20 * np.log10(span / rmse)) if rmse else None
     return metrics
 

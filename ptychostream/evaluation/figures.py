@@ -28,7 +28,7 @@ def draw_object(
     coverage : (H, W) float32
         Patches that cover each pixel.
     pixel_size_m : float, optional
-        Edge of an object pixel; the scale bar is in pixels without.
+        Edge of an object pixel; without it the scale bar is in pixels.
     min_coverage : float
         Patches that must cover a pixel for it to be drawn.
     """
@@ -56,7 +56,7 @@ def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
     Parameters
     ----------
     history : mapping
-        Name and values of each loss; what else a history holds is left out.
+        Name and values of each loss; entries of other kinds are ignored.
     """
     figure, axes = _new_figure(1, 1, (6.4, 4.2))
     losses = {name: values for name, values in history.items() if name.endswith("loss")}
@@ -119,7 +119,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
 
 
 def _new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    # The object interface leaves the caller's pyplot state and backend alone.
+    # The object interface does not change the caller's pyplot state and backend.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -190,13 +190,13 @@ def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | N
     axis.set_xlim(0, 0.51)
     axis.set_ylim(-0.1, 1.05)
     axis.grid(alpha=0.3)
-    # Below the axis, where no curve can be.
+    # Below the axis, so that it hides no curve.
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
     return _save(figure, path)
 
 
 def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -> str:
-    """Say the resolution at which a correlation falls below half a bit.
+    """Return the resolution at which a correlation falls below half a bit.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -
 
 
 def draw_timing(seconds: Mapping[str, float], path: Path) -> Path:
-    """Draw where the time went."""
+    """Draw the time of each part of a reconstruction."""
     figure, axes = _new_figure(1, 1, (6.4, 5.2))
     names = list(seconds)[::-1]
     bars = axes[0].barh(names, [seconds[name] for name in names], color="tab:blue")

@@ -1,4 +1,4 @@
-"""Fourier ring correlation: up to which detail two images agree."""
+"""Fourier ring correlation: the spatial frequency up to which two images agree."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import fft2
 
-#: Rows that are sorted into rings at once.
+#: Rows of the spectrum that are sorted into rings at once.
 _ROWS = 256
 
 

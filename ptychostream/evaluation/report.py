@@ -9,10 +9,10 @@ from typing import Any
 
 from ptychostream.errors import DataContractError
 
-#: What the page is made from, beside the pictures.
+#: The file that the page is made from, beside the pictures.
 RECORD = "report.json"
 
-#: What the record must hold.
+#: Entries of that file.
 _RECORD_KINDS = {
     "title": str,
     "subtitle": str,
@@ -85,14 +85,14 @@ pre { overflow-x: auto; font-size: .85rem; }
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` from what lies in a result's folder.
+    """Write `report.html` from the files in a result's folder.
 
     The page needs no other file and no network.
 
     Raises
     ------
     DataContractError
-        If the record is missing, or it or what lies beside it is damaged.
+        If `report.json` is missing, or a file is damaged.
     """
     config, evaluation = folder / "config.yaml", folder / "evaluation.json"
     try:
@@ -118,7 +118,7 @@ def write_report(folder: Path) -> Path:
     if metrics is not None:
         parts += ["<h2>Against a reference</h2>", _evaluation(folder, metrics)]
     rest = [p for p in _PICTURES if p[0] not in ("amplitude.png", "phase.png")]
-    parts += ["<h2>How it came about</h2>", _pictures(folder, rest)]
+    parts += ["<h2>Reconstruction and training</h2>", _pictures(folder, rest)]
     parts += ["<h2>Numbers</h2>", _table(record["numbers"]), "<h2>Configuration</h2>"]
     texts = dict(record["configuration"])
     if configuration is not None:
@@ -130,7 +130,7 @@ def write_report(folder: Path) -> Path:
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # Without one the browser would ask a server for it.
+        # Without an icon the browser would request one from a server.
         '<link rel="icon" href="data:,">'
         f"<title>{_text(record['title'])}</title><style>{_STYLE}</style></head>"
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
@@ -176,7 +176,7 @@ def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
         return '<p class="soft">No warnings: every position was used, and no patch left out.</p>'
     listed = "".join(f"<li>{_text(warning)}</li>" for warning in warnings)
-    return f'<div class="warnings"><b>Before you trust it</b><ul>{listed}</ul></div>'
+    return f'<div class="warnings"><b>Warnings</b><ul>{listed}</ul></div>'
 
 
 def _pictures(folder: Path, pictures: Sequence[tuple[str, str, str]]) -> str:
