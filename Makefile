@@ -70,6 +70,7 @@ pictures: $(INSTALLED)
 	$(BIN)/python examples/run_page.py docs/tutorial.md --pictures docs/images
 	$(BIN)/python examples/gallery.py docs/images/simulation.png
 	$(BIN)/python examples/geometry_drawing.py docs/images/geometry.png
+	$(BIN)/python examples/house.py docs/images/house.png
 
 package: $(INSTALLED)
 	rm -rf dist build

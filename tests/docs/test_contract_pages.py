@@ -73,5 +73,5 @@ def test_every_file_that_a_page_names_is_there(page):
     named = set(re.findall(r"`([\w/]+\.py)`", page))
     assert named
     for name in named:
-        places = [ROOT / name, ROOT / "ptychostream" / name, ROOT / "tests" / "contracts" / name]
+        places = [ROOT / name, ROOT / "ptychostream" / name, ROOT / "tests" / "ptychopinn" / name]
         assert any(place.is_file() for place in places), name
