@@ -1,12 +1,11 @@
 """From a configuration's fields to settings of ptychodus: key, kind, default, bounds, meaning."""
 
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
+from ptychostream.config.describe import FieldDescription, describe_fields
 from ptychostream.errors import ConfigurationError
 
 #: Words of field names as ptychodus writes them in keys; others get a capital letter.
@@ -26,11 +25,8 @@ _KEYS = {
     "recon_log_every_n_epochs": "ReconLogEveryNEpochs",
 }
 
-#: Least values that no configuration checks, of fields for which 0 means something.
-_LEAST = {"subsample_seed": 0}
-
-#: Others must hold while one field is tried out.
-_NEUTRAL = {"backend": "pytorch", "mae_weight": 1.0}
+#: Kinds of values that a settings file can hold.
+_KINDS = (bool, int, float, str, Path, list)
 
 
 @dataclass(frozen=True)
@@ -107,29 +103,25 @@ def settings_of(
     kind: type, *, without: Collection[str] = (), defaults: Mapping[str, Any] | None = None
 ) -> dict[str, Setting]:
     """Describe the settings that stand for a configuration's fields."""
-    hints, meanings = get_type_hints(kind), _meanings(kind)
     described = {}
-    for item in fields(kind):
-        plain, is_optional, choices = _examine(hints[item.name])
-        if plain is None or item.name in without:
+    for name, each in describe_fields(kind).items():
+        if each.kind not in _KINDS or name in without:
             continue
-        minimum, maximum = _bounds(kind, item.name, plain, is_optional=is_optional)
-        default = item.default
-        if default is MISSING and item.default_factory is not MISSING:
-            default = item.default_factory()
-        default = (defaults or {}).get(item.name, default)
+        choices = tuple(map(str, each.choices))
+        minimum, maximum = _bounds(each)
         setting = Setting(
-            key=key_of(item.name),
-            field=item.name,
-            kind=plain,
+            key=key_of(name),
+            field=name,
+            kind=each.kind,
             default=None,
-            is_optional=is_optional,
-            choices=("none", *choices) if choices and is_optional else choices,
+            is_optional=each.is_optional,
+            choices=("none", *choices) if choices and each.is_optional else choices,
             minimum=minimum,
             maximum=maximum,
-            meaning=meanings.get(item.name, ""),
+            meaning=each.meaning.replace("`", ""),
         )
-        described[item.name] = replace(setting, default=setting.to_parameter(default))
+        default = (defaults or {}).get(name, each.default)
+        described[name] = replace(setting, default=setting.to_parameter(default))
     return described
 
 
@@ -140,56 +132,15 @@ def _numbers(key: str, text: str) -> list[int]:
         raise ConfigurationError(f"{key} = {text!r} must be numbers, such as 0, 5, 9") from error
 
 
-def _examine(hint: Any) -> tuple[type | None, bool, tuple[str, ...]]:
-    """Take a type apart: the plain type, whether None is possible, and choices."""
-    parts = get_args(hint) if get_origin(hint) is not list else ()
-    is_optional = NoneType in parts
-    rest = [part for part in parts if part is not NoneType] if is_optional else [hint]
-    if len(rest) != 1:
-        return None, False, ()
-    plain = rest[0]
-    if get_origin(plain) is Literal:
-        return str, is_optional, tuple(str(choice) for choice in get_args(plain))
-    if get_origin(plain) is list:
-        return list, is_optional, ()
-    known = plain if plain in (bool, int, float, str, Path) else None
-    return known, is_optional, ()
-
-
-def _bounds(
-    kind: type, field: str, plain: type, *, is_optional: bool
-) -> tuple[float | None, float | None]:
-    """Find a number's bounds by asking the configuration, which knows them."""
-    if plain not in (int, float):
+def _bounds(field: FieldDescription) -> tuple[float | None, float | None]:
+    """Return a number's bounds as ptychodus has them: inclusive, and with room for None below."""
+    if field.kind not in (int, float):
         return None, None
-    least = next((n for n in (-2, -1, 0, 1) if _accepts(kind, field, plain(n))), 1)
-    # One that accepts anything leaves the check to whoever uses the value.
-    minimum = _LEAST.get(field, 0) if least == -2 else least
-    if is_optional and _accepts(kind, field, plain(minimum)) and (least != -2 or field in _LEAST):
-        minimum -= 1
-    elif plain is float and least == 1:
-        # Above zero, not including it.
-        minimum = 0
-    maximum = None if _accepts(kind, field, plain(2)) else 1
-    return plain(minimum), None if maximum is None else plain(maximum)
-
-
-def _accepts(kind: type, field: str, value: Any) -> bool:
-    neutral = {name: v for name, v in _NEUTRAL.items() if name in {f.name for f in fields(kind)}}
-    try:
-        kind(**{**neutral, field: value})
-    except ConfigurationError:
-        return False
-    return True
-
-
-def _meanings(kind: type) -> dict[str, str]:
-    """Read what each field does from the class's docstring."""
-    from docstring_parser import DocstringStyle, parse
-
-    found = parse(kind.__doc__ or "", style=DocstringStyle.NUMPYDOC).params
-    return {
-        name.strip(): re.sub(r"\s+", " ", entry.description or "").replace("`", "")
-        for entry in found
-        for name in entry.arg_name.split(",")
-    }
+    above = field.bounds.get("gt")
+    if above is not None:
+        # Zero, where only what is above it is allowed, stands for None.
+        minimum = above if field.kind is float or field.is_optional else above + 1
+    else:
+        minimum = field.bounds.get("ge", 0) - (1 if field.is_optional else 0)
+    maximum = field.bounds.get("le", field.bounds.get("lt"))
+    return field.kind(minimum), None if maximum is None else field.kind(maximum)

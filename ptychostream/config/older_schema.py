@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from ptychostream.config.checks import plain_value
+from ptychostream.config.fields import plain_value
 from ptychostream.config.model import ModelConfig
 from ptychostream.config.training import TrainingConfig
 from ptychostream.config.yaml_files import from_mapping

@@ -1,11 +1,13 @@
 """Everything that decides the result of a training run."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from ptychostream.config.checks import check_at_least, check_choices, take_plain_values
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from ptychostream.config.fields import AnyPath, PartBelowOne, configuration
 from ptychostream.config.model import ModelConfig
 from ptychostream.config.scaling_profile import (
     ScaleContractVersion,
@@ -15,220 +17,149 @@ from ptychostream.config.scaling_profile import (
 from ptychostream.errors import ConfigurationError
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class TrainingConfig:
     """Everything that decides the result of a training run.
 
     How the run executes (device, precision, learning rate) is `PyTorchExecutionConfig`.
-
-    Attributes
-    ----------
-    model : ModelConfig
-        The network.
-    train_data_file : Path, optional
-        Scan or store to train on; used by workflows that load the data themselves.
-    test_data_file : Path, optional
-        Scan or store to validate on.
-    batch_size : int
-        Groups per optimiser step and device; a power of two for the tensorflow backend.
-    nepochs : int
-        Passes over the groups.
-    mae_weight : float
-        Weight of the mean absolute error of amplitudes.
-    nll_weight : float
-        Weight of the Poisson negative log-likelihood.
-    realspace_mae_weight : float
-        Weight of the mean absolute error against true patches, cut out of the store's object;
-        supervised training always has it, with a weight of 1 where this is 0.
-    realspace_weight : float
-        Weight of the squared differences of neighbouring pixels of the object patches.
-    amplitude_variation_weight : float
-        Weight of the absolute differences of neighbouring amplitudes: edges stay, noise goes.
-    phase_variation_weight : float
-        Weight of one minus the cosine of the phase differences of neighbouring pixels.
-    overlap_weight : float, optional
-        Part of the diffraction loss, from 0 to 1, that is taken on the pattern of a neighbour
-        which the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone
-        patterns, which otherwise fit their own noise, and 0.25 for groups.
-    nphotons : float
-        Mean photons per pattern, for data that carry no photon counts themselves, and with
-        `legacy_v1`.
-    scale_contract_version : str, optional
-        Scaling profile, with `measurement_domain`: `ci_intensity_v2` compares predictions with
-        counts, `legacy_v1` with amplitudes brought to `nphotons`. None is the first where data
-        carry photon counts, else the second; a trained model knows which it was.
-    measurement_domain : str, optional
-        `count_intensity` with `ci_intensity_v2`, `normalized_amplitude` with `legacy_v1`.
-    n_groups : int, optional
-        Positions that seed a group, or groups where `enable_oversampling` draws more of them;
-        None uses every position of a store (and stands as 512 in the legacy dictionary).
-    n_images : int, optional
-        Deprecated alias of `n_groups`.
-    n_subsample : int, optional
-        Patterns drawn from the scan before grouping.
-    subsample_seed : int, optional
-        Seed of that draw, of the grouping and of the initial weights.
-    neighbor_count : int
-        Nearest neighbours K that a group is drawn from.
-    enable_oversampling : bool
-        Whether more groups than positions may be drawn: different combinations of C patterns
-        (K choose C).
-    neighbor_pool_size : int, optional
-        Neighbours that oversampling combines; None is `neighbor_count`.
-    positions_provided : bool
-        Whether the scan positions are known. They must be.
-    probe_trainable : bool
-        Whether the probe is corrected: by a joint refinement with the object before training, and
-        by the optimiser during it.
-    intensity_scale_trainable : bool
-        Whether the scale between prediction and measurement is learned.
-    output_dir : Path
-        Folder for results.
-    sequential_sampling : bool
-        Whether the first positions in acquisition order seed the groups, instead of a draw.
-    backend : str
-        Backend that a workflow dispatches to; `ptychostream.train` itself is PyTorch.
-    torch_loss_mode : str
-        `poisson` uses the weights above; `mae` trains on amplitudes alone.
-    torch_mae_pred_l2_match_target : bool
-        Whether each predicted pattern is scaled to the measured energy before the amplitude error.
-    gradient_clip_val : float, optional
-        Limit for gradients; None is off.
-    gradient_clip_algorithm : str
-        What the limit applies to: the norm of all, each value, or the ratio to the weights (agc).
-    optimizer : str
-        The optimiser.
-    momentum : float
-        Momentum of `sgd`.
-    weight_decay : float
-        Weight decay of the optimiser.
-    adam_beta1 : float
-        Decay of the first moment.
-    adam_beta2 : float
-        Decay of the second moment.
-    scheduler : str
-        Learning rate schedule; `Default` keeps it constant for the CNN and uses one warm-up and
-        cosine decay for `unrolled`.
-    lr_warmup_epochs : int
-        Epochs of linear warm-up (`WarmupCosine`).
-    lr_min_ratio : float
-        Last over first learning rate (`WarmupCosine`, `Exponential`). An exponential never
-        reaches 0: there, 0 stands for 0.001.
-    plateau_factor : float
-        Factor at a plateau (`ReduceLROnPlateau`), above 0 and below 1.
-    plateau_patience : int
-        Epochs without progress that make a plateau.
-    plateau_min_lr : float
-        Least learning rate.
-    plateau_threshold : float
-        Progress that counts.
-    stage_1_epochs : int
-        First epochs, on the data loss only: the mean absolute error of normalised amplitudes,
-        which knows no photon counts (0 is off).
-    stage_2_epochs : int
-        Epochs after those, of weighted transition to the physics loss: the weighted sum of
-        likelihood and amplitude error that is used without stages.
-    stage_3_epochs : int
-        Last epochs of the run, on the physics loss with a lower learning rate. Epochs between
-        stages 2 and 3 are on the physics loss with the full one.
-    physics_weight_schedule : str
-        How the weight of the physics loss rises over the epochs of stage 2.
-    stage_3_lr_factor : float
-        Factor on the learning rate in stage 3.
-    validation_fraction : float
-        Part of the scan, from 0 to below 1, that is held out for validation: one end of its
-        longer side, so that no pattern of a training group is in a validation group.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    train_data_file: Path | None = None
-    test_data_file: Path | None = None
-    batch_size: int = 16
-    nepochs: int = 50
-    mae_weight: float = 0.0
-    nll_weight: float = 1.0
-    realspace_mae_weight: float = 0.0
-    realspace_weight: float = 0.0
-    amplitude_variation_weight: float = 0.0
-    phase_variation_weight: float = 0.0
-    overlap_weight: float | None = None
-    nphotons: float = 1e9
+    """The network."""
+    train_data_file: AnyPath | None = None
+    """Scan or store to train on; used by workflows that load the data themselves."""
+    test_data_file: AnyPath | None = None
+    """Scan or store to validate on."""
+    batch_size: PositiveInt = 16
+    """Groups per optimiser step and device; a power of two for the tensorflow backend."""
+    nepochs: PositiveInt = 50
+    """Passes over the groups."""
+    mae_weight: NonNegativeFloat = 0.0
+    """Weight of the mean absolute error of amplitudes."""
+    nll_weight: NonNegativeFloat = 1.0
+    """Weight of the Poisson negative log-likelihood."""
+    realspace_mae_weight: NonNegativeFloat = 0.0
+    """Weight of the mean absolute error against true patches, cut out of the store's object;
+    supervised training always has it, with a weight of 1 where this is 0.
+    """
+    realspace_weight: NonNegativeFloat = 0.0
+    """Weight of the squared differences of neighbouring pixels of the object patches."""
+    amplitude_variation_weight: NonNegativeFloat = 0.0
+    """Weight of the absolute differences of neighbouring amplitudes: edges stay, noise goes."""
+    phase_variation_weight: NonNegativeFloat = 0.0
+    """Weight of one minus the cosine of the phase differences of neighbouring pixels."""
+    overlap_weight: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Part of the diffraction loss, from 0 to 1, that is taken on the pattern of a neighbour which
+    the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone patterns,
+    which otherwise fit their own noise, and 0.25 for groups.
+    """
+    nphotons: PositiveFloat = 1e9
+    """Mean photons per pattern, for data that carry no photon counts themselves, and with
+    `legacy_v1`.
+    """
     scale_contract_version: ScaleContractVersion | None = None
+    """Scaling profile, with `measurement_domain`: `ci_intensity_v2` compares predictions with
+    counts, `legacy_v1` with amplitudes brought to `nphotons`. None is the first where data carry
+    photon counts, else the second; a trained model knows which it was.
+    """
     measurement_domain: ScaleDomain | None = None
-    n_groups: int | None = None
-    n_images: int | None = None
-    n_subsample: int | None = None
-    subsample_seed: int | None = None
-    neighbor_count: int = 4
+    """`count_intensity` with `ci_intensity_v2`, `normalized_amplitude` with `legacy_v1`."""
+    n_groups: PositiveInt | None = None
+    """Positions that seed a group, or groups where `enable_oversampling` draws more of them; None
+    uses every position of a store (and stands as 512 in the legacy dictionary).
+    """
+    n_images: PositiveInt | None = None
+    """Deprecated alias of `n_groups`."""
+    n_subsample: PositiveInt | None = None
+    """Patterns drawn from the scan before grouping."""
+    subsample_seed: NonNegativeInt | None = None
+    """Seed of that draw, of the grouping and of the initial weights."""
+    neighbor_count: NonNegativeInt = 4
+    """Nearest neighbours K that a group is drawn from."""
     enable_oversampling: bool = False
-    neighbor_pool_size: int | None = None
+    """Whether more groups than positions may be drawn: different combinations of C patterns (K
+    choose C).
+    """
+    neighbor_pool_size: PositiveInt | None = None
+    """Neighbours that oversampling combines; None is `neighbor_count`."""
     positions_provided: bool = True
+    """Whether the scan positions are known. They must be."""
     probe_trainable: bool = False
+    """Whether the probe is corrected: by a joint refinement with the object before training, and by
+    the optimiser during it.
+    """
     intensity_scale_trainable: bool = True
-    output_dir: Path = Path("training_outputs")
+    """Whether the scale between prediction and measurement is learned."""
+    output_dir: AnyPath = Path("training_outputs")
+    """Folder for results."""
     sequential_sampling: bool = False
+    """Whether the first positions in acquisition order seed the groups, instead of a draw."""
     backend: Literal["tensorflow", "pytorch"] = "tensorflow"
+    """Backend that a workflow dispatches to; `ptychostream.train` itself is PyTorch."""
     torch_loss_mode: Literal["poisson", "mae"] = "poisson"
+    """`poisson` uses the weights above; `mae` trains on amplitudes alone."""
     torch_mae_pred_l2_match_target: bool = False
-    gradient_clip_val: float | None = None
+    """Whether each predicted pattern is scaled to the measured energy before the amplitude error.
+    """
+    gradient_clip_val: PositiveFloat | None = None
+    """Limit for gradients; None is off."""
     gradient_clip_algorithm: Literal["norm", "value", "agc"] = "norm"
+    """What the limit applies to: the norm of all, each value, or the ratio to the weights (agc)."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
+    """The optimiser."""
+    momentum: NonNegativeFloat = 0.9
+    """Momentum of `sgd`."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of the optimiser."""
+    adam_beta1: PartBelowOne = 0.9
+    """Decay of the first moment."""
+    adam_beta2: PartBelowOne = 0.999
+    """Decay of the second moment."""
     scheduler: Literal["Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau"] = "Default"
-    lr_warmup_epochs: int = 0
-    lr_min_ratio: float = 0.1
-    plateau_factor: float = 0.5
-    plateau_patience: int = 2
-    plateau_min_lr: float = 5e-5
-    plateau_threshold: float = 0.0
-    stage_1_epochs: int = 0
-    stage_2_epochs: int = 0
-    stage_3_epochs: int = 0
+    """Learning rate schedule; `Default` keeps it constant for the CNN and uses one warm-up and
+    cosine decay for `unrolled`.
+    """
+    lr_warmup_epochs: NonNegativeInt = 0
+    """Epochs of linear warm-up (`WarmupCosine`)."""
+    lr_min_ratio: NonNegativeFloat = 0.1
+    """Last over first learning rate (`WarmupCosine`, `Exponential`). An exponential never reaches
+    0: there, 0 stands for 0.001.
+    """
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor at a plateau (`ReduceLROnPlateau`), above 0 and below 1."""
+    plateau_patience: NonNegativeInt = 2
+    """Epochs without progress that make a plateau."""
+    plateau_min_lr: NonNegativeFloat = 5e-5
+    """Least learning rate."""
+    plateau_threshold: NonNegativeFloat = 0.0
+    """Progress that counts."""
+    stage_1_epochs: NonNegativeInt = 0
+    """First epochs, on the data loss only: the mean absolute error of normalised amplitudes, which
+    knows no photon counts (0 is off).
+    """
+    stage_2_epochs: NonNegativeInt = 0
+    """Epochs after those, of weighted transition to the physics loss: the weighted sum of
+    likelihood and amplitude error that is used without stages.
+    """
+    stage_3_epochs: NonNegativeInt = 0
+    """Last epochs of the run, on the physics loss with a lower learning rate. Epochs between stages
+    2 and 3 are on the physics loss with the full one.
+    """
     physics_weight_schedule: Literal["linear", "cosine", "exponential"] = "cosine"
-    stage_3_lr_factor: float = 0.1
-    validation_fraction: float = 0.0
+    """How the weight of the physics loss rises over the epochs of stage 2."""
+    stage_3_lr_factor: PositiveFloat = 0.1
+    """Factor on the learning rate in stage 3."""
+    validation_fraction: PartBelowOne = 0.0
+    """Part of the scan, from 0 to below 1, that is held out for validation: one end of its longer
+    side, so that no pattern of a training group is in a validation group.
+    """
 
     def __post_init__(self) -> None:
-        """Refuse choices that contradict each other.
-
-        Raises
-        ------
-        ConfigurationError
-            If a value is out of range, of another kind, or is not one of its choices.
-        """
-        take_plain_values(self)
         take_deprecated_n_images(self)
-        check_choices(self)
         check_scaling_profile(self.scale_contract_version, self.measurement_domain)
-        check_at_least(self, 1, "batch_size", "nepochs", "n_groups", "n_subsample")
-        check_at_least(self, 1, "neighbor_pool_size")
-        check_at_least(
-            self, 0, "mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight"
-        )
-        check_at_least(self, 0, "amplitude_variation_weight", "phase_variation_weight")
-        check_at_least(self, 0, "subsample_seed")
-        check_at_least(self, 0, "weight_decay", "momentum", "lr_warmup_epochs", "lr_min_ratio")
-        check_at_least(self, 0, "stage_1_epochs", "stage_2_epochs", "stage_3_epochs")
-        check_at_least(self, 0, "plateau_patience", "plateau_min_lr", "plateau_threshold")
-        check_at_least(self, 0, "nphotons", "gradient_clip_val", "plateau_factor", exclusive=True)
-        check_at_least(self, 0, "stage_3_lr_factor", exclusive=True)
-        if self.overlap_weight is not None and not 0 <= self.overlap_weight <= 1:
-            raise ConfigurationError(f"overlap_weight={self.overlap_weight} must lie in [0, 1]")
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigurationError(
-                f"validation_fraction={self.validation_fraction} must lie in [0, 1)"
-            )
-        if self.plateau_factor >= 1:
-            raise ConfigurationError(f"plateau_factor={self.plateau_factor} must lie in (0, 1)")
         _check_stages(self)
         if self.backend == "tensorflow":
             _check_tensorflow_limits(self)
-        for name in ("adam_beta1", "adam_beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigurationError(f"{name}={getattr(self, name)} must lie in [0, 1)")
         if not (self.mae_weight or self.nll_weight or self.realspace_mae_weight):
             raise ConfigurationError(
                 "mae_weight, nll_weight and realspace_mae_weight are all 0: nothing to learn from"
@@ -313,7 +244,7 @@ def take_deprecated_n_images(config: object) -> None:
     n_images = getattr(config, "n_images", None)
     if n_images is None:
         return
-    warnings.warn("n_images is deprecated; use n_groups", DeprecationWarning, stacklevel=4)
+    warnings.warn("n_images is deprecated; use n_groups", DeprecationWarning, stacklevel=5)
     if getattr(config, "n_groups", None) is None:
         object.__setattr__(config, "n_groups", n_images)
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
+from ptychostream.config.describe import describe_fields
+from ptychostream.config.fields import unknown_names
 from ptychostream.errors import ConfigurationError, MissingFileError
 
 Config = TypeVar("Config")
@@ -42,29 +44,22 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], *, origin: str =
     where = origin or kind.__name__
     if not isinstance(values, Mapping):
         raise ConfigurationError(f"{where} must be a mapping of fields, not {values!r}")
-    hints = get_type_hints(kind)
-    unknown = sorted(str(name) for name in values if name not in hints)
-    if unknown:
-        raise ConfigurationError(
-            f"{where} has unknown keys {', '.join(unknown)}; "
-            f"{kind.__name__} knows {', '.join(sorted(hints))}"
-        )
-    arguments = {}
+    described = describe_fields(kind)
+    if unknown := [name for name in values if name not in described]:
+        raise ConfigurationError(f"{where} has {unknown_names(unknown, kind)}")
+    arguments = dict(values)
     for name, value in values.items():
-        hint = hints[name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, hint):
-                value = from_mapping(hint, {} if value is None else value, origin=f"{where}.{name}")
-        elif isinstance(value, str) and Path in (hint, *get_args(hint)):
-            value = Path(value)
-        elif isinstance(value, str) and float in (hint, *get_args(hint)):
-            # YAML 1.1 reads 1e-3 as a string. What is no number either is refused with its name.
+        expected = described[name].kind
+        if is_dataclass(expected) and not isinstance(value, expected):
+            nested = {} if value is None else value
+            arguments[name] = from_mapping(expected, nested, origin=f"{where}.{name}")
+        elif isinstance(value, str) and expected is float:
+            # YAML 1.1 reads 1e-3 as text. What is no number either is refused with its name.
             with suppress(ValueError):
-                value = float(value)
-        arguments[name] = value
+                arguments[name] = float(value)
     try:
         return kind(**arguments)
-    except (ConfigurationError, TypeError) as error:
+    except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from error
 
 

@@ -1,0 +1,133 @@
+"""Declaring a configuration: kind, bounds, default and one sentence stand together at a field.
+
+The checks, their messages, the help of the command line, the reference pages and the settings
+in ptychodus are made from what stands there.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields
+from functools import reduce, wraps
+from operator import or_
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from ptychostream.config.describe import describe_fields
+from ptychostream.errors import ConfigurationError
+from ptychostream.memory import parse_bytes
+
+Config = TypeVar("Config")
+
+#: Kinds are not converted into each other: 1.5 epochs, or the text "false", are mistakes.
+_RULES = ConfigDict(use_attribute_docstrings=True, strict=True, allow_inf_nan=False)
+
+
+def _in_bytes(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+def _checked_amount(amount: str) -> str:
+    parse_bytes(amount)
+    return amount
+
+
+#: A path, also given as text.
+AnyPath = Annotated[Path, Strict(strict=False)]
+#: From 0 to below 1.
+PartBelowOne = Annotated[float, Field(ge=0, lt=1)]
+#: An amount of memory with a unit; without one, or as a number, it is in bytes.
+MemoryAmount = Annotated[str, BeforeValidator(_in_bytes), AfterValidator(_checked_amount)]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def configuration(kind: type[Config]) -> type[Config]:
+    """Make a class a configuration: a frozen dataclass that checks its values when it is made."""
+    checked: Any = checked_dataclass(frozen=True, kw_only=True, config=_RULES)(kind)
+    # The command line reads the plain types; bounds are checked here.
+    hints = get_type_hints(checked)
+    for item in fields(checked):
+        hint = hints[item.name]
+        item.type = reduce(or_, get_args(hint)) if get_origin(hint) is Union else hint
+    construct = checked.__init__
+
+    @wraps(construct)
+    def make(self: Any, **values: Any) -> None:
+        if unknown := [name for name in values if name not in checked.__dataclass_fields__]:
+            raise TypeError(f"{kind.__name__} has {unknown_names(unknown, checked)}")
+        values = {name: plain_value(value) for name, value in values.items()}
+        try:
+            construct(self, **values)
+        except ValidationError as error:
+            raise ConfigurationError(_message(checked, error, values)) from None
+
+    checked.__init__ = make
+    entries = (
+        f"{each.name} : {each.allowed}\n    {each.meaning}"
+        for each in describe_fields(checked).values()
+    )
+    checked.__doc__ = f"{kind.__doc__}\n\nAttributes\n----------\n" + "\n".join(entries)
+    return checked
+
+
+def plain_value(value: Any) -> Any:
+    """Turn scalars and arrays of NumPy into Python's own values, and tuples into lists.
+
+    Returns
+    -------
+    object
+        A value that JSON and YAML can hold if the given one has such a form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain_value((np.int64(3), 0.5))
+    [3, 0.5]
+    """
+    # Known by their methods, so that a configuration is made without importing NumPy.
+    if hasattr(value, "tolist") and hasattr(value, "dtype") and hasattr(value, "item"):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    return value
+
+
+def unknown_names(unknown: Iterable[object], kind: type) -> str:
+    """Name keys that a configuration does not have, and those that may have been meant."""
+    known = describe_fields(kind)
+    names = sorted(map(str, unknown))
+    near = {name: match for name in names for match in difflib.get_close_matches(name, known, n=1)}
+    meant = "".join(f"; did you mean {match!r} by {name!r}?" for name, match in near.items())
+    listed = "" if len(near) == len(names) else f"; {kind.__name__} knows {', '.join(known)}"
+    return f"unknown keys {', '.join(names)}{meant}{listed}"
+
+
+def _message(kind: type, error: ValidationError, values: Mapping[str, Any]) -> str:
+    """Name each field that does not fit, the value seen and what is allowed."""
+    described = describe_fields(kind)
+    parts: dict[str, str] = {}
+    for each in error.errors(include_url=False):
+        raised = each.get("ctx", {}).get("error")
+        if not each["loc"]:
+            # Fields that contradict each other: the class's own words.
+            return str(raised or each["msg"])
+        name = str(each["loc"][0])
+        seen = f"{name}={values[name]!r}"
+        if raised is not None:
+            parts[name] = f"{name}={raised}"
+        elif described[name].choices:
+            parts[name] = f"{seen} is not one of {described[name].allowed}"
+        else:
+            parts[name] = f"{seen} must be {described[name].allowed}"
+    return "; ".join(parts.values())
