@@ -131,18 +131,7 @@ def reference_on_grid(
 
 
 def bounding_box(region: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Find the smallest rectangle that holds a region.
-
-    Parameters
-    ----------
-    region : (H, W) bool
-        At least one pixel is True.
-
-    Returns
-    -------
-    (slice, slice)
-        Rows and columns.
-    """
+    """Return rows and columns of the smallest rectangle that holds a region, which is not empty."""
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 

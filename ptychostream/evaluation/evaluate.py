@@ -201,18 +201,7 @@ def _compare(
 
 
 def largest_square(region: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Find the largest square around the middle of a region that lies inside it.
-
-    Parameters
-    ----------
-    region : (H, W) bool
-        At least one pixel is True.
-
-    Returns
-    -------
-    (slice, slice)
-        Rows and columns, an even number of each.
-    """
+    """Return rows and columns of the largest square around the middle of a region, inside it."""
     rows, columns = bounding_box(region)
     middle = (rows.start + rows.stop) // 2, (columns.start + columns.stop) // 2
     most = min(rows.stop - rows.start, columns.stop - columns.start) // 2

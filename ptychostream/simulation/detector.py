@@ -20,7 +20,7 @@ class Detector:
     Attributes
     ----------
     point_spread
-        Standard deviation of a Gaussian that spreads each photon, in pixels; keeps energy.
+        Standard deviation of a Gaussian that spreads each photon, in pixels; no photon is lost.
     background
         Expected counts that every pixel adds, in photons.
     beamstop
@@ -47,7 +47,7 @@ class Detector:
     bit_depth: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse what no detector has.
+        """Check the numbers.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Detector:
             )
 
     def check_dose(self, nphotons: float) -> None:
-        """Refuse a dose that the widest counter can't hold, rather than cut it unasked.
+        """Refuse a dose of which a pixel might see more than the widest counter can hold.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class DetectorPixels:
         return bad if bad.any() else None
 
     def expected_counts(self, intensity: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Expect the counts of an intensity, before noise and ceiling.
+        """Return the mean counts (B, N, N) of an intensity, before noise and ceiling.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class DetectorPixels:
         """
         spread = self.detector.point_spread
         if spread > 0:
-            # Mirrored edges make each photon land somewhere: energy is kept.
+            # With mirrored edges no photon is lost.
             intensity = gaussian_filter(intensity, (0, spread, spread), mode="reflect")
         if self.detector.background > 0:
             intensity = intensity + self.detector.background

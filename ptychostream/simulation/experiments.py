@@ -75,7 +75,7 @@ def simulate_experiments(
     repeats : int
         Times each combination is drawn anew.
     seed : int
-        With its index, decides each experiment.
+        Together with its index, the seed of each experiment.
     **options
         Further arguments of `simulate_scan`, the same for all.
 

@@ -1,4 +1,4 @@
-"""Labelled patches: what a supervised network should find, cut from a known object."""
+"""Labels: the true object patches at a scan's positions, cut from a known object."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ptychostream.simulation.files import read_object, read_positions, read_prob
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledPatches:
-    """An object, and the patches of it that a scan saw; cut when they are read.
+    """An object and its patches at the positions of a scan, cut when they are read.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class LabelledPatches:
         Returns
         -------
         (B, N, N) complex64
-            Transmission under the probe, bilinear between pixels, as in the contract's `Y`.
+            Transmission under the probe, bilinear between pixels, as in PtychoPINN's `Y`.
         """
         centres = torch.as_tensor(self.positions[np.asarray(rows)])
         patches = extract_patches(torch.as_tensor(self.object), centres, self.probe.shape[-1])

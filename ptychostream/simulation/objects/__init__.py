@@ -1,7 +1,7 @@
 """Synthetic objects, found by name.
 
-An object function takes a shape, a random generator and options, and returns the transmission.
-A `Texture` makes one of a function that draws a thickness.
+An object function takes a shape (rows H, columns W), a random generator and options, and returns
+the transmission (H, W). A `Texture` makes one of a function that draws a thickness (H, W), 0 to 1.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,18 +34,7 @@ def layers(
     crystals: float = 1.0,
     bars: float = 0.4,
 ) -> NDArray[np.float64]:
-    """Add a cloudy film, wires, crystals, and bars where the film is thick.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Rows H and columns W.
-
-    Returns
-    -------
-    (H, W) float64
-        Thickness from 0 to 1.
-    """
+    """Add a cloudy film, wires, crystals, and bars where the film is thick."""
     cloud = perlin_noise(shape, rng)
     total = film * cloud
     total += wires * lines(shape, rng, lines_per_pixel=0.001)

@@ -16,16 +16,6 @@ def bars_and_ellipses(
     """Draw bars and ellipses of 3 to 18 px over smooth noise.
 
     Amplitude and phase have separate shapes, so that neither can be guessed from the other.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Rows H and columns W.
-
-    Returns
-    -------
-    (H, W) complex64
-        Transmission, amplitude in [0.2, 1].
     """
     number = max(1, round(shapes_per_pixel * shape[0] * shape[1]))
     amplitude = 0.8 + amplitude_spread * _standardised(_structure(shape, number, rng))

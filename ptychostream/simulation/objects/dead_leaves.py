@@ -17,19 +17,12 @@ def dead_leaves(
 
     Parameters
     ----------
-    shape : (int, int)
-        Rows H and columns W.
     radii : (float, float)
         Smallest and largest radius, in pixels; density falls as radius⁻³.
     amplitude : (float, float)
         Range of the leaves' amplitude.
     phase : (float, float)
         Range of the leaves' phase, in radians, independent of the amplitude.
-
-    Returns
-    -------
-    (H, W) complex64
-        Transmission.
 
     References
     ----------

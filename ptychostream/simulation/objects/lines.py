@@ -19,16 +19,9 @@ def lines(
 
     Parameters
     ----------
-    shape : (int, int)
-        Rows H and columns W.
     lines_per_pixel : float
         Lines per pixel of an area twice as high and wide, whose middle is the object: lines
         pass through the edges.
-
-    Returns
-    -------
-    (H, W) float64
-        Thickness from 0 to 1.
     """
     check_positive(lines_per_pixel=lines_per_pixel)
     canvas = (2 * shape[0], 2 * shape[1])
@@ -44,8 +37,6 @@ def blurred_lines(shape: tuple[int, int], ends: NDArray[np.int64]) -> NDArray[np
 
     Parameters
     ----------
-    shape : (int, int)
-        Rows H and columns W.
     ends : (L, 4) int64
         Row and column of each line's first pixel, then of its last.
 

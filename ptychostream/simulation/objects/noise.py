@@ -50,11 +50,6 @@ def perlin_noise(
     persistence : float
         Weight of an octave relative to the one before.
 
-    Returns
-    -------
-    (H, W) float64
-        Thickness from 0 to 1.
-
     References
     ----------
     Perlin, SIGGRAPH Comput. Graph. 19 (1985) 287; ACM Trans. Graph. 21 (2002) 681.
@@ -70,20 +65,7 @@ def simplex_noise(
     octaves: int = 4,
     persistence: float = 0.5,
 ) -> NDArray[np.float64]:
-    """Add octaves of simplex noise, which has no preferred directions.
-
-    Parameters
-    ----------
-    cell : float
-        Height of a pair of triangles of the coarsest octave along the diagonal of the grid, in
-        pixels; each next one is half.
-    persistence : float
-        Weight of an octave relative to the one before.
-
-    Returns
-    -------
-    (H, W) float64
-        Thickness from 0 to 1.
+    """Add octaves of simplex noise, without preferred directions; the options of `perlin_noise`.
 
     References
     ----------

@@ -19,19 +19,12 @@ def polyhedra(
 
     Parameters
     ----------
-    shape : (int, int)
-        Rows H and columns W.
     radii : (float, float)
         Smallest and largest radius of the sphere inside a polyhedron, in pixels.
     faces : int
         Faces of a polyhedron besides the six of the box that bounds it.
     coverage : float
         Summed area of the inner spheres' disks over that of the object.
-
-    Returns
-    -------
-    (H, W) float64
-        Thickness from 0 to 1.
     """
     check_positive(smallest_radius=min(radii), coverage=coverage)
     total = np.zeros(shape)

@@ -14,18 +14,7 @@ def siemens_star(
     amplitude: float = 0.8,
     phase: float = -0.6,
 ) -> NDArray[np.complex64]:
-    """Draw a star of spokes, with an asymmetric mark that shows a flip.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Rows H and columns W.
-
-    Returns
-    -------
-    (H, W) complex64
-        Transmission.
-    """
+    """Draw a star of spokes, with an asymmetric mark that shows a flip."""
     height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(float)
     down, right = rows - height / 2, columns - width / 2
@@ -53,19 +42,12 @@ def grating(
 
     Parameters
     ----------
-    shape : (int, int)
-        Rows H and columns W.
     rng : numpy.random.Generator
         Decides where the first bar lies and, without `angle`, how the bars are turned.
     periods : (float, float)
         Period at the start and at the end of the object, in pixels; equal for an even grating.
     angle : float, optional
         Direction across the bars from the x axis, in radians; None is random.
-
-    Returns
-    -------
-    (H, W) float64
-        Thickness from 0 to 1.
     """
     check_positive(shortest_period=min(periods))
     start, turned = rng.uniform(0, 2 * np.pi, 2)

@@ -35,11 +35,6 @@ def transmission(
         Phase of the transmission where the thickness is 0 and 1, in radians; matter advances
         the phase of X-rays, which is negative here.
 
-    Returns
-    -------
-    (H, W) complex64
-        Transmission, amplitude √(1 - absorption).
-
     Raises
     ------
     ConfigurationError
@@ -94,8 +89,6 @@ class Texture:
 
         Parameters
         ----------
-        shape : (int, int)
-            Rows H and columns W.
         absorption : (float, float)
             Part of the intensity that is absorbed where the thickness is 0 and 1.
         phase_shift : (float, float)

@@ -5,13 +5,7 @@ from numpy.typing import NDArray
 
 
 def squared_radius(patch_size: int) -> NDArray[np.float64]:
-    """Squared distance of each pixel from the patch's centre (N/2, N/2).
-
-    Returns
-    -------
-    (N, N) float64
-        In px².
-    """
+    """Squared distance (N, N) of each pixel from pixel (N/2, N/2), in px²."""
     along = np.arange(patch_size) - patch_size / 2
     return np.asarray(along[:, None] ** 2 + along[None, :] ** 2)
 
@@ -25,11 +19,6 @@ def disk(
     ----------
     edge_phase : float
         Phase at a distance of N/2 from the centre, in radians.
-
-    Returns
-    -------
-    (N, N) complex128
-        The probe, in arbitrary units.
     """
     radius2 = squared_radius(patch_size)
     reach = (3 / 8 * patch_size if diameter is None else diameter) / 2
@@ -48,11 +37,6 @@ def gaussian(
         Full width at half maximum of the amplitude, in pixels; None is 18/64 of the edge.
     edge_phase : float
         Phase at a distance of N/2 from the centre, in radians.
-
-    Returns
-    -------
-    (N, N) complex128
-        The probe, in arbitrary units.
     """
     width = 18 / 64 * patch_size if full_width is None else full_width
     radius2 = squared_radius(patch_size)
@@ -76,11 +60,6 @@ def fresnel_zone_plate(
     defocus : float
         Phase at the rim of the pupil, in units of the value that spreads the beam over
         one fifth of the edge.
-
-    Returns
-    -------
-    (N, N) complex128
-        The probe, in arbitrary units.
     """
     rim = aperture * patch_size / 2
     radius = np.sqrt(squared_radius(patch_size))

@@ -23,11 +23,6 @@ def apodise(probe: NDArray[np.complex128], fraction: float) -> NDArray[np.comple
         Part of the half edge over which a raised cosine falls: 0 leaves the probe, 1 is a Hann
         window.
 
-    Returns
-    -------
-    (P, N, N) complex128
-        The faded probe.
-
     Raises
     ------
     ConfigurationError

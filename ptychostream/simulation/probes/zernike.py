@@ -27,11 +27,6 @@ def zernike(
     aperture : float
         Radius of the pupil as a fraction of the largest spatial frequency on the grid.
 
-    Returns
-    -------
-    (N, N) complex128
-        The probe, in arbitrary units.
-
     Raises
     ------
     ConfigurationError
