@@ -171,6 +171,25 @@ class LegacyParams:
         return {"bigN": edge + reach, "padding_size": padding, "padded_size": edge + padding}
 
 
+def canvas_of(model: ModelConfig, values: Mapping[str, Any]) -> int:
+    """Return the edge of the canvas on which PtychoPINN merges a group, in pixels.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        N and gridsize.
+    values : mapping
+        Legacy keys and values; `offset` and `max_position_jitter` are the defaults where missing.
+
+    Returns
+    -------
+    int
+        `padded_size`.
+    """
+    known = {**DEFAULTS, **values}
+    return int(model.N + (model.gridsize - 1) * known["offset"] + known["max_position_jitter"])
+
+
 #: The dictionary of this process.
 params = LegacyParams()
 

@@ -1,15 +1,12 @@
 """Train and reconstruct with the installed TensorFlow package `ptycho`, in a child process."""
 
 import logging
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ptychodus_ext.models import INNER_ARCHIVE
 from ptychodus_ext.tasks.archive import publish
 from ptychostream.children import Channel
 from ptychostream.config import InferenceConfig, TrainingConfig, from_mapping
@@ -84,7 +81,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         The `model` archive, the `store` and its `experiment`, the object's `grid`,
         `neighbor_count`, and a `folder` for the result.
     """
-    from ptychostream.ptychopinn.backends.tensorflow import predict_patches
+    from ptychostream.ptychopinn.backends.tensorflow import lay_out_archive, predict_patches
     from ptychostream.stitching import PatchAccumulator
 
     folder, store = Path(arguments["folder"]), open_group_store(arguments["store"])
@@ -96,7 +93,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
             "the tensorflow backend knows one probe mode: the first of %d is used", len(probe)
         )
     config = InferenceConfig(
-        model_path=_unpacked(Path(arguments["model"]), folder / "model"),
+        model_path=lay_out_archive(Path(arguments["model"]), folder / "model"),
         neighbor_count=arguments["neighbor_count"],
         backend="tensorflow",
     )
@@ -115,16 +112,3 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     np.savez(result, object=obj, probe=probe[:1] * np.float32(factor), losses=np.empty(0))
     channel.output({"is_partial": False}, {"result": result})
     return {}
-
-
-def _unpacked(archive: Path, folder: Path) -> Path:
-    """Lay out a folder as the package expects it; ptychodus's own library archives the folder."""
-    folder.mkdir()
-    with zipfile.ZipFile(archive) as outer:
-        inner = [name for name in outer.namelist() if Path(name).name == INNER_ARCHIVE]
-        if inner:
-            with outer.open(inner[0]) as source, (folder / INNER_ARCHIVE).open("wb") as target:
-                shutil.copyfileobj(source, target)
-            return folder
-    shutil.copyfile(archive, folder / INNER_ARCHIVE)
-    return folder

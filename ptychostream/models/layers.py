@@ -7,7 +7,7 @@ from typing_extensions import override
 
 
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """Make a 3 × 3 convolution that keeps the size, initialised as the existing backend's.
+    """Make a 3 × 3 convolution that keeps the size, initialised as PtychoPINN's.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""The existing backend's forward physics, number for number, for `compat="upstream"`.
+"""PtychoPINN's forward physics, number for number, for `compat="upstream"`.
 
 Ours differs on purpose: it scales probes by their energy, cuts the illumination before it is
 smoothed, adds modes incoherently, and divides a merge by what really lies on a pixel. The formulas
-here are those of the contract as measured, without the existing limit on the batch size.
+here are those of the contract as measured, without PtychoPINN's limit on the batch size.
 """
 
 import torch
@@ -34,7 +34,9 @@ def scale_probe(probe: Tensor, mask: Tensor, probe_scale: float) -> Tensor:
     return probe / (probe_scale * (probe * mask).abs().mean(dim=(-2, -1), keepdim=True))
 
 
-def merge_group(patches: Tensor, coords_relative: Tensor) -> tuple[Tensor, Tensor]:
+def merge_group(
+    patches: Tensor, coords_relative: Tensor, canvas: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Merge the patches of each group, and cut them out again.
 
     The sum of the patches is divided by the number of their *central windows* (N/2 × N/2) on a
@@ -47,6 +49,9 @@ def merge_group(patches: Tensor, coords_relative: Tensor) -> tuple[Tensor, Tenso
         One patch per member; any batch size.
     coords_relative : (B, C, 1, 2) float32
         Centre minus member (x, y), in pixels.
+    canvas : int, optional
+        Edge of the canvas, in pixels, which what lies outside is lost from, as in PtychoPINN;
+        None is as large as the groups need.
 
     Returns
     -------
@@ -59,7 +64,9 @@ def merge_group(patches: Tensor, coords_relative: Tensor) -> tuple[Tensor, Tenso
     # In double precision, where there is one: what is amplified must not be rounded first.
     precise = torch.float32 if coords_relative.device.type == "mps" else torch.float64
     displacement = -coords_relative[:, :, 0].to(precise)
-    reach = int(displacement.abs().amax().ceil().item()) + 1
+    if canvas is None:
+        canvas = edge + 2 * (int(displacement.abs().amax().ceil().item()) + 1)
+    reach = (canvas - edge) // 2
     size = edge + 2 * reach
     centres = displacement + size // 2
     window = functional.pad(patches.real.new_ones(edge // 2, edge // 2), (edge // 4,) * 4)

@@ -1,4 +1,4 @@
-"""What PtychoPINN's TensorFlow model does otherwise: for comparisons with it, number by number."""
+"""PtychoPINN's merge and exit waves on our network, to compare predictions number by number."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave
 
 
-def reconstruct_upstream(
-    model: PtychoPINN, diffraction: Tensor, coords_relative: Tensor
+def reconstruct_as_ptychopinn(
+    model: PtychoPINN, diffraction: Tensor, coords_relative: Tensor, canvas: int
 ) -> tuple[Tensor, Tensor]:
-    """Reconstruct and merge the patches of each group as upstream.
+    """Reconstruct and merge the patches of each group as PtychoPINN.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ def reconstruct_upstream(
         Amplitude, scaled to a mean energy of (N/2)².
     coords_relative : (B, C, 1, 2) float32
         Centre minus member (x, y), in pixels.
+    canvas : int
+        Edge of PtychoPINN's canvas, in pixels.
 
     Returns
     -------
@@ -34,11 +36,11 @@ def reconstruct_upstream(
     if isinstance(generator, Autoencoder) and not generator.object_big:
         # One patch per group, which the members are cut out of: nothing to merge.
         return patches, generator.decode(diffraction)[:, 0]
-    return merge_group(patches, coords_relative)
+    return merge_group(patches, coords_relative, canvas)
 
 
-def waves_upstream(model: PtychoPINN, patches: Tensor) -> Tensor:
-    """Make the waves behind the object as upstream: smoothed first, then masked.
+def waves_as_ptychopinn(model: PtychoPINN, patches: Tensor) -> Tensor:
+    """Make the waves behind the object as PtychoPINN: smoothed first, then masked.
 
     Parameters
     ----------

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ptychostream.config import TrainingConfig
 from ptychostream.errors import DataContractError
+from ptychostream.legacy import canvas_of
 from ptychostream.models.merge import merge_group
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.ptychopinn_convention import reconstruct_upstream, waves_upstream
+from ptychostream.models.ptychopinn_convention import reconstruct_as_ptychopinn, waves_as_ptychopinn
 from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave, intensity, propagate_far_field
 
@@ -79,7 +80,7 @@ class ModelBundle:
             local offsets (B, 1, 2, C): centre minus member (x, y), in pixels. NumPy or torch.
         convention : str
             How members become one object: `ours` averages them by their light, `upstream` does
-            what PtychoPINN's TensorFlow model does (`models.upstream_convention`).
+            what PtychoPINN's TensorFlow model does (`models.ptychopinn_convention`).
 
         Returns
         -------
@@ -116,7 +117,7 @@ class ModelBundle:
         """
         obj, members = self._merged(*self._inputs(inputs), convention)
         if convention == "upstream":
-            waves = waves_upstream(self.model, members)
+            waves = waves_as_ptychopinn(self.model, members)
         else:
             waves = exit_wave(members, self._probe(len(members))[:, None])
             waves = gaussian_smooth(waves, self.config.model.gaussian_smoothing_sigma)
@@ -147,7 +148,9 @@ class ModelBundle:
     ) -> tuple[NDArray[np.complex64], Tensor]:
         """Return the object around each group's centre, and its members' patches of it."""
         if convention == "upstream":
-            members, centred = reconstruct_upstream(self.model, diffraction, relative)
+            members, centred = reconstruct_as_ptychopinn(
+                self.model, diffraction, relative, canvas_of(self.config.model, self.legacy)
+            )
             return np.asarray(centred[..., None].numpy()), members
         patches = self.model.reconstruct(diffraction, relative)
         # A member at the centre itself cuts the merged object out where the group is.

@@ -14,15 +14,12 @@ from ptychostream import legacy
 from ptychostream.datasets.batches.batch import check_batch
 from ptychostream.errors import ConfigurationError, DataContractError
 
-#: Entries of the grouped dictionary that are rows of groups, and so are split together.
-_BY_GROUP = (
-    "X_full",
-    "Y",
-    "coords_offsets",
-    "coords_relative",
-    "coords_start_relative",
-    "nn_indices",
-)
+#: Entries of the grouped dictionary that every container needs.
+_NEEDED = ("X_full", "coords_offsets", "coords_relative", "nn_indices")
+#: Entries that are rows of groups, and so are split together.
+_BY_GROUP = (*_NEEDED, "Y", "coords_start_relative")
+
+Positions = Literal["true", "nominal"]
 
 
 class PtychoDataContainerTorch:
@@ -32,11 +29,14 @@ class PtychoDataContainerTorch:
     ----------
     grouped : dict
         The specification's grouped dictionary: `X_full`, `coords_offsets`, `coords_relative`,
-        `coords_start_relative`, `nn_indices`, and `Y`, which may be None.
+        `nn_indices`; `Y`, `coords_start_relative` and `objectGuess` may be None or missing.
     probeGuess : (N, N), (N, N, 1) or (P, N, N) complex64
         Illumination.
     nphotons : float, optional
         Mean photons per pattern, for `norm_Y_I`; None takes the legacy dictionary's.
+    positions : str
+        What `coords`, `coords_nominal` and `coords_true` are: the `true` positions, as of
+        PtychoPINN's PyTorch container, or the `nominal` ones, as of its TensorFlow container.
 
     Raises
     ------
@@ -45,9 +45,14 @@ class PtychoDataContainerTorch:
     """
 
     def __init__(
-        self, grouped: dict[str, Any], probeGuess: NDArray[Any], *, nphotons: float | None = None
+        self,
+        grouped: dict[str, Any],
+        probeGuess: NDArray[Any],
+        *,
+        nphotons: float | None = None,
+        positions: Positions = "true",
     ) -> None:
-        missing = [name for name in _BY_GROUP if name != "Y" and grouped.get(name) is None]
+        missing = [name for name in _NEEDED if grouped.get(name) is None]
         if missing:
             raise DataContractError(f"the grouped data lack {', '.join(map(repr, missing))}")
         self._arrays = {name: grouped.get(name) for name in _BY_GROUP}
@@ -55,7 +60,11 @@ class PtychoDataContainerTorch:
         if len(set(lengths.values())) != 1:
             raise DataContractError(f"the grouped data differ in their number of groups: {lengths}")
         self._probe = np.asarray(probeGuess, dtype=np.complex64)
-        self._nphotons = legacy.params.get("nphotons") if nphotons is None else nphotons
+        guess = grouped.get("objectGuess")
+        self._object = None if guess is None else np.asarray(guess, dtype=np.complex64)
+        self._positions: Positions = positions
+        #: Mean photons per pattern, where they were given.
+        self.nphotons = nphotons
 
     def __len__(self) -> int:
         return len(self._array("X_full"))
@@ -99,14 +108,22 @@ class PtychoDataContainerTorch:
         return self.Y.angle()
 
     @property
-    def YY_full(self) -> None:
-        """None: groups of a scan have no whole object that they are a grid of."""
-        return None
+    def YY_full(self) -> NDArray[np.complex64] | None:
+        """(H, W) complex64: the object guess, None where there is none."""
+        return self._object
+
+    @cached_property
+    def coords_relative(self) -> Tensor:
+        """(B, 1, 2, C) float32: centre minus member (x, y) of the true positions."""
+        return _tensor(self._array("coords_relative"), np.float32)
 
     @cached_property
     def coords_nominal(self) -> Tensor:
-        """(B, 1, 2, C) float32: centre minus member (x, y) of the nominal positions."""
-        return _tensor(self._array("coords_start_relative"), np.float32)
+        """(B, 1, 2, C) float32: centre minus member (x, y), of the positions asked for."""
+        start = self._arrays["coords_start_relative"]
+        if self._positions == "true" or start is None:
+            return self.coords_relative
+        return _tensor(start, np.float32)
 
     @property
     def coords_true(self) -> Tensor:
@@ -143,7 +160,8 @@ class PtychoDataContainerTorch:
     def norm_Y_I(self) -> Tensor:
         """() float32: √(nphotons / mean Σ X²), from normalised amplitude to √photons."""
         energy = np.square(self._array("X_full"), dtype=np.float64).sum(axis=(1, 2)).mean()
-        return torch.tensor(np.sqrt(self._nphotons / energy), dtype=torch.float32)
+        nphotons = legacy.params.get("nphotons") if self.nphotons is None else self.nphotons
+        return torch.tensor(np.sqrt(nphotons / energy), dtype=torch.float32)
 
     def labels(self) -> Tensor:
         """Return the true patches.
@@ -179,7 +197,12 @@ class PtychoDataContainerTorch:
             Those groups.
         """
         taken = {n: None if a is None else a[rows] for n, a in self._arrays.items()}
-        return PtychoDataContainerTorch(taken, self._probe, nphotons=self._nphotons)
+        return PtychoDataContainerTorch(
+            taken | {"objectGuess": self._object},
+            self._probe,
+            nphotons=self.nphotons,
+            positions=self._positions,
+        )
 
     def as_batches(
         self, batch_size: int, order: NDArray[np.int64] | None = None
@@ -236,7 +259,7 @@ def load(
     *,
     nphotons: float | None = None,
 ) -> PtychoDataContainerTorch:
-    """Make a container of grouped data.
+    """Make a container of grouped data, as PtychoPINN's TensorFlow loader does.
 
     Parameters
     ----------
@@ -273,11 +296,11 @@ def load(
     if which not in ("train", "test") and (create_split or which is not None):
         raise ConfigurationError(f"which={which!r} must be 'train' or 'test'")
     if not create_split:
-        return PtychoDataContainerTorch(cb(), probeGuess, nphotons=nphotons)
+        return PtychoDataContainerTorch(cb(), probeGuess, nphotons=nphotons, positions="nominal")
     grouped, fraction = cb()
     if not 0 <= fraction <= 1:
         raise DataContractError(f"the fraction for training is {fraction}, expected 0 … 1")
-    whole = PtychoDataContainerTorch(grouped, probeGuess, nphotons=nphotons)
+    whole = PtychoDataContainerTorch(grouped, probeGuess, nphotons=nphotons, positions="nominal")
     border = int(len(whole) * fraction)
     return whole.part(slice(border) if which == "train" else slice(border, None))
 

@@ -81,39 +81,3 @@ def illuminate_and_diffract(
         photons = np.random.default_rng(seed).poisson(photons).astype(np.float64)
     diffraction = (np.sqrt(photons) / scale).astype(np.float32)
     return diffraction, illuminated.astype(np.float32), phase.astype(np.float32), float(scale)
-
-
-def cut_patches(
-    obj: NDArray[np.complexfloating], positions: NDArray[np.float64], patch_size: int
-) -> NDArray[np.complex128]:
-    """Cut patches where that simulator cuts them: at coordinates in single precision.
-
-    Its coordinates are pixels of the object padded by half a patch, and single precision leaves
-    them some 1e-6 of a pixel; `patches.extract_patches` does not round them.
-
-    Parameters
-    ----------
-    obj : (H, W) complex
-        The object; zero outside.
-    positions : (M, 2) float64
-        Patch centres (x, y), in pixels.
-
-    Returns
-    -------
-    (M, N, N) complex128
-        The patches, interpolated bilinearly.
-    """
-    # Two pixels more at the end: the neighbour of the last, and one for rounding upwards.
-    padded = np.pad(np.asarray(obj, np.complex128), (patch_size // 2, patch_size // 2 + 2))
-    pixels = np.arange(patch_size, dtype=np.float32)
-    patches = []
-    for x, y in np.asarray(positions, np.float32):
-        columns, rows = pixels + x, pixels + y
-        right, down = columns % 1, (rows % 1)[:, None]
-        left, top = columns.astype(int), rows.astype(int)
-        upper, lower = (
-            (1 - right) * padded[np.ix_(line, left)] + right * padded[np.ix_(line, left + 1)]
-            for line in (top, top + 1)
-        )
-        patches.append((1 - down) * upper + down * lower)
-    return np.array(patches)

@@ -1,4 +1,4 @@
-"""`RawDataTorch`: a scan or a store behind the face that existing callers know."""
+"""`RawDataTorch`: a scan or a store with the names that PtychoPINN's callers know."""
 
 import zipfile
 from dataclasses import replace
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream import legacy
+from ptychostream.config import TrainingConfig
 from ptychostream.datasets.grouping.draw import draw_patterns
-from ptychostream.datasets.grouping.parameters import Policy
+from ptychostream.datasets.grouping.parameters import GroupingParameters, Policy
 from ptychostream.datasets.sources import read_scan
 from ptychostream.datasets.sources.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz import write_npz
@@ -18,12 +19,16 @@ from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
-from ptychostream.ptychopinn.grouped import Labels, choose_groups, grouped_dictionary
+from ptychostream.ptychopinn.grouped import Labels, choose_groups, gather
 from ptychostream.scan import ArrayPatterns, MeasurementDomain, Scan
 
 
 class RawDataTorch:
-    """One scan as existing callers know it; patterns are read when they are asked for.
+    """One scan as PtychoPINN's callers know it; patterns are read when they are asked for.
+
+    Both of PtychoPINN's constructors work: that of its TensorFlow package, below, and that of its
+    PyTorch port, `RawDataTorch(xcoords, ycoords, diff3d, probeGuess, scan_index, objectGuess,
+    config)`, which a stack of patterns in the third place tells apart.
 
     Parameters
     ----------
@@ -41,24 +46,44 @@ class RawDataTorch:
         Known or estimated object.
     Y : (M, N, N) complex64, optional
         True patches, where they are known without an object.
+    config : TrainingConfig, optional
+        Written into the legacy dictionary, as PtychoPINN's PyTorch port does.
     measurement_domain : str
         Whether `diff3d` holds `amplitude` or `counts`.
+
+    Raises
+    ------
+    DataContractError
+        If there are no patterns or no probe, or the arrays do not fit together.
     """
 
     def __init__(
         self,
         xcoords: Any,
         ycoords: Any,
-        xcoords_start: Any,
-        ycoords_start: Any,
-        diff3d: NDArray[Any],
-        probeGuess: NDArray[Any],
+        xcoords_start: Any = None,
+        ycoords_start: Any = None,
+        diff3d: Any = None,
+        probeGuess: Any = None,
         scan_index: Any = None,
-        objectGuess: NDArray[Any] | None = None,
+        objectGuess: Any = None,
         Y: NDArray[Any] | None = None,
         *,
+        config: TrainingConfig | None = None,
         measurement_domain: MeasurementDomain = "amplitude",
     ) -> None:
+        if np.ndim(xcoords_start) == 3:
+            # The order of the PyTorch port, which has no nominal positions.
+            config = scan_index if config is None else config
+            diff3d, probeGuess, scan_index, objectGuess, xcoords_start, ycoords_start = (
+                *(xcoords_start, ycoords_start, diff3d, probeGuess),
+                *(None, None),
+            )
+        missing = [n for n, v in (("diff3d", diff3d), ("probeGuess", probeGuess)) if v is None]
+        if missing:
+            raise DataContractError(f"RawDataTorch needs {' and '.join(missing)}")
+        if config is not None:
+            legacy.update_legacy_dict(legacy.params.cfg, config)
         x, y = (np.asarray(part, dtype=np.float64).ravel() for part in (xcoords, ycoords))
         positions = _pair("xcoords", x, "ycoords", y)
         start = None
@@ -272,7 +297,7 @@ class RawDataTorch:
         return self.amplitude.read(np.arange(len(self)))
 
     def as_arrays(self) -> dict[str, Any]:
-        """Read all of the scan into memory, under the names that existing callers know.
+        """Read all of the scan into memory, under PtychoPINN's names.
 
         Returns
         -------
@@ -287,7 +312,7 @@ class RawDataTorch:
         return {name: getattr(self, name) for name in names}
 
     def subsample(self, number: int, seed: int | None = None) -> "RawDataTorch":
-        """Draw patterns, with the numbers that the existing backend draws for a seed.
+        """Draw patterns, with the numbers that PtychoPINN draws for a seed.
 
         Parameters
         ----------
@@ -374,7 +399,7 @@ class RawDataTorch:
             Decides the draw; None takes a fresh one (`default`), or goes on from the state of
             NumPy's global generator (`upstream`).
         sequential_sampling : bool
-            Whether the first positions are the seeds.
+            Whether groups are drawn around the first positions, instead of drawn ones.
         gridsize : int, optional
             Patterns along one side of a group; None takes the legacy dictionary's.
         enable_oversampling : bool
@@ -382,11 +407,11 @@ class RawDataTorch:
         neighbor_pool_size : int, optional
             Neighbours that oversampling combines; None is K.
         policy : str
-            `default` keeps the seed in its group; `upstream` draws, number for number, what the
-            existing backend draws.
+            `default` keeps the position around which a group is drawn in it; `upstream` draws,
+            number for number, what PtychoPINN draws.
         labels : str, optional
             `true` cuts labels at the true positions, `mirrored` at those mirrored in the group's
-            centre, as the existing backend does; None is mirrored for `upstream` only.
+            centre, as PtychoPINN does; None is mirrored for `upstream` only.
 
         Returns
         -------
@@ -405,23 +430,22 @@ class RawDataTorch:
             raise DataContractError(f"{name} has patterns of {self.scan.N} px but N={N}")
         if gridsize is None:
             gridsize = int(legacy.params.get("gridsize"))
+        parameters = GroupingParameters(
+            gridsize=gridsize,
+            neighbor_count=K,
+            num_groups=nsamples,
+            sequential=sequential_sampling,
+            enable_oversampling=enable_oversampling,
+            # PtychoPINN's callers name a pool whether they oversample or not.
+            neighbor_pool_size=neighbor_pool_size if enable_oversampling else None,
+            policy=policy,
+        )
         try:
-            nn_indices = choose_groups(
-                self.scan.positions,
-                gridsize=gridsize,
-                neighbor_count=K,
-                num_groups=nsamples,
-                seed=seed,
-                sequential=sequential_sampling,
-                oversample=enable_oversampling,
-                pool_size=neighbor_pool_size,
-                policy=policy,
-                store=self.store,
-            )
+            nn_indices = choose_groups(self.scan.positions, parameters, seed, self.store)
         except DataContractError as error:
             raise DataContractError(f"{name}: {error}") from error
         where: Labels = labels or ("mirrored" if policy == "upstream" else "true")
-        return grouped_dictionary(self, nn_indices, labels=where)
+        return gather(self, nn_indices, labels=where)
 
 
 def _pair(

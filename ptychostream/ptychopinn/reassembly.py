@@ -1,4 +1,4 @@
-"""Reassemble patches as existing callers do: central windows, on a canvas around their mean."""
+"""Reassemble patches as PtychoPINN does: central windows, on a canvas around their mean."""
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def reassemble_position(
     Raises
     ------
     ConfigurationError
-        If M is no such edge.
+        If M is not even, or not in 2 … N.
     """
     edge = patches.shape[1]
     if not 2 <= M <= edge or M % 2:

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 
 from ptychostream.datasets.batches.batch import check_batch
+from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
-from ptychostream.ptychopinn.labels import cut_labels
+from ptychostream.ptychopinn.labels import cut_labels_of_experiments
 
 
 def normalisation_factor(diffraction: NDArray[Any]) -> float:
@@ -28,7 +30,7 @@ def normalisation_factor(diffraction: NDArray[Any]) -> float:
     return float(np.sqrt((edge / 2) ** 2 / energy))
 
 
-def group_normalisation(store: Any, groups: Any) -> NDArray[np.float64]:
+def group_normalisation(store: GroupStore, groups: Groups) -> NDArray[np.float64]:
     """Factors that bring the mean energy of all grouped patterns to (N/2)², per experiment.
 
     Parameters
@@ -58,65 +60,99 @@ def group_normalisation(store: Any, groups: Any) -> NDArray[np.float64]:
     return (store.N / 2) / np.sqrt(mean)
 
 
-def member_coordinates(store: Any, members: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return the coordinates of groups, as the specification's dictionary has them.
+def grouped_dictionary(
+    diffraction: NDArray[np.float32],
+    members: NDArray[Any],
+    positions: NDArray[np.float64],
+    positions_start: NDArray[np.float64],
+    *,
+    factor: NDArray[np.floating],
+    labels: NDArray[np.complex64] | None,
+    object_guess: NDArray[np.complex64] | None,
+) -> dict[str, Any]:
+    """Put together the grouped dictionary: every one is made here.
 
     Parameters
     ----------
-    members : (B, C) int64
-        Rows of the patterns.
+    diffraction : (B, N, N, C) float32
+        Measured amplitude.
+    members : (B, C) int
+        Rows of `positions` that form each group.
+    positions, positions_start : (M, 2) float64
+        Scan positions (x, y) and nominal ones, in pixels.
+    factor : (B,) float
+        To a mean energy of (N/2)².
+    labels : (B, N, N, C) complex64, optional
+        True patches.
     """
-    parts = {}
-    for prefix, positions in (("coords", store.positions), ("coords_start", store.positions_start)):
-        offsets, relative = split_coordinates(positions, members)
-        parts[f"{prefix}_offsets"] = offsets[:, None, :, None]
-        parts[f"{prefix}_relative"] = np.moveaxis(relative, 1, -1)[:, None]
-        parts[f"{prefix}_nn"] = np.moveaxis(positions[members], 1, -1)[:, None]
-    return parts
+    scale = factor.astype(np.float32)[:, None, None, None]
+    offsets, relative, nearest = _coordinates(positions, members)
+    start_offsets, start_relative, start_nearest = _coordinates(positions_start, members)
+    return {
+        "diffraction": diffraction,
+        "Y": labels,
+        "coords_offsets": offsets,
+        "coords_relative": relative,
+        "coords_start_offsets": start_offsets,
+        "coords_start_relative": start_relative,
+        "coords_nn": nearest,
+        "coords_start_nn": start_nearest,
+        "nn_indices": members,
+        "objectGuess": object_guess,
+        "X_full": (diffraction * scale).astype(np.float32, copy=False),
+    }
 
 
-def objects_of(store: Any) -> list[NDArray[np.complex64] | None]:
-    """Read the object of every experiment.
+def _coordinates(
+    positions: NDArray[np.float64], members: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Find centres (B, 1, 2, 1), centre minus member and member (B, 1, 2, C) of groups."""
+    offsets, relative = split_coordinates(positions, members)
+    return (
+        offsets[:, None, :, None],
+        np.ascontiguousarray(np.moveaxis(relative, 1, -1))[:, None],
+        np.ascontiguousarray(np.moveaxis(positions[members], 1, -1))[:, None],
+    )
 
-    Returns
-    -------
-    list of (H, W) complex64 or None
-        None where it is not known.
-    """
+
+def objects_of(store: GroupStore) -> list[NDArray[np.complex64] | None]:
+    """Read the object of every experiment; None where it is not known."""
     return [store.object_guess_of(number) for number in range(store.num_experiments)]
 
 
-def true_patches(
-    store: Any,
+def dictionary_of_store(
+    store: GroupStore,
+    diffraction: NDArray[np.float32],
     members: NDArray[np.int64],
+    *,
+    factors: NDArray[np.float64],
     objects: list[NDArray[np.complex64] | None],
-) -> NDArray[np.complex64] | None:
-    """Cut the true patches of groups.
+) -> dict[str, Any]:
+    """Put together the grouped dictionary of a store's groups, whose amplitudes are read already.
 
     Parameters
     ----------
-    members : (B, C) int64
-        Rows of the patterns.
+    factors : (E,) float64
+        From `group_normalisation`.
     objects : list of (H, W) complex64 or None
         From `objects_of`.
-
-    Returns
-    -------
-    (B, N, N, C) complex64 or None
-        None where the object of an experiment is not known.
     """
-    if any(obj is None for obj in objects):
-        return None
     experiment = store.experiment_id[members[:, 0]]
-    patches = np.empty((len(members), store.N, store.N, members.shape[1]), np.complex64)
-    for number, obj in enumerate(objects):
-        here = experiment == number
-        if here.any() and obj is not None:
-            patches[here] = cut_labels(obj, store.positions[members[here]], store.N)
-    return patches
+    grouped = grouped_dictionary(
+        diffraction,
+        members,
+        store.positions,
+        store.positions_start,
+        factor=factors[experiment],
+        labels=cut_labels_of_experiments(objects, experiment, store.positions[members], store.N),
+        object_guess=objects[0] if len(objects) == 1 else None,
+    )
+    return grouped | {"experiment_id": experiment}
 
 
-def to_spec_dict(store: Any, groups: Any, rows: NDArray[np.int64] | None = None) -> dict[str, Any]:
+def to_spec_dict(
+    store: GroupStore, groups: Groups, rows: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
     """Gather groups as the specification's dictionary.
 
     What a group's entries are does not depend on which others are asked for: blocks of rows, one
@@ -143,25 +179,20 @@ def to_spec_dict(store: Any, groups: Any, rows: NDArray[np.int64] | None = None)
     """
     members = groups.nn_indices if rows is None else groups.nn_indices[np.asarray(rows)]
     number, size = members.shape
-    experiment = store.experiment_id[members[:, 0]]
     stored = store.diffraction(members.ravel()).reshape(number, size, store.N, store.N)
-    bad = store.bad_pixels[experiment]
+    bad = store.bad_pixels[store.experiment_id[members[:, 0]]]
     if bad.any():
         stored[np.broadcast_to(bad[:, None], stored.shape)] = 0
     if store.measurement_domain == "counts":
         stored = np.sqrt(stored, dtype=np.float32)
     diffraction = np.ascontiguousarray(np.moveaxis(stored.astype(np.float32, copy=False), 1, -1))
-    factor = group_normalisation(store, groups)[experiment].astype(np.float32)
-    objects = objects_of(store)
-    return {
-        "diffraction": diffraction,
-        "Y": true_patches(store, members, objects),
-        **member_coordinates(store, members),
-        "nn_indices": members,
-        "objectGuess": objects[0] if len(objects) == 1 else None,
-        "X_full": diffraction * factor[:, None, None, None],
-        "experiment_id": experiment,
-    }
+    return dictionary_of_store(
+        store,
+        diffraction,
+        members,
+        factors=group_normalisation(store, groups),
+        objects=objects_of(store),
+    )
 
 
 def from_spec_dict(
@@ -227,10 +258,10 @@ def _factor_of(spec: dict[str, Any], experiment: NDArray[np.int64]) -> NDArray[n
         return np.full(len(measured), normalisation_factor(measured))
     factor = np.ones(len(measured))
     for number in np.unique(experiment):
-        here = experiment == number
+        rows = experiment == number
         energies = [
-            np.square(np.asarray(part)[here], dtype=np.float64).sum()
+            np.square(np.asarray(part)[rows], dtype=np.float64).sum()
             for part in (spec["X_full"], measured)
         ]
-        factor[here] = np.sqrt(energies[0] / energies[1]) if energies[1] else 1.0
+        factor[rows] = np.sqrt(energies[0] / energies[1]) if energies[1] else 1.0
     return factor

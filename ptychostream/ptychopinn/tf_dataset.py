@@ -1,4 +1,4 @@
-"""The same batches for TensorFlow: channels last, as the existing backend's networks take them."""
+"""The same batches for TensorFlow: channels last, as PtychoPINN's networks take them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,12 +14,7 @@ from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
 from ptychostream.ptychopinn.labels import cut_labels
-from ptychostream.ptychopinn.spec import (
-    group_normalisation,
-    member_coordinates,
-    objects_of,
-    true_patches,
-)
+from ptychostream.ptychopinn.spec import dictionary_of_store, group_normalisation, objects_of
 
 if TYPE_CHECKING:
     import tensorflow
@@ -130,21 +125,20 @@ def _training(store: GroupStore) -> Callable[[TensorDict], Any]:
 
 def _dictionary(store: GroupStore, groups: Groups) -> Callable[[TensorDict], Any]:
     """Make a function from a batch to the specification's dictionary."""
-    factors = group_normalisation(store, groups).astype(np.float32)
+    factors = group_normalisation(store, groups)
     objects = objects_of(store)
 
     def convert(batch: TensorDict) -> Any:
-        members, experiment = batch["nn_indices"].numpy(), batch["experiment_id"].numpy()
-        diffraction = _channels_last(batch["diffraction"])
-        spec = {
-            "diffraction": diffraction,
-            **member_coordinates(store, members),
-            "nn_indices": members,
-            "X_full": diffraction * factors[experiment, None, None, None],
-            "experiment_id": experiment,
-        }
-        labels = true_patches(store, members, objects)
-        return spec if labels is None else spec | {"Y": labels}
+        spec = dictionary_of_store(
+            store,
+            _channels_last(batch["diffraction"]),
+            batch["nn_indices"].numpy(),
+            factors=factors,
+            objects=objects,
+        )
+        # Tensors only: the object is one for all groups, and labels may not be known.
+        del spec["objectGuess"]
+        return {name: value for name, value in spec.items() if value is not None}
 
     return convert
 
@@ -163,9 +157,9 @@ def _centre_patches(
     centres = store.positions[members].mean(axis=1)
     patches = np.ones((len(members), store.N, store.N, 1), np.complex64)
     for number, obj in enumerate(objects):
-        here = experiment == number
-        if obj is not None and here.any():
-            patches[here] = cut_labels(obj, centres[here, None], store.N)
+        rows = experiment == number
+        if obj is not None and rows.any():
+            patches[rows] = cut_labels(obj, centres[rows, None], store.N)
     return patches
 
 

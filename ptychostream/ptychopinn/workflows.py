@@ -1,25 +1,37 @@
-"""Train, reconstruct, save and load as existing callers do; `config.backend` chooses who works.
+"""PtychoPINN's workflows: train, reconstruct, save and load; `config.backend` chooses who works.
 
 The order is fixed: the legacy dictionary is updated first, then the backend is looked up, then
 its modules are imported. Nothing falls back to another backend.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+from ptychostream.errors import ConfigurationError
 from ptychostream.legacy import params, update_legacy_dict
-from ptychostream.ptychopinn.backends.base import load_backend
+from ptychostream.ptychopinn.backends.base import Image, load_backend
 
-__all__ = ["load_inference_bundle", "run_cdi_example", "save_outputs", "train_cdi_model"]
+if TYPE_CHECKING:
+    from ptychostream.ptychopinn.backends.base import TrainingData
+
+__all__ = [
+    "load_inference_bundle",
+    "load_inference_bundle_with_backend",
+    "run_cdi_example",
+    "run_cdi_example_with_backend",
+    "save_outputs",
+    "train_cdi_model",
+    "train_cdi_model_with_backend",
+]
 
 
 def run_cdi_example(
-    train_data: Any,
-    test_data: Any,
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
     config: TrainingConfig,
     flip_x: bool = False,
     flip_y: bool = False,
@@ -27,7 +39,9 @@ def run_cdi_example(
     M: int = 20,
     do_stitching: bool = False,
     execution_config: PyTorchExecutionConfig | None = None,
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, dict[str, Any]]:
+    *,
+    torch_execution_config: PyTorchExecutionConfig | None = None,
+) -> tuple[Image, Image, dict[str, Any]]:
     """Train a model, and stitch the object of the test data if it is wanted.
 
     Parameters
@@ -46,6 +60,8 @@ def run_cdi_example(
         Whether the object is wanted.
     execution_config : PyTorchExecutionConfig, optional
         Where and how fast; for the PyTorch backend.
+    torch_execution_config : PyTorchExecutionConfig, optional
+        PtychoPINN's other name for `execution_config`.
 
     Returns
     -------
@@ -73,15 +89,17 @@ def run_cdi_example(
         transpose=transpose,
         M=M,
         do_stitching=do_stitching,
-        execution_config=execution_config,
+        execution_config=_one_of(execution_config, torch_execution_config),
     )
 
 
 def train_cdi_model(
-    train_data: Any,
-    test_data: Any,
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    torch_execution_config: PyTorchExecutionConfig | None = None,
 ) -> dict[str, Any]:
     """Train a model.
 
@@ -93,6 +111,8 @@ def train_cdi_model(
         What is trained, and on which backend.
     execution_config : PyTorchExecutionConfig, optional
         Where and how fast; for the PyTorch backend.
+    torch_execution_config : PyTorchExecutionConfig, optional
+        PtychoPINN's other name for `execution_config`.
 
     Returns
     -------
@@ -108,8 +128,23 @@ def train_cdi_model(
     """
     update_legacy_dict(params.cfg, config)
     return load_backend(config.backend).train_cdi_model(
-        train_data, test_data, config, execution_config
+        train_data, test_data, config, _one_of(execution_config, torch_execution_config)
     )
+
+
+#: The names under which PtychoPINN chooses a backend; here the plain ones do.
+run_cdi_example_with_backend = run_cdi_example
+train_cdi_model_with_backend = train_cdi_model
+
+
+def _one_of(
+    execution: PyTorchExecutionConfig | None, same: PyTorchExecutionConfig | None
+) -> PyTorchExecutionConfig | None:
+    if execution is not None and same is not None:
+        raise ConfigurationError(
+            "execution_config and torch_execution_config are the same setting; pass one"
+        )
+    return same if execution is None else execution
 
 
 def save_outputs(
@@ -168,7 +203,7 @@ def load_inference_bundle(
 
     Returns
     -------
-    model : ModelBundle, or the TensorFlow package's model
+    model : ModelBundle, or PtychoPINN's Keras model
         With `predict`.
     values : dict
         The legacy dictionary of the model.
@@ -188,4 +223,46 @@ def load_inference_bundle(
     path = find_archive(directory)
     made_by = backend_of_file(path)
     check_backend(f"'{path}'", made_by, backend)
-    return load_backend(made_by).load_inference_bundle(directory)
+    return load_backend(made_by).load_inference_bundle(path)
+
+
+def load_inference_bundle_with_backend(
+    bundle_dir: str | Path,
+    config: TrainingConfig | InferenceConfig,
+    model_name: str = "diffraction_to_obj",
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model, which must belong to the configuration's backend.
+
+    Parameters
+    ----------
+    bundle_dir : str or Path
+        Folder that holds `wts.h5.zip`, or the archive itself.
+    config : TrainingConfig or InferenceConfig
+        `backend` is the backend that the archive must belong to.
+    model_name : str
+        `diffraction_to_obj`, the model that predicts objects.
+
+    Returns
+    -------
+    model : ModelBundle, or PtychoPINN's Keras model
+        With `predict`.
+    values : dict
+        The legacy dictionary of the model.
+
+    Raises
+    ------
+    ConfigurationError
+        If another model is asked for.
+    MissingFileError
+        If there is no archive.
+    DataContractError
+        If it is no archive, or belongs to the other backend.
+    BackendUnavailableError
+        If its backend can't be imported.
+    """
+    if model_name != "diffraction_to_obj":
+        raise ConfigurationError(
+            f"model_name={model_name!r} is not loaded by itself; load 'diffraction_to_obj': with "
+            "PyTorch, its `autoencode` gives what the other model returns"
+        )
+    return load_inference_bundle(bundle_dir, backend=config.backend)

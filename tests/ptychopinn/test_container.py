@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ MEMBERS = (
 
 
 @pytest.mark.parametrize("tag", ["gs1", "gs2"])
-def test_members_are_those_of_the_existing_container(tag, monkeypatch):
+def test_members_are_those_of_the_tensorflow_container(tag, monkeypatch):
     monkeypatch.setitem(legacy.params.cfg, "nphotons", PHOTONS[tag])
     container = load(lambda: _grouped(tag), FIXTURE[f"{tag}_probe"], "train", create_split=False)
     for name in MEMBERS:
@@ -51,6 +52,21 @@ def test_members_are_those_of_the_existing_container(tag, monkeypatch):
         np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6, err_msg=name)
     assert container.YY_full is None
     assert container.coords is container.coords_nominal
+
+
+def test_a_container_made_as_that_of_the_pytorch_port_needs_no_nominal_positions(tiny_scan):
+    moved = replace(tiny_scan, positions_start=tiny_scan.positions + np.arange(64)[:, None] / 9)
+    raw = RawDataTorch.from_scan(moved)
+    grouped = raw.generate_grouped_data(16, K=6, nsamples=9, gridsize=2, seed=0)
+    nominal = load(lambda: grouped, raw.probeGuess)
+    del grouped["coords_start_relative"], grouped["coords_start_offsets"]
+    container = PtychoDataContainerTorch(grouped, raw.probeGuess)
+    true = torch.from_numpy(grouped["coords_relative"]).float()
+    for name in ("coords", "coords_nominal", "coords_true", "coords_relative"):
+        torch.testing.assert_close(getattr(container, name), true)
+    assert (nominal.coords - true).abs().max() > 1
+    np.testing.assert_array_equal(container.YY_full, tiny_scan.object_guess)
+    np.testing.assert_array_equal(container.part(slice(3)).YY_full, tiny_scan.object_guess)
 
 
 @pytest.mark.parametrize("tag", ["gs1", "gs2"])

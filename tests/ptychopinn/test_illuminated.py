@@ -8,11 +8,8 @@ import torch
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.patches import extract_patches
-from ptychostream.ptychopinn.illuminated import (
-    cut_patches,
-    dose_scale,
-    illuminate_and_diffract,
-)
+from ptychostream.ptychopinn.illuminated import dose_scale, illuminate_and_diffract
+from ptychostream.ptychopinn.labels import cut_in_single_precision
 from ptychostream.simulation.objects.lines import blurred_lines
 
 
@@ -42,7 +39,7 @@ def test_the_scale_is_found_from_the_dose(written):
 
 def test_a_scan_of_an_object_gives_the_written_patterns_and_labels(written):
     positions = np.stack([written["sim_x"], written["sim_y"]], axis=1)
-    patches = cut_patches(written["sim_obj"], positions, 32)
+    patches = cut_in_single_precision(written["sim_obj"], positions, 32)
     np.testing.assert_allclose(patches[:3], written["sim_Y"], rtol=0, atol=3e-7)
     diffraction = illuminate_and_diffract(np.abs(patches), np.angle(patches), written["sim_probe"])[
         0
@@ -54,12 +51,12 @@ def test_single_precision_moves_its_patches_by_a_millionth(written):
     positions = np.stack([written["sim_x"], written["sim_y"]], axis=1)
     obj = torch.as_tensor(written["sim_obj"]).to(torch.complex128)
     exact = extract_patches(obj, torch.as_tensor(positions), 32).numpy()
-    difference = np.abs(cut_patches(written["sim_obj"], positions, 32) - exact).max()
+    difference = np.abs(cut_in_single_precision(written["sim_obj"], positions, 32) - exact).max()
     assert 1e-8 < difference < 3e-6
 
 
 def test_its_patches_reach_beyond_the_object():
-    patches = cut_patches(np.ones((8, 8)), np.array([[0.5, 7.5]]), 8)
+    patches = cut_in_single_precision(np.ones((8, 8)), np.array([[0.5, 7.5]]), 8)
     assert patches[0, 0, 0] == 0
     assert patches[0, 3, 3] == 0.5
     assert patches[0, 3, 4] == 1

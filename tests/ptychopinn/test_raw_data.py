@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import ptychostream as ps
 from ptychostream import legacy
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.ptychopinn.labels import cut_labels, cut_labels_in_single_precision
+from ptychostream.ptychopinn.grouped import labels_of
+from ptychostream.ptychopinn.labels import cut_in_single_precision, cut_labels
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 
 DATA = Path(__file__).parents[1] / "data" / "contract"
@@ -88,6 +89,26 @@ def test_labels_lie_at_the_true_positions_unless_mirrored_ones_are_asked_for(fix
     by_name = raw.generate_grouped_data(16, **options, policy="upstream", labels="true")
     patches = np.moveaxis(single["Y"][by_name["nn_indices"], ..., 0], 1, -1)
     np.testing.assert_allclose(by_name["Y"], patches, atol=1e-5)
+
+
+def test_both_constructors_of_ptychopinn_make_the_same_data(fixture, monkeypatch):
+    monkeypatch.setattr(legacy.params, "cfg", dict(legacy.DEFAULTS))
+    names = ("xcoords", "ycoords", "diff3d", "probeGuess")
+    index, obj = np.arange(60), fixture["in_objectGuess"]
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16, gridsize=3), backend="pytorch")
+    arrays = {name: fixture[f"in_{name}"] for name in names}
+    raws = [
+        RawDataTorch(*arrays.values(), index, obj, config),
+        RawDataTorch(*arrays.values(), index, obj, config=config),
+        RawDataTorch(**arrays, scan_index=index, objectGuess=obj, config=config),
+    ]
+    same = RawDataTorch.from_coords_without_pc(*arrays.values(), index, obj)
+    for raw in raws:
+        for name, value in same.as_arrays().items():
+            np.testing.assert_array_equal(getattr(raw, name), value, err_msg=name)
+    assert legacy.params.get("gridsize") == 3
+    with pytest.raises(DataContractError, match="needs diff3d and probeGuess"):
+        RawDataTorch(arrays["xcoords"], arrays["ycoords"])
 
 
 def test_known_patches_take_the_place_of_an_object(fixture):
@@ -213,9 +234,10 @@ def test_what_does_not_fit_is_refused_by_name(fixture):
 def test_labels_of_a_whole_scan_are_cut_well_within_a_second(policy):
     scan = ps.simulate_scan(num_positions=1521, N=64, nphotons=1e5, seed=1)
     groups = np.random.default_rng(0).integers(0, 1521, (1521, 4))
-    cut = cut_labels if policy == "default" else cut_labels_in_single_precision
+    raw = ps.RawDataTorch.from_scan(scan)
+    where = "true" if policy == "default" else "mirrored"
     began = time.process_time()
-    patches = cut(scan.object_guess, scan.positions[groups], 64)
+    patches = labels_of(raw, groups, where)
     # 6,084 patches; one by one they took 97 seconds. About 0.3 s of a processor's time here.
     assert time.process_time() - began < 3
     assert patches.shape == (1521, 64, 64, 4)
@@ -246,5 +268,5 @@ def test_labels_are_bilinear_and_zero_outside_the_object(x, y, edge, seed):
         )
     centres = np.array([[[x, y]]])
     np.testing.assert_allclose(cut_labels(obj, centres, edge)[0, ..., 0], expected, atol=1e-5)
-    rounded = cut_labels_in_single_precision(obj, centres, edge)[0, ..., 0]
+    (rounded,) = cut_in_single_precision(obj, centres[0], edge)
     np.testing.assert_allclose(rounded, expected, atol=1e-3)

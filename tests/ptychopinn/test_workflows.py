@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,13 +16,18 @@ import ptychostream as ps
 from ptychostream import legacy
 from ptychostream.errors import BackendUnavailableError, ConfigurationError, DataContractError
 from ptychostream.ptychopinn.backends.base import load_backend
-from ptychostream.ptychopinn.container import load
+from ptychostream.ptychopinn.backends.training_data import as_store
+from ptychostream.ptychopinn.container import PtychoDataContainerTorch, load
 from ptychostream.ptychopinn.raw_data import RawDataTorch
+from ptychostream.training.train import training_groups
 from ptychostream.workflows import (
     load_inference_bundle,
+    load_inference_bundle_with_backend,
     run_cdi_example,
+    run_cdi_example_with_backend,
     save_outputs,
     train_cdi_model,
+    train_cdi_model_with_backend,
 )
 
 QUIET = ps.PyTorchExecutionConfig(logger_backend=None, enable_checkpointing=False)
@@ -53,8 +59,14 @@ PTYCHO = {
             n_groups: int = 512
         """,
     "workflows/__init__.py": "",
+    "model.py": """
+        # PtychoPINN keeps the intensity scale of the process's first model here.
+        _lazy_cache = {}
+        """,
     "workflows/components.py": """
-        from ptycho import params
+        import os
+        import numpy as np
+        from ptycho import model, params
         from ptycho.config.config import TrainingConfig
         from ptycho.raw_data import RawData
 
@@ -62,7 +74,13 @@ PTYCHO = {
 
         def train_cdi_model(train_data, test_data, config):
             assert isinstance(train_data, RawData) and isinstance(config, TrainingConfig)
-            return {'mean': train_data.diff3d.mean(), 'config': config, 'at_import': AT_IMPORT}
+            at_import = dict(AT_IMPORT)
+            scale = params.cfg.get('nphotons', 1e9) ** 0.5 / (params.cfg['N'] / 2)
+            params.cfg.setdefault('intensity_scale', scale)
+            used = model._lazy_cache.setdefault('log_scale', params.cfg['intensity_scale'])
+            return {'mean': train_data.diff3d.mean(), 'config': config, 'at_import': at_import,
+                    'used_scale': used, 'groups': np.random.choice(1000, 8),
+                    'tested': None if test_data is None else len(test_data.diff3d)}
 
         def run_cdi_example(train_data, test_data, config, flip_x=False, flip_y=False,
                             transpose=False, M=20, do_stitching=False):
@@ -71,7 +89,10 @@ PTYCHO = {
             return abs(test_data.objectGuess), None, results
 
         def load_inference_bundle(directory):
-            return f'model of {directory}', {'N': 77, 'from': 'ptycho'}
+            if not os.path.isfile(os.path.join(directory, 'wts.h5.zip')):
+                raise ValueError(f'{directory} is not a directory of an archive')
+            model._lazy_cache.setdefault('log_scale', 31.25)
+            return f'model of {directory}', {'N': 77, 'from': 'ptycho'} | model._lazy_cache
         """,
 }
 
@@ -156,16 +177,63 @@ def test_a_container_trains_and_is_stitched_in_its_own_groups(tiny_scan, make_co
     np.testing.assert_allclose(centres, grouped["coords_offsets"].reshape(-1, 2), atol=1e-4)
     again = train_cdi_model(container, None, config, QUIET)["bundle"].model
     assert torch.equal(_weights(again), _weights(results["bundle"].model))
-    with pytest.raises(DataContractError, match="test data a RawDataTorch"):
-        train_cdi_model(container, raw, config, QUIET)
-    for changes, execution in (
-        ({"validation_fraction": 0.3}, QUIET),
-        ({"realspace_mae_weight": 1.0}, QUIET),
-        ({}, replace(QUIET, recon_log_every_n_epochs=1, logger_backend="csv")),
-    ):
-        with pytest.raises(ConfigurationError, match="not available when training on a container"):
-            train_cdi_model(container, None, replace(config, **changes), execution)
+    # The test data may be of another kind: all become stores.
+    mixed = train_cdi_model(container, raw, config, QUIET)
+    assert len(mixed["history"]["val_loss"]) == 2
     with pytest.raises(DataContractError, match=r"\(16, 16, 4\) but the model takes"):
+        train_cdi_model(container, None, make_config(backend="pytorch"), QUIET)
+
+
+def test_a_container_becomes_a_store_of_its_patterns_in_its_own_groups(tiny_scan, make_config):
+    raw = RawDataTorch.from_scan(tiny_scan)
+    grouped = raw.generate_grouped_data(16, K=6, nsamples=40, gridsize=2, seed=5)
+    container = PtychoDataContainerTorch(grouped, raw.probeGuess)
+    for options in ({}, {"overlap_weight": 0.0}):
+        config = make_config(backend="pytorch", model={"gridsize": 2}, **options)
+        with as_store(container, config) as store:
+            rows = np.unique(grouped["nn_indices"])
+            np.testing.assert_allclose(store.positions, tiny_scan.positions[rows], atol=1e-4)
+            groups = training_groups(config, store)
+            np.testing.assert_array_equal(rows[groups.nn_indices[:, :4]], grouped["nn_indices"])
+            # A neighbour that tests a group is none of its members.
+            assert groups.group_size == 4 + config.num_held_out
+            assert all(len(set(group)) == groups.group_size for group in groups.nn_indices.tolist())
+            np.testing.assert_array_equal(store.object_guess, tiny_scan.object_guess)
+
+
+@pytest.mark.parametrize(
+    ("changes", "execution"),
+    [
+        ({"validation_fraction": 0.3}, {}),
+        ({"realspace_mae_weight": 1.0}, {}),
+        ({"model": {"gridsize": 1, "model_type": "supervised"}}, {}),
+        ({"overlap_weight": 1.0}, {}),
+        ({}, {"recon_log_every_n_epochs": 1, "logger_backend": "csv"}),
+    ],
+    ids=str,
+)
+def test_a_container_trains_with_every_option_of_a_store(
+    tiny_scan, make_config, changes, execution
+):
+    raw = RawDataTorch.from_scan(tiny_scan)
+    container = load(lambda: raw.generate_grouped_data(16, nsamples=64, gridsize=1), raw.probeGuess)
+    results = train_cdi_model(
+        container, None, make_config(backend="pytorch", **changes), replace(QUIET, **execution)
+    )
+    assert np.isfinite(results["history"]["train_loss"]).all()
+
+
+def test_a_container_of_two_scans_is_refused(tiny_scan, make_config):
+    raw = RawDataTorch.from_scan(tiny_scan)
+    grouped = raw.generate_grouped_data(16, nsamples=20, gridsize=1, seed=0)
+    both = {
+        name: np.concatenate([part, part])
+        for name, part in grouped.items()
+        if name in ("X_full", "coords_offsets", "coords_relative", "nn_indices")
+    }
+    both["coords_offsets"][20:] += 3
+    container = PtychoDataContainerTorch(both, raw.probeGuess)
+    with pytest.raises(DataContractError, match="groups of several scans"):
         train_cdi_model(container, None, make_config(backend="pytorch"), QUIET)
 
 
@@ -234,10 +302,10 @@ def test_stitching_returns_the_object_around_the_mean_position(tiny_store, make_
     ids=str,
 )
 def test_positions_are_turned_as_asked(flags, expected):
-    from ptychostream.ptychopinn.backends.pytorch import _in_callers_axes
+    from ptychostream.ptychopinn.backends.pytorch import in_callers_axes
 
     options = {"flip_x": False, "flip_y": False, "transpose": False} | flags
-    turned = _in_callers_axes(np.array([1.0, 2.0]).reshape(1, 1, 2, 1), **options)
+    turned = in_callers_axes(np.array([1.0, 2.0]).reshape(1, 1, 2, 1), **options)
     assert turned.ravel().tolist() == expected
 
 
@@ -317,7 +385,8 @@ def test_tensorflow_delegates_to_the_installed_package(ptycho, tiny_scan, caplog
         for key, value in legacy.dataclass_to_legacy_dict(config).items()
         if value is not None
     }
-    assert results["at_import"] == cfg == legacy.params.cfg == legacy.DEFAULTS | expected
+    assert results["at_import"] == legacy.DEFAULTS | expected
+    assert cfg == legacy.params.cfg == results["at_import"] | {"intensity_scale": 1e9**0.5 / 8}
     assert train_cdi_model(raw, None, config)["backend"] == "tensorflow"
     with pytest.raises(ConfigurationError, match="execution_config belongs to the PyTorch"):
         train_cdi_model(raw, None, config, QUIET)
@@ -340,8 +409,56 @@ def test_the_installed_packages_dictionary_is_written_as_it_writes_it_itself(pty
 def test_the_other_backend_trains_on_the_patterns_that_are_drawn(ptycho, tiny_scan):
     config = ps.TrainingConfig(model=ps.ModelConfig(N=16), n_subsample=20, subsample_seed=4)
     raw = RawDataTorch.from_scan(tiny_scan)
-    results = train_cdi_model(raw, None, config)
+    results = train_cdi_model(raw, raw, config)
     assert results["mean"] == raw.subsample(20, 4).diff3d.mean()
+    # PtychoPINN loads test data whole.
+    assert results["tested"] == 64
+
+
+@pytest.mark.parametrize("number", [None, 20])
+def test_the_seed_decides_the_groups_of_the_other_backend(ptycho, tiny_scan, number):
+    raw = RawDataTorch.from_scan(tiny_scan)
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16), n_subsample=number, subsample_seed=4)
+    generator = np.random.RandomState(4)
+    if number:
+        generator.choice(64, number, replace=False)
+    expected = generator.choice(1000, 8)
+    for _ in range(2):
+        np.testing.assert_array_equal(train_cdi_model(raw, None, config)["groups"], expected)
+
+
+def test_an_earlier_runs_intensity_scale_is_never_used(ptycho, tiny_scan, tmp_path):
+    raw = RawDataTorch.from_scan(tiny_scan)
+    for nphotons in (1e9, 1e5):
+        config = ps.TrainingConfig(model=ps.ModelConfig(N=16), nphotons=nphotons)
+        results = train_cdi_model(raw, None, config)
+        scale = nphotons**0.5 / 8
+        assert results["used_scale"] == legacy.params.get("intensity_scale") == scale
+    with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
+        archive.writestr("manifest.dill", pickle.dumps({"models": ["x"], "version": "1.0"}))
+    assert load_inference_bundle(tmp_path)[1]["log_scale"] == 31.25
+
+
+def test_fields_that_the_other_backend_never_reads_are_named(ptycho, tiny_scan, caplog):
+    model = ps.ModelConfig(N=16, model_type="supervised")
+    config = ps.TrainingConfig(model=model, optimizer="sgd", probe_trainable=True)
+    train_cdi_model(RawDataTorch.from_scan(tiny_scan), None, config)
+    said = [record.message for record in caplog.records if "does nothing" in record.message]
+    for named in ("optimizer='sgd'", "model_type='supervised'", "probe_trainable=True"):
+        assert sum(message.startswith(named) for message in said) == 1
+    assert len(said) == 3
+
+
+def test_every_kind_of_data_reaches_the_other_backend(ptycho, tiny_scan, tiny_store, tmp_path):
+    config = ps.TrainingConfig(model=ps.ModelConfig(N=16))
+    raw = RawDataTorch.from_scan(tiny_scan)
+    raw.to_file(tmp_path / "scan.npz")
+    for data in (tiny_scan, tiny_store, tiny_store.path, tmp_path / "scan.npz"):
+        mean = train_cdi_model(data, data, config)["mean"]
+        assert mean == pytest.approx(raw.diff3d.mean(), rel=1e-6)
+    container = load(lambda: raw.generate_grouped_data(16, gridsize=1), raw.probeGuess)
+    with pytest.raises(DataContractError, match="takes no PtychoDataContainerTorch; pass"):
+        train_cdi_model(container, None, config)
 
 
 @pytest.mark.parametrize(
@@ -379,9 +496,32 @@ def test_the_other_backends_own_scaling_may_be_named(ptycho, tiny_scan):
 def test_an_archive_of_the_other_backend_is_loaded_by_it(ptycho, tmp_path):
     with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
         archive.writestr("manifest.dill", pickle.dumps({"models": ["x"], "version": "1.0"}))
-    model, values = load_inference_bundle(tmp_path)
-    assert model == f"model of {tmp_path}"
-    assert values["N"] == legacy.params.get("N") == 77
+    for place in (tmp_path, tmp_path / "wts.h5.zip"):
+        model, values = load_inference_bundle(place)
+        assert model == f"model of {tmp_path}"
+        assert values["N"] == legacy.params.get("N") == 77
+    # Under another name, or in a zipped folder, it is laid out as the package looks for it.
+    other, zipped = tmp_path / "old.zip", tmp_path / "model.zip"
+    shutil.copy(tmp_path / "wts.h5.zip", other)
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.write(other, "run/wts.h5.zip")
+    for place in (other, zipped):
+        assert load_inference_bundle(place)[0].startswith("model of ")
+
+
+def test_the_names_of_ptychopinns_selector_are_there(tiny_store, make_config, tmp_path):
+    config = make_config(backend="pytorch")
+    results = train_cdi_model_with_backend(tiny_store, None, config, torch_execution_config=QUIET)
+    assert run_cdi_example_with_backend is run_cdi_example
+    model, values = load_inference_bundle_with_backend(tmp_path, config)
+    assert values["intensity_scale"] == results["bundle"].intensity_scale
+    assert model.config == results["bundle"].config
+    with pytest.raises(DataContractError, match="pytorch backend but the tensorflow backend"):
+        load_inference_bundle_with_backend(tmp_path, ps.TrainingConfig())
+    with pytest.raises(ConfigurationError, match="model_name='autoencoder'"):
+        load_inference_bundle_with_backend(tmp_path, config, "autoencoder")
+    with pytest.raises(ConfigurationError, match="are the same setting; pass one"):
+        train_cdi_model(tiny_store, None, config, QUIET, torch_execution_config=QUIET)
 
 
 def test_without_the_other_backend_the_message_says_how_to_do_without_it(tmp_path):

@@ -389,13 +389,26 @@ class GroupStore:
         Groups
             The table.
         """
-        grown_to = self.num_patterns if len(self.segments) > 1 else 0
-        kept = load_grouping(self._place, parameters, grown_to=grown_to)
+        kept = load_grouping(self._place, parameters, grown_to=self._grown_to)
         if kept is not None:
             return kept
         computed = compute_groups(self.positions, self.experiment_id, parameters)
-        keep_grouping(self._place, computed, grown_to=grown_to)
+        self.keep_groups(computed)
         return computed
+
+    def keep_groups(self, groups: Groups) -> None:
+        """Keep a table, so that `kept_groups` finds it under its parameters.
+
+        Parameters
+        ----------
+        groups : Groups
+            The table; it takes the place of one with the same parameters.
+        """
+        keep_grouping(self._place, groups, grown_to=self._grown_to)
+
+    @property
+    def _grown_to(self) -> int:
+        return self.num_patterns if len(self.segments) > 1 else 0
 
     def verify(self) -> None:
         """Read every file and compare it with the manifest.

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ptychostream.legacy import DEFAULTS, dataclass_to_legacy_dict, installed_ptycho_cfg, params
+from ptychostream.models.probe import hard_disk
+from ptychostream.models.ptychopinn import scale_probe
 from ptychostream.persistence.bundle import ModelBundle
 
 #: Where loading restores the dictionary: ours, also that of the installed `ptycho`, or nowhere.
 Restore = Literal["legacy", "ptycho"] | None
 
-#: Version of the dictionary that existing readers look for.
+#: Version of the dictionary that PtychoPINN looks for.
 _VERSION = "1.0"
 
 
@@ -23,7 +26,7 @@ def legacy_params(bundle: ModelBundle) -> dict[str, Any]:
     -------
     dict
         Plain values and one array, `probe` (N, N, 1) complex64: the first mode of the first
-        experiment, normalised as existing readers expect it. What another dictionary of this
+        experiment, normalised as PtychoPINN expects it. What another dictionary of this
         process holds does not enter.
     """
     chosen = dataclass_to_legacy_dict(bundle.config)
@@ -38,25 +41,9 @@ def legacy_params(bundle: ModelBundle) -> dict[str, Any]:
 
 
 def normalised_probe(probe: NDArray[np.complex64], probe_scale: float) -> NDArray[np.complex64]:
-    """Normalise a probe as the legacy dictionary holds it.
-
-    Parameters
-    ----------
-    probe : (N, N) complex64
-        Illumination at any scale.
-
-    Returns
-    -------
-    (N, N, 1) complex64
-        Divided by `probe_scale` times the mean, over all pixels, of its modulus within a
-        radius of N / 4.
-    """
-    edge = len(probe)
-    along = np.arange(edge) - edge / 2 + 0.5
-    disk = np.hypot(along[:, None], along) < edge // 4
-    mean = float(np.abs(probe * disk).mean())
-    scaled: NDArray[np.complex64] = (probe / (probe_scale * mean))[..., None].astype(np.complex64)
-    return scaled
+    """Normalise a probe (N, N) as the legacy dictionary holds it, (N, N, 1)."""
+    scaled = scale_probe(torch.as_tensor(probe), hard_disk(len(probe)), probe_scale)
+    return scaled.numpy()[..., None].astype(np.complex64)
 
 
 def restore_params(values: Mapping[str, Any], where: Restore) -> None:

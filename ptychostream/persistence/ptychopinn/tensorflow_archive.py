@@ -32,11 +32,13 @@ _PROBE, _SCALE, _VERSION = "probe", "intensity_scale", "_version"
 DIFFERENCES = (
     "patches of a group are averaged by the light on them; PtychoPINN adds whole patches and "
     "counts central halves: predict(..., convention='upstream') gives its numbers",
-    "groups of any number of patterns are merged each by itself; there, 64 or more patterns in a "
-    "batch were added up on one canvas",
-    "the probe's mask is applied before the exit wave is smoothed, there after it (again, "
-    "convention='upstream' is theirs)",
-    "a probe that was trained there is not in the file: the guess is used",
+    "each group is merged by itself; PtychoPINN adds up 64 or more patterns of a batch on one "
+    "canvas",
+    "the probe's mask is applied before the exit wave is smoothed; PtychoPINN applies it after "
+    "that, and so does convention='upstream'",
+    "a group may be as wide as it is; PtychoPINN's canvas ends some pixels beyond a patch, and so "
+    "does that of convention='upstream'",
+    "a probe that was trained in PtychoPINN is not in the file: the guess is used",
     "optimiser and losses of the training are not taken over",
 )
 
@@ -108,11 +110,11 @@ def read_settings(
         config, others = training_config_of(values)
     except (ConfigurationError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         members.refuse(name, f"can't be understood: {error}", error)
-    if (config.model.architecture, config.model.model_type) != ("cnn", "pinn"):
+    # Whatever model_type says: PtychoPINN's TensorFlow workflow trains the same network.
+    if config.model.architecture != "cnn":
         members.refuse(
             name,
-            f"describes architecture {config.model.architecture!r} of type "
-            f"{config.model.model_type!r}; only the 'pinn' 'cnn' of that backend is read",
+            f"describes architecture {config.model.architecture!r}; only PtychoPINN's 'cnn' can be",
         )
     # The mask's edge is always hard there.
     hard = replace(config.model, probe_mask_sigma=0.0, probe_mask_diameter=None)

@@ -2,43 +2,60 @@
 
 import logging
 from importlib import import_module
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
+
+if TYPE_CHECKING:
+    # Not imported otherwise: they need torch, which the TensorFlow backend does without.
+    from ptychostream.datasets.store import GroupStore
+    from ptychostream.ptychopinn.container import PtychoDataContainerTorch
+    from ptychostream.ptychopinn.raw_data import RawDataTorch
+    from ptychostream.scan import Scan
+
+    #: What callers train on; the TensorFlow backend takes PtychoPINN's own data too.
+    TrainingData: TypeAlias = (
+        RawDataTorch | PtychoDataContainerTorch | GroupStore | Scan | str | Path
+    )
 
 logger = logging.getLogger(__name__)
 
+Image: TypeAlias = NDArray[np.float32] | None
+
 
 class Backend(Protocol):
-    """Functions of a backend's module; `workflows` says what they take and return."""
+    """Functions of a backend's module; `workflows` documents what they take and return."""
 
     def train_cdi_model(
-        self, train_data: Any, test_data: Any, config: Any, execution_config: Any
+        self,
+        train_data: "TrainingData",
+        test_data: "TrainingData | None",
+        config: TrainingConfig,
+        execution_config: PyTorchExecutionConfig | None,
     ) -> dict[str, Any]:
         """Train a model."""
 
     def run_cdi_example(
         self,
-        train_data: Any,
-        test_data: Any,
-        config: Any,
+        train_data: "TrainingData",
+        test_data: "TrainingData | None",
+        config: TrainingConfig,
         *,
         flip_x: bool,
         flip_y: bool,
         transpose: bool,
         M: int,
         do_stitching: bool,
-        execution_config: Any,
-    ) -> tuple[Any, Any, dict[str, Any]]:
-        """Train a model, and stitch the object of the test data.
+        execution_config: PyTorchExecutionConfig | None,
+    ) -> tuple[Image, Image, dict[str, Any]]:
+        """Train a model, and stitch the object of the test data."""
 
-        Parameters
-        ----------
-        M : int
-            Edge of the central window of a patch that is stitched.
-        """
-
-    def load_inference_bundle(self, directory: Any) -> tuple[Any, dict[str, Any]]:
+    def load_inference_bundle(self, archive: Path) -> tuple[Any, dict[str, Any]]:
         """Load a model and its legacy dictionary."""
 
 
@@ -58,7 +75,7 @@ _BACKENDS = {
 
 
 def load_backend(name: str) -> Backend:
-    """Import a backend by name; there is no other one that is tried instead.
+    """Import a backend by name; no other one is tried instead.
 
     Raises
     ------
@@ -69,7 +86,7 @@ def load_backend(name: str) -> Backend:
     """
     if name not in _BACKENDS:
         raise ConfigurationError(
-            f"backend={name!r} is unknown; there are {', '.join(map(repr, sorted(_BACKENDS)))}"
+            f"backend={name!r} is unknown; choose one of {', '.join(map(repr, sorted(_BACKENDS)))}"
         )
     module, title, command = _BACKENDS[name]
     try:

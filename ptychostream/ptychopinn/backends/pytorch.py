@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,32 +18,29 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.legacy import params
 from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
-from ptychostream.ptychopinn.backends.container_training import train_container
+from ptychostream.ptychopinn.backends.base import Image
 from ptychostream.ptychopinn.backends.training_data import as_store
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.ptychopinn.reassembly import reassemble_position
 from ptychostream.stitching import PhaseAlignment
 from ptychostream.training.train import train
 
+if TYPE_CHECKING:
+    from ptychostream.ptychopinn.backends.base import TrainingData
+
 logger = logging.getLogger(__name__)
 
 
 def train_cdi_model(
-    train_data: Any,
-    test_data: Any,
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None,
 ) -> dict[str, Any]:
-    """Train a network, and write its archive into `config.output_dir`.
-
-    Parameters
-    ----------
-    train_data, test_data : RawDataTorch, PtychoDataContainerTorch, GroupStore, Scan or path
-        The scans; the test data, if any, are what the loss is watched on.
-    """
+    """Train a network, and write its archive into `config.output_dir`."""
     bundle = _train(train_data, test_data, config, execution_config)
     archive = save_bundle(bundle, config.output_dir)
-    # Always of this run: what an earlier one left there says nothing about these data.
+    # Always of this run: an earlier one's belongs to other data.
     params.set("intensity_scale", bundle.intensity_scale)
     return {
         "backend": "pytorch",
@@ -55,8 +52,8 @@ def train_cdi_model(
 
 
 def run_cdi_example(
-    train_data: Any,
-    test_data: Any,
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
     config: TrainingConfig,
     *,
     flip_x: bool,
@@ -65,15 +62,8 @@ def run_cdi_example(
     M: int,
     do_stitching: bool,
     execution_config: PyTorchExecutionConfig | None,
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, dict[str, Any]]:
+) -> tuple[Image, Image, dict[str, Any]]:
     """Train a network, and stitch the object of the test data.
-
-    Returns
-    -------
-    amplitude : (P, P) float32 or None
-        None without stitching.
-    phase : (P, P) float32 or None
-        In radians.
 
     Raises
     ------
@@ -83,7 +73,7 @@ def run_cdi_example(
     if do_stitching and test_data is None:
         raise DataContractError("do_stitching needs test_data: the object is stitched from them")
     results = train_cdi_model(train_data, test_data, config, execution_config)
-    if not do_stitching:
+    if test_data is None or not do_stitching:
         return None, None, results
     size = (execution_config and execution_config.inference_batch_size) or config.batch_size
     if isinstance(test_data, PtychoDataContainerTorch):
@@ -91,11 +81,11 @@ def run_cdi_example(
             results["bundle"], test_data.as_batches(size), test_data.probe_modes[None]
         )
     else:
-        with as_store(test_data) as store:
+        with as_store(test_data, config) as store:
             patches, offsets = _predict(
                 results["bundle"], _batches(store, config, size), store.probe, store.bad_pixels
             )
-    moved = _in_callers_axes(offsets, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
+    moved = in_callers_axes(offsets, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
     obj = reassemble_position(patches, moved, M)[..., 0]
     amplitude, phase = np.abs(obj), np.angle(obj)
     results |= {
@@ -107,23 +97,23 @@ def run_cdi_example(
     return amplitude, phase, results
 
 
-def load_inference_bundle(directory: str | Path) -> tuple[ModelBundle, dict[str, Any]]:
+def load_inference_bundle(archive: Path) -> tuple[ModelBundle, dict[str, Any]]:
     """Load a model, and restore the legacy dictionary that it was trained with."""
-    return load_bundle(directory, backend="pytorch"), params.params()
+    return load_bundle(archive, backend="pytorch"), params.params()
 
 
 def _train(
-    train_data: Any,
-    test_data: Any,
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
     config: TrainingConfig,
     execution: PyTorchExecutionConfig | None,
 ) -> ModelBundle:
-    if isinstance(train_data, PtychoDataContainerTorch):
-        return train_container(config, train_data, test_data, execution)
-    with as_store(train_data) as store:
+    if isinstance(train_data, PtychoDataContainerTorch) and train_data.nphotons is not None:
+        config = replace(config, nphotons=train_data.nphotons, n_images=None)
+    with as_store(train_data, config) as store:
         if test_data is None:
             return train(config, store, execution=execution)
-        with as_store(test_data) as held_out:
+        with as_store(test_data, config) as held_out:
             return train(config, store, validation=held_out, execution=execution)
 
 
@@ -159,7 +149,7 @@ def _predict(
     return objects * turns[:, None, None, None], positions[:, None, :, None]
 
 
-def _in_callers_axes(
+def in_callers_axes(
     offsets: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool
 ) -> NDArray[np.float64]:
     """Turn positions (B, 1, 2, 1) over, for data whose axes are not the contract's."""

@@ -1,35 +1,73 @@
-"""The installed TensorFlow package `ptycho`: given the same values, it does the work."""
+"""PtychoPINN's installed TensorFlow package `ptycho`: given the same values, it does the work."""
 
+import logging
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.config import InferenceConfig, TrainingConfig
-from ptychostream.errors import BackendUnavailableError, ConfigurationError
-from ptychostream.legacy import LEGACY_N_GROUPS, OWN_FIELDS, params, update_installed_ptycho
+from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+from ptychostream.errors import BackendUnavailableError, ConfigurationError, DataContractError
+from ptychostream.legacy import (
+    LEGACY_N_GROUPS,
+    OWN_FIELDS,
+    installed_ptycho_cfg,
+    params,
+    update_installed_ptycho,
+)
+from ptychostream.ptychopinn.backends.base import Image
 
-#: The one scaling profile that it has.
+if TYPE_CHECKING:
+    from ptychostream.ptychopinn.backends.base import TrainingData
+
+logger = logging.getLogger(__name__)
+
+#: The one scaling profile that PtychoPINN's TensorFlow package has.
 _ITS_SCALING = ("legacy_v1", "normalized_amplitude")
+#: Fields that it takes and never reads: a script sets them, and nothing comes of it.
+_IDLE = (
+    *("model_type", "fno_modes", "fno_width", "fno_blocks", "fno_cnn_blocks"),
+    *("learned_input_channels", "max_hidden_channels", "resnet_width", "fno_input_transform"),
+    *("generator_output_mode", "probe_mask_sigma", "probe_mask_diameter"),
+    *("probe_trainable", "torch_loss_mode", "torch_mae_pred_l2_match_target", "gradient_clip_val"),
+    *("gradient_clip_algorithm", "optimizer", "momentum", "weight_decay", "adam_beta1"),
+    *("adam_beta2", "scheduler", "lr_warmup_epochs", "lr_min_ratio", "plateau_factor"),
+    *("plateau_patience", "plateau_min_lr", "plateau_threshold"),
+)
+#: Networks of this package alone; other names are PtychoPINN's to know.
+_OUR_NETWORKS = ("unrolled", "fno", "ffno")
+#: Name of the archive that it looks for in a folder.
+_ARCHIVE = "wts.h5.zip"
+_SCALE = "intensity_scale"
 
 
 def train_cdi_model(
-    train_data: Any, test_data: Any, config: TrainingConfig, execution_config: Any
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None,
 ) -> dict[str, Any]:
     """Train with the installed package."""
     components = _components(config, execution_config)
     results = components.train_cdi_model(
-        _data(train_data, config), _data(test_data, config), _config(config)
+        _training_data(train_data, config), _data(test_data), _config(config)
     )
+    _mirror_scale()
     return {**results, "backend": "tensorflow"}
 
 
 def run_cdi_example(
-    train_data: Any,
-    test_data: Any,
+    train_data: "TrainingData",
+    test_data: "TrainingData | None",
     config: TrainingConfig,
     *,
     flip_x: bool,
@@ -37,13 +75,13 @@ def run_cdi_example(
     transpose: bool,
     M: int,
     do_stitching: bool,
-    execution_config: Any,
-) -> tuple[Any, Any, dict[str, Any]]:
+    execution_config: PyTorchExecutionConfig | None,
+) -> tuple[Image, Image, dict[str, Any]]:
     """Train and stitch with the installed package."""
     components = _components(config, execution_config)
     amplitude, phase, results = components.run_cdi_example(
-        _data(train_data, config),
-        _data(test_data, config),
+        _training_data(train_data, config),
+        _data(test_data),
         _config(config),
         flip_x=flip_x,
         flip_y=flip_y,
@@ -51,10 +89,11 @@ def run_cdi_example(
         M=M,
         do_stitching=do_stitching,
     )
+    _mirror_scale()
     return amplitude, phase, {**results, "backend": "tensorflow"}
 
 
-def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
+def load_inference_bundle(archive: Path) -> tuple[Any, dict[str, Any]]:
     """Load a model with the installed package, which restores its own dictionary.
 
     Raises
@@ -68,7 +107,8 @@ def load_inference_bundle(directory: Any) -> tuple[Any, dict[str, Any]]:
         raise BackendUnavailableError(
             f"{error}; or do without that package: `ptychostream convert` makes an archive of ours"
         ) from error
-    model, values = components.load_inference_bundle(directory)
+    with _folder_of(archive) as folder:
+        model, values = _load(components, folder)
     params.cfg.update(values)
     return model, values
 
@@ -77,11 +117,11 @@ def save_model(directory: Path) -> Path:
     """Save the model that was trained last in this process."""
     directory.mkdir(parents=True, exist_ok=True)
     _import("ptycho.model_manager").save(str(directory))
-    return directory / "wts.h5.zip"
+    return directory / _ARCHIVE
 
 
 def predict_patches(
-    config: InferenceConfig, data: Any, probe: NDArray[np.complex64]
+    config: InferenceConfig, data: "TrainingData", probe: NDArray[np.complex64]
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
     """Predict the object around each group of a scan with a saved model.
 
@@ -101,37 +141,92 @@ def predict_patches(
         Where that is: (x, y), in the pixels of the scan's positions.
     """
     components = _components(config, None)
-    model, values = components.load_inference_bundle(config.model_path)
-    theirs = _data(data, config)
+    model, values = _load(components, config.model_path)
+    raw = _drawn(data, config)
     _import("ptycho.probe").set_probe_guess(None, probe)
-    grouped = theirs.generate_grouped_data(
+    grouped = raw.generate_grouped_data(
         values["N"],
         K=config.neighbor_count,
-        nsamples=config.n_groups or len(theirs.diff3d),
+        nsamples=config.n_groups or len(raw.diff3d),
         gridsize=values["gridsize"],
     )
     loader = _import("ptycho.loader")
     container = loader.load(lambda: grouped, probe, which=None, create_split=False)
-    scale = _import("ptycho.params").get("intensity_scale")
+    scale = _import("ptycho.params").get(_SCALE)
     patches = np.asarray(model.predict([container.X * scale, container.local_offsets]))
     centres = np.asarray(container.global_offsets, float).reshape(len(patches), 2)
     return patches[..., 0].astype(np.complex64), centres
 
 
-def _components(config: TrainingConfig | InferenceConfig, execution_config: Any) -> Any:
+def lay_out_archive(archive: Path, folder: Path) -> Path:
+    """Copy an archive, or the one inside a zipped model folder, to where the package looks."""
+    folder.mkdir()
+    with zipfile.ZipFile(archive) as outer:
+        inner = [name for name in outer.namelist() if Path(name).name == _ARCHIVE]
+        if inner:
+            with outer.open(inner[0]) as source, (folder / _ARCHIVE).open("wb") as target:
+                shutil.copyfileobj(source, target)
+            return folder
+    shutil.copyfile(archive, folder / _ARCHIVE)
+    return folder
+
+
+@contextmanager
+def _folder_of(archive: Path) -> Iterator[Path]:
+    """Name the folder that the package loads an archive from; a scratch one where it has none."""
+    with zipfile.ZipFile(archive) as outer:
+        is_bare = all(Path(name).name != _ARCHIVE for name in outer.namelist())
+    if is_bare and archive.name == _ARCHIVE:
+        yield archive.parent
+        return
+    with tempfile.TemporaryDirectory(prefix="ptychostream-") as scratch:
+        yield lay_out_archive(archive, Path(scratch) / "model")
+
+
+def _load(components: Any, folder: Any) -> tuple[Any, dict[str, Any]]:
+    _forget_earlier_run()
+    model, values = components.load_inference_bundle(folder)
+    return model, values
+
+
+def _forget_earlier_run() -> None:
+    """Drop the intensity scale that PtychoPINN keeps from the process's first model.
+
+    It is a variable in a cache of its module `ptycho.model`: without this, a second training or a
+    loaded model computes with the first one's.
+    """
+    cache = getattr(sys.modules.get("ptycho.model"), "_lazy_cache", None)
+    if cache is not None:
+        cache.clear()
+
+
+def _mirror_scale() -> None:
+    """Write the intensity scale of this training into our dictionary too."""
+    scale = installed_ptycho_cfg().get(_SCALE)
+    if scale is not None:
+        params.set(_SCALE, scale)
+
+
+def _components(
+    config: TrainingConfig | InferenceConfig, execution_config: PyTorchExecutionConfig | None
+) -> Any:
     if execution_config is not None:
         raise ConfigurationError(
             "execution_config belongs to the PyTorch backend; leave it out, or choose "
             "backend='pytorch'"
         )
-    # Modules of that package read its dictionary while they are imported.
+    # PtychoPINN's modules read its dictionary while they are imported.
     update_installed_ptycho(config)
+    # It computes the scale only where there is none: an earlier run's would stay.
+    installed_ptycho_cfg().pop(_SCALE, None)
+    _forget_earlier_run()
     _refuse_what_it_lacks(config)
+    _name_what_it_ignores(config)
     return _import("ptycho.workflows.components")
 
 
 def _refuse_what_it_lacks(config: TrainingConfig | InferenceConfig) -> None:
-    """Refuse options that only the PyTorch backend has: that package would never see them."""
+    """Refuse options that only the PyTorch backend has: PtychoPINN would never see them."""
     for part in (config, config.model):
         default = type(part)()
         for name in sorted(OWN_FIELDS & {item.name for item in fields(part)}):
@@ -142,11 +237,26 @@ def _refuse_what_it_lacks(config: TrainingConfig | InferenceConfig) -> None:
                 f"{name}={value!r} is an option of the PyTorch backend; leave it at "
                 f"{getattr(default, name)!r}, or choose backend='pytorch'"
             )
-    if config.model.architecture == "unrolled":
+    if config.model.architecture in _OUR_NETWORKS:
         raise ConfigurationError(
-            "architecture='unrolled' is a network of the PyTorch backend; choose 'cnn', or "
-            "backend='pytorch'"
+            f"architecture={config.model.architecture!r} is a network of the PyTorch backend; "
+            "choose 'cnn', or backend='pytorch'"
         )
+
+
+def _name_what_it_ignores(config: TrainingConfig | InferenceConfig) -> None:
+    """Warn of options that PtychoPINN's TensorFlow package takes and never reads."""
+    for part in (config, config.model):
+        default = type(part)()
+        for name in _IDLE:
+            value = getattr(part, name, None)
+            if value != getattr(default, name, None):
+                logger.warning(
+                    "%s=%r does nothing on the TensorFlow backend: PtychoPINN takes it and never "
+                    "reads it; choose backend='pytorch' for it",
+                    name,
+                    value,
+                )
 
 
 def _import(module: str) -> Any:
@@ -160,19 +270,63 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _data(data: Any, config: TrainingConfig | InferenceConfig) -> Any:
-    """Hand our raw data over as theirs; anything else is theirs already."""
-    # Asked by name: importing our class would import torch.
-    if not hasattr(data, "as_arrays"):
+def _training_data(data: "TrainingData", config: TrainingConfig) -> Any:
+    if config.subsample_seed is not None:
+        # PtychoPINN draws patterns and groups from NumPy's global generator.
+        np.random.seed(config.subsample_seed)  # noqa: NPY002
+    return _drawn(data, config)
+
+
+def _drawn(data: "TrainingData", config: TrainingConfig | InferenceConfig) -> Any:
+    """Hand raw data over with the patterns that are drawn; PtychoPINN draws where it loads."""
+    raw = _raw_data(data)
+    if raw is None or config.n_subsample is None or config.n_subsample >= len(raw):
+        return _data(data)
+    if config.subsample_seed is not None:
+        # The same draw that `subsample` makes: the groups go on from the state after it.
+        np.random.choice(len(raw), config.n_subsample, replace=False)  # noqa: NPY002
+    return _data(raw.subsample(config.n_subsample, config.subsample_seed))
+
+
+def _data(data: "TrainingData | None") -> Any:
+    """Hand our data over as PtychoPINN's raw data; its own pass as they are."""
+    raw = _raw_data(data)
+    return data if raw is None else _import("ptycho.raw_data").RawData(**raw.as_arrays())
+
+
+def _raw_data(data: Any) -> Any:
+    """Make raw data of whatever kind of data we have; None for PtychoPINN's own."""
+    is_ours = type(data).__module__.partition(".")[0] == "ptychostream"
+    if not is_ours and not isinstance(data, str | Path):
+        return None
+    # Only now: these modules import torch, which PtychoPINN's own data do without.
+    from ptychostream.datasets.store import GroupStore, open_group_store
+    from ptychostream.ptychopinn.raw_data import RawDataTorch
+    from ptychostream.scan import Scan
+
+    if isinstance(data, RawDataTorch):
         return data
-    if config.n_subsample is not None:
-        # That package draws where it loads files, so it would not draw these.
-        data = data.subsample(config.n_subsample, config.subsample_seed)
-    return _import("ptycho.raw_data").RawData(**data.as_arrays())
+    if isinstance(data, Scan):
+        return RawDataTorch.from_scan(data)
+    if isinstance(data, str | Path):
+        if not Path(data).is_dir():
+            return RawDataTorch.from_file(data)
+        data = open_group_store(data)
+    if isinstance(data, GroupStore):
+        if data.num_experiments > 1:
+            raise DataContractError(
+                f"'{data.path}' holds {data.num_experiments} experiments, but PtychoPINN's "
+                "TensorFlow package trains on one; pass RawDataTorch.from_store(store, experiment)"
+            )
+        return RawDataTorch.from_store(data)
+    raise DataContractError(
+        f"the TensorFlow backend takes no {type(data).__name__}; pass a RawDataTorch, a scan, a "
+        "store, a path, or PtychoPINN's own data"
+    )
 
 
 def _config(config: Any) -> Any:
-    """Hand a configuration over as theirs, with the fields that it has."""
+    """Hand a configuration over as PtychoPINN's, with the fields that it has."""
     kind = getattr(_import("ptycho.config.config"), type(config).__name__)
     known = {item.name for item in fields(kind)}
     values = {}
@@ -182,6 +336,6 @@ def _config(config: Any) -> Any:
             values[item.name] = _config(value) if is_dataclass(value) else value
     if isinstance(config, TrainingConfig) and config.n_groups is None and "n_groups" in known:
         values["n_groups"] = LEGACY_N_GROUPS
-    # It has done its work: it would warn a second time.
+    # Already copied to n_groups; keeping it would repeat the deprecation warning.
     values.pop("n_images", None)
     return kind(**values)
