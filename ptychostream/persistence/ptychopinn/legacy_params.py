@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptychostream.legacy import DEFAULTS, dataclass_to_legacy_dict, installed_ptycho_cfg, params
-from ptychostream.models.probe import hard_disk
+from ptychostream.models.probe_mask import hard_disk
 from ptychostream.models.ptychopinn import scale_probe
 from ptychostream.persistence.bundle import ModelBundle
 
