@@ -23,7 +23,7 @@ import numpy as np
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.store.manifest import list_files
-from ptychostream.datasets.store.places import LocalPlace
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import DataContractError
 
 BUILD = """
@@ -75,7 +75,7 @@ def flip_bits(folder: Path, number: int) -> None:
     store = ps.open_group_store(path)
     truth = store.diffraction(np.arange(store.num_patterns))
     rng = np.random.default_rng(0)
-    names, refused = list(list_files(LocalPlace(path))), 0
+    names, refused = list(list_files(StoreFiles.of_folder(path))), 0
     for _ in range(number):
         name = names[rng.integers(len(names))]
         file = path / name

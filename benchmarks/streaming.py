@@ -125,7 +125,7 @@ def main() -> None:
                 ram = from_ram(raw, groups.nn_indices, options.batch)
                 seconds, served = stream(loader)
                 ratios.append(ram / seconds)
-            windows = loader._plan.windows
+            windows = loader.order.windows
             decoded = sum(len(window.chunks) for window in windows) / store.num_chunks
             print(
                 f"{turns} group(s) a position, {budget}: {served / seconds:,.0f} groups/s, "

@@ -122,7 +122,7 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
             f"'{path}' has no experiment {experiment}, it holds {store.num_experiments}; correct "
             "[PtychoStreamData] Experiment"
         )
-    positions = store.positions[store.experiment_id == experiment]
+    positions = store.positions[store.rows(experiment)]
     obj = product.object_
     own = object_grid(positions, store.N)
     grid = ObjectGrid(obj.height_px, obj.width_px)

@@ -1,35 +1,51 @@
-"""Write files that appear when they are complete; read files with errors that name them."""
+"""Write files whole or not at all, read them with errors that name them, lock folders."""
 
+import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ptychostream.errors import DataContractError, PtychoStreamError, StorageError
+from ptychostream.errors import (
+    DataContractError,
+    PtychoStreamError,
+    StorageError,
+    StoreExistsError,
+)
+
+#: Bytes of the fixed part of a zip entry's local header, before its name and extra field.
+_LOCAL_HEADER = 30
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on success, fsync it and rename it to `path`."""
+    # Each writer has a name of its own, so that two threads may write the same file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what was written takes its real name, safely on disk, in the end.
-
-    Parameters
-    ----------
-    path : Path
-        The file to make, in the place of one that may be there.
+    """Yield a temporary path that becomes `path` on success, and say what to do if it can't.
 
     Raises
     ------
     StorageError
         If the file can't be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         if path.is_dir():
             raise StorageError(f"could not write '{path}': it is a folder; choose another name")
-        yield partial
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with atomic_file(path) as partial:
+            yield partial
     except OSError as error:
         if isinstance(error, PtychoStreamError):
             raise
@@ -37,8 +53,36 @@ def whole_file(path: Path) -> Iterator[Path]:
             f"could not write '{path}': {error.strerror or error}; free space, or choose a folder "
             "that can be written to"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path, message: str) -> Iterator[None]:
+    """Lock a folder against other processes.
+
+    Raises
+    ------
+    StoreExistsError
+        With this message, if another process has locked it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreExistsError(message) from error
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def zip_entry_offset(file: Path, header_offset: int) -> int:
+    """Return where the bytes of a zip file's entry begin, whose local header begins there."""
+    with file.open("rb") as stream:
+        stream.seek(header_offset)
+        header = stream.read(_LOCAL_HEADER)
+    # The central directory need not have the same extra field, so that this one is read.
+    names = sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    return header_offset + _LOCAL_HEADER + names
 
 
 @contextmanager

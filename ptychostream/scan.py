@@ -15,6 +15,72 @@ from ptychostream.geometry import check_extent
 MeasurementDomain = Literal["counts", "amplitude"]
 
 
+def to_amplitude(
+    patterns: NDArray[Any],
+    domain: MeasurementDomain,
+    bad_pixels: NDArray[np.bool_] | None = None,
+    *,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return patterns as amplitudes: the square roots of counts.
+
+    Parameters
+    ----------
+    patterns : (..., N, N)
+        As stored, in counts or amplitude.
+    bad_pixels : bool, optional
+        True where the detector can't be trusted, of a shape that broadcasts to `patterns`; such
+        pixels become zero.
+    out : (..., N, N) float32, optional
+        Receives the amplitudes of counts.
+
+    Returns
+    -------
+    (..., N, N) float32
+        `patterns` themselves where these are float32 amplitudes.
+    """
+    if bad_pixels is not None:
+        # Before the root: dead pixels may be marked by -1.
+        patterns = np.where(bad_pixels, patterns.dtype.type(0), patterns)
+    if domain == "counts":
+        return np.sqrt(patterns, out=out, dtype=np.float32)
+    return patterns.astype(np.float32, copy=False)
+
+
+def to_counts(
+    patterns: NDArray[Any],
+    domain: MeasurementDomain,
+    *,
+    whole: bool = False,
+    dtype: Any = np.float32,
+) -> NDArray[Any]:
+    """Return patterns as counts: the squares of amplitudes.
+
+    Parameters
+    ----------
+    patterns : (..., N, N)
+        As stored, in counts or amplitude.
+    whole : bool
+        Whether the squares of amplitudes are known to be whole numbers, but for rounding.
+    dtype : data type
+        Of the squares.
+
+    Returns
+    -------
+    (..., N, N)
+        `patterns` themselves where these are counts.
+
+    Examples
+    --------
+    >>> to_counts(np.float32([[[1.4142135, 3.0]]]), "amplitude", whole=True)
+    array([[[2., 9.]]], dtype=float32)
+    """
+    if domain == "counts":
+        return patterns
+    squares = np.square(patterns, dtype=np.float64)
+    return (np.rint(squares) if whole else squares).astype(dtype, copy=False)
+
+
 class PatternSource(ABC):
     """Patterns that are read in blocks, from wherever they lie.
 

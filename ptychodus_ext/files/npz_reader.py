@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from ptychodus.api.diffraction import DiffractionDataset, DiffractionFileReader
 
-from ptychodus_ext.files.counts import as_counts, counts_dtype
 from ptychodus_ext.files.lazy_dataset import Part, make_dataset
 from ptychostream.datasets.sources.npz import read_npz
 from ptychostream.datasets.sources.npz_members import NpzMembers
-from ptychostream.datasets.store.spool import random_access
+from ptychostream.datasets.store.spool import uncompressed_copy
 from ptychostream.errors import DataContractError
-from ptychostream.scan import PatternSource, Scan
+from ptychostream.scan import PatternSource, Scan, to_counts
 
 #: Bytes of patterns that are read together.
 _PART_BYTES = 32 * 2**20
@@ -44,7 +43,8 @@ class NpzReader(DiffractionFileReader):
         if numbers is None or len(np.unique(numbers)) < len(numbers):
             numbers = np.arange(scan.num_patterns)
         patterns = _Patterns(scan)
-        dtype = counts_dtype(scan.patterns.dtype, scan.measurement_domain)
+        is_counts = scan.measurement_domain == "counts"
+        dtype = scan.patterns.dtype if is_counts else np.dtype(np.float32)
         length = max(1, _PART_BYTES // (scan.N**2 * dtype.itemsize))
         parts = []
         for start in range(0, scan.num_patterns, length):
@@ -65,14 +65,16 @@ class _Patterns:
         self._source: PatternSource | None = None
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        return as_counts(self._unpacked().read(rows), self._scan.measurement_domain)
+        return to_counts(self._unpacked().read(rows), self._scan.measurement_domain)
 
     def _unpacked(self) -> PatternSource:
         with self._lock:
             if self._source is None:
                 with tempfile.TemporaryDirectory(prefix="ptychostream-") as folder:
                     # A file that is mapped stays readable after it has been deleted.
-                    self._source = random_access(self._scan.patterns, Path(folder) / "patterns.raw")
+                    self._source = uncompressed_copy(
+                        self._scan.patterns, Path(folder) / "patterns.raw"
+                    )
             return self._source
 
 

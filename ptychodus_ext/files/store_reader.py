@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from ptychodus.api.diffraction import DiffractionDataset, DiffractionFileReader
 
-from ptychodus_ext.files.counts import as_counts, counts_dtype
 from ptychodus_ext.files.lazy_dataset import Part, make_dataset
 from ptychostream.datasets.store import GroupStore, open_group_store
 from ptychostream.datasets.store.format import CHUNKS_PER_SHARD, MANIFEST
-from ptychostream.datasets.store.zipped_place import holds_store
+from ptychostream.datasets.store.zipped import holds_store
 from ptychostream.errors import DataContractError
+from ptychostream.scan import to_counts
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
@@ -62,14 +62,14 @@ class StoreReader(DiffractionFileReader):
         return make_dataset(
             file_path,
             parts,
-            counts_dtype(store.dtype, store.measurement_domain),
+            store.dtype if store.measurement_domain == "counts" else np.dtype(np.float32),
             store.bad_pixels[0],
             store.metadata_of(0),
         )
 
 
 def _read(store: GroupStore, rows: NDArray[np.int64]) -> NDArray[Any]:
-    return as_counts(
+    return to_counts(
         store.diffraction(rows),
         store.measurement_domain,
         whole=bool(store.attributes["whole_counts"]),

@@ -113,7 +113,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         on_progress=_seldom(channel),
         should_stop=channel.should_stop,
     )
-    energy = float(store.total_counts[store.experiment_id == arguments["experiment"]].mean())
+    energy = float(store.total_counts[store.rows(arguments["experiment"])].mean())
     channel.output(
         {"is_partial": result.is_partial},
         {"result": _write(result, energy, Path(arguments["folder"]) / "result.npz")},

@@ -106,7 +106,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     accumulator = PatchAccumulator(grid, weight, torch.device("cpu"))
     accumulator.add(torch.as_tensor(patches), centres)
     obj = np.asarray(accumulator.result()[0])
-    energy = float(store.total_counts[store.experiment_id == experiment].mean())
+    energy = float(store.total_counts[store.rows(experiment)].mean())
     factor = np.sqrt(energy / np.sum(np.abs(probe[0]) ** 2))
     result = folder / "result.npz"
     np.savez(result, object=obj, probe=probe[:1] * np.float32(factor), losses=np.empty(0))

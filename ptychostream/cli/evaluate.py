@@ -87,7 +87,7 @@ def read_reference(
 ) -> tuple[NDArray[np.complex64], tuple[float, float]]:
     """Read an object and its origin (x, y) from a file, or from a store by path or URL."""
     from ptychostream.datasets.store import open_group_store
-    from ptychostream.datasets.store.addresses import is_store
+    from ptychostream.datasets.store.storage import is_store
 
     if isinstance(path, Path) and not path.exists():
         raise MissingFileError(f"no reference '{path}'")
@@ -104,10 +104,7 @@ def read_reference(
             f"'{path}' holds {store.num_experiments} experiments; choose one: --experiment 0"
         )
     number = experiment or 0
-    if not 0 <= number < store.num_experiments:
-        raise DataContractError(
-            f"'{path}' has no experiment {experiment}; it holds {store.num_experiments}"
-        )
+    store.rows(number)
     obj = store.object_guess_of(number)
     if obj is None:
         raise DataContractError(f"'{path}' holds no object to compare with")

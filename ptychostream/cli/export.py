@@ -51,11 +51,7 @@ def run(words: Sequence[str]) -> None:
     if out.suffix == ".h5" and options.flavour != "stored":
         raise ConfigurationError(f"--flavour {options.flavour} is of .npz files; '{out}' is none")
     store = open_group_store(options.store)
-    if not 0 <= options.experiment < store.num_experiments:
-        raise ConfigurationError(
-            f"'{options.store}' has no experiment {options.experiment}; it holds "
-            f"{store.num_experiments}"
-        )
+    store.rows(options.experiment)
     if out.exists() and not options.overwrite:
         raise StoreExistsError(f"'{out}' exists; choose another name, or add --overwrite")
     out.parent.mkdir(parents=True, exist_ok=True)

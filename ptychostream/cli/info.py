@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("path", type=path_or_url, help="what to look at")
     options = parse(parser, words)
-    from ptychostream.datasets.store.addresses import is_store
+    from ptychostream.datasets.store.storage import is_store
 
     path: Path | str = options.path
     if isinstance(path, str):

@@ -9,8 +9,8 @@ import torch
 
 from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
-from ptychostream.datasets.store.format import parse_bytes
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.memory import parse_bytes
 from ptychostream.persistence.bundle import ModelBundle
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,7 @@ def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | 
             "from 0 on"
         )
     experiment = experiment or 0
-    if not 0 <= experiment < store.num_experiments:
-        raise DataContractError(
-            f"'{store.path}' has no experiment {experiment}; it holds {store.num_experiments}"
-        )
+    store.rows(experiment)
     return experiment
 
 

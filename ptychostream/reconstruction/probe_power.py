@@ -33,7 +33,7 @@ def scale_to_photons(
     probe : (P, N, N) complex64
         Σ|probe · object|² is photons.
     """
-    energy = float(store.total_counts[store.experiment_id == experiment].mean())
+    energy = float(store.total_counts[store.rows(experiment)].mean())
     given = float((np.abs(store.probe[experiment]) ** 2).sum())
     low, high = _PLAUSIBLE_TRANSMISSION
     if not low <= np.sqrt(energy / given) <= high:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
-from ptychostream.datasets.store.format import parse_bytes
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import split_frc
 from ptychostream.geometry import ObjectGrid
+from ptychostream.memory import parse_bytes
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.progress import ProgressMonitor, progress_bar
 from ptychostream.reconstruction.follow import follow_store

@@ -90,7 +90,7 @@ class Reconstructor:
         (M,) int64
             Rows of the store.
         """
-        return np.flatnonzero(store.experiment_id == self.experiment)
+        return store.rows(self.experiment)
 
     def model(self, store: GroupStore) -> PtychoPINN:
         """Return the network for the data of a store, on the device."""

@@ -33,7 +33,7 @@ def objects_in_model_unit(
     objects = []
     for experiment in range(store.num_experiments):
         obj = store.object_guess_of(experiment)
-        rows = np.flatnonzero(store.experiment_id == experiment)
+        rows = store.rows(experiment)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).round().astype(int)]
         predicted = 0.0
         if obj is not None:

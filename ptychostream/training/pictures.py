@@ -88,7 +88,7 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
         store = self._store
         probe = module.model.scaled_probe(torch.zeros(1, dtype=torch.int64, device=module.device))
         weight = intensity(probe[0]).detach()
-        here = store.positions[store.experiment_id == 0]
+        here = store.positions[store.rows(0)]
         accumulator = PatchAccumulator(object_grid(here, store.N), weight, module.device)
         seeds = self._seeds[self._stitched]
         alignment = PhaseAlignment(weight.cpu(), store.positions[seeds])

@@ -302,7 +302,7 @@ def _precision(stores, *_):
 
 
 def _num_workers(stores, *_):
-    assert _loader(stores, num_workers=3)._num_threads == 3
+    assert _loader(stores, num_workers=3).num_threads == 3
 
 
 def _inference_batch_size(stores, *_):

@@ -278,10 +278,8 @@ def test_windows_and_not_batches_move_to_the_device(tiny_store, make_config, mon
     assert not gathered
     choose = GroupLoader.to
 
-    def as_a_gpu(self, device, *, pins=True):
-        loader = choose(self, device, pins=pins)
-        loader._on_host = False
-        return loader
+    def as_a_gpu(self, device, *, pins=True, device_for_windows=None):
+        return choose(self, device, pins=pins, device_for_windows=device)
 
     monkeypatch.setattr(GroupLoader, "to", as_a_gpu)
     moved = ps.train(make_config(), tiny_store)

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from ptychostream.datasets.batches.pattern_cache import cached_patterns, default_cache_folder
-from ptychostream.datasets.batches.sampler import EpochOrder, Order, Window, plan_epoch
+from ptychostream.datasets.batches.sampler import EpochOrder, EpochSampler, Order, Window
 from ptychostream.datasets.batches.scaling import Scales, scales_of
 from ptychostream.datasets.batches.windows import (
     AHEAD,
@@ -21,10 +21,11 @@ from ptychostream.datasets.batches.windows import (
     whole_window,
 )
 from ptychostream.datasets.grouping.table import Groups
-from ptychostream.datasets.store.format import parse_bytes
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import split_coordinates
+from ptychostream.memory import parse_bytes
+from ptychostream.scan import to_amplitude
 
 #: Part of a GPU's free memory that a window may take.
 _DEVICE_SHARE = 0.25
@@ -36,31 +37,23 @@ _BLOCK = 2**16
 class GroupLoader:
     """Batches of one rank's share of the groups; made by `make_loader`.
 
-    A loader is an iterable with a length. Each epoch is a pure function of (seed, epoch, rank,
-    world size); `state_dict` in mid-epoch resumes at the very next batch.
+    A loader is an iterable with a length. Each epoch is a pure function of its sampler, the
+    number of the epoch and the memory; `state_dict` in mid-epoch resumes at the very next batch.
 
     Parameters
     ----------
     store : GroupStore
         The patterns.
-    groups : Groups
-        Which patterns are seen together.
+    epochs : EpochSampler
+        Which groups are served, in which order, and by which rank.
     scales : Scales
         Factors put into the batches.
-    batch_size : int
-        Groups per batch B.
-    order : str
-        As `sampler.plan_epoch` takes it.
-    seed : int
-        Decides the shuffle.
     device : str
         Where batches go.
+    device_for_windows : str, optional
+        Where torch gathers batches from windows; None chooses, see `to`.
     memory_budget : int
         Bytes for decoded windows.
-    rank, world_size : int
-        This process and the number of processes.
-    drop_last : bool
-        Whether batches that are not full are left out.
     num_threads : int
         Threads that decode; 0 is one per core.
     ahead : int
@@ -75,39 +68,30 @@ class GroupLoader:
     def __init__(
         self,
         store: GroupStore,
-        groups: Groups,
+        epochs: EpochSampler,
         scales: Scales,
         *,
-        batch_size: int,
-        order: Order,
-        seed: int,
         device: str,
+        device_for_windows: str | None = None,
         memory_budget: int,
-        rank: int,
-        world_size: int,
-        drop_last: bool,
-        num_threads: int,
+        num_threads: int = 0,
         ahead: int = AHEAD,
         cache_folder: Path | None = None,
     ) -> None:
-        if ahead < 0 or num_threads < 0 or seed < 0:
+        if ahead < 0 or num_threads < 0:
             raise ConfigurationError(
-                f"ahead={ahead}, num_threads={num_threads} and seed={seed} must not be negative"
+                f"ahead={ahead} and num_threads={num_threads} must not be negative"
             )
-        if not 0 <= rank < world_size:
-            raise ConfigurationError(f"rank={rank} must lie in 0 … {world_size - 1}")
-        self._store, self._groups, self._scales = store, groups, scales
-        self._batch_size, self._order, self._seed = batch_size, order, seed
-        self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
-        self._num_threads = num_threads
-        chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
-        # In flight: the window being served and those decoded ahead.
-        self._window_chunks = max(1, memory_budget // (chunk_bytes * (1 + ahead)))
-        self._chunk_bytes, self._memory_budget = chunk_bytes, memory_budget
+        self._store, self._scales, self._memory_budget = store, scales, memory_budget
+        self.epochs, self.num_threads, self._ahead = epochs, num_threads, ahead
+        self._chunk_bytes = store.patterns_per_chunk * store.N**2 * store.dtype.itemsize
+        # A store that fits stays in memory. Otherwise the window being served and those decoded
+        # ahead share it.
+        in_flight = 1 if store.num_chunks * self._chunk_bytes <= memory_budget else 1 + ahead
+        self._window_chunks = max(1, memory_budget // (self._chunk_bytes * in_flight))
         self._resident: DecodedWindow | None = None
-        self._ahead = ahead
         self._cache_folder = cache_folder
-        self.to(torch.device(device))
+        self.to(torch.device(device), device_for_windows=device_for_windows)
         self._epoch = 0
         self._served = self._resume_at = 0
 
@@ -117,7 +101,7 @@ class GroupLoader:
         return self
 
     def __len__(self) -> int:
-        return len(self._plan.batch_sizes(self._rank, self._world_size))
+        return len(self.order.batch_sizes(self.epochs.rank, self.epochs.world_size))
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:
@@ -127,13 +111,13 @@ class GroupLoader:
     @property
     def batch_totals(self) -> list[int]:
         """Groups of each batch, over all ranks."""
-        return self._plan.batch_totals(self._world_size)
+        return self.order.batch_totals(self.epochs.world_size)
 
     def __iter__(self) -> Iterator[TensorDict]:
-        plan, skip = self._plan, self._resume_at
+        skip, rank, world_size = self._resume_at, self.epochs.rank, self.epochs.world_size
         self._resume_at, self._served = 0, skip
-        sizes = plan.batch_sizes(self._rank, self._world_size)
-        windows = plan.share(self._rank, self._world_size)
+        sizes = self.order.batch_sizes(rank, world_size)
+        windows = self.order.share(rank, world_size)
         if skip:
             windows = _drop_groups(windows, sum(sizes[:skip]))
         for batch in self._batches(self._decoded(windows), sizes[skip:]):
@@ -154,22 +138,31 @@ class GroupLoader:
         int
             Pixels along an axis, rounded up; no group of any epoch reaches farther.
         """
-        table, farthest = self._groups.nn_indices[:, :members], 0.0
+        table, farthest = self.epochs.groups.nn_indices[:, :members], 0.0
         for start in range(0, len(table), _BLOCK):
             _, relative = split_coordinates(self._store.positions, table[start : start + _BLOCK])
             farthest = max(farthest, float(np.abs(relative).max()))
         return int(np.ceil(farthest))
 
-    def to(self, device: torch.device, *, pins: bool = True) -> "GroupLoader":
+    def to(
+        self,
+        device: torch.device,
+        *,
+        pins: bool = True,
+        device_for_windows: torch.device | str | None = None,
+    ) -> "GroupLoader":
         """Choose where batches go.
 
         Parameters
         ----------
         device : torch.device
-            The device. Windows move to it as they are stored, and batches are gathered there; on
-            a GPU where a window takes more than a quarter of the free memory, batches move.
+            The device.
         pins : bool
             Whether windows go to a GPU through page-locked memory, without waiting for them.
+        device_for_windows : torch.device or str, optional
+            Where windows move as they are stored, and torch gathers batches from them. None is
+            `device` unless that is the CPU, or a GPU where a window takes more than a quarter of
+            the free memory: batches are then gathered in the host's memory, and move.
 
         Returns
         -------
@@ -178,20 +171,23 @@ class GroupLoader:
         """
         self._device, self._pins = device, pins and device.type == "cuda"
         self._resident = None
-        self._on_host = device.type == "cpu"
-        if device.type == "cuda":
+        if device_for_windows is not None:
+            self._windows_on: torch.device | None = torch.device(device_for_windows)
+        elif device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            # Beside a network; a larger window stays in host memory, and its batches move.
-            self._on_host = self._moves_batches(free * _DEVICE_SHARE)
+            # Beside a network.
+            self._windows_on = device if self.window_fits(free * _DEVICE_SHARE) else None
+        else:
+            self._windows_on = None if device.type == "cpu" else device
         return self
 
-    def _moves_batches(self, room: float) -> bool:
-        """Say whether a window takes more than this many bytes of a device."""
+    def window_fits(self, room: float) -> bool:
+        """Return whether a window takes at most this many bytes of a device."""
         if self._cache_folder is not None:
             # The whole cache is one window, and page-locked memory is memory too.
-            return self._store.num_chunks * self._chunk_bytes > min(room, self._memory_budget)
-        chunks = min(self._window_chunks, self._store.num_chunks)
-        return chunks * self._chunk_bytes > room
+            room = min(room, self._memory_budget)
+            return self._store.num_chunks * self._chunk_bytes <= room
+        return self._plan_chunks * self._chunk_bytes <= room
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the pass, and with it the order.
@@ -203,7 +199,7 @@ class GroupLoader:
         """
         if epoch != self._epoch:
             self._epoch, self._served, self._resume_at = epoch, 0, 0
-            self.__dict__.pop("_plan", None)
+            self.__dict__.pop("order", None)
 
     def state_dict(self) -> dict[str, int]:
         """Return where the loader stands: epoch, batches already served, chunks of a window."""
@@ -243,53 +239,54 @@ class GroupLoader:
         return min(self._window_chunks, self._store.num_chunks)
 
     @cached_property
-    def _plan(self) -> EpochOrder:
-        chunks = self._store.storage_rows // self._store.patterns_per_chunk
-        return plan_epoch(
-            chunks.astype(np.int32)[self._groups.nn_indices],
+    def order(self) -> EpochOrder:
+        """The order of the present epoch."""
+        return self.epochs.plan(
+            self._store.storage_rows // self._store.patterns_per_chunk,
             self._store.num_chunks,
-            batch_size=self._batch_size,
-            order=self._order,
             window_chunks=self._window_chunks,
-            seed=self._seed,
             epoch=self._epoch,
-            drop_last=self._drop_last,
         )
+
+    def _chunks_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = self._store.storage_rows[self.epochs.groups.nn_indices[groups]]
+        return rows // self._store.patterns_per_chunk
 
     def _decoded(self, windows: list[Window]) -> Iterator[DecodedWindow]:
         """Decode windows ahead; a store that fits into one window is decoded only once."""
         if self._resident is None and self._cache_folder is not None:
             patterns = cached_patterns(self._store, self._cache_folder)
             firsts = np.arange(self._store.num_chunks) * self._store.patterns_per_chunk
-            self._resident = DecodedWindow(self._plan.windows[0], patterns, firsts)
-        if self._resident is None and len(self._plan.windows) > 1:
+            self._resident = DecodedWindow(np.empty(0, np.int64), patterns, firsts)
+        if self._resident is None and len(self.order.windows) > 1:
             yield from decoded_windows(
                 self._store,
                 windows,
+                self._chunks_of,
                 window_chunks=self._window_chunks,
-                num_threads=self._num_threads,
+                num_threads=self.num_threads,
                 ahead=self._ahead,
             )
             return
-        if self._resident is None:
-            (window,) = self._plan.windows
-            self._resident = whole_window(
-                self._store,
-                window,
-                amplitudes=self._keeps_amplitudes(len(window.chunks)),
-                num_threads=self._num_threads,
-            )
         for window in windows:
-            yield self._resident.serving(window)
+            if self._resident is None:
+                self._resident = whole_window(
+                    self._store,
+                    window,
+                    self._chunks_of,
+                    amplitudes=self._keeps_amplitudes(len(window.chunks)),
+                    num_threads=self.num_threads,
+                )
+            yield self._resident.serving(window.groups)
 
     def _keeps_amplitudes(self, chunks: int) -> bool:
-        """Say whether square roots of this many chunks, in float32, fit into the memory.
+        """Return whether square roots of this many chunks, in float32, fit into the memory.
 
         A device has the bandwidth to take them anew, and less memory.
         """
         patterns = chunks * self._store.patterns_per_chunk
         fits = 4 * patterns * self._store.N**2 <= self._memory_budget
-        return fits and self._on_host and self._store.measurement_domain == "counts"
+        return fits and self._windows_on is None and self._store.measurement_domain == "counts"
 
     def _batches(self, windows: Iterator[DecodedWindow], sizes: list[int]) -> Iterator[TensorDict]:
         """Fill batches from windows; a batch may end in the window after the one it began in."""
@@ -313,26 +310,25 @@ class GroupLoader:
     def _amplitude(self, window: DecodedWindow, rows: NDArray[np.int64]) -> Tensor:
         """Gather the amplitudes (B, C, N, N) of groups, where they go; bad pixels are zero."""
         store = self._store
-        members = self._groups.nn_indices[rows]
+        members = self.epochs.groups.nn_indices[rows]
         chunk, inside = np.divmod(store.storage_rows[members.ravel()], store.patterns_per_chunk)
         shape = (*members.shape, store.N, store.N)
-        if self._on_host:
+        if self._windows_on is None:
             raw = np.empty(shape, window.dtype)
             window.gather(chunk, inside, raw.reshape(-1, store.N, store.N))
             if window.has_amplitudes:
                 values = torch.from_numpy(raw)
-            elif store.measurement_domain == "counts":
-                values = torch.from_numpy(np.sqrt(raw, dtype=np.float32))
             else:
-                values = torch.from_numpy(raw.astype(np.float32, copy=False))
+                values = torch.from_numpy(to_amplitude(raw, store.measurement_domain))
         else:
-            values = window.gather_on(self._device, chunk, inside, pins=self._pins).reshape(shape)
+            values = window.gather_on(self._windows_on, chunk, inside, pins=self._pins)
+            values = values.reshape(shape)
             if store.measurement_domain == "counts" and not window.has_amplitudes:
                 values.sqrt_()
         if self._has_bad_pixels:
             bad = torch.from_numpy(store.bad_pixels[self._experiment(members)][:, None])
             values.masked_fill_(bad.to(values.device), 0)
-        return values
+        return values.to(self._device)
 
     @cached_property
     def _has_bad_pixels(self) -> bool:
@@ -342,7 +338,7 @@ class GroupLoader:
         return self._store.experiment_id[members[:, 0]]
 
     def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
-        members = self._groups.nn_indices[rows]
+        members = self.epochs.groups.nn_indices[rows]
         experiment = self._experiment(members)
         # For each batch anew: kept for all groups they would be the largest of all tables.
         offsets, relative = split_coordinates(self._store.positions, members)
@@ -377,6 +373,7 @@ def make_loader(
     scales: Scales | None = None,
     num_threads: int = 0,
     ahead: int = AHEAD,
+    device_for_windows: str | None = None,
     cache: Literal["memmap"] | None = None,
     cache_folder: Path | None = None,
 ) -> GroupLoader:
@@ -411,6 +408,9 @@ def make_loader(
         Threads that decode; 0 is one per core.
     ahead : int
         Windows decoded ahead of the one that is served; more are smaller, within the memory.
+    device_for_windows : str, optional
+        Where torch gathers batches from windows; None is `device` if that is a GPU with room for
+        a window, else the host's memory.
     cache : str, optional
         `memmap` decodes all patterns once into a file, which later runs find again, and maps it
         into memory: worth it where the same store is read for many epochs.
@@ -431,18 +431,22 @@ def make_loader(
         raise ConfigurationError(f"cache={cache!r} is unknown; there is 'memmap'")
     if cache_folder is not None and cache is None:
         raise ConfigurationError("cache_folder does nothing without cache='memmap'; set it")
-    return GroupLoader(
-        store,
-        groups,
-        scales or scales_of(store),
+    epochs = EpochSampler(
+        groups=groups,
         batch_size=batch_size,
         order=order or ("shuffled" if shuffle else "table"),
         seed=seed,
-        device=device,
-        memory_budget=parse_bytes(memory_budget),
         rank=rank,
         world_size=world_size,
         drop_last=drop_last,
+    )
+    return GroupLoader(
+        store,
+        epochs,
+        scales or scales_of(store),
+        device=device,
+        device_for_windows=device_for_windows,
+        memory_budget=parse_bytes(memory_budget),
         num_threads=num_threads,
         ahead=ahead,
         cache_folder=(cache_folder or default_cache_folder()) if cache else None,

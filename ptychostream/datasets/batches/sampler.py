@@ -7,10 +7,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.grouping.table import Groups
 from ptychostream.errors import ConfigurationError
 
 #: Neighbouring chunks that are drawn together when shuffling: groups reach into the chunks
-#: beside their own, and a run of chunks is its own neighbourhood but for its ends.
+#: beside their own; those of a run need only chunks of the run, except at its ends.
 RUN_LENGTH = 16
 
 Order = Literal["shuffled", "table", "storage"]
@@ -108,6 +109,67 @@ class EpochOrder:
         return [size] * (number - 1) + [mine - size * (number - 1)]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EpochSampler:
+    """Which groups an epoch serves, in which order, and which of them this process serves.
+
+    Attributes
+    ----------
+    groups : Groups
+        Which patterns are seen together.
+    batch_size : int
+        Groups per batch B.
+    order : str
+        `shuffled` draws runs of chunks at random and mixes the groups of a window; `table` keeps
+        the order of the group table; `storage` follows the chunks, which reads least.
+    seed : int
+        Decides the shuffle, together with the number of the epoch.
+    rank, world_size : int
+        This process and the number of processes.
+    drop_last : bool
+        Whether batches that are not full are left out.
+    """
+
+    groups: Groups
+    batch_size: int = 16
+    order: Order = "shuffled"
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no epoch has."""
+        if self.order not in get_args(Order):
+            raise ConfigurationError(
+                f"order={self.order!r} is unknown; use one of {get_args(Order)}"
+            )
+        if self.seed < 0:
+            raise ConfigurationError(f"seed={self.seed} must not be negative")
+        if not 0 <= self.rank < self.world_size:
+            raise ConfigurationError(f"rank={self.rank} must lie in 0 … {self.world_size - 1}")
+
+    def plan(
+        self,
+        chunk_of_row: NDArray[np.integer],
+        num_chunks: int,
+        *,
+        window_chunks: int,
+        epoch: int,
+    ) -> EpochOrder:
+        """Plan one epoch over a store whose rows (M,) lie in these chunks."""
+        return plan_epoch(
+            chunk_of_row.astype(np.int32)[self.groups.nn_indices],
+            num_chunks,
+            batch_size=self.batch_size,
+            order=self.order,
+            window_chunks=window_chunks,
+            seed=self.seed,
+            epoch=epoch,
+            drop_last=self.drop_last,
+        )
+
+
 def plan_epoch(
     chunk_of_member: NDArray[np.integer],
     num_chunks: int,
@@ -137,7 +199,7 @@ def plan_epoch(
         If the batch size is below one, or there are no groups.
     """
     if order not in get_args(Order):
-        raise ConfigurationError(f"order={order!r} is unknown; there are {get_args(Order)}")
+        raise ConfigurationError(f"order={order!r} is unknown; use one of {get_args(Order)}")
     if batch_size < 1:
         raise ConfigurationError(f"batch_size={batch_size} must be at least 1")
     if not len(chunk_of_member):
@@ -158,6 +220,8 @@ def _blocks(
     chunk_of_member: NDArray[np.integer], num_chunks: int, order: Order, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     """Yield the groups in small blocks that stay together."""
+    # A block is the groups around the patterns of one chunk. Patterns lie along a Hilbert curve,
+    # so that such groups need this chunk and a few beside it, whatever order the blocks come in.
     number = len(chunk_of_member)
     if order == "table":
         yield from np.array_split(np.arange(number), -(-number // 64))
@@ -181,6 +245,8 @@ def _pack(
     blocks: Iterator[NDArray[np.int64]], chunk_of_member: NDArray[np.integer], window_chunks: int
 ) -> Iterator[NDArray[np.int64]]:
     """Join blocks while the chunks that they need fit into a window."""
+    # Greedily: blocks come in runs of neighbours, whose chunks are mostly the same, so that a
+    # window holds nearly as many blocks as chunks and a chunk is rarely decoded for two windows.
     held: list[NDArray[np.int64]] = []
     needed: set[int] = set()
     for block in blocks:

@@ -55,7 +55,7 @@ def scales_of(
             "measurement_domain='normalized_amplitude', or build the store from counts"
         )
     energy = np.array(
-        [store.total_counts[store.experiment_id == e].mean() for e in range(store.num_experiments)]
+        [store.total_counts[store.rows(e)].mean() for e in range(store.num_experiments)]
     )
     if not energy.all():
         raise DataContractError(
@@ -74,6 +74,6 @@ def with_scaling_profile(config: TrainingConfig, store: GroupStore) -> TrainingC
         config,
         scale_contract_version=version,
         measurement_domain=PROFILES[version],
-        # It has done its work: it would warn a second time.
+        # Already copied to n_groups; keeping it would repeat the deprecation warning.
         n_images=None,
     )

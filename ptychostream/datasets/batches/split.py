@@ -30,7 +30,7 @@ def split_by_position(groups: Groups, store: GroupStore, fraction: float) -> tup
     """
     outside = np.zeros(store.num_patterns, dtype=np.bool_)
     for experiment in range(store.num_experiments):
-        rows = np.flatnonzero(store.experiment_id == experiment)
+        rows = store.rows(experiment)
         here = store.positions[rows]
         along = here[:, np.ptp(here, axis=0).argmax()]
         held_out = max(1, round(fraction * len(rows)))

@@ -1,9 +1,13 @@
-"""Execute a plan: decode windows ahead in threads, and gather batches from them."""
+"""Execute a plan: decode windows in threads, ahead of the batches that need their patterns."""
 
+import mmap
 import os
+import threading
+import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,47 +17,57 @@ from torch import Tensor
 
 from ptychostream.datasets.batches.sampler import Window
 from ptychostream.datasets.store.group_store import GroupStore
+from ptychostream.scan import to_amplitude
+
+_HUGE_PAGE = 2 * 2**20
 
 _SIGNED = {"uint16": np.int16, "uint32": np.int32}
+
+#: Chunks (W, C) of the members of groups (W,).
+ChunksOf = Callable[[NDArray[np.int64]], NDArray[np.integer]]
 
 #: Windows decoded ahead of the one that is served, where no number is asked for.
 AHEAD = 1
 
 
 class DecodedWindow:
-    """The patterns of a window's chunks, in memory.
+    """The patterns of a window's chunks, in memory or on their way there.
 
     Parameters
     ----------
+    groups : (W,) int64
+        Rows of the group table, in the order in which they are served.
     patterns : (rows, N, N)
         The chunks' patterns, one after the other.
     slots : (num_chunks,) int64
         First row of each chunk in `patterns`.
     has_amplitudes : bool
         Whether `patterns` are the square roots of what is stored.
-
-    Attributes
-    ----------
-    groups : (W,) int64
-        Rows of the group table, in the order in which they are served.
+    filling : ChunkFilling, optional
+        What decodes the chunks; None where all of them are there.
     """
 
     def __init__(
         self,
-        window: Window,
+        groups: NDArray[np.int64],
         patterns: NDArray[Any],
         slots: NDArray[np.int64],
         *,
         has_amplitudes: bool = False,
+        filling: "ChunkFilling | None" = None,
     ) -> None:
-        self.groups, self.has_amplitudes = window.groups, has_amplitudes
-        self._patterns, self._slots = patterns, slots
+        self.groups, self.has_amplitudes = groups, has_amplitudes
+        self._patterns, self._slots, self._filling = patterns, slots, filling
         self._moved: dict[torch.device, Tensor] = {}
 
-    def serving(self, window: Window) -> "DecodedWindow":
+    def serving(self, groups: NDArray[np.int64]) -> "DecodedWindow":
         """Serve other groups from the same patterns."""
         served = DecodedWindow(
-            window, self._patterns, self._slots, has_amplitudes=self.has_amplitudes
+            groups,
+            self._patterns,
+            self._slots,
+            has_amplitudes=self.has_amplitudes,
+            filling=self._filling,
         )
         served._moved = self._moved
         return served
@@ -87,7 +101,9 @@ class DecodedWindow:
             The patterns, as stored.
         """
         if device not in self._moved:
-            # Torch gathers few unsigned kinds: the bits travel under a signed name.
+            if self._filling is not None:
+                self._filling.wait()
+            # uint16 and uint32 are viewed as int16 and int32, which torch can gather.
             signed = _SIGNED.get(self._patterns.dtype.name)
             bits = self._patterns if signed is None else self._patterns.view(signed)
             tensor = torch.from_numpy(bits)
@@ -105,7 +121,7 @@ class DecodedWindow:
     def gather(
         self, chunk: NDArray[np.int64], inside: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
-        """Copy patterns out of the window.
+        """Copy patterns out of the window, as soon as their chunks are there.
 
         Parameters
         ----------
@@ -114,12 +130,119 @@ class DecodedWindow:
         out : (R, N, N)
             Receives them, in the window's data type.
         """
+        if self._filling is not None:
+            self._filling.wait(chunk)
         np.take(self._patterns, self._slots[chunk] + inside, axis=0, out=out, mode="clip")
+
+
+class ChunkReaders:
+    """Threads that read and decode chunks.
+
+    Parameters
+    ----------
+    num_threads : int
+        Threads that decode at the same time; 0 is one per core. From a store that is far away,
+        more chunks than these are requested at the same time, since requests mostly wait.
+    """
+
+    def __init__(self, store: GroupStore, num_threads: int = 0) -> None:
+        decoders = num_threads or os.cpu_count() or 1
+        self.store = store
+        self._decoding = threading.Semaphore(decoders)
+        self._scratch = threading.local()
+        self._pool = ThreadPoolExecutor(
+            max(decoders, store.requests_in_flight), thread_name_prefix="ptychostream-decode"
+        )
+
+    def close(self, *, wait: bool = True, cancel: bool = True) -> None:
+        """Begin nothing more; leave out what has not begun, and wait for what has."""
+        self._pool.shutdown(wait=wait, cancel_futures=cancel)
+
+    def start(self, chunk: int, out: NDArray[Any], *, amplitudes: bool) -> "Future[None]":
+        """Begin to read a chunk into memory (patterns_per_chunk, N, N)."""
+        return self._pool.submit(self.read, chunk, out, amplitudes=amplitudes)
+
+    def read(self, chunk: int, out: NDArray[Any], *, amplitudes: bool) -> None:
+        """Read a chunk into memory, as stored or as amplitudes."""
+        if not amplitudes:
+            self.store.read_chunk(chunk, out, decoding=self._decoding)
+            return
+        if not hasattr(self._scratch, "counts"):
+            # Zeros, since the last chunk may leave its end as it is.
+            self._scratch.counts = np.zeros(out.shape, self.store.dtype)
+        self.store.read_chunk(chunk, self._scratch.counts, decoding=self._decoding)
+        to_amplitude(self._scratch.counts, "counts", out=out)
+
+
+class ChunkFilling:
+    """Chunks on their way into memory, in the order in which batches need them.
+
+    Parameters
+    ----------
+    chunks : (K,) int64
+        What to decode, in this order.
+    patterns : (rows, N, N)
+        The memory.
+    slots : (num_chunks,) int64
+        First row of each chunk in `patterns`.
+    """
+
+    def __init__(
+        self,
+        readers: ChunkReaders,
+        chunks: NDArray[np.int64],
+        patterns: NDArray[Any],
+        slots: NDArray[np.int64],
+        *,
+        amplitudes: bool,
+    ) -> None:
+        self._readers, self._amplitudes = readers, amplitudes
+        self._patterns, self._slots = patterns, slots
+        self._process = os.getpid()
+        self._pending = {
+            chunk: readers.start(chunk, self._memory(chunk), amplitudes=amplitudes)
+            for chunk in chunks.tolist()
+        }
+
+    def _memory(self, chunk: int) -> NDArray[Any]:
+        start = self._slots[chunk]
+        return self._patterns[start : start + self._readers.store.patterns_per_chunk]
+
+    def wait(self, chunks: NDArray[np.int64] | None = None) -> None:
+        """Wait until these chunks are there, or all of them.
+
+        Raises
+        ------
+        DataContractError
+            If a chunk is damaged.
+        StorageError
+            If it can't be read; it is tried again when it is needed again.
+        """
+        if not self._pending:
+            return
+        for chunk in list(self._pending) if chunks is None else np.unique(chunks).tolist():
+            if (future := self._pending.get(chunk)) is None:
+                continue
+            # A forked process has none of the threads; and what failed a while ago may be there.
+            lost = not future.done() and os.getpid() != self._process
+            if lost or (future.done() and future.exception() is not None):
+                self._readers.read(chunk, self._memory(chunk), amplitudes=self._amplitudes)
+            else:
+                future.result()
+            del self._pending[chunk]
+
+    def stop(self) -> None:
+        """Leave out what nobody waited for, so that the memory can be used again."""
+        for future in self._pending.values():
+            if not future.cancel():
+                future.exception()
+        self._pending.clear()
 
 
 def decoded_windows(
     store: GroupStore,
     windows: list[Window],
+    chunks_of: ChunksOf,
     *,
     window_chunks: int,
     num_threads: int = 0,
@@ -132,81 +255,110 @@ def decoded_windows(
 
     Parameters
     ----------
+    chunks_of : callable
+        Chunks (W, C) of the members of groups (W,).
     window_chunks : int
         Chunks that a window's memory holds; one that needs more has its own.
     """
-    threads = num_threads or os.cpu_count() or 1
     room = min(window_chunks, max((len(window.chunks) for window in windows), default=0))
-    shape = (room * store.patterns_per_chunk, store.N, store.N)
-    free = [np.empty(shape, store.dtype) for _ in range(min(1 + ahead, len(windows)))]
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-decode") as pool,
-        ThreadPoolExecutor(1, thread_name_prefix="ptychostream-window") as conductor,
-    ):
-        pending: deque[tuple[Future[DecodedWindow], NDArray[Any] | None]] = deque()
+    free = [
+        large_empty((room * store.patterns_per_chunk, store.N, store.N), store.dtype)
+        for _ in range(min(1 + ahead, len(windows)))
+    ]
+    readers = ChunkReaders(store, num_threads)
+    pending: deque[tuple[DecodedWindow, ChunkFilling, NDArray[Any] | None]] = deque()
 
-        def served() -> Generator[DecodedWindow, None, None]:
-            future, memory = pending.popleft()
-            yield future.result()
-            if memory is not None:
-                free.append(memory)
+    def served() -> Generator[DecodedWindow, None, None]:
+        window, filling, memory = pending.popleft()
+        yield window
+        filling.stop()
+        if memory is not None:
+            free.append(memory)
 
-        try:
-            for window in windows:
-                memory = free.pop() if len(window.chunks) <= room else None
-                pending.append((conductor.submit(_decode, store, window, pool, memory), memory))
-                if len(pending) > ahead:
-                    yield from served()
-            while pending:
+    try:
+        for window in windows:
+            memory = free.pop() if len(window.chunks) <= room else None
+            # Of a window that ranks share, only what this rank's groups need.
+            chunks = _in_order_of_need(chunks_of(window.groups))
+            started, filling = _begin(readers, window, chunks, memory)
+            pending.append((started, filling, memory))
+            if len(pending) > ahead:
                 yield from served()
-        finally:
-            for future, _ in pending:
-                future.cancel()
+        while pending:
+            yield from served()
+    finally:
+        readers.close()
 
 
 def whole_window(
-    store: GroupStore, window: Window, *, amplitudes: bool, num_threads: int = 0
+    store: GroupStore,
+    window: Window,
+    chunks_of: ChunksOf,
+    *,
+    amplitudes: bool,
+    num_threads: int = 0,
 ) -> DecodedWindow:
-    """Decode a window that serves all groups of all epochs.
+    """Begin to decode a window that serves all groups of all epochs.
 
     Parameters
     ----------
+    window : Window
+        Those groups that are served first; its chunks are all.
+    chunks_of : callable
+        Chunks (W, C) of the members of groups (W,).
     amplitudes : bool
         Whether to keep the square roots of the counts: each is then taken once, not for each
         group of each epoch.
     """
-    threads = num_threads or os.cpu_count() or 1
-    with ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-decode") as pool:
-        return _decode(store, window, pool, None, amplitudes=amplitudes)
+    readers = ChunkReaders(store, num_threads)
+    first = _in_order_of_need(chunks_of(window.groups))
+    chunks = np.concatenate([first, np.setdiff1d(window.chunks, first)])
+    decoded, filling = _begin(readers, window, chunks, None, amplitudes=amplitudes)
+    # The threads end when the last chunk is there, or nobody has the window any more.
+    readers.close(wait=False, cancel=False)
+    weakref.finalize(filling, readers.close, wait=False)
+    return decoded
 
 
-def _decode(
-    store: GroupStore,
+def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array, in huge pages where the system has them.
+
+    The first write to a page of 4 KiB costs as much as decoding what fits into it.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(shape, dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a system without them has ordinary pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def _in_order_of_need(chunks: NDArray[np.integer]) -> NDArray[np.int64]:
+    """List chunks once each, the one first that is needed first."""
+    unique, first = np.unique(chunks, return_index=True)
+    return unique[np.argsort(first)].astype(np.int64)
+
+
+def _begin(
+    readers: ChunkReaders,
     window: Window,
-    pool: ThreadPoolExecutor,
+    chunks: NDArray[np.int64],
     memory: NDArray[Any] | None,
     *,
     amplitudes: bool = False,
-) -> DecodedWindow:
+) -> tuple[DecodedWindow, ChunkFilling]:
+    store = readers.store
     per_chunk = store.patterns_per_chunk
     slots = np.full(store.num_chunks, -1, dtype=np.int64)
     slots[window.chunks] = np.arange(len(window.chunks)) * per_chunk
     number = len(window.chunks) * per_chunk
     if memory is None:
         dtype = np.dtype(np.float32) if amplitudes else store.dtype
-        memory = np.empty((number, store.N, store.N), dtype)
+        memory = large_empty((number, store.N, store.N), dtype)
     patterns = memory[:number]
-
-    def fill(chunk: int) -> None:
-        here = patterns[slots[chunk] : slots[chunk] + per_chunk]
-        if not amplitudes:
-            store.read_chunk(chunk, here)
-            return
-        # The last chunk may leave its end as it is.
-        counts = np.zeros(here.shape, store.dtype)
-        store.read_chunk(chunk, counts)
-        np.sqrt(counts, out=here, dtype=np.float32)
-
-    for _ in pool.map(fill, window.chunks.tolist()):
-        pass
-    return DecodedWindow(window, patterns, slots, has_amplitudes=amplitudes)
+    filling = ChunkFilling(readers, chunks, patterns, slots, amplitudes=amplitudes)
+    decoded = DecodedWindow(
+        window.groups, patterns, slots, has_amplitudes=amplitudes, filling=filling
+    )
+    return decoded, filling

@@ -81,6 +81,8 @@ def _neighbors_between(
     high: float | None,
 ) -> NDArray[np.int64]:
     """Find the nearest rows (S, K) between two distances; -1 where there are no more."""
+    # How many positions lie nearer than `low` is unknown, and differs: look at K + 1, and at
+    # twice as many for those seeds that have found too few of them beyond `low`.
     found = np.full((len(seeds), wanted), -1, dtype=np.int64)
     tree = cKDTree(positions)
     # The tree's own limit is exclusive.

@@ -47,6 +47,8 @@ def four_quadrant_groups(
     filled = np.stack([some.any(axis=1) for some in inside], axis=1)
     every = np.arange(len(seeds))
     drawn = np.empty((len(seeds), groups_per_position, size), dtype=np.int64)
+    # The smallest random key among a quadrant's neighbours is a uniform draw of one of them, for
+    # all seeds at once; the seed itself takes the quadrant with the largest number.
     for turn in range(groups_per_position):
         keys = rng.random(neighbours.shape, dtype=np.float32)
         # An empty quadrant goes before any that has a neighbour.

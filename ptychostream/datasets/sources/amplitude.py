@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ptychostream.scan import MeasurementDomain, PatternSource
+from ptychostream.scan import MeasurementDomain, PatternSource, to_amplitude
 
 #: Patterns read at once from a source that can only be read from first to last.
 _BLOCK = 256
@@ -64,9 +64,4 @@ class AmplitudePatterns(PatternSource):
             yield self._amplitude(block)
 
     def _amplitude(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
-        if self._bad_pixels is not None:
-            # Before the root: dead pixels may be marked by -1.
-            patterns = np.where(self._bad_pixels, 0, patterns)
-        if self._domain == "counts":
-            return np.sqrt(patterns, dtype=np.float32)
-        return patterns.astype(np.float32, copy=False)
+        return to_amplitude(patterns, self._domain, self._bad_pixels)

@@ -1,10 +1,7 @@
 """Let a store grow: patterns of a running scan become segments, complete ones or none."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.build import (
     publish_segment,
     readable_sources,
@@ -24,16 +20,17 @@ from ptychostream.datasets.store.format import (
     FINISHED,
     FORMAT_NAME,
     FORMAT_VERSION,
-    parse_bytes,
     segment_folder,
 )
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
-from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.plan import plan_build
 from ptychostream.datasets.store.shard_writer import ShardJob
-from ptychostream.datasets.store.staging import building_site
-from ptychostream.errors import DataContractError, StoreExistsError
+from ptychostream.datasets.store.staging import StagedStore
+from ptychostream.datasets.store.storage import StoreFiles, open_location
+from ptychostream.errors import DataContractError
+from ptychostream.files import locked
 from ptychostream.geometry import check_extent
+from ptychostream.memory import parse_bytes
 from ptychostream.scan import PatternSource, Scan
 
 
@@ -75,17 +72,17 @@ def append_patterns(
     StoreExistsError
         If another process is appending.
     """
-    place = open_location(path)
-    with storage_errors(place, "append again"), _sole_appender(place):
+    storage = open_location(path)
+    with storage_errors(storage, "append again"), _sole_appender(storage):
         store = open_group_store(path)
         scan = _continuing(store, scan, experiment)
-        site = building_site(place.child(segment_folder(len(store.segments))))
+        staged = StagedStore(storage.child(segment_folder(len(store.segments))))
         plan = plan_build((scan,), store.patterns_per_chunk)
-        with site.occupied() as scratch:
+        with staged.lock() as scratch:
             # What a killed appending left is not resumed: it is short.
-            site.begin(plan.fingerprint(), resume=False, overwrite=True)
+            staged.start_or_resume(plan.fingerprint(), resume=False, overwrite=True)
             try:
-                job = ShardJob(site, plan, readable_sources(plan, scratch, shared=False))
+                job = ShardJob(staged, plan, readable_sources(plan, scratch, shared=False))
                 records = write_shards(job, parse_bytes(memory_budget))
                 _refuse_again(store, scan, experiment, job.sources[0], job.energies())
                 is_dosed = store.measurement_domain == "amplitude" and store.has_photon_counts
@@ -103,8 +100,7 @@ def append_patterns(
                 }
                 publish_segment(job, segment_tables(job), attributes, records)
             except BaseException:
-                site.place.remove("")
-                site.records.remove("")
+                staged.abandon()
                 raise
     return open_group_store(path)
 
@@ -122,11 +118,11 @@ def finish_group_store(path: str | Path) -> GroupStore:
     GroupStore
         The store, opened; those who follow it come to its end.
     """
-    place = open_location(path)
-    with storage_errors(place, "append again"), _sole_appender(place):
+    storage = open_location(path)
+    with storage_errors(storage, "append again"), _sole_appender(storage):
         store = open_group_store(path)
         record = {"segments": len(store.segments), "num_patterns": store.num_patterns}
-        place.write(FINISHED, json.dumps(record).encode())
+        storage.write(FINISHED, json.dumps(record).encode())
     return store
 
 
@@ -135,10 +131,7 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
     name = f"'{store.path}'"
     if store.is_finished:
         raise DataContractError(f"{name} is finished; build a new store from it to add patterns")
-    if not 0 <= experiment < store.num_experiments:
-        raise DataContractError(
-            f"{name} has no experiment {experiment}; it holds {store.num_experiments}"
-        )
+    rows = store.rows(experiment)
     theirs: list[tuple[str, Any, Any]] = [
         ("patterns of", f"{scan.N} px", f"{store.N} px"),
         ("measurement domain", scan.measurement_domain, store.measurement_domain),
@@ -161,9 +154,8 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
         raise DataContractError(
             f"{scan.name} does not continue {name}: it has other bad pixels; give it the store's"
         )
-    here = store.positions[store.experiment_id == experiment]
-    check_extent(np.concatenate([here, scan.positions]), store.N, name=scan.name)
-    index = store.scan_index[store.experiment_id == experiment]
+    check_extent(np.concatenate([store.positions[rows], scan.positions]), store.N, name=scan.name)
+    index = store.scan_index[rows]
     numbers = scan.scan_index
     if numbers is None and index.any():
         # Where patterns are numbered, they go on to be.
@@ -179,7 +171,7 @@ def _refuse_again(
     energies: NDArray[np.float64],
 ) -> None:
     """Refuse patterns that were appended before: the same places and the same counts."""
-    here = np.flatnonzero(store.experiment_id == experiment)
+    here = store.rows(experiment)
     known, new = (
         np.column_stack([positions, sums]).view("V24").ravel()
         for positions, sums in (
@@ -199,18 +191,9 @@ def _refuse_again(
             )
 
 
-@contextmanager
-def _sole_appender(place: Place) -> Iterator[None]:
-    if not isinstance(place, LocalPlace) or not place.folder.is_dir():
+def _sole_appender(storage: StoreFiles) -> AbstractContextManager[None]:
+    folder = storage.folder
+    if folder is None or not folder.is_dir():
         # A URL has no locks; a missing folder is named when it is opened.
-        yield
-        return
-    handle = os.open(place.folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreExistsError(f"another process is appending to '{place}'") from error
-        yield
-    finally:
-        os.close(handle)
+        return nullcontext()
+    return locked(folder, f"another process is appending to '{folder}'")

@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.cluster import connected, write_on_cluster
-from ptychostream.datasets.store.format import FORMAT_NAME, FORMAT_VERSION, MANIFEST, parse_bytes
+from ptychostream.datasets.store.format import FORMAT_NAME, FORMAT_VERSION, MANIFEST
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
-from ptychostream.datasets.store.places import Place, copy_files
 from ptychostream.datasets.store.plan import StoreLayout, plan_build
 from ptychostream.datasets.store.plausibility import warn_if_corner_centred, warn_of_dark_patterns
 from ptychostream.datasets.store.scans import read_scans
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
-from ptychostream.datasets.store.spool import random_access
-from ptychostream.datasets.store.staging import building_site
+from ptychostream.datasets.store.spool import uncompressed_copy
+from ptychostream.datasets.store.staging import StagedStore
+from ptychostream.datasets.store.storage import StoreFiles, copy_files, open_location
 from ptychostream.datasets.store.tables import encoded_pattern_metadata, encoded_tables
 from ptychostream.errors import (
     DataContractError,
@@ -31,6 +30,7 @@ from ptychostream.errors import (
     StorageError,
     StoreExistsError,
 )
+from ptychostream.memory import parse_bytes
 from ptychostream.scan import Scan
 
 logger = logging.getLogger(__name__)
@@ -96,47 +96,45 @@ def build_group_store(
     StorageError
         If the target can't be written to.
     """
-    site = building_site(open_location(path))
+    staged = StagedStore(open_location(path))
     listed = [sources] if isinstance(sources, Scan | str | Path) else list(sources)
     if not resume:
         # Before anything is read; a store that is resumed may be complete already.
-        site.check_target(overwrite=overwrite)
+        staged.check_target(overwrite=overwrite)
     scans = tuple(
         scan
         for source in listed
         for scan in ([source] if isinstance(source, Scan) else read_scans(source))
     )
     plan = plan_build(scans, patterns_per_chunk)
-    if resume and not overwrite and (complete := _complete(site.target, plan)):
+    if resume and not overwrite and (complete := _complete(staged.target, plan)):
         logger.info("'%s' is complete already: nothing is left to build", path)
         return complete
-    site.check_target(overwrite=overwrite)
+    staged.check_target(overwrite=overwrite)
     for scan in scans:
         warn_if_corner_centred(scan)
     fingerprint = plan.fingerprint()
     head = {**_head(plan), "growing": growing, "fingerprint": fingerprint}
-    with connected(cluster) as client, storage_errors(site.target), site.occupied() as scratch:
-        site.begin(fingerprint, resume=resume, overwrite=overwrite)
+    with connected(cluster) as client, storage_errors(staged.target), staged.lock() as scratch:
+        staged.start_or_resume(fingerprint, resume=resume, overwrite=overwrite)
         try:
-            job = ShardJob(site, plan, readable_sources(plan, scratch, shared=client is not None))
+            job = ShardJob(staged, plan, readable_sources(plan, scratch, shared=client is not None))
             records = write_shards(
                 job, parse_bytes(memory_budget), progress=progress, client=client
             )
         except DataContractError:
-            # The sources won't do: there is nothing to resume.
-            site.discard()
-            site.place.remove("")
-            site.records.remove("")
+            # The input is invalid, so a resumed build would fail too: clean up.
+            staged.abandon()
             raise
         tables = {**segment_tables(job), **_experiment_tables(plan)}
         warn_of_dark_patterns(scans, tables["energy"])
         # The target may have appeared while we were building.
-        site.check_target(overwrite=overwrite)
+        staged.check_target(overwrite=overwrite)
         publish_segment(job, tables, {**head, "whole_counts": _are_whole(records)}, records)
     return open_group_store(path)
 
 
-def _complete(target: Place, plan: StoreLayout) -> GroupStore | None:
+def _complete(target: StoreFiles, plan: StoreLayout) -> GroupStore | None:
     """Open the store that this very build made before, if it came to its end."""
     if not target.has(MANIFEST):
         return None
@@ -148,7 +146,7 @@ def _complete(target: Place, plan: StoreLayout) -> GroupStore | None:
 
 
 @contextmanager
-def storage_errors(target: Place, then: str = "build again with resume") -> Iterator[None]:
+def storage_errors(target: StoreFiles, then: str = "build again with resume") -> Iterator[None]:
     """Turn the system's errors into one that says what to do.
 
     Raises
@@ -178,7 +176,7 @@ def readable_sources(plan: StoreLayout, scratch: Path, *, shared: bool) -> tuple
         Whether other processes read them: patterns in memory are then copied, too.
     """
     return tuple(
-        random_access(scan.patterns, scratch / f"patterns-{number}.raw", shared=shared)
+        uncompressed_copy(scan.patterns, scratch / f"patterns-{number}.raw", shared=shared)
         for number, scan in enumerate(plan.scans)
     )
 
@@ -196,7 +194,7 @@ def write_shards(
     plan = job.plan
     records = {shard: job.finished(shard) for shard in range(plan.num_shards)}
     kept = {record.name for record in records.values() if record is not None}
-    job.site.remove_strays(kept)
+    job.staged.remove_strays(kept)
     pending = [shard for shard, record in records.items() if record is None]
     tenth = max(1, plan.num_shards // 10)
     done = plan.num_shards - len(pending)
@@ -251,7 +249,7 @@ def publish_segment(
     records: list[ShardRecord],
 ) -> None:
     """Write the tables and the manifest, and make the segment appear."""
-    plan, place = job.plan, job.site.place
+    plan, storage = job.plan, job.staged.storage
     files: Files = {record.name: (record.size, record.sha256) for record in records}
     small = encoded_tables(tables, attributes) | encoded_pattern_metadata(
         plan.shape,
@@ -259,9 +257,9 @@ def publish_segment(
         patterns_per_chunk=plan.patterns_per_chunk,
         patterns_per_shard=plan.patterns_per_shard,
     )
-    for name, size, digest in copy_files(small.items(), place):
+    for name, size, digest in copy_files(small.items(), storage):
         files[name] = (size, digest)
-    job.site.publish(manifest_bytes(files))
+    job.staged.publish(manifest_bytes(files))
 
 
 def _experiment_tables(plan: StoreLayout) -> dict[str, NDArray[Any]]:

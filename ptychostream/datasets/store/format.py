@@ -1,11 +1,8 @@
 """The store's format: names, version, codecs and sizes. See docs/reference/store-format.md."""
 
-import re
 from typing import Any, Literal
 
 import numpy as np
-
-from ptychostream.errors import ConfigurationError
 
 #: Major versions are refused when newer; minor ones add what older readers may ignore.
 FORMAT_VERSION = (1, 1)
@@ -27,9 +24,6 @@ COMPRESSION_LEVEL = 3
 #: Chunks of about this size decode fastest: smaller ones cost calls, larger ones leave the cache.
 CHUNK_BYTES = 2 * 2**20
 CHUNKS_PER_SHARD = 16
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def segment_folder(number: int) -> str:
@@ -68,30 +62,3 @@ def pattern_codecs() -> dict[str, Any]:
             Crc32cCodec(),
         ],
     }
-
-
-def parse_bytes(amount: str | int) -> int:
-    """Read an amount of memory.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is not a positive amount.
-
-    Examples
-    --------
-    >>> parse_bytes("1 GiB")
-    1073741824
-    """
-    if isinstance(amount, int):
-        size = amount
-    else:
-        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?i?)b?\s*", amount.lower())
-        units = _UNITS | _BINARY_UNITS
-        try:
-            size = int(float(match[1]) * units[match[2]]) if match else 0
-        except (ValueError, KeyError):
-            size = 0
-    if size <= 0:
-        raise ConfigurationError(f"{amount!r} is no amount of memory; write, say, '512 MiB'")
-    return size

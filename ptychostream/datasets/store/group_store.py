@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,25 +18,27 @@ from ptychostream.datasets.grouping.parameters import (
     Policy,
 )
 from ptychostream.datasets.grouping.table import Groups, compute_groups
-from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.store.format import (
     FINISHED,
     GROUPINGS,
     MANIFEST,
     SEGMENTS,
-    parse_bytes,
     segment_folder,
 )
 from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
 from ptychostream.datasets.store.manifest import Files, read_manifest
-from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.segment import Segment, open_segment
+from ptychostream.datasets.store.storage import StoreFiles, open_location
 from ptychostream.datasets.store.stored_patterns import StoredPatterns
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
+from ptychostream.memory import parse_bytes
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
+
+#: Enough to hide a delay of 30 ms behind the decoding of two cores.
+_REQUESTS_IN_FLIGHT = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class GroupStore:
     cache: ChunkCache
 
     def __reduce__(self) -> Any:
-        """Travel to another process as an address: it opens the same patterns, or refuses."""
+        """Pickle as a path; unpickling checks that the store is unchanged."""
         return _open_same, (self.path, [segment.files for segment in self.segments])
 
     @property
@@ -181,6 +184,40 @@ class GroupStore:
         """
         return ScanMetadata(**self.attributes["metadata"][experiment])
 
+    def rows(self, experiment: int) -> NDArray[np.int64]:
+        """Return the rows of one experiment.
+
+        Parameters
+        ----------
+        experiment : int
+            Which experiment.
+
+        Returns
+        -------
+        (M,) int64
+            Rows of its patterns, ascending.
+
+        Raises
+        ------
+        DataContractError
+            If there is no such experiment.
+        """
+        if not 0 <= experiment < self.num_experiments:
+            raise DataContractError(
+                f"'{self.path}' has no experiment {experiment}; it holds {self.num_experiments}"
+            )
+        if self.num_experiments == 1:
+            return np.arange(self.num_patterns)
+        rows, starts = self._rows_by_experiment
+        return rows[starts[experiment] : starts[experiment + 1]]
+
+    @cached_property
+    def _rows_by_experiment(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        # Once for all experiments: to look for each of them anew costs as often all patterns.
+        rows = np.argsort(self.experiment_id, kind="stable")
+        ends = np.searchsorted(self.experiment_id[rows], np.arange(self.num_experiments + 1))
+        return rows, ends
+
     def pattern_numbers(self, experiment: int) -> NDArray[np.int64]:
         """Return numbers that pair the patterns of one experiment with positions.
 
@@ -194,7 +231,7 @@ class GroupStore:
         (M,) int64
             `scan_index` where these are all different, otherwise 0, 1, ….
         """
-        numbers = self.scan_index[self.experiment_id == experiment]
+        numbers = self.scan_index[self.rows(experiment)]
         return numbers if len(np.unique(numbers)) == len(numbers) else np.arange(len(numbers))
 
     @property
@@ -205,7 +242,7 @@ class GroupStore:
     @property
     def is_finished(self) -> bool:
         """Whether it was declared that nothing more will be appended."""
-        return self._place.has(FINISHED)
+        return self._storage.has(FINISHED)
 
     @cached_property
     def storage_rows(self) -> NDArray[np.int64]:
@@ -225,10 +262,21 @@ class GroupStore:
         return np.cumsum([0, *(segment.num_chunks for segment in self.segments)])
 
     @property
-    def _place(self) -> Place:
-        return self.segments[0].place
+    def _storage(self) -> StoreFiles:
+        return self.segments[0].storage
 
-    def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
+    @property
+    def requests_in_flight(self) -> int:
+        """Chunks that are worth requesting at the same time: many, where each request waits."""
+        return _REQUESTS_IN_FLIGHT if self._storage.is_remote else 1
+
+    def read_chunk(
+        self,
+        chunk: int,
+        out: NDArray[Any],
+        *,
+        decoding: AbstractContextManager[Any] | None = None,
+    ) -> None:
         """Decode one chunk.
 
         Parameters
@@ -237,6 +285,9 @@ class GroupStore:
             Which chunk of `patterns_per_chunk` patterns, in storage order.
         out : (patterns_per_chunk, N, N)
             Receives the patterns, as measured; the last chunk may leave its end as it is.
+        decoding : context manager, optional
+            Entered while the chunk is decoded, and not while it is fetched: a semaphore bounds
+            the threads that compute.
 
         Raises
         ------
@@ -244,7 +295,7 @@ class GroupStore:
             If the chunk is damaged or missing; the message names it.
         """
         number = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
-        self.segments[number].read_chunk(chunk - int(self._first_chunks[number]), out)
+        self.segments[number].read_chunk(chunk - int(self._first_chunks[number]), out, decoding)
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
@@ -285,7 +336,7 @@ class GroupStore:
     @property
     def num_groupings(self) -> int:
         """Tables of groups that the store keeps."""
-        return len(self._place.folders(GROUPINGS))
+        return len(self._storage.folders(GROUPINGS))
 
     def _decoded(self, chunk: int) -> NDArray[Any]:
         decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
@@ -389,7 +440,7 @@ class GroupStore:
         Groups
             The table.
         """
-        kept = load_grouping(self._place, parameters, grown_to=self._grown_to)
+        kept = load_grouping(self._storage, parameters, grown_to=self._grown_to)
         if kept is not None:
             return kept
         computed = compute_groups(self.positions, self.experiment_id, parameters)
@@ -404,7 +455,7 @@ class GroupStore:
         groups : Groups
             The table; it takes the place of one with the same parameters.
         """
-        keep_grouping(self._place, groups, grown_to=self._grown_to)
+        keep_grouping(self._storage, groups, grown_to=self._grown_to)
 
     @property
     def _grown_to(self) -> int:
@@ -418,7 +469,7 @@ class GroupStore:
         DataContractError
             If a file is missing or changed in a single bit; the damaged chunk is named.
         """
-        damage = [place for segment in self.segments for place in segment.damage()]
+        damage = [text for segment in self.segments for text in segment.damage()]
         if damage:
             raise DataContractError(
                 f"store '{self.path}' is damaged: {'; '.join(damage)}; copy or build the store "
@@ -438,10 +489,10 @@ class GroupStore:
         DataContractError
             If another store has taken its name.
         """
-        place = open_location(self.path)
-        if read_manifest(place) != self.segments[0].files:
+        storage = open_location(self.path)
+        if read_manifest(storage) != self.segments[0].files:
             raise DataContractError(f"'{self.path}' was replaced by another store; open it again")
-        added = _open_appended(place, len(self.segments) - 1)
+        added = _open_appended(storage, len(self.segments) - 1)
         return _joined(self.path, (*self.segments, *added), self.cache) if added else self
 
     def follow(
@@ -471,7 +522,7 @@ class GroupStore:
         store, waited = self, 0.0
         yield store
         while True:
-            # Asked first: what is appended before the end is then seen by the look below.
+            # Check `is_complete` before refreshing, or the last segment could be missed.
             finished = store.is_complete
             grown = store.refreshed()
             if grown is not store:
@@ -504,7 +555,7 @@ class GroupStore:
         Scan
             What the store was built from.
         """
-        rows = np.flatnonzero(self.experiment_id == experiment)
+        rows = self.rows(experiment)
         modes = self.attributes["probe_modes"][experiment]
         bad = self.bad_pixels[experiment]
         return Scan(
@@ -544,26 +595,27 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = "64 MiB") ->
     DataContractError
         If it is no complete store, a file is missing or truncated, or a newer version wrote it.
     """
-    place = open_location(path)
-    if isinstance(place, LocalPlace) and not place.folder.is_dir():
+    storage = open_location(path)
+    folder = storage.folder
+    if folder is not None and not folder.is_dir():
         advice = ""
-        if place.folder.is_file():
+        if folder.is_file():
             advice = f": it is a file; make a store of it: ptychostream build {path} STORE"
         raise MissingFileError(f"no group store '{path}'{advice}")
-    segments = (open_segment(place), *_open_appended(place, 0))
+    segments = (open_segment(storage), *_open_appended(storage, 0))
     cache = ChunkCache(parse_bytes(cache_budget))
-    return _joined(place.folder if isinstance(place, LocalPlace) else str(place), segments, cache)
+    return _joined(str(storage) if folder is None else folder, segments, cache)
 
 
-def _open_appended(place: Place, known: int) -> tuple[Segment, ...]:
+def _open_appended(storage: StoreFiles, known: int) -> tuple[Segment, ...]:
     """Open the segments after the first `known`; one that is still being written is left out."""
     segments = []
-    present = set(place.folders(SEGMENTS))
+    present = set(storage.folders(SEGMENTS))
     for number in range(known + 1, len(present) + 1):
         name = segment_folder(number)
-        if name.split("/")[1] not in present or not place.has(f"{name}/{MANIFEST}"):
+        if name.split("/")[1] not in present or not storage.has(f"{name}/{MANIFEST}"):
             break
-        segments.append(open_segment(place.child(name)))
+        segments.append(open_segment(storage.child(name)))
     return tuple(segments)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ptychostream.datasets.grouping.parameters import GroupingParameters
 from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store.format import GROUPINGS
-from ptychostream.datasets.store.places import Place
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.datasets.store.tables import decoded_table, encoded_tables
 from ptychostream.errors import DataContractError, StorageError
 
@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 _RECORD = "grouping.json"
 
 
-def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int) -> Groups | None:
+def load_grouping(
+    storage: StoreFiles, parameters: GroupingParameters, *, grown_to: int
+) -> Groups | None:
     """Find a grouping in a store.
 
     Parameters
@@ -35,13 +37,13 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
     folder = _folder(parameters, grown_to)
     try:
         # Written last: where it is missing, another process is still keeping the table.
-        record: dict[str, Any] = json.loads(place.read(f"{folder}/{_RECORD}"))
+        record: dict[str, Any] = json.loads(storage.read(f"{folder}/{_RECORD}"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise _damaged(place, folder, str(error)) from error
+        raise _damaged(storage, folder, str(error)) from error
     try:
-        table = decoded_table(f"{folder}/nn_indices", place.read)
+        table = decoded_table(f"{folder}/nn_indices", storage.read)
         expected = record["sha256"]
     except FileNotFoundError:
         # Another process is taking it away, as the store has grown.
@@ -49,13 +51,13 @@ def load_grouping(place: Place, parameters: GroupingParameters, *, grown_to: int
     except (StorageError, MemoryError):
         raise
     except Exception as error:  # damaged metadata raise many kinds
-        raise _damaged(place, folder, str(error)) from error
+        raise _damaged(storage, folder, str(error)) from error
     if hashlib.sha256(table.data).hexdigest() != expected:
-        raise _damaged(place, folder, "its checksum does not match")
+        raise _damaged(storage, folder, "its checksum does not match")
     return Groups(nn_indices=table, parameters=parameters)
 
 
-def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
+def keep_grouping(storage: StoreFiles, groups: Groups, *, grown_to: int) -> None:
     """Keep a grouping in its store.
 
     A store that can't be written to is left as it is. The same grouping of fewer patterns, from
@@ -75,20 +77,20 @@ def keep_grouping(place: Place, groups: Groups, *, grown_to: int) -> None:
     try:
         for name, data in encoded_tables({"nn_indices": table}).items():
             if name.startswith("nn_indices/"):
-                place.write(f"{folder}/{name}", data)
-        place.write(f"{folder}/{_RECORD}", json.dumps(record, indent=1).encode())
-        _remove_outgrown(place, groups.parameters, grown_to)
+                storage.write(f"{folder}/{name}", data)
+        storage.write(f"{folder}/{_RECORD}", json.dumps(record, indent=1).encode())
+        _remove_outgrown(storage, groups.parameters, grown_to)
     except OSError as error:
-        logger.warning("could not keep the grouping in '%s': %s", place, error)
+        logger.warning("could not keep the grouping in '%s': %s", storage, error)
 
 
-def _remove_outgrown(place: Place, parameters: GroupingParameters, grown_to: int) -> None:
-    for name in place.folders(GROUPINGS):
+def _remove_outgrown(storage: StoreFiles, parameters: GroupingParameters, grown_to: int) -> None:
+    for name in storage.folders(GROUPINGS):
         key, _, patterns = name.partition("-")
         if key == parameters.key() and int(patterns or 0) < grown_to:
-            # First what says that there is a table.
-            place.remove(f"{GROUPINGS}/{name}/{_RECORD}")
-            place.remove(f"{GROUPINGS}/{name}")
+            # Remove grouping.json first, so that readers never see half a table.
+            storage.remove(f"{GROUPINGS}/{name}/{_RECORD}")
+            storage.remove(f"{GROUPINGS}/{name}")
 
 
 def _folder(parameters: GroupingParameters, grown_to: int) -> str:
@@ -96,8 +98,8 @@ def _folder(parameters: GroupingParameters, grown_to: int) -> str:
     return f"{GROUPINGS}/{parameters.key()}{suffix}"
 
 
-def _damaged(place: Place, folder: str, reason: str) -> DataContractError:
+def _damaged(storage: StoreFiles, folder: str, reason: str) -> DataContractError:
     return DataContractError(
-        f"the grouping in '{place}/{folder}' is damaged ({reason}); delete this folder, it will "
+        f"the grouping in '{storage}/{folder}' is damaged ({reason}); delete this folder, it will "
         "be computed again"
     )

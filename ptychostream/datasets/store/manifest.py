@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from ptychostream.datasets.store.format import FINISHED, GROUPINGS, MANIFEST, SEGMENTS
-from ptychostream.datasets.store.places import Place
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import DataContractError
 
 #: Size and SHA-256 of files, by name.
@@ -15,7 +15,7 @@ Files = dict[str, tuple[int, str]]
 _APART = (GROUPINGS, MANIFEST, SEGMENTS, FINISHED)
 
 
-def list_files(place: Place) -> dict[str, int]:
+def list_files(storage: StoreFiles) -> dict[str, int]:
     """List the files that belong to a manifest.
 
     Returns
@@ -23,7 +23,7 @@ def list_files(place: Place) -> dict[str, int]:
     dict
         Sizes by relative name; groupings, appended segments and the manifest are not among them.
     """
-    found = place.sizes()
+    found = storage.sizes()
     return {n: size for n, size in sorted(found.items()) if n.split("/")[0] not in _APART}
 
 
@@ -33,7 +33,7 @@ def manifest_bytes(files: Files) -> bytes:
     return json.dumps({"files": ordered, "sha256": _digest(ordered)}, indent=0).encode()
 
 
-def read_manifest(place: Place) -> Files:
+def read_manifest(storage: StoreFiles) -> Files:
     """Read a store's manifest and check it against itself.
 
     Raises
@@ -42,10 +42,10 @@ def read_manifest(place: Place) -> Files:
         If there is none (an unfinished store, or none at all), or it is damaged.
     """
     try:
-        text = place.read(MANIFEST)
+        text = storage.read(MANIFEST)
     except FileNotFoundError as error:
         raise DataContractError(
-            f"'{place}' is not a complete group store: it has no {MANIFEST}; build it again, or "
+            f"'{storage}' is not a complete group store: it has no {MANIFEST}; build it again, or "
             "name another folder"
         ) from error
     try:
@@ -55,10 +55,10 @@ def read_manifest(place: Place) -> Files:
             raise ValueError("its digest does not match")
         return {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataContractError(f"'{place}/{MANIFEST}' is damaged: {error}") from error
+        raise DataContractError(f"'{storage}/{MANIFEST}' is damaged: {error}") from error
 
 
-def check_sizes(place: Place, files: Files) -> None:
+def check_sizes(storage: StoreFiles, files: Files) -> None:
     """Check that every file is there and has its size.
 
     Raises
@@ -66,19 +66,19 @@ def check_sizes(place: Place, files: Files) -> None:
     DataContractError
         If a file is missing, truncated or grown; the message names it.
     """
-    present = list_files(place)
+    present = list_files(storage)
     for name, (size, _) in files.items():
         found = present.get(name)
         if found != size:
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise DataContractError(
-                f"store '{place}' is damaged: '{name}' {state}; copy or build the store again"
+                f"store '{storage}' is damaged: '{name}' {state}; copy or build the store again"
             )
 
 
-def check_digests(place: Place, files: Files) -> list[str]:
+def check_digests(storage: StoreFiles, files: Files) -> list[str]:
     """Find the files whose content has changed."""
-    return [name for name in sorted(files) if place.digest(name) != files[name][1]]
+    return [name for name in sorted(files) if storage.digest(name) != files[name][1]]
 
 
 def _digest(files: dict[str, Any]) -> str:

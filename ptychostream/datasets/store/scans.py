@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from ptychostream.datasets.sources import READERS, find_format, read_scan
-from ptychostream.datasets.store.addresses import is_store
 from ptychostream.datasets.store.group_store import open_group_store
+from ptychostream.datasets.store.storage import is_store
 from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, Scan
 

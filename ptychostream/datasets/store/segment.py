@@ -1,6 +1,7 @@
 """One immutable block of a store: its patterns with their tables, behind a manifest."""
 
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ from ptychostream.datasets.store.manifest import (
     check_sizes,
     read_manifest,
 )
-from ptychostream.datasets.store.places import LocalPlace, Place
 from ptychostream.datasets.store.shards import ShardReader, shard_file
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.datasets.store.tables import decoded_table
 from ptychostream.errors import DataContractError, StorageError
 
@@ -40,7 +41,7 @@ class Segment:
         Decodes them; None where zarr has to.
     """
 
-    place: Place
+    storage: StoreFiles
     files: Files
     attributes: dict[str, Any]
     tables: dict[str, NDArray[Any]]
@@ -64,7 +65,12 @@ class Segment:
         """Chunks that hold the patterns; the last one may not be full."""
         return -(-self.num_patterns // self.patterns_per_chunk)
 
-    def read_chunk(self, chunk: int, out: NDArray[Any]) -> None:
+    def read_chunk(
+        self,
+        chunk: int,
+        out: NDArray[Any],
+        decoding: AbstractContextManager[Any] | None = None,
+    ) -> None:
         """Decode one chunk.
 
         Parameters
@@ -78,7 +84,7 @@ class Segment:
             If the chunk is damaged or missing; the message names it.
         """
         if self.shards is not None:
-            self.shards.read_into(chunk, out)
+            self.shards.read_into(chunk, out, decoding)
             return
         start = chunk * self.patterns_per_chunk
         stop = min(start + self.patterns_per_chunk, self.num_patterns)
@@ -88,8 +94,8 @@ class Segment:
             raise
         except Exception as error:  # zarr's codecs raise many kinds
             raise DataContractError(
-                f"store '{self.place}' is damaged: chunk {chunk} of the patterns can't be decoded "
-                f"({error}); run `ptychostream verify`, then copy or build the store again"
+                f"store '{self.storage}' is damaged: chunk {chunk} of the patterns can't be "
+                f"decoded ({error}); run `ptychostream verify`, then copy or build the store again"
             ) from error
 
     def damage(self) -> list[str]:
@@ -100,8 +106,8 @@ class Segment:
         DataContractError
             If a file is missing, truncated or grown.
         """
-        check_sizes(self.place, self.files)
-        return [self._locate(name) for name in check_digests(self.place, self.files)]
+        check_sizes(self.storage, self.files)
+        return [self._locate(name) for name in check_digests(self.storage, self.files)]
 
     def _locate(self, name: str) -> str:
         if not name.startswith(f"{DIFFRACTION}/c/"):
@@ -117,7 +123,7 @@ class Segment:
         return f"the shard index of file '{name}' has changed"
 
 
-def open_segment(place: Place) -> Segment:
+def open_segment(storage: StoreFiles) -> Segment:
     """Open a segment; its tables are read and checked, its patterns stay where they are.
 
     Raises
@@ -128,23 +134,22 @@ def open_segment(place: Place) -> Segment:
     """
     import zarr
 
-    if isinstance(place, LocalPlace):
-        place.hold()
-    files = read_manifest(place)
-    check_sizes(place, files)
+    storage.hold()
+    files = read_manifest(storage)
+    check_sizes(storage, files)
     members = {name.split("/")[0] for name in files if "/" in name}
     names = sorted(members - {DIFFRACTION, "object_guess"})
     # Tables are read whole now, so they can be checked whole; patterns when they are read.
     shards = f"{DIFFRACTION}/c/"
     rest = {n: f for n, f in files.items() if n.split("/")[0] not in names}
-    changed = check_digests(place, {n: f for n, f in rest.items() if not n.startswith(shards)})
+    changed = check_digests(storage, {n: f for n, f in rest.items() if not n.startswith(shards)})
     if changed:
-        raise _changed(place, *changed)
+        raise _changed(storage, *changed)
     try:
-        root = zarr.open_group(place.zarr_store(), mode="r")
+        root = zarr.open_group(storage.zarr_store(), mode="r")
         attributes: Any = root.attrs.asdict()[ATTRIBUTES]
-        _check_version(place, attributes)
-        tables = {name: _read_table(place, name, files) for name in names}
+        _check_version(storage, attributes)
+        tables = {name: _read_table(storage, name, files) for name in names}
         storage_rows = _inverse(tables.pop("storage_order"))
         _compact(tables)
         for table in (storage_rows, *(tables[n] for n in tables.keys() - {"probe", "bad_pixels"})):
@@ -156,43 +161,43 @@ def open_segment(place: Place) -> Segment:
         raise
     except Exception as error:  # damaged metadata raise many kinds
         raise DataContractError(
-            f"store '{place}' is damaged: {error}; run `ptychostream verify`"
+            f"store '{storage}' is damaged: {error}; run `ptychostream verify`"
         ) from error
     sizes = {name: size for name, (size, _) in files.items() if name.startswith(shards)}
     if len(sizes) != -(-patterns.shape[0] // patterns.shards[0]) or shard_file(0) not in sizes:
         raise DataContractError(
-            f"store '{place}' is damaged: its manifest lists {len(sizes)} files of patterns for "
+            f"store '{storage}' is damaged: its manifest lists {len(sizes)} files of patterns for "
             f"{patterns.shape[0]} patterns; build the store again"
         )
     return Segment(
-        place=place,
+        storage=storage,
         files=files,
         attributes=attributes,
         tables=tables,
         storage_rows=storage_rows,
         array=patterns,
         objects=objects,
-        shards=ShardReader.for_array(place, sizes, patterns),
+        shards=ShardReader.for_array(storage, sizes, patterns),
     )
 
 
-def _read_table(place: Place, name: str, files: Files) -> NDArray[Any]:
+def _read_table(storage: StoreFiles, name: str, files: Files) -> NDArray[Any]:
     """Decode a table from the very bytes that are compared with the manifest."""
 
     def read(file: str) -> bytes:
         if file not in files:
             raise FileNotFoundError(file)
-        data = place.read(file)
+        data = storage.read(file)
         if hashlib.sha256(data).hexdigest() != files[file][1]:
-            raise _changed(place, file)
+            raise _changed(storage, file)
         return data
 
     return decoded_table(name, read)
 
 
-def _changed(place: Place, *names: str) -> DataContractError:
+def _changed(storage: StoreFiles, *names: str) -> DataContractError:
     return DataContractError(
-        f"store '{place}' is damaged: {', '.join(map(repr, names))} changed; copy or build the "
+        f"store '{storage}' is damaged: {', '.join(map(repr, names))} changed; copy or build the "
         "store again"
     )
 
@@ -213,10 +218,10 @@ def _compact(tables: dict[str, NDArray[Any]]) -> None:
         tables["positions_start"] = tables["positions"]
 
 
-def _check_version(place: Place, attributes: dict[str, Any]) -> None:
+def _check_version(storage: StoreFiles, attributes: dict[str, Any]) -> None:
     major, minor = attributes["version"]
     if attributes["format"] != FORMAT_NAME or major > FORMAT_VERSION[0]:
         raise DataContractError(
-            f"store '{place}' has format version {major}.{minor}; this version reads "
+            f"store '{storage}' has format version {major}.{minor}; this version reads "
             f"{FORMAT_VERSION[0]}.x: update ptychostream"
         )

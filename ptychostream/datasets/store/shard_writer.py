@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store.plan import StoreLayout
 from ptychostream.datasets.store.shards import encode_shard, shard_file
-from ptychostream.datasets.store.staging import BuildingSite
+from ptychostream.datasets.store.staging import StagedStore
 from ptychostream.errors import DataContractError
 from ptychostream.scan import PatternSource, Scan
 
@@ -39,7 +39,7 @@ class ShardRecord:
 
 @dataclass(frozen=True, eq=False)
 class ShardJob:
-    """All that writing any shard of a build needs; travels to other processes.
+    """Everything a worker needs to write a shard; picklable.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class ShardJob:
         The patterns of each experiment, readable in any order.
     """
 
-    site: BuildingSite
+    staged: StagedStore
     plan: StoreLayout
     sources: tuple[PatternSource, ...]
 
@@ -66,26 +66,26 @@ class ShardJob:
             chunks_per_shard=self.plan.patterns_per_shard // self.plan.patterns_per_chunk,
         )
         name = shard_file(shard)
-        self.site.place.write(name, data)
+        self.staged.storage.write(name, data)
         stream = io.BytesIO()
         np.save(stream, energy)
-        self.site.records.write(f"energy-{shard}.npy", stream.getvalue())
+        self.staged.records.write(f"energy-{shard}.npy", stream.getvalue())
         digest = hashlib.sha256(data).hexdigest()
         record = ShardRecord(name=name, size=len(data), sha256=digest, **looks)
         # Written last: a record that exists is complete.
-        self.site.records.write(f"shard-{shard}.json", json.dumps(record.__dict__).encode())
+        self.staged.records.write(f"shard-{shard}.json", json.dumps(record.__dict__).encode())
         return record
 
     def finished(self, shard: int) -> ShardRecord | None:
         """Find a shard that an earlier build finished."""
-        records = self.site.records
+        records = self.staged.records
         if not records.has(f"energy-{shard}.npy"):
             return None
         try:
             record = ShardRecord(**json.loads(records.read(f"shard-{shard}.json")))
         except FileNotFoundError:
             return None
-        return record if self.site.holds(record.name, record.size, record.sha256) else None
+        return record if self.staged.is_intact(record.name, record.size, record.sha256) else None
 
     def energies(self) -> NDArray[np.float64]:
         """Collect the energy of every pattern, in acquisition order.
@@ -97,7 +97,7 @@ class ShardJob:
         """
         energy = np.empty(self.plan.shape[0])
         stored = [
-            np.load(io.BytesIO(self.site.records.read(f"energy-{shard}.npy")))
+            np.load(io.BytesIO(self.staged.records.read(f"energy-{shard}.npy")))
             for shard in range(self.plan.num_shards)
         ]
         energy[self.plan.storage_order] = np.concatenate(stored)

@@ -8,6 +8,8 @@ Within a chunk the pattern axis is the last one: a pixel's values in neighbourin
 one size, so their high bits are zero together, and compress.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any
 
 import google_crc32c
@@ -16,7 +18,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store.format import CODEC, COMPRESSION_LEVEL, DIFFRACTION
-from ptychostream.datasets.store.places import Place
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import DataContractError, StorageError
 
 #: Offset and length in the index of a chunk that was never written.
@@ -73,20 +75,23 @@ class ShardReader:
 
     def __init__(
         self,
-        place: Place,
+        storage: StoreFiles,
         sizes: dict[str, int],
         chunk_shape: tuple[int, int, int],
         *,
         chunks_per_shard: int,
         transposed: bool,
     ) -> None:
-        self._place, self._sizes = place, sizes
+        self._storage, self._sizes = storage, sizes
         self._chunk_shape, self._chunks_per_shard = chunk_shape, chunks_per_shard
         self._transposed = transposed
         self._indices: dict[int, NDArray[np.uint64]] = {}
+        self._index_locks: dict[int, Lock] = {}
 
     @classmethod
-    def for_array(cls, place: Place, sizes: dict[str, int], array: Any) -> "ShardReader | None":
+    def for_array(
+        cls, storage: StoreFiles, sizes: dict[str, int], array: Any
+    ) -> "ShardReader | None":
         """Make a reader for an array, if it has a layout that `build` writes or wrote."""
         codecs = array.metadata.to_dict()["codecs"]
         if [codec["name"] for codec in codecs] != ["sharding_indexed"] or array.shards is None:
@@ -104,14 +109,19 @@ class ShardReader:
         if not plain or not little or sharding.get("index_location", "end") != "end":
             return None
         return cls(
-            place,
+            storage,
             sizes,
             array.chunks,
             chunks_per_shard=array.shards[0] // array.chunks[0],
             transposed=transposed,
         )
 
-    def read_into(self, chunk: int, out: NDArray[Any]) -> None:
+    def read_into(
+        self,
+        chunk: int,
+        out: NDArray[Any],
+        decoding: AbstractContextManager[Any] | None = None,
+    ) -> None:
         """Decode one chunk.
 
         Parameters
@@ -126,30 +136,33 @@ class ShardReader:
         """
         shard, number = divmod(chunk, self._chunks_per_shard)
         data = self._encoded(shard, number, chunk)
-        try:
-            if not self._transposed:
-                # A view of bytes: the decoder writes into it without a copy.
-                blosc.decompress(data, out.reshape(-1).view(np.uint8))
-                return
-            turned = np.empty((out[0].size, len(out)), out.dtype)
-            blosc.decompress(data, turned.reshape(-1).view(np.uint8))
-        except (RuntimeError, ValueError) as error:
-            raise self._damaged(chunk, shard, str(error)) from error
+        with decoding or nullcontext():
+            try:
+                self._decode(data, out)
+            except (RuntimeError, ValueError) as error:
+                raise self._damaged(chunk, shard, str(error)) from error
+
+    def _decode(self, data: bytes, out: NDArray[Any]) -> None:
+        if not self._transposed:
+            # A view of bytes: the decoder writes into it without a copy.
+            blosc.decompress(data, out.reshape(-1).view(np.uint8))
+            return
+        turned = np.empty((out[0].size, len(out)), out.dtype)
+        blosc.decompress(data, turned.reshape(-1).view(np.uint8))
         _transpose(turned, out.reshape(len(out), -1))
 
     def _encoded(self, shard: int, number: int, chunk: int) -> bytes:
         name = shard_file(shard)
         try:
             if shard not in self._indices:
-                length = 16 * self._chunks_per_shard + _CRC_BYTES
-                table = self._place.read(name, max(self._sizes[name] - length, 0), length)
-                if len(table) != length or not _is_intact(table):
-                    raise self._damaged(chunk, shard, "the shard's index fails its checksum")
-                self._indices[shard] = np.frombuffer(table[:-_CRC_BYTES], "<u8").reshape(-1, 2)
+                # Chunks of a shard are read together: one of them fetches the index.
+                with self._index_locks.setdefault(shard, Lock()):
+                    if shard not in self._indices:
+                        self._indices[shard] = self._read_index(shard, chunk)
             offset, extent = self._indices[shard][number].tolist()
             if _MISSING in (offset, extent):
                 raise self._damaged(chunk, shard, "it was never written")
-            data = self._place.read(name, offset, extent)
+            data = self._storage.read(name, offset, extent)
         except (FileNotFoundError, KeyError) as error:
             raise self._damaged(
                 chunk, shard, "the file is gone; was the store replaced?"
@@ -158,16 +171,23 @@ class ShardReader:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(
-                f"chunk {chunk} in '{self._place}/{name}' can't be read: {error}; see to its disk "
-                "and permissions, then go on"
+                f"chunk {chunk} in '{self._storage}/{name}' can't be read: {error}; see to its "
+                "disk and permissions, then go on"
             ) from error
         if len(data) != extent or not _is_intact(data):
             raise self._damaged(chunk, shard, "it fails its checksum")
         return data[:-_CRC_BYTES]
 
+    def _read_index(self, shard: int, chunk: int) -> NDArray[np.uint64]:
+        name, length = shard_file(shard), 16 * self._chunks_per_shard + _CRC_BYTES
+        table = self._storage.read(name, max(self._sizes[name] - length, 0), length)
+        if len(table) != length or not _is_intact(table):
+            raise self._damaged(chunk, shard, "the shard's index fails its checksum")
+        return np.frombuffer(table[:-_CRC_BYTES], "<u8").reshape(-1, 2)
+
     def _damaged(self, chunk: int, shard: int, reason: str) -> DataContractError:
         return DataContractError(
-            f"chunk {chunk} in '{self._place}/{shard_file(shard)}' is damaged ({reason}); run "
+            f"chunk {chunk} in '{self._storage}/{shard_file(shard)}' is damaged ({reason}); run "
             "`ptychostream verify`, then copy or build the store again"
         )
 

@@ -7,7 +7,9 @@ from ptychostream.files import whole_file
 from ptychostream.scan import ArrayPatterns, PatternSource
 
 
-def random_access(source: PatternSource, scratch: Path, *, shared: bool = False) -> PatternSource:
+def uncompressed_copy(
+    source: PatternSource, scratch: Path, *, shared: bool = False
+) -> PatternSource:
     """Make patterns readable in any order.
 
     Parameters

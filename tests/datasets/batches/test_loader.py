@@ -126,7 +126,7 @@ def test_moving_to_a_device_in_an_epoch_takes_no_root_twice(tiny_store):
     stream = iter(loader)
     next(stream)
     # What a GPU does, done by the processor.
-    loader._on_host = False
+    loader.to(torch.device("cpu"), device_for_windows="cpu")
     torch.testing.assert_close(next(stream)["diffraction"], expected[1])
 
 
@@ -162,7 +162,7 @@ def test_a_rank_outside_the_world_is_refused(tiny_store):
 
 
 def test_amounts_of_memory_are_read_or_refused(tiny_store):
-    with pytest.raises(ConfigurationError, match="'lots' is no amount of memory"):
+    with pytest.raises(ConfigurationError, match="'lots' is not an amount of memory"):
         ps.make_loader(tiny_store, tiny_store.groups(1), memory_budget="lots")
 
 
@@ -177,7 +177,7 @@ def test_a_wrong_batch_is_named(tiny_store):
 def test_a_store_that_fits_into_one_window_is_decoded_once(tiny_store, monkeypatch):
     loader = ps.make_loader(tiny_store, tiny_store.groups(2, 6), batch_size=16)
     first = [batch["diffraction"].sum() for batch in loader]
-    monkeypatch.setattr(type(tiny_store), "read_chunk", None)
+    monkeypatch.setattr(type(tiny_store), "read_chunk", None)  # it would not be called
     loader.set_epoch(1)
     assert sum(batch["diffraction"].sum() for batch in loader) == pytest.approx(sum(first))
 
@@ -202,11 +202,11 @@ def test_gathering_on_a_device_gives_the_batches_of_the_host(tiny_scan, tmp_path
     scan = replace(tiny_scan, patterns=ArrayPatterns(values), bad_pixels=mask)
     store = ps.build_group_store(scan, tmp_path / "s.zarr", patterns_per_chunk=8)
     groups = store.groups(2, 6)
-    host, device = (
-        ps.make_loader(store, groups, batch_size=7, memory_budget=budget) for _ in range(2)
-    )
     # What a GPU does, done by the processor.
-    device._on_host = False
+    host, device = (
+        ps.make_loader(store, groups, batch_size=7, memory_budget=budget, device_for_windows=where)
+        for where in (None, "cpu")
+    )
     for first, second in zip(host, device, strict=True):
         torch.testing.assert_close(first["diffraction"], second["diffraction"])
         assert (first["nn_indices"] == second["nn_indices"]).all()
@@ -249,14 +249,14 @@ def test_a_cache_larger_than_the_budget_does_not_move_to_a_device_as_a_whole(tin
     cached = {"cache": "memmap", "cache_folder": tmp_path}
     small, large = {"memory_budget": 4 * chunk}, {"memory_budget": 64 * chunk}
 
-    def moves_batches(**options):
-        return ps.make_loader(tiny_store, groups, batch_size=7, **options)._moves_batches
+    def window_fits(**options):
+        return ps.make_loader(tiny_store, groups, batch_size=7, **options).window_fits
 
     # Eight chunks in all. Without a cache, windows keep to the budget anyway.
-    assert moves_batches(**small, **cached)(100 * chunk)
-    assert not moves_batches(**large, **cached)(8 * chunk)
-    assert moves_batches(**large, **cached)(7 * chunk)
-    assert not moves_batches(**small)(4 * chunk)
+    assert not window_fits(**small, **cached)(100 * chunk)
+    assert window_fits(**large, **cached)(8 * chunk)
+    assert not window_fits(**large, **cached)(7 * chunk)
+    assert window_fits(**small)(4 * chunk)
 
 
 def test_a_cache_belongs_to_one_content(tiny_scan, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import ptychostream as ps
 from ptychostream.datasets.store.manifest import list_files, manifest_bytes
-from ptychostream.datasets.store.places import LocalPlace
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import DataContractError, MissingFileError, StorageError
 
 
@@ -67,7 +67,7 @@ def test_groups_never_cross_experiments(two_experiments):
 def test_every_flipped_bit_is_found(copied):
     store = ps.open_group_store(copied)
     rng = np.random.default_rng(0)
-    for name in list_files(LocalPlace(copied)):
+    for name in list_files(StoreFiles.of_folder(copied)):
         path = copied / name
         data = path.read_bytes()
         at = int(rng.integers(len(data)))
@@ -128,9 +128,9 @@ def test_a_newer_major_version_is_refused_by_name(copied):
     root = zarr.open_group(copied, mode="r+")
     attributes = root.attrs.asdict()["ptychostream"]
     root.attrs["ptychostream"] = attributes | {"version": [2, 3]}
-    place = LocalPlace(copied)
-    files = {name: (size, place.digest(name)) for name, size in list_files(place).items()}
-    place.write("manifest.json", manifest_bytes(files))
+    storage = StoreFiles.of_folder(copied)
+    files = {name: (size, storage.digest(name)) for name, size in list_files(storage).items()}
+    storage.write("manifest.json", manifest_bytes(files))
     with pytest.raises(DataContractError, match=r"version 2\.3; this version reads 1\.x"):
         ps.open_group_store(copied)
 
@@ -168,10 +168,10 @@ def test_what_keeps_files_from_being_read_is_not_called_damage(
     store = ps.open_group_store(tmp_path / "s.zarr")
     store.groups(2, 6)
 
-    def fail(place, name, *part):
+    def fail(storage, name, *part):
         raise error
 
-    monkeypatch.setattr(LocalPlace, "read", fail)
+    monkeypatch.setattr(StoreFiles, "read", fail)
     for read in (
         lambda: store.diffraction([0]),
         lambda: store.groups(2, 6),

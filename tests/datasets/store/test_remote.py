@@ -131,7 +131,7 @@ def test_a_remote_build_that_broke_off_is_resumed(bucket, tiny_scan):
         ps.build_group_store(whole, url, **options)
     store = ps.build_group_store(whole, url, resume=True, **options)
     np.testing.assert_array_equal(store.diffraction(np.arange(64)), values)
-    assert not [n for n in store.segments[0].place.sizes() if n.startswith("building")]
+    assert not [n for n in store.segments[0].storage.sizes() if n.startswith("building")]
 
 
 def test_a_remote_store_grows(bucket, tiny_scan):

@@ -7,11 +7,9 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources.npz import write_npz
-from ptychostream.datasets.store.addresses import open_location
 from ptychostream.datasets.store.append import append_patterns
-from ptychostream.datasets.store.places import LocalPlace
 from ptychostream.datasets.store.scans import read_scans
-from ptychostream.datasets.store.zipped_place import ZippedPlace
+from ptychostream.datasets.store.storage import open_location
 from ptychostream.errors import DataContractError, MissingFileError, StorageError
 from ptychostream.scan import ArrayPatterns
 
@@ -83,8 +81,8 @@ def test_a_flipped_bit_is_found(store, tmp_path):
 
 def test_nothing_is_written_into_a_zip_file(store, tmp_path):
     path = zip_of(store, tmp_path / "a.zarr.zip")
-    place = ZippedPlace(path)
-    for change in (lambda: place.write("a", b""), lambda: place.remove("zarr.json")):
+    storage = open_location(path)
+    for change in (lambda: storage.write("a", b""), lambda: storage.remove("zarr.json")):
         with pytest.raises(StorageError, match="is a zip file, which is only read"):
             change()
 
@@ -104,6 +102,6 @@ def test_zip_files_without_one_complete_store_are_refused(tmp_path):
 
 def test_other_zip_files_are_what_they_are(tiny_scan, tmp_path):
     write_npz(tiny_scan, tmp_path / "scan.npz")
-    assert isinstance(open_location(tmp_path / "scan.npz"), LocalPlace)
+    assert open_location(tmp_path / "scan.npz").folder == tmp_path / "scan.npz"
     (scan,) = read_scans(tmp_path / "scan.npz")
     assert scan.num_patterns == 64

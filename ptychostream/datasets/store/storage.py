@@ -1,0 +1,323 @@
+"""The files of a store: in a folder, in a zip file, or at any URL that fsspec knows."""
+
+import hashlib
+import os
+import re
+import shutil
+import weakref
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ptychostream.errors import ConfigurationError, StorageError
+from ptychostream.files import atomic_file
+
+#: Files are hashed in parts of this many bytes.
+_PART = 16 * 2**20
+
+
+class StoreFiles:
+    """A folder of files, each of which is written whole or not at all; made by `open_location`.
+
+    Parameters
+    ----------
+    address : str
+        Path or URL of the outermost folder, which messages name.
+    files : fsspec.AbstractFileSystem or None
+        Where they lie; None is this machine, whose files are read by position, from a folder
+        that can be held open, and are written by renaming.
+    root : str
+        The folder as `files` names it.
+    """
+
+    def __init__(self, address: str, files: Any, root: str, *, below: str = "") -> None:
+        self._address, self._below = address, below
+        self._files, self._root = files, root
+        self._handle: int | None = None
+        self._parent: StoreFiles | None = None
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "StoreFiles":
+        """Return the files of a folder of this machine."""
+        return cls(str(folder), None, str(folder))
+
+    def __str__(self) -> str:
+        if self.folder is not None:
+            return str(self.folder)
+        return self._address if self.is_zip else f"{self._address}/{self._below}".rstrip("/")
+
+    def __reduce__(self) -> Any:
+        return _reopened, (self._address, self._below)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where it is one of this machine."""
+        return Path(self._root) if self._files is None else None
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it lies in a zip file, which is only read."""
+        return self._files is not None and self._files.protocol == "zip"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether each request to it may wait for a network."""
+        return self._files is not None and not self.is_zip
+
+    def child(self, name: str) -> "StoreFiles":
+        """Return the files of a folder in this one."""
+        below = f"{self._below}/{name}".strip("/")
+        child = StoreFiles(self._address, self._files, f"{self._root}/{name}", below=below)
+        child._parent = self
+        return child
+
+    def hold(self) -> None:
+        """Keep the folder open, so that reads still reach it if another store replaces it."""
+        if self._files is None and self._held()[0] is None:
+            self._handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+            weakref.finalize(self, os.close, self._handle)
+
+    def _held(self) -> tuple[int | None, str]:
+        """Find the held folder that this one lies in, and its path from there."""
+        files, root = self, self._root
+        while files._handle is None and files._parent is not None:
+            files = files._parent
+        return files._handle, root[len(files._root) + 1 :] if files._handle is not None else root
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a file or a part of it.
+
+        Parameters
+        ----------
+        length : int, optional
+            Bytes; fewer come back where the file ends. None is all that follow.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        StorageError
+            If it can't be read.
+        """
+        if self._files is None:
+            return self._read_local(name, start, length)
+        path = self._path(name)
+        try:
+            stop = None if length is None else start + length
+            data: bytes = self._files.cat_file(path, start=start or None, end=stop)
+        except (FileNotFoundError, StorageError):
+            raise
+        except Exception as error:  # every protocol has errors of its own
+            if start and self._ends_before(path, start):
+                return b""
+            raise self._unreachable(error) from error
+        return data
+
+    def _read_local(self, name: str, start: int, length: int | None) -> bytes:
+        held, folder = self._held()
+        handle = os.open(f"{folder}/{name}" if folder else name, os.O_RDONLY, dir_fd=held)
+        try:
+            size = os.fstat(handle).st_size - start
+            wanted = size if length is None else min(size, length)
+            parts, at = [], start
+            # The system reads at most two GiB at once.
+            while wanted > 0 and (part := os.pread(handle, min(wanted, 2**30), at)):
+                parts.append(part)
+                at, wanted = at + len(part), wanted - len(part)
+        finally:
+            os.close(handle)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, which appears when it is complete and safely stored.
+
+        Raises
+        ------
+        StorageError
+            If a URL or a zip file can't be written to.
+        OSError
+            If a folder can't.
+        """
+        if self._files is None:
+            file = Path(self._root) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(file) as partial:
+                partial.write_bytes(data)
+            return
+        self._refuse_zip()
+        path = self._path(name)
+        try:
+            self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._files.pipe_file(path, data)
+        except Exception as error:  # every protocol has errors of its own
+            raise StorageError(
+                f"could not write '{self}/{name}': {error}; check address, credentials and space"
+            ) from error
+
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Measure all files, by name; those of a folder alone where one is named."""
+        if self._files is None:
+            return self._local_sizes(below)
+        try:
+            self._files.invalidate_cache()
+            found = self._files.find(self._path(below), detail=True)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # every protocol has errors of its own
+            raise self._unreachable(error) from error
+        skip = len(self._path("")) + 1 if self._root else 0
+        return {name[skip:]: int(entry["size"]) for name, entry in found.items()}
+
+    def _local_sizes(self, below: str) -> dict[str, int]:
+        found = {}
+        # Walking, unlike `rglob`, passes over folders that are renamed meanwhile.
+        for folder, _, names in os.walk(f"{self._root}/{below}"):
+            for path in (Path(folder) / name for name in names):
+                try:
+                    if path.is_file():
+                        found[path.relative_to(self._root).as_posix()] = path.stat().st_size
+                except FileNotFoundError:  # somebody's scratch file, gone by now
+                    continue
+        return found
+
+    def folders(self, below: str) -> list[str]:
+        """List the folders in a folder."""
+        if self._files is None:
+            folder = Path(self._root) / below
+            if not folder.is_dir():
+                return []
+            return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        inside = (name[len(below) + 1 :] for name in self.sizes(below))
+        return sorted({name.split("/")[0] for name in inside if "/" in name})
+
+    def remove(self, name: str) -> None:
+        """Delete a file, or a folder with all that is in it; what is absent is no error."""
+        if self._files is None:
+            path = Path(self._root) / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        self._refuse_zip()
+        try:
+            self._files.rm(self._path(name), recursive=True)
+        except FileNotFoundError:
+            return
+
+    def zarr_store(self) -> Any:
+        """Return what zarr opens for reading."""
+        from zarr.storage import FsspecStore
+
+        if self._files is None:
+            return self._root
+        url = f"zip://{self._root}::{self._address}" if self.is_zip else str(self)
+        return FsspecStore.from_url(url, read_only=True)
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file."""
+        digest, at = hashlib.sha256(), 0
+        while part := self.read(name, at, _PART):
+            digest.update(part)
+            at += len(part)
+        return digest.hexdigest()
+
+    def has(self, name: str) -> bool:
+        """Return whether a file exists."""
+        try:
+            self.read(name, 0, 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def _path(self, name: str) -> str:
+        path = f"{self._root}/{name}".rstrip("/")
+        return path.lstrip("/") if self.is_zip else path
+
+    def _ends_before(self, path: str, start: int) -> bool:
+        try:
+            return int(self._files.info(path)["size"]) <= start
+        except Exception:
+            return False
+
+    def _unreachable(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"'{self}' can't be read: {error}; check address, credentials and network"
+        )
+
+    def _refuse_zip(self) -> None:
+        if self.is_zip:
+            raise StorageError(
+                f"'{self._address}' is a zip file, which is only read; unpack it first"
+            )
+
+
+def open_location(path: str | Path) -> StoreFiles:
+    """Return the files that a path or URL names, whether there are any or not.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, a zip file of one, or a URL with a protocol (`s3://`, `gs://`, `https://`,
+        `memory://`), whose options come from fsspec's own configuration and the environment.
+
+    Raises
+    ------
+    ConfigurationError
+        If a `Path` was made of a URL, the protocol is unknown, or its package is not installed.
+    DataContractError
+        If a zip file holds several stores.
+    """
+    if isinstance(path, str) and "://" in path and not path.startswith("file://"):
+        return _open_url(path.rstrip("/"))
+    local = Path(str(path).removeprefix("file://"))
+    if isinstance(path, Path) and re.match(r"[a-z][a-z0-9+.]+:/[^/]", str(path)):
+        raise ConfigurationError(
+            f"'{path}' is a URL that became a path, which spoils it; give it as a string"
+        )
+    if local.suffix == ".zip" and local.is_file() and zipfile.is_zipfile(local):
+        from ptychostream.datasets.store.zipped import ZippedFiles, holds_store
+
+        if holds_store(local):
+            zipped = ZippedFiles(local)
+            return StoreFiles(str(local), zipped, zipped.store_folder())
+    return StoreFiles.of_folder(local)
+
+
+def _open_url(url: str) -> StoreFiles:
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"'{url}' can't be opened: {error}; for S3, install ptychostream[s3]"
+        ) from error
+    return StoreFiles(url, files, root)
+
+
+def _reopened(address: str, below: str) -> StoreFiles:
+    files = open_location(address)
+    return files.child(below) if below else files
+
+
+def is_store(path: str | Path) -> bool:
+    """Return whether a path names a group store, complete or not.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, a file or a URL; every URL counts as a store's.
+    """
+    files = open_location(path)
+    return files.folder is None or (files.folder / "zarr.json").is_file()
+
+
+def copy_files(
+    files: Iterable[tuple[str, bytes]], target: StoreFiles
+) -> Iterator[tuple[str, int, str]]:
+    """Write named contents into a folder; yields name, size and SHA-256 of each."""
+    for name, data in files:
+        target.write(name, data)
+        yield name, len(data), hashlib.sha256(data).hexdigest()
