@@ -3,15 +3,13 @@
 Folders whose pages are many fill their part of the navigation themselves.
 """
 
-import importlib
 import os
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 from docstring_parser import parse
 
-from ptychostream.cli.common import parser_of
-from ptychostream.cli.main import COMMANDS
+from ptychostream.cli.main import COMMANDS, find_command
 from ptychostream.config import (
     InferenceConfig,
     ModelConfig,
@@ -51,7 +49,7 @@ def command_line():
     os.environ["COLUMNS"] = "100"  # argparse wraps at the terminal's width
     parts = []
     for name, summary in COMMANDS.items():
-        parser = parser_of(importlib.import_module(f"ptychostream.cli.{name}").run)
+        parser = find_command(name).make_parser()
         text = parser.format_help().rstrip()
         parts.append(f"## {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n```text\n{text}\n```\n")
     return "\n".join(parts)

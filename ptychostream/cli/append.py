@@ -1,18 +1,18 @@
 """`ptychostream append SRC STORE`."""
 
-from collections.abc import Sequence
+from dataclasses import fields
 from shlex import quote
 
-from ptychostream.cli.common import make_parser, parse, path_or_url, say
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, path_or_url, say
 
 
-def run(words: Sequence[str]) -> None:
-    """Append the patterns of a scan file to a store, or declare a store finished."""
-    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
-    from ptychostream.datasets.store import append_patterns, finish_group_store, open_group_store
-    from ptychostream.datasets.store.scans import read_scans
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream append`."""
+    from ptychostream.datasets.sources.preprocess import Preprocessing
 
-    parser = make_parser(
+    parser = new_parser(
         "append",
         "Append the patterns of scan files to a store; whoever reads it meanwhile sees what was "
         "there when it was opened. Preprocess them as the store was built.",
@@ -28,12 +28,20 @@ def run(words: Sequence[str]) -> None:
         help="what the patterns are, where a file does not say it or says it wrongly",
     )
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
-    names = parser.add_class_arguments(Preprocessing, None)
-    options = parse(parser, words)
+    parser.add_class_arguments(Preprocessing, None)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Append the patterns of a scan file to a store, or declare a store finished."""
+    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
+    from ptychostream.datasets.store import append_patterns, finish_group_store, open_group_store
+    from ptychostream.datasets.store.scans import read_scans
+
     *sources, target = options.paths
     if not sources and not options.finish:
         parser.error("name at least one scan file and the store, or --finish")
-    changes = Preprocessing(**{name: getattr(options, name) for name in names})
+    changes = Preprocessing(**{item.name: options[item.name] for item in fields(Preprocessing)})
     if changes.leave_out and len(sources) > 1:
         parser.error("--leave_out counts the patterns of one file; append that one alone")
     store = open_group_store(target)

@@ -1,24 +1,24 @@
 """`ptychostream build SRC [SRC ...] OUT.zarr`."""
 
 import shutil
-from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from ptychostream.cli.common import make_parser, parse, path_or_url, say
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, path_or_url, say
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store.plan import StoreLayout
 
 
-def run(words: Sequence[str]) -> None:
-    """Turn scan files into a group store."""
-    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
-    from ptychostream.datasets.store import build_group_store, read_scans
-    from ptychostream.datasets.store.plan import plan_build
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream build`."""
+    from ptychostream.datasets.sources.preprocess import Preprocessing
 
-    parser = make_parser(
+    parser = new_parser(
         "build",
         "Turn scan files into a group store, one experiment a file; a folder counts as its "
         "files, and a store as its experiments. A build that was interrupted goes on with "
@@ -43,12 +43,20 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
     parser.add_argument("--growing", action="store_true", help="more will be appended")
     parser.add_argument("--cluster", help="address of a dask scheduler whose workers write it")
-    names = parser.add_class_arguments(Preprocessing, None)
-    options = parse(parser, words)
+    parser.add_class_arguments(Preprocessing, None)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Turn scan files into a group store."""
+    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
+    from ptychostream.datasets.store import build_group_store, read_scans
+    from ptychostream.datasets.store.plan import plan_build
+
     *sources, target = options.paths
     if not sources:
         parser.error("name at least one scan file and the store to make")
-    changes = Preprocessing(**{name: getattr(options, name) for name in names})
+    changes = Preprocessing(**{item.name: options[item.name] for item in fields(Preprocessing)})
     scans = [
         scan
         for source in sources

@@ -6,7 +6,6 @@ import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
@@ -23,8 +22,6 @@ from ptychostream.errors import ConfigurationError, PtychoStreamError
 logger = logging.getLogger("ptychostream")
 
 _FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-#: Whether `parse` hands the parser out instead of using it.
-_parser_wanted: ContextVar[bool] = ContextVar("_parser_wanted", default=False)
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type: ignore[misc]
@@ -49,16 +46,8 @@ class _Parser(ArgumentParser):  # type: ignore[misc]
         super().error(message, ex)
 
 
-class _ParserReady(Exception):
-    """Carries a command's parser out of it."""
-
-    def __init__(self, parser: ArgumentParser) -> None:
-        super().__init__()
-        self.parser = parser
-
-
-def make_parser(command: str, description: str) -> ArgumentParser:
-    """Make a command's parser, with the options that every command has."""
+def new_parser(command: str, description: str) -> ArgumentParser:
+    """Begin a command's parser, with the options that every command has."""
     parser = _Parser(
         prog=f"ptychostream {command}",
         # Listing every option above each error would bury the error.
@@ -79,8 +68,6 @@ def make_parser(command: str, description: str) -> ArgumentParser:
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     """Parse a command line, and set up logging as it asks."""
-    if _parser_wanted.get():
-        raise _ParserReady(parser)
     if {"--help", "-h"} & set(words):
         hide_rare_options(parser)
     _refuse_empty_file(parser, words)
@@ -134,18 +121,6 @@ def make_folder(folder: Path) -> None:
         raise ConfigurationError(f"'{folder}' is a group store; name another folder for results")
     if not os.access(folder, os.W_OK):
         raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
-
-
-def parser_of(command: Callable[[Sequence[str]], None]) -> ArgumentParser:
-    """Take a command's parser out of it, without running it."""
-    token = _parser_wanted.set(True)
-    try:
-        command([])
-    except _ParserReady as ready:
-        return ready.parser
-    finally:
-        _parser_wanted.reset(token)
-    raise AssertionError(f"{command} parsed nothing")
 
 
 def log_to(folder: Path, name: str, *, append: bool = False) -> None:

@@ -1,75 +1,37 @@
 """`ptychostream completion SHELL`: what the shell needs to complete our commands."""
 
-import importlib
-from collections.abc import Sequence
+import shtab
+from jsonargparse import ArgumentParser, Namespace
 
-from ptychostream.cli.common import make_parser, parse, parser_of
-from ptychostream.cli.main import COMMANDS
-
-_BASH = """\
-_ptychostream() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}"
-    COMPREPLY=()
-    if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "{commands} --help --version" -- "$word"))
-        return
-    fi
-    case "$word" in -*) ;; *) return ;; esac
-    case "${{COMP_WORDS[1]}}" in
-{cases}
-    esac
-}}
-complete -o default -F _ptychostream ptychostream
-"""
+from ptychostream._version import __version__
+from ptychostream.cli.common import new_parser, path_or_url
+from ptychostream.cli.main import COMMANDS, find_command
 
 
-def run(words: Sequence[str]) -> None:
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream completion`."""
+    parser = new_parser(
+        "completion",
+        "Print a script that lets a shell complete commands, options, choices and files.",
+    )
+    shells = ["bash", "zsh", "fish", "tcsh", "powershell"]
+    parser.add_argument("shell", choices=shells, help="which shell")
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
     """Print a shell's completion script."""
-    parser = make_parser(
-        "completion", "Print a script that lets a shell complete commands, options and files."
-    )
-    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="which shell")
-    options = parse(parser, words)
-    flags = {name: command_flags(name) for name in COMMANDS}
-    print(fish_script(flags) if options.shell == "fish" else bash_script(flags, options.shell))
+    print(whole_parser().get_completion_script(f"shtab-{options.shell}"))
 
 
-def command_flags(name: str) -> list[str]:
-    """List the long options of a command."""
-    parser = parser_of(importlib.import_module(f"ptychostream.cli.{name}").run)
-    return sorted(
-        flag
-        for action in parser._actions
-        for flag in action.option_strings
-        if flag.startswith("--") and not flag.endswith("+")
-    )
-
-
-def bash_script(flags: dict[str, list[str]], shell: str) -> str:
-    """Write the script for bash, which zsh understands after two lines more."""
-    cases = "\n".join(
-        f'        {name}) COMPREPLY=($(compgen -W "{" ".join(options)}" -- "$word")) ;;'
-        for name, options in flags.items()
-    )
-    script = _BASH.format(commands=" ".join(flags), cases=cases)
-    if shell == "zsh":
-        return (
-            "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
-            + script
-        )
-    return script
-
-
-def fish_script(flags: dict[str, list[str]]) -> str:
-    """Write the script for fish."""
-    lines = []
-    for name, options in flags.items():
-        lines.append(
-            f'complete -c ptychostream -n __fish_use_subcommand -f -a {name} -d "{COMMANDS[name]}"'
-        )
-        lines += [
-            f'complete -c ptychostream -n "__fish_seen_subcommand_from {name}" '
-            f"-l {option.removeprefix('--')}"
-            for option in options
-        ]
-    return "\n".join(lines)
+def whole_parser() -> ArgumentParser:
+    """Put the parsers of all commands into one."""
+    program = ArgumentParser(prog="ptychostream", version=f"ptychostream {__version__}")
+    commands = program.add_subcommands()
+    for name, summary in COMMANDS.items():
+        parser = find_command(name).make_parser()
+        for action in parser._actions:
+            if action.type is path_or_url:
+                action.complete = shtab.FILE
+        commands.add_subcommand(name, parser, help=summary)
+    return program

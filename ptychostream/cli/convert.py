@@ -1,14 +1,29 @@
 """`ptychostream convert OLD.zip NEW.zip`, and the way back."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from ptychostream.cli.common import make_parser, parse, say
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
 
-def run(words: Sequence[str]) -> None:
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream convert`."""
+    parser = new_parser(
+        "convert",
+        "Make one of our model archives from an archive of the TensorFlow backend (TensorFlow is "
+        "not needed), from a checkpoint, or from an older archive of ours. With a NEW that ends "
+        "in .weights.h5 the other way round: weights that the Keras model loads.",
+    )
+    parser.add_argument("old", type=Path, help="archive, its folder, or checkpoint")
+    parser.add_argument("new", type=Path, help="archive to write, ending in .zip, or .weights.h5")
+    parser.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
     """Make one of our archives from another model file, or Keras weights from ours.
 
     Raises
@@ -18,16 +33,6 @@ def run(words: Sequence[str]) -> None:
     StoreExistsError
         If the new file exists and `--overwrite` is not given.
     """
-    parser = make_parser(
-        "convert",
-        "Make one of our model archives from an archive of the TensorFlow backend (TensorFlow is "
-        "not needed), from a checkpoint, or from an older archive of ours. With a NEW that ends "
-        "in .weights.h5 the other way round: weights that the Keras model loads.",
-    )
-    parser.add_argument("old", type=Path, help="archive, its folder, or checkpoint")
-    parser.add_argument("new", type=Path, help="archive to write, ending in .zip, or .weights.h5")
-    parser.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
-    options = parse(parser, words)
     new: Path = options.new
     to_keras = new.name.endswith(".weights.h5")
     if new.suffix != ".zip" and not to_keras:

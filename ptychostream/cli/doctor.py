@@ -5,12 +5,13 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib import metadata, util
 from pathlib import Path
 
+from jsonargparse import ArgumentParser, Namespace
+
 from ptychostream._version import __version__
-from ptychostream.cli.common import make_parser, parse
+from ptychostream.cli.common import new_parser
 from ptychostream.errors import BackendUnavailableError
 
 _REQUIRED = ("torch", "lightning", "tensordict", "zarr", "numcodecs", "h5py", "hdf5plugin", "scipy")
@@ -24,9 +25,9 @@ _OPTIONAL = {
 }
 
 
-def run(words: Sequence[str]) -> None:
-    """Say what works on this machine."""
-    parser = make_parser(
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream doctor`."""
+    parser = new_parser(
         "doctor", "Say what works on this machine, and what to install for what does not."
     )
     parser.add_argument(
@@ -34,7 +35,11 @@ def run(words: Sequence[str]) -> None:
         action="store_true",
         help="let ptychodus find the library PtychoStream, where an installation can't",
     )
-    options = parse(parser, words)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Say what works on this machine."""
     if options.install_plugin:
         print(_ask_extension("--install"))
     for name, value in report():

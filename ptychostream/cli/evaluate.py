@@ -1,13 +1,13 @@
 """`ptychostream evaluate OUT/object.npz --reference FILE`."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jsonargparse import ArgumentParser, Namespace
 from numpy.typing import NDArray
 
-from ptychostream.cli.common import make_folder, make_parser, parse, path_or_url, say
+from ptychostream.cli.common import make_folder, new_parser, path_or_url, say
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.objects import (
     checked_object,
@@ -17,14 +17,9 @@ from ptychostream.datasets.sources.objects import (
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 
 
-def run(words: Sequence[str]) -> None:
-    """Compare an object with a reference."""
-    from ptychostream.evaluation import evaluate_object
-    from ptychostream.evaluation.align import reference_on_grid
-    from ptychostream.evaluation.figures import draw_evaluation
-    from ptychostream.evaluation.report import RECORD, write_report
-
-    parser = make_parser(
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream evaluate`."""
+    parser = new_parser(
         "evaluate",
         "Compare an object with a reference: global phase, scale, ramp and a shift are removed, "
         "then PSNR, SSIM, phase error and FRC are measured where enough patches cover the "
@@ -45,7 +40,16 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--min_coverage", type=float, default=3, help="patches that must cover a pixel"
     )
-    options = parse(parser, words)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Compare an object with a reference."""
+    from ptychostream.evaluation import evaluate_object
+    from ptychostream.evaluation.align import reference_on_grid
+    from ptychostream.evaluation.figures import draw_evaluation
+    from ptychostream.evaluation.report import RECORD, write_report
+
     if options.min_coverage < 0:
         parser.error(f"--min_coverage {options.min_coverage} must not be negative")
     obj, coverage, place = _read_result(options.object)

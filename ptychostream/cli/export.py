@@ -1,30 +1,20 @@
 """`ptychostream export STORE OUT.npz`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from ptychostream.cli.common import make_parser, parse, path_or_url, say
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, path_or_url, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 from ptychostream.scan import Scan
 
 
-def run(words: Sequence[str]) -> None:
-    """Write one experiment of a store back as a scan file.
-
-    Raises
-    ------
-    ConfigurationError
-        If the output's ending is unknown, or there is no such experiment.
-    StoreExistsError
-        If the output exists and may not be replaced.
-    """
-    from ptychostream.datasets.sources.npz import write_npz
-    from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
-    from ptychostream.datasets.store import open_group_store
-
-    parser = make_parser(
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream export`."""
+    parser = new_parser(
         "export",
         "Write a store back as a scan file, in acquisition order: .npz, or .h5 for ptychodus "
         "training data.",
@@ -40,7 +30,23 @@ def run(words: Sequence[str]) -> None:
         "ptychodus has them",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    options = parse(parser, words)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Write one experiment of a store back as a scan file.
+
+    Raises
+    ------
+    ConfigurationError
+        If the output's ending is unknown, or there is no such experiment.
+    StoreExistsError
+        If the output exists and may not be replaced.
+    """
+    from ptychostream.datasets.sources.npz import write_npz
+    from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
+    from ptychostream.datasets.store import open_group_store
+
     out: Path = options.out
     writers: dict[str, Callable[[Scan, Path], None]] = {
         ".npz": partial(write_npz, flavour=options.flavour),

@@ -1,12 +1,12 @@
 """`ptychostream info PATH`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jsonargparse import ArgumentParser, Namespace
 
-from ptychostream.cli.common import make_parser, parse, path_or_url
+from ptychostream.cli.common import new_parser, path_or_url
 from ptychostream.errors import MissingFileError
 from ptychostream.persistence.describe import describe_model
 from ptychostream.persistence.open_archive import ARCHIVE_NAME
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 _SOURCES_SHOWN = 4
 
 
-def run(words: Sequence[str]) -> None:
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream info`."""
+    parser = new_parser(
+        "info", "Say what a scan file, a store, a model or a reconstructed object is."
+    )
+    parser.add_argument("path", type=path_or_url, help="what to look at")
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
     """Say what a scan file, a store, a model or a reconstructed object is.
 
     Raises
@@ -26,11 +35,6 @@ def run(words: Sequence[str]) -> None:
     MissingFileError
         If there is no such path.
     """
-    parser = make_parser(
-        "info", "Say what a scan file, a store, a model or a reconstructed object is."
-    )
-    parser.add_argument("path", type=path_or_url, help="what to look at")
-    options = parse(parser, words)
     from ptychostream.datasets.store.storage import is_store
 
     path: Path | str = options.path

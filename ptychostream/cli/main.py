@@ -4,10 +4,13 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from ptychostream._version import __version__
 
-#: Each command is a module of this package with a function `run(arguments)`.
+#: Each command is a module of this package: `make_parser()`, `run(options, parser)`, and, where
+#: words of the command line mean others, `prepare(words, parser)`.
 COMMANDS = {
     "simulate": "make a synthetic scan: NPZ, store or ptychodus training data",
     "build": "turn scan files into a group store",
@@ -57,11 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from ptychostream.cli.common import run_guarded
 
-        module = importlib.import_module(f"ptychostream.cli.{words[0]}")
+        command = find_command(words[0])
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return run_guarded(module.run, words[1:])
+    return run_guarded(partial(_run, command), words[1:])
+
+
+def find_command(name: str) -> Any:
+    """Return the module of a command."""
+    return importlib.import_module(f"ptychostream.cli.{name}")
+
+
+def _run(command: Any, words: Sequence[str]) -> None:
+    from ptychostream.cli.common import parse
+
+    parser = command.make_parser()
+    if hasattr(command, "prepare"):
+        words = command.prepare(words, parser)
+    command.run(parse(parser, words), parser)
 
 
 def _help() -> str:

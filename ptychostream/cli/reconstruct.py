@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
+from jsonargparse import ArgumentParser, Namespace
+
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
+from ptychostream.cli.common import log_to, logger, new_parser, path_or_url, say
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -51,7 +53,17 @@ CHOICES = (
 )
 
 
-def run(words: Sequence[str]) -> None:
+def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """Put our names for older ones, and refuse options that only training has a use for."""
+    words = expand_aliases("reconstruct", words)
+    for word in words:
+        name = word.partition("=")[0].removeprefix("--execution.")
+        if name != word and name in TRAINING_OPTIONS:
+            parser.error(f"--execution.{name} belongs to `ptychostream train`")
+    return words
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
     """Reconstruct a store with a trained network."""
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
@@ -60,13 +72,6 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.reconstruction.options import check_execution, choose_experiment
     from ptychostream.reconstruction.report_files import write_result_files
 
-    parser = _make_parser()
-    words = expand_aliases("reconstruct", words)
-    for word in words:
-        name = word.partition("=")[0].removeprefix("--execution.")
-        if name != word and name in TRAINING_OPTIONS:
-            parser.error(f"--execution.{name} belongs to `ptychostream train`")
-    options = parse(parser, words)
     if options.follow:
         chosen = [name for name in CHOICES if options[name] != parser.get_defaults()[name]]
         if chosen:
@@ -113,8 +118,9 @@ def run(words: Sequence[str]) -> None:
         raise KeyboardInterrupt(f"the result in {out} is partial")
 
 
-def _make_parser() -> Any:
-    parser = make_parser(
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream reconstruct`."""
+    parser = new_parser(
         "reconstruct",
         "Reconstruct a store with a trained network.",
     )

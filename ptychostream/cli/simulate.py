@@ -1,19 +1,44 @@
 """`ptychostream simulate OUT`."""
 
 import os
-from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ptychostream.cli.common import make_parser, parse, say
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
 #: Options that take the place of one of `simulate_scan`, and name several.
 _SEVERAL = ("objects", "probes", "scan_patterns")
 
 
-def run(words: Sequence[str]) -> None:
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream simulate`."""
+    from ptychostream.simulation import simulate_scan
+
+    parser = new_parser(
+        "simulate",
+        "Make a synthetic scan of a known object. OUT ends in .npz, .zarr (group store) or .h5 "
+        "(ptychodus training data), or has no ending: a folder with ptychodus's diffraction.h5 "
+        "and product.h5.",
+    )
+    parser.add_argument("out", type=Path, help="file, store or folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    for name in _SEVERAL:
+        parser.add_argument(
+            f"--{name}", type=list[str], help=f"several in place of --{name[:-1]}; OUT is a store"
+        )
+    parser.add_argument(
+        "--repeats", type=int, help="times each combination is drawn anew; OUT is a store"
+    )
+    parser.add_function_arguments(simulate_scan, None)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
     """Make a synthetic scan, or a store of several.
 
     Raises
@@ -29,30 +54,13 @@ def run(words: Sequence[str]) -> None:
     from ptychostream.datasets.store import build_group_store
     from ptychostream.simulation import simulate_scan
 
-    parser = make_parser(
-        "simulate",
-        "Make a synthetic scan of a known object. OUT ends in .npz, .zarr (group store) or .h5 "
-        "(ptychodus training data), or has no ending: a folder with ptychodus's diffraction.h5 "
-        "and product.h5.",
-    )
-    parser.add_argument("out", type=Path, help="file, store or folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    for name in _SEVERAL:
-        parser.add_argument(
-            f"--{name}", type=list[str], help=f"several in place of --{name[:-1]}; OUT is a store"
-        )
-    parser.add_argument(
-        "--repeats", type=int, help="times each combination is drawn anew; OUT is a store"
-    )
-    names = parser.add_function_arguments(simulate_scan, None)
-    options = parse(parser, words)
     out: Path = options.out
     if out.suffix not in (".npz", ".zarr", ".h5", ""):
         raise ConfigurationError(f"'{out}' must end in .npz, .zarr or .h5, or have no ending")
     if out.exists() and not options.overwrite:
         raise StoreExistsError(f"'{out}' exists; choose another name, or add --overwrite")
     ready = parser.instantiate(options)
-    chosen = {name: getattr(ready, name) for name in names}
+    chosen = {name: getattr(ready, name) for name in signature(simulate_scan).parameters}
     if options.repeats is not None or any(options[name] for name in _SEVERAL):
         _simulate_several(options, chosen)
         return

@@ -1,23 +1,23 @@
 """`ptychostream train STORE -o RUN`."""
 
+import argparse
 import shutil
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from shlex import quote
 
+from jsonargparse import ArgumentParser, Namespace
+
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, logger, make_parser, parse, path_or_url, say
+from ptychostream.cli.common import log_to, logger, new_parser, path_or_url, say
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import StoreExistsError
 
 
-def run(words: Sequence[str]) -> None:
-    """Train a network on a store."""
-    from ptychostream.datasets.store import open_group_store
-
-    parser = make_parser(
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream train`."""
+    parser = new_parser(
         "train",
         "Train a network on a store. N is the store's own unless given.",
     )
@@ -35,7 +35,18 @@ def run(words: Sequence[str]) -> None:
     parser.add_class_arguments(TrainingConfig, None, fail_untyped=True)
     parser.add_class_arguments(PyTorchExecutionConfig, "execution")
     parser.set_defaults({"model.N": None, "backend": "pytorch"})
-    options = parse(parser, _with_written_configuration(expand_aliases("train", words)))
+    return parser
+
+
+def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """Put our names for older ones, and what the run that is resumed wrote before the rest."""
+    return _with_written_configuration(expand_aliases("train", words))
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Train a network on a store."""
+    from ptychostream.datasets.store import open_group_store
+
     # What the command line says of data and results counts, whatever a YAML file says.
     options.train_data_file, options.output_dir = options.store, options.out
     options.test_data_file = options.validation or options.test_data_file
@@ -66,7 +77,7 @@ def _with_written_configuration(words: list[str]) -> list[str]:
     """Put the options that a run wrote before those of the command line that resumes it."""
     if "--resume" not in words:
         return words
-    finder = ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("-o", "--out", type=Path)
     out = finder.parse_known_args(words)[0].out
     if out is None or not (out / "config.yaml").is_file():

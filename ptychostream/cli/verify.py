@@ -1,18 +1,23 @@
 """`ptychostream verify STORE`."""
 
-from collections.abc import Sequence
 from shlex import quote
 
-from ptychostream.cli.common import make_parser, parse, path_or_url, say
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, path_or_url, say
 
 
-def run(words: Sequence[str]) -> None:
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream verify`."""
+    parser = new_parser("verify", "Read a whole store and compare it with its manifest.")
+    parser.add_argument("store", type=path_or_url, help="the store")
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
     """Check every byte of a store."""
     from ptychostream.datasets.store import open_group_store
 
-    parser = make_parser("verify", "Read a whole store and compare it with its manifest.")
-    parser.add_argument("store", type=path_or_url, help="the store")
-    options = parse(parser, words)
     open_group_store(options.store).verify()
     say(
         f"{options.store} is complete and unchanged\n"

@@ -1,6 +1,6 @@
 """How every command behaves, whatever it does."""
 
-import importlib
+import io
 import logging
 import os
 import re
@@ -9,15 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 import ptychostream as ps
-from ptychostream.cli.common import parser_of, run_guarded
-from ptychostream.cli.completion import command_flags
+from ptychostream.cli.common import run_guarded
 from ptychostream.cli.examples import EXAMPLES
-from ptychostream.cli.main import COMMANDS, main
+from ptychostream.cli.main import COMMANDS, find_command, main
 from ptychostream.cli.short_help import USUAL
 
 PROGRAM = [sys.executable, "-m", "ptychostream.cli.main"]
@@ -32,7 +32,7 @@ def in_folder(tmp_path, monkeypatch):
 
 def test_every_command_has_examples_that_its_parser_takes():
     for command in COMMANDS:
-        parser = parser_of(importlib.import_module(f"ptychostream.cli.{command}").run)
+        parser = find_command(command).make_parser()
         for line in EXAMPLES[command]:
             program, name, *words = shlex.split(line.split(">")[0])
             assert (program, name) == ("ptychostream", command)
@@ -189,35 +189,53 @@ def test_no_error_ends_in_a_traceback_unless_asked(capsys, error, message):
     assert not logging.getLogger("ptychostream").handlers
 
 
+@pytest.fixture(scope="module")
+def completion():
+    """The scripts, made once each."""
+    made = {}
+
+    def script(shell):
+        if shell not in made:
+            with redirect_stdout(io.StringIO()) as printed:
+                assert main(["completion", shell]) == 0
+            made[shell] = printed.getvalue()
+        return made[shell]
+
+    return script
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("tr", ["train"]),
         ("train --model.arch", ["--model.architecture"]),
+        ("train --model.model_type su", ["supervised"]),
         ("build --dr", ["--dry_run"]),
-        ("train sc", []),
+        ("train sc", ["scan.zarr"]),
+        ("reconstruct --model_path ru", ["run"]),
     ],
 )
-def test_bash_completes_commands_and_options(capsys, line, expected):
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
+def test_bash_completes_commands_options_choices_and_files(completion, line, expected, tmp_path):
+    for folder in ("scan.zarr", "run", "other"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "completion.sh").write_text(completion("bash"))
     words = " ".join(map(shlex.quote, ["ptychostream", *line.split()]))
     code = (
-        f"{script}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
-        '_ptychostream; echo "${COMPREPLY[@]}"'
+        f"source completion.sh; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
+        '_shtab_ptychostream 2> /dev/null; echo "${COMPREPLY[@]}"'
     )
     result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == expected
 
 
-def test_completion_knows_every_option_of_every_command(capsys):
-    for shell in ("zsh", "fish"):
-        assert main(["completion", shell]) == 0
-        script = capsys.readouterr().out
-        for command in COMMANDS:
-            assert command in script
-            for flag in command_flags(command):
-                assert flag.removeprefix("--") in script
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_knows_every_option_of_every_command(completion, shell):
+    script = completion(shell)
+    for command in COMMANDS:
+        assert command in script
+        for action in find_command(command).make_parser()._actions:
+            for flag in action.option_strings:
+                assert flag.lstrip("-") in script
 
 
 def test_a_run_is_not_replaced_unasked(tmp_path, monkeypatch, capsys, tiny_store):
