@@ -43,7 +43,7 @@ bundle, store = ps.load_bundle(sys.argv[2]), ps.open_group_store(sys.argv[1])
 import lightning, h5py, skimage, scipy.sparse.linalg, ptychostream.reconstruction
 before = peak()
 execution = ps.PyTorchExecutionConfig(memory_budget=sys.argv[3], inference_batch_size=64)
-result = ps.reconstruct(bundle, store, refine_passes=int(sys.argv[4]), execution=execution)
+result = ps.reconstruct(bundle, store, passes=int(sys.argv[4]), execution=execution)
 save_result(result, sys.argv[2] + "/result")
 pixels = result.object.size
 print(f"{peak():.0f} {before:.0f} {pixels}")
@@ -99,7 +99,7 @@ def speed(folder: Path, number: int, edge: int, gridsize: int) -> None:
         # Processor time of all threads: nothing that runs beside the network is hidden.
         began = time.process_time()
         opened = ps.open_group_store(store.path)
-        result = ps.reconstruct(bundle, opened, refine_passes=refine_passes, execution=execution)
+        result = ps.reconstruct(bundle, opened, passes=refine_passes, execution=execution)
         save_result(result, folder / "result")
         return time.process_time() - began, result.seconds
 
@@ -262,11 +262,11 @@ def follow(folder: Path, number: int, edge: int) -> None:
     thread = threading.Thread(target=measure)
     thread.start()
     last = None
-    for last in ps.reconstruct(bundle, store, follow=True, interval_s=0.05, refine_passes=0):
+    for last in ps.reconstruct(bundle, store, follow=True, interval_s=0.05, passes=0):
         if last.is_partial:
             shown[len(last.positions)] = time.time()
     thread.join()
-    offline = ps.reconstruct(bundle, ps.open_group_store(path), refine_passes=0)
+    offline = ps.reconstruct(bundle, ps.open_group_store(path), passes=0)
     latencies = [shown[rows] - appended[rows] for rows in shown]
     print(
         f"{number} patterns in 20 blocks: from a block's appearance to its pixels "

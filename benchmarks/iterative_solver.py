@@ -71,7 +71,7 @@ def main() -> None:
             bundle, _ = row(key, 0, train, folder)
             for passes in options.passes:
                 began = time.process_time()
-                result = ps.reconstruct(bundle, test, refine_passes=passes, seeds=seeds)
+                result = ps.reconstruct(bundle, test, passes=passes, seeds=seeds)
                 seconds = time.process_time() - began
                 # Where a lone pattern or a group lights the object is the same, but for its rim.
                 coverage = result.coverage if coverage is None else coverage

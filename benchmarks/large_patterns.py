@@ -68,7 +68,7 @@ def train_and_compare(store: ps.GroupStore, truth: np.ndarray, name: str, seed: 
         bundle = ps.train(config, store, execution=execution)
         seconds = time.perf_counter() - began
     for passes in (0, 2):
-        result = ps.reconstruct(bundle, store, refine_passes=passes)
+        result = ps.reconstruct(bundle, store, passes=passes)
         metrics = evaluate_object(result.object, truth, result.coverage).metrics
         shown = " | ".join(f"{metrics[column]:.3f}" for column in COLUMNS)
         print(f"| {name} | {seed} | {passes} | {seconds:.0f} | {shown} |", flush=True)

@@ -113,7 +113,7 @@ def measured(
     bundle: ps.ModelBundle, test: ps.GroupStore, passes: int
 ) -> tuple[dict[str, float], ReconstructionResult]:
     """Reconstruct and compare: metrics, and the result."""
-    result = ps.reconstruct(bundle, test, refine_passes=passes)
+    result = ps.reconstruct(bundle, test, passes=passes)
     metrics = evaluate_object(result.object, test.object_guess, result.coverage).metrics
     return {column: metrics[column] for column in COLUMNS}, result
 

@@ -31,6 +31,8 @@ _HOME = {
     "PtychoPINN": "models.pinn",
     "train": "training.train",
     "reconstruct": "reconstruction.reconstruct",
+    "follow": "reconstruction.reconstruct",
+    "solve": "reconstruction.solve",
     "stitch_patches": "stitching",
     "ModelBundle": "persistence",
     "save_bundle": "persistence",
@@ -52,6 +54,7 @@ __all__ = [
     "append_patterns",
     "build_group_store",
     "finish_group_store",
+    "follow",
     "from_spec_dict",
     "load_bundle",
     "make_loader",
@@ -61,6 +64,7 @@ __all__ = [
     "reconstruct",
     "save_bundle",
     "simulate_scan",
+    "solve",
     "stitch_patches",
     "to_spec_dict",
     "train",
@@ -88,7 +92,8 @@ if TYPE_CHECKING:
     from ptychostream.ptychopinn.container import PtychoDataContainerTorch
     from ptychostream.ptychopinn.raw_data import RawDataTorch
     from ptychostream.ptychopinn.spec import from_spec_dict, to_spec_dict
-    from ptychostream.reconstruction.reconstruct import reconstruct
+    from ptychostream.reconstruction.reconstruct import follow, reconstruct
+    from ptychostream.reconstruction.solve import solve
     from ptychostream.scan import Scan
     from ptychostream.simulation import simulate_scan
     from ptychostream.stitching import stitch_patches

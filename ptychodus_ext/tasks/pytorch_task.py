@@ -108,7 +108,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         execution=from_mapping(PyTorchExecutionConfig, arguments["execution"]),
         experiment=arguments["experiment"],
         align_phases=arguments["align_phases"],
-        refine_passes=arguments["refine_passes"],
+        passes=arguments["refine_passes"],
         grid=ObjectGrid(height, width, tuple(origin)),
         on_progress=_seldom(channel),
         should_stop=channel.should_stop,

@@ -1,10 +1,12 @@
-"""`ptychostream reconstruct STORE --model_path RUN -o OUT`."""
+"""`ptychostream reconstruct SCAN|STORE -o OUT [--model_path RUN]`."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -12,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, new_parser, path_or_url, say
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+from ptychostream.errors import StoreExistsError
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store import GroupStore
@@ -52,6 +55,22 @@ CHOICES = (
     "seeds",
 )
 
+#: Options that only a network has a use for.
+NETWORK_OPTIONS = (*CHOICES, "align_phases", "placement", "weight", "follow", "interval_s")
+
+#: Options that are handed to the solver as they are.
+SOLVER_OPTIONS = (
+    "minutes",
+    "start",
+    "refine_probe",
+    "probe_modes",
+    "correct_positions",
+    "fit_scan_geometry",
+    "smoothness",
+    "seed",
+    "checks_fit",
+)
+
 
 def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
     """Put our names for older ones, and refuse options that only training has a use for."""
@@ -64,29 +83,100 @@ def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Reconstruct a store with a trained network."""
-    from ptychostream.config import write_yaml
-    from ptychostream.datasets.store import open_group_store
+    """Reconstruct a store or a scan file, with or without a trained network."""
     from ptychostream.persistence import load_bundle
-    from ptychostream.persistence.open_archive import ARCHIVE_NAME
-    from ptychostream.reconstruction.options import check_execution, choose_experiment
-    from ptychostream.reconstruction.report_files import write_result_files
+    from ptychostream.reconstruction.options import check_execution
 
-    if options.follow:
-        chosen = [name for name in CHOICES if options[name] != parser.get_defaults()[name]]
-        if chosen:
-            parser.error(f"--{chosen[0]} is not available with --follow: every pattern is used")
-    elif options.interval_s != parser.get_defaults()["interval_s"]:
-        parser.error("--interval_s does nothing without --follow")
+    _check_options(parser, options)
     execution = parser.instantiate(options).execution
     if sys.stderr.isatty() and not options.quiet:
         execution = replace(execution, enable_progress_bar=True)
-    bundle, store = load_bundle(options.model_path), open_group_store(options.store)
-    choose_experiment(bundle, store, options.experiment)
-    # Before a log of an earlier reconstruction is replaced.
-    check_execution(execution)
+    bundle = None if options.model_path is None else load_bundle(options.model_path)
+    with _opened(options) as store:
+        _check_experiment(options, bundle, store)
+        # Before a log of an earlier reconstruction is replaced.
+        check_execution(execution)
+        if (options.out / "object.npz").exists() and not options.overwrite:
+            raise StoreExistsError(
+                f"'{options.out}' holds a result already; add --overwrite, or choose another folder"
+            )
+        log_to(options.out, "reconstruct.log")
+        _reconstruct(options, execution, bundle, store)
+
+
+def _check_options(parser: Any, options: Any) -> None:
+    """Refuse options that have no effect beside the others."""
+    defaults = parser.get_defaults()
+
+    def changed(names: Iterable[str]) -> list[str]:
+        return [name for name in names if options[name] != defaults[name]]
+
+    if options.model_path is None:
+        unused = changed(NETWORK_OPTIONS)
+        if unused:
+            parser.error(f"--{unused[0]} has no effect without --model_path")
+        if options.start == "network":
+            parser.error("--start network needs --model_path")
+    if options.follow:
+        chosen = changed(CHOICES)
+        if chosen:
+            parser.error(f"--{chosen[0]} is not available with --follow: every pattern is used")
+    elif changed(["interval_s"]):
+        parser.error("--interval_s has no effect without --follow")
+
+
+def _check_experiment(options: Any, bundle: "ModelBundle | None", store: "GroupStore") -> None:
+    """Refuse an experiment that the store does not hold, or that the model does not fit."""
+    from ptychostream.reconstruction.options import choose_experiment
+    from ptychostream.solver.start import only_experiment
+
+    if bundle is None:
+        only_experiment(store, options.experiment)
+    else:
+        choose_experiment(bundle, store, options.experiment)
+
+
+@contextmanager
+def _opened(options: Any) -> "Iterator[GroupStore]":
+    """Open a store; of a scan file make one, which goes away again unless it is to be kept."""
+    from ptychostream.datasets.store import build_group_store, open_group_store
+    from ptychostream.datasets.store.storage import is_store
+
+    source = options.store
+    if is_store(source) or not Path(source).is_file():
+        if options.keep_store:
+            logger.warning("--keep_store has no effect: '%s' is no scan file", source)
+        yield open_group_store(source)
+        return
+    with ExitStack() as stack:
+        if options.keep_store:
+            options.out.mkdir(parents=True, exist_ok=True)
+            folder = options.out
+        else:
+            scratch = TemporaryDirectory(prefix="ptychostream-", dir=options.scratch_folder)
+            folder = Path(stack.enter_context(scratch))
+        logger.info("making a store of '%s'", source)
+        yield build_group_store(
+            source,
+            folder / "scan.zarr",
+            overwrite=options.overwrite,
+            memory_budget=options.execution.memory_budget,
+            progress=False,
+        )
+
+
+def _reconstruct(
+    options: Any,
+    execution: PyTorchExecutionConfig,
+    bundle: "ModelBundle | None",
+    store: "GroupStore",
+) -> None:
+    """Reconstruct, and write all files of the result."""
+    from ptychostream.config import write_yaml
+    from ptychostream.persistence.open_archive import ARCHIVE_NAME
+    from ptychostream.reconstruction.report_files import write_result_files
+
     out: Path = options.out
-    log_to(out, "reconstruct.log")
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())
     result = None
     for result in _results(options, execution, bundle, store):
@@ -95,7 +185,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
             len(result.positions),
             ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()),
         )
-        if not (out / ARCHIVE_NAME).is_file():
+        if bundle is not None and not (out / ARCHIVE_NAME).is_file():
             # A run's own folder has its configuration already.
             write_yaml(bundle.config, out / "config.yaml")
         written = write_result_files(
@@ -107,11 +197,10 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         )
     if result is None:
         raise KeyboardInterrupt("there were not enough patterns for an object yet")
-    total = result.seconds["total"]
+    fit = "" if result.fit is None else f", misfit R {result.fit.final:.4f}"
     say(
-        f"{result.num_patches} patches in {total:.1f} s "
-        f"({result.num_patches / total:.0f} a second), {result.num_clipped} reach beyond the grid\n"
-        f"wrote {', '.join(path.name for path in written)} and config.yaml to {out}\n"
+        f"{result.num_patches} {'patterns' if bundle is None else 'patches'} in {result.seconds['total']:.1f} s{fit}\n"
+        f"wrote {', '.join(path.name for path in written)} to {out}\n"
         f"next: ptychostream evaluate {quote(str(out / 'object.npz'))} --reference FILE"
     )
     if result.is_partial:
@@ -122,15 +211,20 @@ def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream reconstruct`."""
     parser = new_parser(
         "reconstruct",
-        "Reconstruct a store with a trained network.",
+        "Reconstruct a store, or a scan file, by the iterative solver; a network can start it.",
     )
-    parser.add_argument("store", type=path_or_url, help="the store")
-    parser.add_argument("--model_path", type=Path, required=True, help="folder of wts.h5.zip")
+    parser.add_argument("store", type=path_or_url, help="the store, or a scan file")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--experiment", type=int, help="which experiment, if there are several")
     parser.add_argument(
-        "--refine_passes", type=int, default=2, help="passes over the patterns after stitching"
+        "--overwrite", action="store_true", help="replace the result that the folder holds"
     )
+    parser.add_argument(
+        "--keep_store", action="store_true", help="keep the store of a scan file beside the result"
+    )
+    _add_solver_options(parser)
+    parser.add_argument("--model_path", type=Path, help="folder of wts.h5.zip")
+    parser.add_argument("--experiment", type=int, help="which experiment, if there are several")
+    parser.add_argument("--refine_passes", type=int, help="former name of --passes")
     parser.add_argument(
         "--align_phases", type=bool, default=True, help="find the patches' phases by overlap"
     )
@@ -181,24 +275,64 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
+def _add_solver_options(parser: Any) -> None:
+    parser.add_argument("--passes", type=int, help="passes over all patterns; None is 20")
+    parser.add_argument("--minutes", type=float, help="time for the passes, instead of a number")
+    parser.add_argument(
+        "--start", type=str, help="flat, network, or the folder of an earlier result, to go on"
+    )
+    parser.add_argument(
+        "--refine_probe", type=bool, help="solve for the probe; None is yes for measured scans"
+    )
+    parser.add_argument("--probe_modes", type=int, help="incoherent modes of the probe")
+    parser.add_argument(
+        "--correct_positions", type=bool, default=False, help="solve for the positions"
+    )
+    parser.add_argument(
+        "--fit_scan_geometry",
+        type=bool,
+        default=False,
+        help="find one scale, rotation and shear of all positions first",
+    )
+    parser.add_argument(
+        "--smoothness", type=float, help="strength of the prior; None lets the data decide"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of patterns")
+    parser.add_argument(
+        "--checks_fit",
+        type=bool,
+        default=True,
+        help="judge the result by patterns left out of a short extra run",
+    )
+
+
 def _results(
-    options: Any, execution: PyTorchExecutionConfig, bundle: "ModelBundle", store: "GroupStore"
+    options: Any,
+    execution: PyTorchExecutionConfig,
+    bundle: "ModelBundle | None",
+    store: "GroupStore",
 ) -> "Iterable[ReconstructionResult]":
     """Reconstruct, once or while the store grows."""
-    from ptychostream.reconstruction.reconstruct import reconstruct
+    from ptychostream.reconstruction.reconstruct import follow, reconstruct
 
+    passes = options.passes
+    if options.refine_passes is not None:
+        logger.warning("--refine_passes is called --passes now")
+        passes = options.refine_passes
     how: dict[str, Any] = {
         "execution": execution,
         "experiment": options.experiment,
-        "align_phases": options.align_phases,
-        "refine_passes": options.refine_passes,
-        "placement": options.placement,
-        "weight": options.weight,
+        "passes": passes,
         "canvas_budget": options.canvas_budget,
         "scratch_folder": options.scratch_folder or options.out,
+        **{name: options[name] for name in SOLVER_OPTIONS},
     }
+    if bundle is None:
+        yield reconstruct(store, **how)
+        return
+    how |= {name: options[name] for name in ("align_phases", "placement", "weight")}
     if options.follow:
-        yield from reconstruct(bundle, store, **how, follow=True, interval_s=options.interval_s)
+        yield from follow(bundle, store, **how, interval_s=options.interval_s)
         return
     config = _which_groups(options, bundle.config)
     yield reconstruct(

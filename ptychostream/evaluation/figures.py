@@ -221,3 +221,52 @@ def draw_timing(seconds: Mapping[str, float], path: Path) -> Path:
     axes[0].set_xlabel("seconds")
     axes[0].spines[["top", "right"]].set_visible(False)
     return _save(figure, path)
+
+
+def draw_misfit(misfit: Sequence[float], path: Path) -> Path:
+    """Draw the R-factor of each pass."""
+    figure, axes = _new_figure(1, 1, (6.4, 4.2))
+    axis = axes[0]
+    axis.plot(np.arange(1, len(misfit) + 1), misfit, marker="o", markersize=3)
+    axis.set_xlabel("pass")
+    axis.set_ylabel("misfit R")
+    axis.set_ylim(bottom=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)
+
+
+def draw_misfit_map(
+    positions: NDArray[np.float64], misfit: NDArray[np.float32], path: Path
+) -> Path:
+    """Draw the R-factor of each pattern (M,) at its position (M, 2): where it does not fit."""
+    figure, axes = _new_figure(1, 1, (6.4, 5.2))
+    axis, known = axes[0], np.isfinite(misfit)
+    size = float(np.clip(6e4 / max(len(misfit), 1), 1, 60))
+    limits = np.percentile(misfit[known], (1, 99)) if known.any() else (0, 1)
+    dots = axis.scatter(
+        *positions[known].T, c=misfit[known], s=size, cmap="viridis", vmin=limits[0], vmax=limits[1]
+    )
+    figure.colorbar(dots, ax=axis, label="misfit R of the pattern")
+    axis.set_aspect("equal")
+    # As in the pictures of the object: y runs downwards.
+    axis.invert_yaxis()
+    axis.set_xlabel("x, px")
+    axis.set_ylabel("y, px")
+    return _save(figure, path)
+
+
+def draw_probe(probe: NDArray[np.complex64], path: Path, *, most: int = 6) -> Path:
+    """Draw the modes (P, N, N) of a probe: amplitude as brightness, phase as colour."""
+    from matplotlib.colors import hsv_to_rgb
+
+    shown = min(len(probe), most)
+    power = (np.abs(probe) ** 2).sum(axis=(1, 2))
+    figure, axes = _new_figure(1, shown, (3.4 * shown + 0.6, 3.8))
+    for axis, mode, share in zip(axes, probe, power / power.sum(), strict=False):
+        size = np.abs(mode) / max(float(np.abs(mode).max()), 1e-30)
+        hue = (np.angle(mode) / (2 * np.pi)) % 1
+        axis.imshow(hsv_to_rgb(np.stack([hue, np.ones_like(hue), size], axis=-1)))
+        axis.set_title(f"{share:.1%} of the power")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return _save(figure, path)

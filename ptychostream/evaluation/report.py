@@ -30,6 +30,9 @@ _PICTURES = (
         "Transmission of the object; pixels that fewer than three positions light are blank.",
     ),
     ("phase.png", "Phase", "Phase shift of the object, around its mean."),
+    ("probe.png", "Probe", "Modes of the beam: brightness is amplitude, colour is phase."),
+    ("misfit.png", "Misfit", "R of all patterns, as met in each pass of the solver."),
+    ("misfit_map.png", "Where it fits", "R of each pattern, at its scan position."),
     ("coverage.png", "Coverage", "Different scan positions that light each pixel."),
     (
         "frc.png",

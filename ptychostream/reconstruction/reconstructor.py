@@ -183,7 +183,7 @@ class Reconstructor:
             Patterns that cover each pixel.
         """
         rows, accumulator = self.rows(store), stitched.accumulator
-        _limit_unlit(obj, coverage)
+        limit_unlit(obj, coverage)
         return ReconstructionResult(
             object=obj,
             coverage=coverage,
@@ -203,7 +203,7 @@ class Reconstructor:
         )
 
 
-def _limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
+def limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
     """Let no pixel outside the lit area be brighter than all of those inside: nothing holds it."""
     bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
     limit = max(

@@ -12,7 +12,10 @@ from ptychostream.datasets.sources.ptychodus.conventions import object_pixel_siz
 from ptychostream.evaluation.figures import (
     draw_frc,
     draw_losses,
+    draw_misfit,
+    draw_misfit_map,
     draw_object,
+    draw_probe,
     draw_timing,
     resolution,
 )
@@ -21,12 +24,20 @@ from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.reconstruction.result import ReconstructionResult, save_result
 
 #: Files that an earlier reconstruction, or an evaluation of it, may have left.
-_OF_EARLIER = ("losses.png", "frc.png", "evaluation.json", "evaluation.png")
+_OF_EARLIER = (
+    "losses.png",
+    "frc.png",
+    "misfit.png",
+    "misfit_map.png",
+    "probe.png",
+    "evaluation.json",
+    "evaluation.png",
+)
 
 
 def write_result_files(
     result: ReconstructionResult,
-    bundle: ModelBundle,
+    bundle: ModelBundle | None,
     folder: Path,
     *,
     title: str,
@@ -46,7 +57,8 @@ def write_result_files(
     written += draw_object(result.object, result.coverage, folder, pixel_size_m=known_pixel)
     if result.frc is not None:
         written.append(draw_frc(result.frc, folder / "frc.png", pixel_size_m=known_pixel))
-    if bundle.history.get("train_loss"):
+    written += _draw_solution(result, folder)
+    if bundle is not None and bundle.history.get("train_loss"):
         written.append(draw_losses(bundle.history, folder / "losses.png"))
     if result.seconds:
         written.append(draw_timing(result.seconds, folder / "timing.png"))
@@ -59,6 +71,7 @@ def write_result_files(
         "subtitle": f"Reconstructed on {datetime.now().astimezone():%Y-%m-%d at %H:%M %Z} by "
         f"ptychostream {__version__}",
         "tiles": [
+            *_fit_tiles(result),
             ["scan positions", f"{len(result.positions):,}"],
             ["object, rows x columns", f"{height} x {width} px"],
             ["half period of the split halves' FRC", found],
@@ -66,6 +79,7 @@ def write_result_files(
             ["in all", f"{total:.1f} s"],
         ],
         "warnings": result.warnings(),
+        **_fit_record(result),
         "numbers": {
             "patches stitched": result.num_patches,
             "of positions that had one already": result.num_duplicates,
@@ -79,6 +93,7 @@ def write_result_files(
             ),
             "scan position of the first pixel (x, y)": list(map(float, result.origin)),
             "object pixel": f"{pixel * 1e9:.4g} nm" + " (assumed geometry)" * is_assumed,
+            **({} if result.fit is None else result.fit.numbers()),
             **{f"seconds: {name}": value for name, value in result.seconds.items()},
         },
         "configuration": dict(options or {}),
@@ -86,3 +101,46 @@ def write_result_files(
     (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
     written.append(write_report(folder))
     return written
+
+
+def _draw_solution(result: ReconstructionResult, folder: Path) -> list[Path]:
+    """Draw probe and misfit."""
+    written = [draw_probe(result.probe, folder / "probe.png")]
+    if result.fit is not None:
+        written.append(draw_misfit(result.fit.misfit, folder / "misfit.png"))
+        written.append(
+            draw_misfit_map(result.positions, result.misfit_of_patterns, folder / "misfit_map.png")
+        )
+    return written
+
+
+def _fit_tiles(result: ReconstructionResult) -> list[list[str]]:
+    if result.fit is None:
+        return []
+    tiles = [["misfit R to all patterns", f"{result.fit.final:.3f}"]]
+    if result.fit.held_out is not None:
+        explained = max(result.fit.held_out.explained, 0)
+        tiles.append(["explained of patterns left out", f"{explained:.0%}"])
+    return tiles
+
+
+def _fit_record(result: ReconstructionResult) -> dict[str, object]:
+    """Return what other programs read of the fit; None where it is not known."""
+    fit = result.fit
+    if fit is None:
+        return {}
+
+    def known(value: float | None) -> float | None:
+        return value if value is not None and np.isfinite(value) else None
+
+    held_out, twin = fit.held_out, fit.twin
+    return {
+        "misfit": known(fit.final),
+        "misfit_ideal": known(None if held_out is None else held_out.misfit_ideal),
+        "misfit_left_out": known(None if held_out is None else held_out.misfit),
+        "skill": known(None if held_out is None else held_out.skill),
+        "explained": known(None if held_out is None else held_out.explained),
+        "explained_by_a_true_model": known(None if twin is None else twin.explained),
+        "passes": fit.passes,
+        "stopped_by": fit.stopped_by,
+    }

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.ptychodus.conventions import object_pixel_size_m
 from ptychostream.datasets.sources.ptychodus.product import write_product
 from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.files import whole_file
+from ptychostream.reconstruction.fit import Fit
 from ptychostream.scan import ScanMetadata
 
 #: Part of saturated pixels from which on a user should know.
@@ -60,6 +62,12 @@ class ReconstructionResult:
         where the object is too small, or too large to be kept twice.
     is_partial : bool
         Whether it was stopped before all patterns were used, or all passes were made.
+    positions_measured : (M, 2) float64, optional
+        The store's positions, where `positions` were corrected; None where they were not.
+    fit : Fit, optional
+        How well object and probe explain the patterns; None without passes of the solver.
+    remarks : tuple of str
+        What else a user should know, a sentence each.
     """
 
     object: NDArray[np.complex64]
@@ -79,6 +87,21 @@ class ReconstructionResult:
     seconds: dict[str, float] = field(default_factory=dict)
     frc: FourierRingCorrelation | None = None
     is_partial: bool = False
+    positions_measured: NDArray[np.float64] | None = None
+    fit: Fit | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def misfit(self) -> NDArray[np.float32]:
+        """R = Σ|√I - A| / ΣA of each pass, (passes,); empty without passes of the solver."""
+        return np.array([] if self.fit is None else self.fit.misfit, np.float32)
+
+    @property
+    def misfit_of_patterns(self) -> NDArray[np.float32]:
+        """R of each pattern, (M,), for the result; NaN where it was not computed."""
+        if self.fit is None:
+            return np.full(len(self.positions), np.nan, np.float32)
+        return self.fit.misfit_of_patterns
 
     def warnings(self) -> list[str]:
         """Say what a user should know before trusting the object.
@@ -90,10 +113,7 @@ class ReconstructionResult:
         """
         said = []
         if self.is_partial:
-            said.append(
-                "the result is partial: it was stopped early, or the scan is still growing, and it "
-                "is not refined"
-            )
+            said.append("the result is partial: it was stopped early, or the scan is still growing")
         if self.num_clipped:
             height, width = self.object.shape[-2:]
             said.append(
@@ -117,6 +137,9 @@ class ReconstructionResult:
                 f"{self.saturation:.0%} of the lit pixels have the largest amplitude that the "
                 "network can give: the object may be flattened there"
             )
+        said += self.remarks
+        if self.fit is not None:
+            said += self.fit.warnings()
         return said
 
 
@@ -128,8 +151,9 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        `object.npz` (object, coverage, origin, probe, positions, is_partial) and `object.h5`,
-        whose comments say so where the result is partial.
+        `object.npz` (object, coverage, origin, probe, positions as solved and as measured, pixel
+        size, misfit of each pass and of each pattern, is_partial) and `object.h5`, whose
+        comments say how well the result fits, and where it is partial.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +166,12 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
             origin=np.array(result.origin),
             probe=result.probe,
             positions=result.positions,
+            positions_measured=(
+                result.positions if result.positions_measured is None else result.positions_measured
+            ),
+            object_pixel_size_m=_pixel_size_m(result),
+            misfit=result.misfit,
+            misfit_of_patterns=result.misfit_of_patterns,
             is_partial=result.is_partial,
         )
     write_product(
@@ -152,7 +182,22 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
         origin=result.origin,
         numbers=result.numbers,
         metadata=result.metadata,
-        losses=result.losses,
-        comments="partial result: the reconstruction was stopped early" * result.is_partial,
+        losses=result.losses or result.misfit.tolist(),
+        comments="; ".join(_comments(result)),
     )
     return [arrays, product]
+
+
+def _pixel_size_m(result: ReconstructionResult) -> float:
+    """Return the edge of an object pixel in metres, NaN where it is not known."""
+    size, is_assumed = object_pixel_size_m(result.metadata, result.probe.shape[-1])
+    return float("nan") if is_assumed else size
+
+
+def _comments(result: ReconstructionResult) -> list[str]:
+    comments = []
+    if result.is_partial:
+        comments.append("partial result: the reconstruction was stopped early")
+    if result.fit is not None:
+        comments.append(f"R-factor {result.fit.final:.4f}")
+    return comments

@@ -24,7 +24,6 @@ from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence import ModelBundle
 from ptychostream.progress import ShouldStop, stop_once
-from ptychostream.solver.passes import refine_probes
 from ptychostream.training.checkpoints import find_checkpoint
 from ptychostream.training.checks import (
     check_data,
@@ -35,6 +34,7 @@ from ptychostream.training.checks import (
 from ptychostream.training.label_scaling import objects_in_model_unit
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import needs_labels
+from ptychostream.training.probes import refine_probes
 from ptychostream.training.processes import (
     fit_to_launcher,
     is_first_process,

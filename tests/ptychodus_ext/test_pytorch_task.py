@@ -28,7 +28,7 @@ def test_the_probe_carries_the_measured_counts_and_the_object_the_rest(
         "experiment": 0,
         "grid": (height, width, (0, 0)),
         "execution": {},
-        "refine_passes": 0,
+        "passes": 0,
         "align_phases": True,
         "debug": False,
         "folder": str(tmp_path),
@@ -40,7 +40,7 @@ def test_the_probe_carries_the_measured_counts_and_the_object_the_rest(
         obj, probe = arrays["object"], arrays["probe"]
     assert np.sum(np.abs(probe) ** 2) == pytest.approx(store.total_counts.mean(), rel=1e-5)
     # Their product, the wave behind the object, is that of the reconstruction.
-    result = ps.reconstruct(bundle, store, refine_passes=0)
+    result = ps.reconstruct(bundle, store, passes=0)
     assert np.sum(np.abs(result.probe) ** 2) > 0.9 * strength**2 * store.total_counts.mean()
     np.testing.assert_allclose(
         obj * probe[0, 8, 8], result.object * result.probe[0, 8, 8], rtol=1e-3, atol=1e-3

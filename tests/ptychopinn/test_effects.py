@@ -319,7 +319,7 @@ def _inference_batch_size(stores, *_):
     original = bundle.model.reconstruct
     bundle.model.reconstruct = lambda x, *rest: seen.append(len(x)) or original(x, *rest)
     execution = ps.PyTorchExecutionConfig(inference_batch_size=5)
-    ps.reconstruct(bundle, stores["counts"], execution=execution, refine_passes=0)
+    ps.reconstruct(bundle, stores["counts"], execution=execution, passes=0)
     assert set(seen) == {5, 4}
 
 

@@ -103,7 +103,7 @@ def test_the_object_does_not_change_with_the_dose(tiny_scan, make_config, tmp_pa
         scan = _scaled(tiny_scan, dose)
         store = ps.build_group_store(scan, tmp_path / f"{dose}.zarr", progress=False)
         bundle = ps.train(make_config(nepochs=2, **asked), store, execution=QUIET)
-        objects.append(ps.reconstruct(bundle, store, refine_passes=0).object)
+        objects.append(ps.reconstruct(bundle, store, passes=0).object)
     assert np.abs(objects[0]).mean() > 0.3
     np.testing.assert_allclose(objects[1], objects[0], atol=1e-3)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_inference import _untrained
+from test_reconstruct import _untrained
 
 import ptychostream as ps
 from ptychostream.datasets.store import finish_group_store
@@ -43,7 +43,7 @@ def test_the_last_object_of_a_followed_scan_is_that_of_the_finished_store(
 
     thread = threading.Thread(target=measure)
     thread.start()
-    results = list(ps.reconstruct(bundle, store, follow=True, interval_s=0.05, refine_passes=1))
+    results = list(ps.reconstruct(bundle, store, follow=True, interval_s=0.05, passes=1))
     thread.join()
     *live, last = results
     assert live
@@ -51,7 +51,7 @@ def test_the_last_object_of_a_followed_scan_is_that_of_the_finished_store(
     assert not last.is_partial
     seen = [len(result.positions) for result in live]
     assert seen == sorted(seen)
-    offline = ps.reconstruct(bundle, ps.open_group_store(path), refine_passes=1)
+    offline = ps.reconstruct(bundle, ps.open_group_store(path), passes=1)
     np.testing.assert_allclose(last.object, offline.object, atol=1e-5)
     np.testing.assert_array_equal(last.coverage, offline.coverage)
 
@@ -67,7 +67,7 @@ def test_the_object_so_far_is_the_object(whole, tmp_path):
         latest = next(following)
     assert latest.num_patches == 225
     following.close()
-    offline = ps.reconstruct(_untrained(store, 1), ps.open_group_store(path), refine_passes=0)
+    offline = ps.reconstruct(_untrained(store, 1), ps.open_group_store(path), passes=0)
     np.testing.assert_array_equal(latest.coverage, offline.coverage)
     true = whole.object_guess
     scores = [
@@ -119,7 +119,7 @@ def test_growth_of_another_experiment_is_none_of_this_one(tmp_path):
     path = tmp_path / "s.zarr"
     store = ps.build_group_store([scans[0], scans[1].select(np.arange(20))], path, growing=True)
     following = ps.reconstruct(
-        _untrained(store, 1), store, experiment=0, follow=True, interval_s=0.05, refine_passes=0
+        _untrained(store, 1), store, experiment=0, follow=True, interval_s=0.05, passes=0
     )
     first = next(following)
     ps.append_patterns(path, scans[1].select(np.arange(20, 40)), experiment=1)

@@ -40,16 +40,16 @@ def star(tmp_path_factory):
 
 
 @pytest.mark.parametrize("gridsize", [1, 2])
-@pytest.mark.parametrize("refine_passes", [0, 3])
-def test_the_object_is_upright_and_in_its_place(star, gridsize, refine_passes):
-    result = ps.reconstruct(_untrained(star, gridsize), star, refine_passes=refine_passes)
+@pytest.mark.parametrize("passes", [0, 3])
+def test_the_object_is_upright_and_in_its_place(star, gridsize, passes):
+    result = ps.reconstruct(_untrained(star, gridsize), star, passes=passes)
     assert result.object.shape == star.object_guess.shape
     assert result.num_patches == 400 * gridsize**2
     assert result.num_clipped == 0
     metrics = evaluate_object(
         result.object, star.object_guess, result.coverage, register=False
     ).metrics
-    assert metrics["phase_correlation"] > (0.96 if refine_passes else 0.85)
+    assert metrics["phase_correlation"] > (0.96 if passes else 0.85)
     turned = evaluate_object(
         result.object[:, ::-1], star.object_guess, result.coverage[:, ::-1], register=False
     ).metrics
@@ -69,20 +69,20 @@ def test_aligned_phases_and_refinement_each_improve_the_object(tmp_path):
         metrics = evaluate_object(result.object, store.object_guess, result.coverage).metrics
         return metrics["phase_rmse"]
 
-    loose = error(align_phases=False, refine_passes=0)
-    aligned = error(refine_passes=0)
-    refined = error(refine_passes=2)
+    loose = error(align_phases=False, passes=0)
+    aligned = error(passes=0)
+    refined = error(passes=2)
     assert aligned < 0.8 * loose
     assert refined < 0.8 * aligned
 
 
 def test_small_windows_and_batches_give_the_same_object(star):
     bundle = _untrained(star, 2, steps=2)
-    whole = ps.reconstruct(bundle, star, refine_passes=0)
+    whole = ps.reconstruct(bundle, star, passes=0)
     parts = ps.reconstruct(
         bundle,
         star,
-        refine_passes=0,
+        passes=0,
         execution=ps.PyTorchExecutionConfig(memory_budget="400 KiB", inference_batch_size=7),
     )
     np.testing.assert_allclose(parts.object, whole.object, atol=2e-3)
@@ -120,8 +120,8 @@ def test_amplitude_data_give_the_same_object_as_counts(star, tmp_path):
     )
     store = ps.build_group_store(amplitude, tmp_path / "s.zarr")
     assert store.has_photon_counts
-    first = ps.reconstruct(_untrained(star, 2, 2), star, refine_passes=0)
-    second = ps.reconstruct(_untrained(store, 2, 2), store, refine_passes=0)
+    first = ps.reconstruct(_untrained(star, 2, 2), star, passes=0)
+    second = ps.reconstruct(_untrained(store, 2, 2), store, passes=0)
     np.testing.assert_allclose(first.object, second.object, atol=2e-3)
 
 
@@ -131,8 +131,8 @@ def test_what_cannot_be_reconstructed_is_refused(star, tiny_store):
         ps.reconstruct(bundle, tiny_store)
     with pytest.raises(DataContractError, match="no experiment 3"):
         ps.reconstruct(bundle, star, experiment=3)
-    with pytest.raises(ConfigurationError, match="refine_passes=-1"):
-        ps.reconstruct(bundle, star, refine_passes=-1)
+    with pytest.raises(ConfigurationError, match="passes=-1"):
+        ps.reconstruct(bundle, star, passes=-1)
     with pytest.raises(ConfigurationError, match="this machine has none"):
         ps.reconstruct(bundle, star, execution=ps.PyTorchExecutionConfig(accelerator="mps"))
 
@@ -142,7 +142,7 @@ def test_progress_goes_up_to_the_total(star):
     ps.reconstruct(
         _untrained(star, 1, 2),
         star,
-        refine_passes=1,
+        passes=1,
         on_progress=lambda *step: seen.append(step),
         execution=ps.PyTorchExecutionConfig(inference_batch_size=50),
     )
@@ -176,7 +176,7 @@ def _stopped_after(steps, store, *, stop=None, **options):
 @pytest.mark.parametrize("align_phases", [True, False])
 def test_a_stopped_reconstruction_holds_the_part_that_was_done(star, align_phases):
     part, _ = _stopped_after(200, star, align_phases=align_phases)
-    whole = ps.reconstruct(_untrained(star, 1, 2), star, align_phases=align_phases, refine_passes=0)
+    whole = ps.reconstruct(_untrained(star, 1, 2), star, align_phases=align_phases, passes=0)
     assert part.is_partial
     assert not whole.is_partial
     assert part.num_patches == 200
@@ -195,7 +195,7 @@ def test_a_stop_before_the_first_patch_leaves_an_empty_object(star):
 
 
 def test_a_stop_while_refining_keeps_the_stitched_object(star):
-    part, done = _stopped_after(1000, star, refine_passes=5)
+    part, done = _stopped_after(1000, star, passes=5)
     assert part.is_partial
     assert 1000 <= done < 1020
     assert part.num_patches == 400
@@ -218,10 +218,8 @@ def test_an_interrupt_leaves_a_partial_result_and_python_as_it_was(star):
 
 def test_the_object_lies_on_the_grid_that_was_asked_for(star):
     bundle = _untrained(star, 1, 2)
-    whole = ps.reconstruct(bundle, star, refine_passes=1)
-    window = ps.reconstruct(
-        bundle, star, refine_passes=1, grid=ObjectGrid.around((60.0, 50.5), (60, 71))
-    )
+    whole = ps.reconstruct(bundle, star, passes=1)
+    window = ps.reconstruct(bundle, star, passes=1, grid=ObjectGrid.around((60.0, 50.5), (60, 71)))
     assert window.object.shape == (60, 71)
     assert window.origin == (25, 21)
     assert window.num_clipped > 0
@@ -231,10 +229,10 @@ def test_the_object_lies_on_the_grid_that_was_asked_for(star):
     assert np.abs(window.object - whole.object[cut])[inside].mean() < 0.05
     # A fraction of a pixel moves the pixels, not the object.
     beside = ps.reconstruct(
-        bundle, star, refine_passes=0, grid=ObjectGrid.around((60.5, 50.0), (100, 120))
+        bundle, star, passes=0, grid=ObjectGrid.around((60.5, 50.0), (100, 120))
     )
     assert beside.origin == (1.0, 0.5)
-    plain = ps.reconstruct(bundle, star, refine_passes=0)
+    plain = ps.reconstruct(bundle, star, passes=0)
     moved = dense_shift(plain.object, (-1.0, -0.5))
     middle = (slice(35, 65), slice(45, 75))
     assert np.abs(beside.object - moved)[middle].mean() < 0.05
@@ -249,7 +247,7 @@ def _close(first, second, atol=2e-5):
 @pytest.mark.parametrize("align_phases", [True, False])
 def test_two_processes_give_the_object_of_one(star, align_phases, tmp_path):
     bundle = _untrained(star, 2, 2)
-    options = {"align_phases": align_phases, "refine_passes": 0, "scratch_folder": tmp_path}
+    options = {"align_phases": align_phases, "passes": 0, "scratch_folder": tmp_path}
     one = ps.reconstruct(bundle, star, **options)
     two = ps.reconstruct(
         bundle,
@@ -266,7 +264,7 @@ def test_two_processes_give_the_object_of_one(star, align_phases, tmp_path):
 def test_a_batch_that_two_replicas_share_gives_the_object_of_one(star, precision, monkeypatch):
     bundle = _untrained(star, 2, 2)
     one = ps.reconstruct(
-        bundle, star, refine_passes=0, execution=ps.PyTorchExecutionConfig(precision=precision)
+        bundle, star, passes=0, execution=ps.PyTorchExecutionConfig(precision=precision)
     )
     shares = []
     compute = PtychoPINN.reconstruct
@@ -279,7 +277,7 @@ def test_a_batch_that_two_replicas_share_gives_the_object_of_one(star, precision
     execution = ps.PyTorchExecutionConfig(
         devices=2, strategy="dp", precision=precision, inference_batch_size=37
     )
-    two = ps.reconstruct(bundle, star, refine_passes=0, execution=execution)
+    two = ps.reconstruct(bundle, star, passes=0, execution=execution)
     _close(one, two, atol=1e-4 if precision == "32-true" else 0.02)
     models, sizes, threads = zip(*shares, strict=True)
     assert len(set(models)) == 2
@@ -297,9 +295,9 @@ def test_a_process_that_fails_says_why(star, monkeypatch):
 
 def test_mixed_precision_gives_nearly_the_same_object(star):
     bundle = _untrained(star, 1, 2)
-    full = ps.reconstruct(bundle, star, refine_passes=0)
+    full = ps.reconstruct(bundle, star, passes=0)
     mixed = ps.reconstruct(
-        bundle, star, refine_passes=0, execution=ps.PyTorchExecutionConfig(precision="bf16-mixed")
+        bundle, star, passes=0, execution=ps.PyTorchExecutionConfig(precision="bf16-mixed")
     )
     assert np.abs(full.object - mixed.object).max() < 0.05
 
@@ -311,7 +309,7 @@ def test_groups_are_those_that_were_asked_for(star):
         return ps.reconstruct(
             bundle,
             star,
-            refine_passes=0,
+            passes=0,
             groups_per_position=groups_per_position,
             config=ps.InferenceConfig(**config),
         )
@@ -333,7 +331,7 @@ def test_groups_are_those_that_were_asked_for(star):
 
 @pytest.mark.parametrize(
     "options",
-    [{"seeds": "foo"}, {"placement": "foo"}, {"weight": "foo"}, {"refine_passes": 1.5}],
+    [{"seeds": "foo"}, {"placement": "foo"}, {"weight": "foo"}, {"passes": 1.5}],
 )
 def test_options_that_are_not_known_are_refused(star, options):
     with pytest.raises(ConfigurationError, match=next(iter(options))):
@@ -360,8 +358,8 @@ def test_an_object_larger_than_the_budget_is_kept_in_files_and_is_the_same(star,
     bundle = _untrained(star, 1, 2)
     files = {"canvas_budget": "100 KiB", "scratch_folder": tmp_path}
     for passes in (0, 1):
-        inside = ps.reconstruct(bundle, star, refine_passes=passes)
-        outside = ps.reconstruct(bundle, star, refine_passes=passes, **files)
+        inside = ps.reconstruct(bundle, star, passes=passes)
+        outside = ps.reconstruct(bundle, star, passes=passes, **files)
         assert isinstance(outside.object, np.memmap)
         _close(inside, outside)
     assert "more than canvas_budget" in caplog.text
@@ -372,7 +370,7 @@ def test_a_placeholder_does_not_decide_the_grid(star, tmp_path, caplog):
     scan = star.scan()
     small = replace(scan, object_guess=np.ones((40, 40), np.complex64))
     store = ps.build_group_store(small, tmp_path / "s.zarr")
-    result = ps.reconstruct(_untrained(store, 1, 2), store, refine_passes=0)
+    result = ps.reconstruct(_untrained(store, 1, 2), store, passes=0)
     assert "taken for a placeholder" in caplog.text
     assert result.num_clipped == 0
     assert min(result.object.shape) > 60
@@ -384,7 +382,7 @@ def test_a_scan_far_from_the_origin_is_the_same_object(tiny_scan, tmp_path):
     for number, shift in enumerate(([0, 0], [100_000, 30_000])):
         moved = replace(scan, positions=scan.positions + shift)
         store = ps.build_group_store(moved, tmp_path / f"{number}.zarr")
-        results.append(ps.reconstruct(_untrained(store, gridsize=1), store))
+        results.append(ps.reconstruct(_untrained(store, gridsize=1), store, passes=0))
     near, far = results
     x, y = np.subtract(far.origin, [100_000, 30_000]).astype(int)
     height, width = far.object.shape
@@ -398,9 +396,9 @@ def test_padding_makes_room_for_every_patch(star, tmp_path):
     near = replace(scan, positions=scan.positions - left)
     store = ps.build_group_store(near, tmp_path / "s.zarr")
     bundle = _untrained(store, 1, 2)
-    cut = ps.reconstruct(bundle, store, refine_passes=0)
+    cut = ps.reconstruct(bundle, store, passes=0)
     padded = ps.reconstruct(
-        bundle, store, refine_passes=0, execution=ps.PyTorchExecutionConfig(pad_eval=True)
+        bundle, store, passes=0, execution=ps.PyTorchExecutionConfig(pad_eval=True)
     )
     assert cut.num_clipped > 0
     assert "reach beyond" in " ".join(cut.warnings())
@@ -418,10 +416,10 @@ def test_a_saturated_amplitude_is_reported(tmp_path):
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     config = ps.TrainingConfig(model=ps.ModelConfig(N=64))
     bundle = untrained(config, store)
-    assert ps.reconstruct(bundle, store, refine_passes=0).saturation < 0.01
+    assert ps.reconstruct(bundle, store, passes=0).saturation < 0.01
     with torch.no_grad():
         bundle.model.generator.amplitude.inner.bias += 50
-    result = ps.reconstruct(bundle, store, refine_passes=0)
+    result = ps.reconstruct(bundle, store, passes=0)
     assert result.saturation > 0.9
     assert "the largest amplitude that the network can give" in " ".join(result.warnings())
 
@@ -438,11 +436,11 @@ def test_patches_that_are_not_numbers_are_left_out_and_named(star):
 
     spoiled.model.generator.forward = broken
     execution = ps.PyTorchExecutionConfig(inference_batch_size=100)
-    result = ps.reconstruct(spoiled, star, execution=execution, refine_passes=0)
+    result = ps.reconstruct(spoiled, star, execution=execution, passes=0)
     assert result.num_dropped == 4
     assert "not finite" in " ".join(result.warnings())
     assert len(result.without_patch) == 4
-    whole = ps.reconstruct(bundle, star, execution=execution, refine_passes=0)
+    whole = ps.reconstruct(bundle, star, execution=execution, passes=0)
     well = result.coverage >= 5
     assert np.abs(result.object - whole.object)[well].mean() < 0.02
 
@@ -459,7 +457,7 @@ def test_the_halves_of_a_noisier_scan_agree_less(tmp_path):
             seed=3,
         )
         store = ps.build_group_store(scan, tmp_path / f"{nphotons:g}.zarr")
-        frc = ps.reconstruct(_untrained(store, 1), store, refine_passes=0).frc
+        frc = ps.reconstruct(_untrained(store, 1), store, passes=0).frc
         return frc.crossing(frc.half_bit)
 
     assert crossing(3e2) < 0.8 * crossing(1e6)
@@ -472,7 +470,7 @@ def test_a_progress_bar_shows_on_the_terminal_when_asked_for(star, capsys, monke
     ps.reconstruct(
         _untrained(star, 1, 2),
         star,
-        refine_passes=0,
+        passes=0,
         execution=ps.PyTorchExecutionConfig(enable_progress_bar=True),
         on_progress=lambda *step: seen.append(step),
     )
@@ -483,7 +481,7 @@ def test_a_progress_bar_shows_on_the_terminal_when_asked_for(star, capsys, monke
 
 
 def test_where_no_light_falls_nothing_is_brighter_than_the_object(star):
-    result = ps.reconstruct(_untrained(star, 1, 2), star, refine_passes=4)
+    result = ps.reconstruct(_untrained(star, 1, 2), star, passes=4)
     size = np.abs(result.object)
     assert (result.coverage == 0).any()
     assert size[result.coverage == 0].max() <= size[result.coverage > 0].max() * 1.0001

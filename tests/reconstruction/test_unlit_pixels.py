@@ -5,15 +5,15 @@ from tiny import untrained
 import ptychostream as ps
 
 
-@pytest.mark.parametrize("refine_passes", [0, 1])
+@pytest.mark.parametrize("passes", [0, 1])
 def test_no_unlit_pixel_is_brighter_than_every_lit_one(
-    tiny_scan, tiny_store, tmp_path, make_config, refine_passes
+    tiny_scan, tiny_store, tmp_path, make_config, passes
 ):
     config = make_config()
     bundle = untrained(config, tiny_store)
-    whole = ps.reconstruct(bundle, tiny_store, refine_passes=refine_passes)
+    whole = ps.reconstruct(bundle, tiny_store, passes=passes)
     _check(whole)
-    if refine_passes:
+    if passes:
         return
     # The objects so far of a scan that grows, too.
     path = tmp_path / "growing.zarr"

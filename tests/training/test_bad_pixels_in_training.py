@@ -11,8 +11,8 @@ import ptychostream as ps
 from ptychostream.datasets.batches.scaling import scales_of, with_scaling_profile
 from ptychostream.ptychopinn.backends.pytorch import _predict
 from ptychostream.scan import ArrayPatterns
-from ptychostream.solver.passes import refine_probes
 from ptychostream.training.objective import objective
+from ptychostream.training.probes import refine_probes
 from ptychostream.training.train import initial_model, training_groups
 
 QUIET = ps.PyTorchExecutionConfig(logger_backend=None, enable_checkpointing=False)

@@ -65,7 +65,7 @@ def test_a_cropped_or_padded_scan_is_the_same_object_in_other_pixels(tmp_path, m
         model=ps.ModelConfig(N=edge, gridsize=2, architecture="unrolled"), neighbor_count=6
     )
     bundle = untrained(config, store)
-    result = ps.reconstruct(bundle, store, refine_passes=4)
+    result = ps.reconstruct(bundle, store, passes=4)
     metrics = evaluate_object(
         result.object, store.object_guess, result.coverage, register=False
     ).metrics

@@ -72,7 +72,7 @@ def test_positions_keep_the_numbers_of_their_patterns(tiny_scan, tmp_path):
     )
     store = ps.build_group_store(scan, tmp_path / "gaps.zarr")
     bundle = untrained(tiny_config(tmp_path), store)
-    save_result(ps.reconstruct(bundle, store, refine_passes=0), tmp_path / "result")
+    save_result(ps.reconstruct(bundle, store, passes=0), tmp_path / "result")
     with h5py.File(tmp_path / "result" / "object.h5") as file:
         assert np.array_equal(file["probe_position_indexes"], scan.scan_index)
 

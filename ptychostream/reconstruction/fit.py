@@ -1,0 +1,91 @@
+"""How well a result explains the patterns, and what to say where it does not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.solver.held_out import HeldOut
+
+#: Part of what patterns left out would let be predicted, were the result the truth, below
+#: which the result is doubtful.
+_DOUBTFUL = 0.5
+
+#: The certificate says nothing where even the truth would predict less than this.
+_TELLS = 0.1
+
+#: What to try, in the order in which it is usually the cause.
+_REMEDY = (
+    "the detector's orientation (`ptychostream check` tries all), the probe and its defocus, "
+    "the positions (axes, unit, trigger) or the mask may be wrong"
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fit:
+    """The misfit of a result, and its certificate.
+
+    Attributes
+    ----------
+    misfit, deviance : sequence of float
+        R and the Poisson deviance of a pixel, met in each pass.
+    misfit_of_patterns, deviance_of_patterns : (M,) float32
+        The same of each pattern, for the result.
+    final : float
+        R of the result over all patterns.
+    held_out : HeldOut, optional
+        What a short run predicted for patterns left out; None where there are too few patterns,
+        or it was not asked for.
+    twin : HeldOut, optional
+        The same for simulated patterns, of which the result is the truth.
+    passes : int
+        Passes made.
+    stopped_by : str
+        `passes`, `minutes`, `rest` or `request`.
+    """
+
+    misfit: Sequence[float]
+    deviance: Sequence[float]
+    misfit_of_patterns: NDArray[np.float32]
+    deviance_of_patterns: NDArray[np.float32]
+    final: float
+    held_out: HeldOut | None = None
+    twin: HeldOut | None = None
+    passes: int = 0
+    stopped_by: str = "passes"
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Return whether patterns left out are predicted far worse than a true model would."""
+        if self.held_out is None or self.twin is None or self.twin.explained < _TELLS:
+            return False
+        return self.held_out.explained < _DOUBTFUL * self.twin.explained
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know of the fit, a sentence each."""
+        if not self.is_doubtful or self.held_out is None or self.twin is None:
+            return []
+        return [
+            "the result does not predict patterns that it has not seen: it explains "
+            f"{max(self.held_out.explained, 0):.0%} of what can be known of them, where a true "
+            f"model of such a scan would explain {self.twin.explained:.0%}; {_REMEDY}"
+        ]
+
+    def numbers(self) -> dict[str, float]:
+        """Return the figures of the report, by name."""
+        found: dict[str, float] = {
+            "misfit R of all patterns": self.final,
+        }
+        if np.isfinite(self.deviance_of_patterns).any():
+            found["deviance of a pixel"] = float(np.nanmean(self.deviance_of_patterns))
+        if self.held_out is not None:
+            found |= {
+                "misfit R of patterns left out": self.held_out.misfit,
+                "the same by photon noise alone": self.held_out.misfit_ideal,
+                "skill on patterns left out": self.held_out.skill,
+                "explained of patterns left out": self.held_out.explained,
+            }
+        if self.twin is not None:
+            found["the same for simulated patterns"] = self.twin.explained
+        return found

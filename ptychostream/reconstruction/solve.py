@@ -1,0 +1,87 @@
+"""Run the solver on an experiment of a store, pass by pass."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store import GroupStore
+from ptychostream.geometry import ObjectGrid
+from ptychostream.reconstruction.grid import choose_grid
+from ptychostream.solver.solver import SolverState
+from ptychostream.solver.start import (
+    SolverStart,
+    make_solver,
+    only_experiment,
+    read_start,
+    solver_options,
+)
+
+
+def solve(
+    store: GroupStore,
+    *,
+    experiment: int | None = None,
+    start: str | Path | NDArray[np.complex64] | SolverStart = "flat",
+    grid: ObjectGrid | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_patterns: Callable[[int], object] | None = None,
+    **options: Any,
+) -> Iterator[SolverState]:
+    """Solve for object, probe and positions without a network, and yield each pass's state.
+
+    Parameters
+    ----------
+    store : GroupStore
+        The patterns.
+    experiment : int, optional
+        Which experiment, where there are several.
+    start : str, Path, (H, W) complex64 or SolverStart
+        `flat`, the `object.npz` of an earlier result, or an object on the grid.
+    grid : ObjectGrid, optional
+        The pixels of the objects; None is the grid of the object guess, else the smallest one
+        that holds every patch.
+    should_stop : callable, optional
+        Asked before every update; True ends the run with what there is.
+    on_patterns : callable, optional
+        Called with the number of patterns of each update.
+    **options
+        Fields of `SolverOptions`, such as `passes`, `probe_modes`, `refine_probe`,
+        `correct_positions`, `seed` and `memory_budget`. The probe is refined unless the scan is
+        simulated, or `refine_probe` says otherwise.
+
+    Yields
+    ------
+    SolverState
+        `number`, `misfit`, `object`, `probe`, `positions`.
+
+    Raises
+    ------
+    ConfigurationError
+        If an option is unknown or out of range.
+    DataContractError
+        If there are several experiments and none was chosen, or the start does not fit.
+
+    Examples
+    --------
+    >>> import ptychostream as ps, tempfile
+    >>> scan = ps.simulate_scan(num_positions=64, N=16, step=2.5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = ps.build_group_store(scan, f"{folder}/scan.zarr", progress=False)
+    ...     states = [(state.number, state.misfit) for state in ps.solve(store, passes=3)]
+    >>> [number for number, _ in states], states[-1][1] < states[0][1]
+    ([1, 2, 3], True)
+    """
+    number = only_experiment(store, experiment)
+    chosen = solver_options(store, number, **options)
+    grid = grid or grid_of(store, number)
+    solver = make_solver(store, number, chosen, read_start(start, grid))
+    yield from solver.run(grid=grid, should_stop=should_stop, on_patterns=on_patterns)
+
+
+def grid_of(store: GroupStore, experiment: int) -> ObjectGrid:
+    """Return the grid of an experiment's object."""
+    rows = np.flatnonzero(store.experiment_id == experiment)
+    return choose_grid(store, experiment, store.positions[rows], pads=False)

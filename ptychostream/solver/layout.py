@@ -1,0 +1,90 @@
+"""Where each pattern's patch lies on the canvas, and the fraction of a pixel that is left."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from ptychostream.geometry import ObjectGrid
+
+#: Pixels around the patches into which positions may wander.
+MARGIN = 8
+
+
+class PatchLayout:
+    """Positions of patterns on a canvas that holds all of their patches.
+
+    Patches are cut at whole pixels, and the beam is shifted by the fraction that is left: the
+    object itself is never interpolated.
+
+    Parameters
+    ----------
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    edge : int
+        Edge N of a patch.
+    device : torch.device
+        Where patches are computed.
+
+    Attributes
+    ----------
+    positions : (M, 2) float64 Tensor
+        The positions so far.
+    shape : (int, int)
+        Rows and columns of the canvas.
+    origin : (int, int)
+        Position (x, y) of the canvas's first pixel.
+    """
+
+    def __init__(
+        self, positions: NDArray[np.float64], edge: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.edge, self.device = edge, torch.device(device)
+        self.positions = torch.from_numpy(np.array(positions, dtype=np.float64))
+        low = np.floor(positions.min(axis=0)).astype(int) - edge // 2 - MARGIN
+        high = np.ceil(positions.max(axis=0)).astype(int) + edge // 2 + MARGIN
+        width, height = (next_fast_len(int(n)) for n in high - low)
+        self.shape, self.origin = (height, width), (int(low[0]), int(low[1]))
+        self._frequency = torch.fft.fftfreq(edge, device=self.device)
+        self._limit = torch.tensor([width, height]) - edge
+
+    def corners(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return first pixels (x, y) of patches, (B, 2) int64, and fractions left, (B, 2)."""
+        exact = self.positions[rows] - self.edge // 2 - torch.tensor(self.origin)
+        corner = exact.round().long()
+        # One pixel is left on each side for the differences that positions are found from.
+        corner = torch.minimum(corner.clamp(min=1), self._limit - 1)
+        return corner, (exact - corner).float()
+
+    def ramps(self, fractions: Tensor) -> Tensor:
+        """Return the factors (B, 1, N, N) that shift a spectrum by fractions (B, 2) of a pixel."""
+        phase = -2 * torch.pi * fractions.to(self.device)[..., None] * self._frequency
+        along = torch.polar(torch.ones_like(phase), phase)
+        return (along[:, 1, :, None] * along[:, 0, None, :])[:, None]
+
+    def cut(self, canvas: Tensor, corner: Tensor, offset: tuple[int, int] = (0, 0)) -> Tensor:
+        """Cut patches (B, N, N) out of a canvas (H, W), offset by whole pixels (x, y)."""
+        windows = canvas.unfold(0, self.edge, 1).unfold(1, self.edge, 1)
+        x, y = (corner[:, axis].to(self.device) + offset[axis] for axis in (0, 1))
+        return windows[y, x]
+
+    def add(self, canvas: Tensor, corner: Tensor, patches: Tensor) -> None:
+        """Add patches (B, N, N) to a canvas (H, W), in place: the adjoint of `cut`."""
+        span = torch.arange(self.edge, device=self.device)
+        x, y = corner.to(self.device).unbind(1)
+        rows = (y[:, None] + span) * self.shape[1]
+        index = rows[:, :, None] + (x[:, None] + span)[:, None]
+        canvas.view(-1).index_add_(0, index.flatten(), patches.reshape(-1))
+
+    def window(self, grid: ObjectGrid) -> tuple[slice, slice, slice, slice]:
+        """Return the common part of canvas and grid: its rows and columns on either."""
+        slices = []
+        for axis, (length, size) in enumerate(
+            zip(self.shape, (grid.height, grid.width), strict=True)
+        ):
+            first = round(grid.origin[1 - axis]) - self.origin[1 - axis]
+            start, stop = max(first, 0), min(first + size, length)
+            slices.append((slice(start, stop), slice(start - first, stop - first)))
+        (rows, grid_rows), (columns, grid_columns) = slices
+        return rows, columns, grid_rows, grid_columns

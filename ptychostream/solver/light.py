@@ -1,0 +1,50 @@
+"""How many photons the whole scan sends through each pixel of the object."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.signal import oaconvolve
+from torch import Tensor
+
+from ptychostream.solver.layout import PatchLayout
+
+#: Rows of the canvas that are convolved together.
+_BAND = 2048
+
+
+def light_of_scan(layout: PatchLayout, probe: Tensor, out: Tensor) -> None:
+    """Add up the beam's power at every position.
+
+    Updates are divided by this sum, of the whole scan, and not by that of their own batch: then
+    batches are unbiased samples of one gradient, and a mean over updates means something.
+
+    Parameters
+    ----------
+    layout : PatchLayout
+        The positions.
+    probe : (P, N, N) complex64
+        Illumination, in √photons.
+    out : (H, W) float32
+        Receives the photons through each pixel of the canvas.
+    """
+    lay_out(layout, probe.abs().square().sum(0).cpu().numpy(), out)
+
+
+def lay_out(layout: PatchLayout, patch: NDArray[np.floating], out: Tensor) -> None:
+    """Write the sum of a patch (N, N), laid at every position, to a canvas (H, W)."""
+    corner, _ = layout.corners(torch.arange(len(layout.positions)))
+    columns, rows = corner.T.numpy()
+    power = patch.astype(np.float32)
+    height, width = layout.shape
+    order = np.argsort(rows, kind="stable")
+    columns, rows = columns[order], rows[order]
+    out.zero_()
+    for first in range(0, height, _BAND):
+        low, high = np.searchsorted(rows, [first, first + _BAND])
+        if low == high:
+            continue
+        # Each pattern is a point at its first pixel; the convolution lays the beam on it.
+        hits = np.zeros((min(_BAND, height - first), width), np.float32)
+        np.add.at(hits, (rows[low:high] - first, columns[low:high]), 1)
+        spread = np.maximum(oaconvolve(hits, power), 0)[: height - first, :width]
+        out[first : first + len(spread)] += torch.from_numpy(spread).to(out.device)

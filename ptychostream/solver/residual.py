@@ -1,0 +1,69 @@
+"""By how much the wave at each detector pixel should change."""
+
+import torch
+from torch import Tensor
+
+#: Counts, or less, that keep the two residuals finite where nothing was measured or predicted.
+#: They are small because they are what allows noise to settle in dark pixels.
+_SCORE_SOFTENING, _MODULUS_SOFTENING = 0.05, 0.02
+
+#: Typical count at which both residuals weigh the same.
+_HALF_BRIGHT = 20.0
+
+#: Beyond this share the other residual is left out, as it would not be seen.
+_ALMOST_ALL = 0.995
+
+
+def brightness(mean_counts: Tensor) -> float:
+    """Return a number between 0 (few photons) and 1 (many), one for a scan.
+
+    Parameters
+    ----------
+    mean_counts : (N, N) float
+        Mean pattern, in photons.
+    """
+    # The mean count of the pixel that a photon falls into: dark pixels do not matter.
+    typical = float(mean_counts.square().sum() / mean_counts.sum().clamp(min=1e-30))
+    return typical / (typical + _HALF_BRIGHT)
+
+
+def residual(counts: Tensor, rate: Tensor, *, brightness: float, trust: float) -> Tensor:
+    """Find the relative correction of the wave at each detector pixel.
+
+    With few counts it is the Poisson score (n / I - 1) / 2, which is right on average where
+    most pixels hold nothing. With many counts it is √(n / I) - 1: the same to first order, and
+    bounded where the model is still far off. Which one applies is decided by the scan's typical
+    count and never by a pixel's own noisy count, which would be a bias.
+
+    Parameters
+    ----------
+    counts : (B, N, N) float32
+        Photons measured.
+    rate : (B, N, N) float32
+        Photons predicted, not zero.
+    brightness : float
+        From `brightness`.
+    trust : float
+        Where the model sends far less light than was measured, the phase of its wave is a
+        guess; this holds such pixels back.
+
+    Returns
+    -------
+    (B, N, N) float32
+        Relative correction.
+    """
+    if brightness > _ALMOST_ALL:
+        wanted = _modulus(counts, rate)
+    elif brightness < 1 - _ALMOST_ALL:
+        wanted = _score(counts, rate)
+    else:
+        wanted = torch.lerp(_score(counts, rate), _modulus(counts, rate), brightness)
+    return wanted.mul_(rate).div_(torch.add(rate, counts, alpha=trust))
+
+
+def _score(counts: Tensor, rate: Tensor) -> Tensor:
+    return (counts / (rate + _SCORE_SOFTENING)).sub_(1).mul_(0.5).clamp_(max=2)
+
+
+def _modulus(counts: Tensor, rate: Tensor) -> Tensor:
+    return (counts + _MODULUS_SOFTENING).div_(rate + _MODULUS_SOFTENING).sqrt_().sub_(1)
