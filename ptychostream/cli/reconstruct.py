@@ -198,8 +198,9 @@ def _reconstruct(
     if result is None:
         raise KeyboardInterrupt("there were not enough patterns for an object yet")
     fit = "" if result.fit is None else f", misfit R {result.fit.final:.4f}"
+    used = "patterns" if bundle is None else "patches"
     say(
-        f"{result.num_patches} {'patterns' if bundle is None else 'patches'} in {result.seconds['total']:.1f} s{fit}\n"
+        f"{result.num_patches} {used} in {result.seconds['total']:.1f} s{fit}\n"
         f"wrote {', '.join(path.name for path in written)} to {out}\n"
         f"next: ptychostream evaluate {quote(str(out / 'object.npz'))} --reference FILE"
     )

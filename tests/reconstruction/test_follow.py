@@ -110,7 +110,7 @@ def test_following_ends_when_asked(whole, tmp_path):
     assert time.perf_counter() - began < 1
     with pytest.raises(ConfigurationError, match="interval_s=0"):
         next(ps.reconstruct(_untrained(store, 1, 2), store, follow=True, interval_s=0))
-    with pytest.raises(ConfigurationError, match="follow=True"):
+    with pytest.raises(ConfigurationError, match="following a store"):
         ps.reconstruct(_untrained(store, 1, 2), store, follow=True, groups_per_position=2)
 
 

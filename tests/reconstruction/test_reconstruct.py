@@ -197,7 +197,8 @@ def test_a_stop_before_the_first_patch_leaves_an_empty_object(star):
 def test_a_stop_while_refining_keeps_the_stitched_object(star):
     part, done = _stopped_after(1000, star, passes=5)
     assert part.is_partial
-    assert 1000 <= done < 1020
+    # A pass of the solver has at most twelve updates.
+    assert 1000 <= done < 1000 + 400 / 12 + 10
     assert part.num_patches == 400
     assert (part.coverage >= 3).any()
 
