@@ -14,15 +14,15 @@ class ConfigurationError(PtychoStreamError, ValueError):
 
 
 class StoreExistsError(PtychoStreamError, FileExistsError):
-    """A target exists and `overwrite` was not asked for."""
+    """A target exists, and `overwrite` is not set."""
 
 
 class MissingFileError(PtychoStreamError, FileNotFoundError):
-    """A file that was asked for is not there."""
+    """A file does not exist."""
 
 
 class StorageError(PtychoStreamError, OSError):
-    """A disk or a remote store can't be read or written; the message says what to look at."""
+    """A disk or a remote store can't be read or written; the message says what to check."""
 
 
 class BackendUnavailableError(PtychoStreamError, RuntimeError):

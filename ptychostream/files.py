@@ -34,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` on success, and say what to do if it can't.
+    """Yield a temporary path that is renamed to `path` on success; errors say what to do.
 
     Raises
     ------
@@ -105,8 +105,8 @@ def reading(path: Path) -> Iterator[None]:
         text = "".join(str(error).splitlines()[:1])
         reason = f"{type(error).__name__}: {text}"
         if "allow_pickle" in text:
-            # NumPy takes what it does not know for a pickle, and advises to load that, which
-            # would run whatever program the file holds.
+            # NumPy treats unknown content as a pickle and advises to allow it, which would execute
+            # code from the file.
             reason, cause = "it holds no array of plain numbers", None
         raise DataContractError(
             f"'{path}' can't be read ({reason}); copy or convert it again"

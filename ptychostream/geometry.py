@@ -1,7 +1,7 @@
 """Scan positions: groups, patch corners and the object's grid. Order is (x, y), unit pixels.
 
-A position is the object pixel (column x, row y) that lies under patch pixel (N/2, N/2). Where
-(x, y) lies in rows and columns, and the sign of relative coordinates, is said here.
+A position is the object pixel (column x, row y) that lies under patch pixel (N/2, N/2). Only this
+module converts (x, y) to rows and columns and sets the sign of relative coordinates.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ptychostream.errors import DataContractError
 #: Planck's constant times the speed of light.
 _PLANCK_TIMES_LIGHT_EV_M = 1.239841984e-6
 
-#: Positions that may well lie within a pixel: the first ones of a scan that grows.
+#: So few positions may lie within one pixel: they are the first ones of a growing scan.
 _FEW = 8
 
 
@@ -30,7 +30,7 @@ class ObjectGrid:
         Columns W.
     origin : (float, float)
         Position (x, y) of the pixel in row 0 and column 0; (0, 0) unless patches reach
-        beyond the top or the left of the scan's own grid, or another grid was asked for.
+        beyond the top or the left of the scan's own grid, or another grid was chosen.
     """
 
     height: int
@@ -100,7 +100,7 @@ def far_field_pixel_m(
 def split_coordinates(
     positions: NDArray[np.float64], nn_indices: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Split the positions of each group into a centre and offsets from it.
+    """Split the positions of each group into their mean and the offsets from it.
 
     Parameters
     ----------
@@ -114,10 +114,10 @@ def split_coordinates(
     offsets : (G, 2) float64
         Mean position of each group, in pixels.
     relative : (G, C, 2) float64
-        Centre minus member position, in pixels: the specification's sign.
+        Mean minus member position, in pixels: PtychoPINN's sign.
     """
     members = positions[nn_indices]
-    # Not `mean`, whose checks take longer than the sum of a batch.
+    # `mean` would take longer: its checks cost more than the sum over a batch.
     offsets = members.sum(axis=1) / members.shape[1]
     return offsets, offsets[:, None, :] - members
 
@@ -125,7 +125,7 @@ def split_coordinates(
 def patch_corners(
     positions: NDArray[np.float64], patch_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Find the pixel in which each patch begins, and the sub-pixel rest.
+    """Return the pixel in which each patch begins, and the fraction of a pixel that remains.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def patch_corners(
     corners : (..., 2) int64
         Row and column of the object pixel at or before the patch's first pixel.
     fractions : (..., 2) float64
-        How far the patch begins behind that pixel, (x, y), in [0, 1).
+        How far the patch begins after that pixel, (x, y), in [0, 1).
 
     Examples
     --------
@@ -187,8 +187,8 @@ def object_grid(
 
 
 def _most_pixels(number: int, patch_size: int) -> int:
-    """Pixels of an object beyond which its patches, side by side, fill less than a quarter."""
-    # The second limit leaves very small scans alone.
+    """Return the number of object pixels of which the patches, side by side, fill a quarter."""
+    # The second value is for very small scans, which are never refused.
     return max(4 * number * patch_size**2, (8 * patch_size) ** 2)
 
 
@@ -202,19 +202,19 @@ def check_extent(positions: NDArray[np.float64], patch_size: int, *, name: str) 
     patch_size : int
         Edge N of a patch.
     name : str
-        The scan, for the message.
+        Name of the scan, for the message.
 
     Raises
     ------
     DataContractError
-        If many positions lie within one pixel, as metres would, or if the canvas has over four
-        times the pixels of all patches laid side by side; the
-        position farthest from the median is named, and what may be wrong with it.
+        If many positions lie within one pixel, as in metres, or if the object has over four
+        times the pixels of all patches laid side by side; the message names the position
+        farthest from the median.
     """
     low, high = positions.min(axis=0), positions.max(axis=0)
     width, height = high - low + patch_size
     across, along = high - low
-    # Exposures repeated at one position are no scan, but no mistake of the unit either.
+    # Repeated exposures at exactly one position are allowed: they are not a mistaken unit.
     if len(positions) > _FEW and 0 < max(across, along) < 1:
         raise DataContractError(
             f"{name}: all {len(positions)} positions lie within {across:.3g} x {along:.3g} px, "

@@ -1,7 +1,7 @@
 """Cut patches out of an object and put them back: a linear map and its adjoint.
 
-Between pixels both interpolate bilinearly, and the object is zero outside its array, as the
-contract has it. Positions are patch centres (x, y) in pixels, see `geometry`.
+Between pixels both interpolate bilinearly, and the object is zero outside its array, as in
+PtychoPINN. Positions are patch centres (x, y) in pixels, see `geometry`.
 """
 
 from typing import Any
@@ -54,8 +54,8 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
     Returns
     -------
     (..., H, W)
-        Sum of all patches of each leading index; overlaps add up, and what falls outside
-        the object is lost.
+        Sum of all patches of each leading index; overlaps add up, and pixels outside
+        the object are dropped.
 
     Raises
     ------
@@ -68,28 +68,28 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
 
 
 def share_among_pixels(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Share each pixel among the four that it lies between.
+    """Divide each pixel among the four pixels that it lies between.
 
     Parameters
     ----------
     images : (..., n, n)
         Images, real or complex.
     x, y : (..., 1, 1)
-        How far each pixel lies behind the whole one, 0 to 1.
+        Fractions of a pixel by which they lie after a whole pixel, 0 to 1.
 
     Returns
     -------
     (..., n + 1, n + 1)
         The images, one pixel larger.
     """
-    # As real numbers, which is what the shares are.
+    # Complex images are treated as pairs of real numbers, since the shares are real.
     flat, x, y = _as_real(pad(images, (1, 1, 1, 1)), x, y)
     flat = _between(flat[..., 1:, :, :], flat[..., :-1, :, :], y)
     return _as_kind(_between(flat[..., 1:, :], flat[..., :-1, :], x), images)
 
 
 class _Extract(torch.autograd.Function):
-    """Cutting; what comes back is placed: nothing of the interpolation need be kept for it."""
+    """Forward: cut patches. Backward: its adjoint, place them; only the positions are saved."""
 
     @staticmethod
     @override
@@ -114,7 +114,7 @@ class _Extract(torch.autograd.Function):
 
 
 class _Place(torch.autograd.Function):
-    """Placing; what comes back is cut out."""
+    """Forward: place patches. Backward: its adjoint, cut them."""
 
     @staticmethod
     @override
@@ -159,12 +159,12 @@ def _shares(fractions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _between(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Interpolate; `torch.lerp` would lose the digits of small shares."""
+    """Interpolate linearly; `torch.lerp` is less accurate where the share is small."""
     return (first * (1 - share)).addcmul_(second, share)
 
 
 def _as_real(images: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """View images (..., h, w) as real ones (..., h, w, 1 or 2), and give shares the axis too."""
+    """View images (..., h, w) as real ones (..., h, w, 1 or 2), and add that axis to shares."""
     real = torch.view_as_real(images) if images.is_complex() else images[..., None]
     return real, x[..., None], y[..., None]
 
@@ -174,7 +174,7 @@ def _as_kind(real: Tensor, images: Tensor) -> Tensor:
 
 
 def _window_index(corners: Tensor, edge: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Index windows into flattened objects, and say which of their pixels are inside."""
+    """Return the indices of patches in flattened objects, and whether each pixel is inside."""
     span = torch.arange(edge, device=corners.device)
     rows = corners[..., 0, None] + span
     columns = corners[..., 1, None] + span

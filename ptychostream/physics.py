@@ -45,8 +45,7 @@ def exit_wave(object_patches: Tensor, probe: Tensor) -> Tensor:
 def propagate_far_field(wave: Tensor) -> Tensor:
     """Propagate a wave from the object plane to a distant detector.
 
-    A Fraunhofer transform in "ortho" scaling, so energy is kept (Parseval) and a photon count
-    means the same on both planes.
+    A Fraunhofer transform in "ortho" scaling, so the power is the same in both planes (Parseval).
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ def propagate_far_field(wave: Tensor) -> Tensor:
     Returns
     -------
     (..., N, N) complex
-        Wave on the detector, zero frequency in the centre (N/2, N/2).
+        Wave on the detector, zero frequency at pixel (N/2, N/2).
 
     Examples
     --------
@@ -65,24 +64,6 @@ def propagate_far_field(wave: Tensor) -> Tensor:
     10
     """
     return torch.fft.fftshift(torch.fft.fft2(wave, norm="ortho"), dim=(-2, -1))
-
-
-def propagate_back(wave: Tensor) -> Tensor:
-    """Propagate a wave from the detector back to the object plane.
-
-    The inverse, and the adjoint, of `propagate_far_field`.
-
-    Parameters
-    ----------
-    wave : (..., N, N) complex
-        Wave on the detector, zero frequency in the centre.
-
-    Returns
-    -------
-    (..., N, N) complex
-        Wave in the object plane.
-    """
-    return torch.fft.ifft2(torch.fft.ifftshift(wave, dim=(-2, -1)), norm="ortho")
 
 
 def intensity(waves: Tensor) -> Tensor:
@@ -99,7 +80,7 @@ def intensity(waves: Tensor) -> Tensor:
         Sum over the modes of |wave|².
     """
     each = waves.real.square() + waves.imag.square()
-    # Summing one mode would copy it.
+    # A sum over one mode would copy it.
     return each[..., 0, :, :] if each.shape[-3] == 1 else each.sum(dim=-3)
 
 
@@ -111,7 +92,7 @@ def fourier_shift(images: Tensor, shifts: Tensor) -> Tensor:
     Parameters
     ----------
     images : (..., N, N) complex
-        What is shifted; it wraps around at the edges.
+        Images; they wrap around at the edges.
     shifts : (..., 2) float
         Shift (x, y) in pixels; content moves towards larger x and y. The leading axes
         broadcast against those of `images`.

@@ -1,4 +1,4 @@
-"""Tell a host program how far a long computation is, and stop when it asks."""
+"""Report the progress of a long computation to a host program, and stop on its request."""
 
 import logging
 import signal
@@ -12,27 +12,27 @@ Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
-#: Asked between two batches; True ends training.
+#: Called between two batches; True ends training.
 ShouldStop = Callable[[], bool]
 
 
 def stop_once(should_stop: ShouldStop) -> ShouldStop:
-    """Make a `ShouldStop` stay True once it was."""
+    """Return a `ShouldStop` that stays True after the first time."""
     stopped = False
 
-    def ask() -> bool:
+    def has_stopped() -> bool:
         nonlocal stopped
         stopped = stopped or bool(should_stop())
         return stopped
 
-    return ask
+    return has_stopped
 
 
 @contextmanager
 def progress_bar(
     title: str, on_progress: Callable[[int, int], object] | None, *, is_shown: bool
 ) -> Iterator[Callable[[int, int], object] | None]:
-    """Show a bar on the terminal, besides whoever else hears of the progress."""
+    """Show a bar on the terminal, and call `on_progress` as well."""
     if not is_shown:
         yield on_progress
         return
@@ -51,22 +51,22 @@ def progress_bar(
 
 
 class ProgressMonitor:
-    """Report the steps of a computation, and remember whether it was stopped.
+    """Report the steps of a computation, and record whether it was stopped.
 
-    As a context it turns an interrupt (Ctrl-C) into a request to stop, so that nothing is left
-    half done and what there is can be used; a second interrupt raises as usual.
+    As a context manager it turns an interrupt (Ctrl-C) into a request to stop, so that the partial
+    result can be used; a second interrupt raises KeyboardInterrupt as usual.
 
     Parameters
     ----------
     on_progress : callable, optional
         Called with the steps done so far and their total.
     should_stop : callable, optional
-        Asked before every step; True ends the computation.
+        Called before every step; True ends the computation.
 
     Attributes
     ----------
     is_stopped : bool
-        Whether it was asked to stop.
+        Whether a stop was requested.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class ProgressMonitor:
         self.is_stopped = False
 
     def __enter__(self) -> "ProgressMonitor":
-        # A host program's own way with interrupts is left alone; so are other threads.
+        # Only Python's own handler is replaced: a host program may have one. Handlers can only be
+        # set in the main thread.
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
@@ -104,7 +105,7 @@ class ProgressMonitor:
             self._on_progress(self._done, max(self.total, self._done))
 
     def steps(self, items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[Item]:
-        """Pass items on until asked to stop, and count each as done when the next is wanted."""
+        """Yield items until a stop is requested; an item is done when the next one is requested."""
         if self.asks_to_stop():
             return
         for item in items:
@@ -114,7 +115,7 @@ class ProgressMonitor:
                 return
 
     def asks_to_stop(self) -> bool:
-        """Say whether to stop: the host program is asked until it says so once."""
+        """Return whether to stop; `should_stop` is not called again after it returned True."""
         if not self.is_stopped and self._should_stop is not None and self._should_stop():
             logger.warning("stopped as asked: the result is partial")
             self.is_stopped = True

@@ -82,7 +82,7 @@ def to_counts(
 
 
 class PatternSource(ABC):
-    """Patterns that are read in blocks, from wherever they lie.
+    """Patterns that are read in blocks, from a file, an array or a computation.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class SubsetPatterns(PatternSource):
     source : PatternSource
         All patterns.
     rows : (M,) int64
-        Which of them, in this order.
+        Rows of the source, in this order.
     """
 
     def __init__(self, source: PatternSource, rows: NDArray[np.int64]) -> None:
@@ -207,7 +207,7 @@ class ScanMetadata:
     object_pixel_size_m : float, optional
         Edge of an object pixel.
     nphotons : float, optional
-        Mean photons per pattern that a simulation was asked for.
+        Mean photons per pattern of a simulation.
     """
 
     energy_eV: float | None = None
@@ -227,7 +227,7 @@ class Scan:
     Attributes
     ----------
     name : str
-        Says in messages which scan it is.
+        Name of the scan in messages.
     patterns : PatternSource
         (M, N, N) measured patterns, zero frequency centred; read in blocks.
     measurement_domain : str
@@ -243,7 +243,7 @@ class Scan:
     scan_index : (M,) int64, optional
         The pattern's number within its own scan; zeros where None.
     bad_pixels : (N, N) bool, optional
-        True where the detector can't be trusted.
+        True where the detector cannot be trusted.
     metadata : ScanMetadata
         What is known about the experiment.
     provenance : dict
@@ -269,7 +269,7 @@ class Scan:
         ------
         DataContractError
             If patterns, positions and probe disagree in M or N, a pattern is not square, or a
-            position is not a finite number or lies absurdly far from the others.
+            position is not a finite number or lies far outside the scan.
         """
         shape = self.patterns.shape
         if len(shape) != 3 or shape[1] != shape[2]:
@@ -319,17 +319,17 @@ class Scan:
         return self.patterns.shape[1]
 
     def select(self, rows: NDArray[np.int64]) -> "Scan":
-        """Take some positions with their patterns.
+        """Return the scan with some of its positions and patterns.
 
         Parameters
         ----------
         rows : (M,) int64
-            Which ones, in this order.
+            Rows to keep, in this order.
 
         Returns
         -------
         Scan
-            Reads its patterns from this one's source.
+            A scan that reads its patterns from the same source.
         """
         rows = np.asarray(rows, dtype=np.int64)
         return replace(

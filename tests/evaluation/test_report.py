@@ -13,6 +13,7 @@ import ptychostream as ps
 from ptychostream.cli.main import main
 from ptychostream.evaluation.report import write_report
 from ptychostream.reconstruction.report_files import write_result_files
+from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.scan import ScanMetadata
 from ptychostream.training.train import initial_model
 
@@ -134,7 +135,7 @@ def test_a_folder_without_a_record_is_refused(tmp_path):
 def test_a_new_result_removes_the_evaluation_of_the_one_before(result_folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(result_folder, copy)
-    blank = ps.persistence.result.ReconstructionResult(
+    blank = ReconstructionResult(
         object=np.zeros((40, 50), np.complex64),
         coverage=np.zeros((40, 50), np.float32),
         origin=(0, 0),
