@@ -248,6 +248,10 @@ class Scan:
         What is known about the experiment.
     provenance : dict
         Where the scan comes from: JSON values.
+    file_rows : (M,) int64, optional
+        Each pattern's number in its file, where some were left out; 0, 1, … where None.
+    warnings : tuple of str
+        What is doubtful about the scan, in sentences.
     """
 
     name: str
@@ -261,6 +265,8 @@ class Scan:
     bad_pixels: NDArray[np.bool_] | None = None
     metadata: ScanMetadata = field(default_factory=ScanMetadata)
     provenance: dict[str, Any] = field(default_factory=dict)
+    file_rows: NDArray[np.int64] | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together.
@@ -338,6 +344,7 @@ class Scan:
             positions=self.positions[rows],
             positions_start=None if self.positions_start is None else self.positions_start[rows],
             scan_index=None if self.scan_index is None else self.scan_index[rows],
+            file_rows=rows if self.file_rows is None else self.file_rows[rows],
         )
 
     def _check_positions(self, label: str, array: NDArray[np.float64] | None, count: int) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptychodus.api.diffraction import DiffractionDataset, DiffractionFileReader
 
 from ptychodus_ext.files.lazy_dataset import Part, make_dataset
-from ptychostream.datasets.sources.npz import read_npz
+from ptychostream.datasets.sources import InputOptions, read_scan
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.store.spool import uncompressed_copy
 from ptychostream.errors import DataContractError
@@ -38,7 +38,7 @@ class NpzReader(DiffractionFileReader):
             If the file breaks the contract, or doesn't say what its numbers are.
         """
         _check_declared(file_path)
-        scan = read_npz(file_path)
+        scan = read_scan(file_path, format="npz", options=InputOptions(look="none"))
         numbers = scan.scan_index
         if numbers is None or len(np.unique(numbers)) < len(numbers):
             numbers = np.arange(scan.num_patterns)

@@ -1,17 +1,15 @@
 """`ptychostream append SRC STORE`."""
 
-from dataclasses import fields
 from shlex import quote
 
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, path_or_url, say
+from ptychostream.cli.input_options import add_input_options, input_options
 
 
 def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream append`."""
-    from ptychostream.datasets.sources.preprocess import Preprocessing
-
     parser = new_parser(
         "append",
         "Append the patterns of scan files to a store; whoever reads it meanwhile sees what was "
@@ -22,37 +20,28 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--experiment", type=int, default=0, help="experiment they belong to")
     parser.add_argument("--finish", action="store_true", help="nothing more will be appended")
-    parser.add_argument(
-        "--measurement_domain",
-        choices=["counts", "amplitude"],
-        help="what the patterns are, where a file does not say it or says it wrongly",
-    )
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
-    parser.add_class_arguments(Preprocessing, None)
+    add_input_options(parser)
     return parser
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
     """Append the patterns of a scan file to a store, or declare a store finished."""
-    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
     from ptychostream.datasets.store import append_patterns, finish_group_store, open_group_store
-    from ptychostream.datasets.store.scans import read_scans
+    from ptychostream.datasets.store.scans import scans_from
 
     *sources, target = options.paths
     if not sources and not options.finish:
         parser.error("name at least one scan file and the store, or --finish")
-    changes = Preprocessing(**{item.name: options[item.name] for item in fields(Preprocessing)})
-    if changes.leave_out and len(sources) > 1:
+    inputs = input_options(options)
+    if inputs.leave_out and len(sources) > 1:
         parser.error("--leave_out counts the patterns of one file; append that one alone")
     store = open_group_store(target)
-    scans = [
-        scan
-        for source in sources
-        for scan in read_scans(source, measurement_domain=options.measurement_domain)
-    ]
-    for scan in scans:
-        if changes != Preprocessing():
-            scan = preprocess(scan, changes)
+    probe = None
+    if 0 <= options.experiment < store.num_experiments:
+        modes = store.attributes["probe_modes"][options.experiment]
+        probe = store.probe[options.experiment, :modes]
+    for scan in scans_from(sources, inputs, spare_probe=probe) if sources else []:
         store = append_patterns(
             target, scan, experiment=options.experiment, memory_budget=options.memory_budget
         )

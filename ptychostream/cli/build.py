@@ -1,7 +1,6 @@
 """`ptychostream build SRC [SRC ...] OUT.zarr`."""
 
 import shutil
-from dataclasses import fields
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, path_or_url, say
+from ptychostream.cli.input_options import add_input_options, input_options
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store.plan import StoreLayout
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream build`."""
-    from ptychostream.datasets.sources.preprocess import Preprocessing
-
     parser = new_parser(
         "build",
         "Turn scan files into a group store, one experiment a file; a folder counts as its "
@@ -34,44 +32,34 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--dry_run", action="store_true", help="say what would be written, and write nothing"
     )
-    parser.add_argument(
-        "--measurement_domain",
-        choices=["counts", "amplitude"],
-        help="what the patterns are, where a file does not say it or says it wrongly",
-    )
     parser.add_argument("--patterns_per_chunk", type=int, help="patterns compressed together")
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
     parser.add_argument("--growing", action="store_true", help="more will be appended")
     parser.add_argument("--cluster", help="address of a dask scheduler whose workers write it")
-    parser.add_class_arguments(Preprocessing, None)
+    add_input_options(parser)
     return parser
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
     """Turn scan files into a group store."""
-    from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
-    from ptychostream.datasets.store import build_group_store, read_scans
+    from ptychostream.datasets.store import build_group_store
     from ptychostream.datasets.store.plan import plan_build
+    from ptychostream.datasets.store.scans import scans_from
 
     *sources, target = options.paths
     if not sources:
         parser.error("name at least one scan file and the store to make")
-    changes = Preprocessing(**{item.name: options[item.name] for item in fields(Preprocessing)})
-    scans = [
-        scan
-        for source in sources
-        for scan in read_scans(source, measurement_domain=options.measurement_domain)
-    ]
-    if changes.leave_out and len(scans) > 1:
+    inputs = input_options(options)
+    if inputs.leave_out and len(sources) > 1:
         parser.error("--leave_out counts the patterns of one scan; build from that one alone")
-    if changes != Preprocessing():
-        scans = [preprocess(scan, changes) for scan in scans]
     if options.dry_run:
-        print(describe_plan(plan_build(tuple(scans), options.patterns_per_chunk), target))
+        scans = tuple(scans_from(sources, inputs))
+        print(describe_plan(plan_build(scans, options.patterns_per_chunk), target))
         return
     store = build_group_store(
-        scans,
+        sources,
         target,
+        options=inputs,
         overwrite=options.overwrite,
         resume=options.resume,
         patterns_per_chunk=options.patterns_per_chunk,

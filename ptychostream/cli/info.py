@@ -1,12 +1,14 @@
 """`ptychostream info PATH`."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, path_or_url
+from ptychostream.cli.input_options import add_input_options, input_options
 from ptychostream.errors import MissingFileError
 from ptychostream.persistence.describe import describe_model
 from ptychostream.persistence.open_archive import ARCHIVE_NAME
@@ -24,6 +26,11 @@ def make_parser() -> ArgumentParser:
         "info", "Say what a scan file, a store, a model or a reconstructed object is."
     )
     parser.add_argument("path", type=path_or_url, help="what to look at")
+    parser.add_argument(
+        "--picture", type=Path, help="file for a picture of a scan: patterns, positions, probe"
+    )
+    parser.add_argument("--json", type=Path, help="file for the same as JSON")
+    add_input_options(parser)
     return parser
 
 
@@ -38,6 +45,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.datasets.store.storage import is_store
 
     path: Path | str = options.path
+    facts: dict[str, Any] = {}
     if isinstance(path, str):
         lines = describe_store(path)
     elif not path.exists():
@@ -49,7 +57,11 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     elif _is_result(path):
         lines = describe_result(path)
     else:
-        lines = describe_scan(path)
+        from ptychostream.cli.scan_info import describe_scan
+
+        lines, facts = describe_scan(path, input_options(options), options.picture)
+    if options.json is not None:
+        options.json.write_text(json.dumps(facts or dict(lines), indent=1))
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:{width}}  {value}" for name, value in lines))
 
@@ -98,35 +110,6 @@ def describe_result(path: Path) -> list[tuple[str, str]]:
     return lines
 
 
-def describe_scan(path: Path) -> list[tuple[str, str]]:
-    """Describe a scan file.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-    """
-    from ptychostream.datasets.sources import read_scan
-
-    scan = read_scan(path)
-    low, high = scan.positions.min(axis=0), scan.positions.max(axis=0)
-    first = next(scan.patterns.blocks(16)).astype(float)
-    energy = first if scan.measurement_domain == "counts" else first**2
-    if scan.bad_pixels is not None:
-        energy[:, scan.bad_pixels] = 0
-    guess = scan.object_guess
-    return [
-        ("scan", str(path)),
-        ("format", str(scan.provenance.get("format"))),
-        ("patterns", f"{scan.num_patterns} of {scan.N} x {scan.N} px, {scan.patterns.dtype}"),
-        ("domain", scan.measurement_domain),
-        ("counts", f"{energy.sum(axis=(1, 2)).mean():.4g} a pattern (first {len(first)})"),
-        ("positions", f"x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} px"),
-        ("probe", f"{len(scan.probe)} mode(s), power {(np.abs(scan.probe) ** 2).sum():.4g}"),
-        ("object guess", "none" if guess is None else f"{guess.shape[0]} x {guess.shape[1]} px"),
-    ]
-
-
 def describe_store(path: Path | str) -> list[tuple[str, str]]:
     """Describe a store.
 
@@ -154,6 +137,7 @@ def describe_store(path: Path | str) -> list[tuple[str, str]]:
         ("size", f"{size / 2**20:.1f} MiB, {size / raw:.2f} of the patterns alone"),
         ("groupings", str(store.num_groupings)),
         ("sources", _sources(store)),
+        *(("warning", str(sentence)) for sentence in store.attributes.get("warnings", ())),
     ]
 
 

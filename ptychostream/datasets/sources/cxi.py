@@ -1,10 +1,11 @@
-"""Read CXI files, and NXptycho-style HDF5 of the same content.
+"""Read CXI, NXptycho, NXcxi_ptycho and Dectris master files.
 
-Each quantity is looked for in the places that the CXI 1.6 and NXptycho conventions name; the
-first that exists counts. Patterns may lie in other files, by external links or virtual datasets.
+Groups are found by their NeXus class or by their name, each quantity in the groups where the
+definitions put it, and converted from the unit that the file says. Patterns may lie in other
+files, by external links or virtual datasets.
 """
 
-import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,169 +13,388 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5
+from ptychostream.datasets.sources.hdf5_links import find, open_hdf5, unreadable
+from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
+from ptychostream.datasets.sources.joined import JoinedPatterns
+from ptychostream.datasets.sources.nexus_axes import orientation_of
+from ptychostream.datasets.sources.parts import ScanParts
+from ptychostream.datasets.sources.units import HC_EV_M, convert, unit_of
 from ptychostream.errors import DataContractError
-from ptychostream.geometry import far_field_pixel_m
-from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+from ptychostream.scan import MeasurementDomain, PatternSource, ScanMetadata
 
 _JOULE_PER_EV = 1.602176634e-19
-
-logger = logging.getLogger(__name__)
 
 #: Flags of a CXI mask that tell what was done with a good pixel: it is in a peak's mask, an
 #: artefact or the background was corrected, it is a peak of the hit finder, it has a signal.
 _REMARKS = 0x20 | 0x800 | 0x2000 | 0x4000 | 0x10000
 
-#: Lengths that differ by less are taken for the same.
-_SAME = 1e-3
+#: No photons of a ptychography have more energy; what has is the storage ring's electrons.
+_MOST_EV = 2e5
 
+#: Groups in which quantities lie, under the entry: class, and how the name begins.
+_GROUPS = {
+    "data": ("NXdata", "data"),
+    "instrument": ("NXinstrument", "instrument"),
+    "detector": ("NXdetector", "detector"),
+    "beam": ("NXbeam", "beam"),
+    "source": ("NXsource", "source"),
+    "sample": ("NXsample", "sample"),
+    "monochromator": ("NXmonochromator", "monochromator"),
+}
+
+#: Where each quantity is looked for, the first that exists counts.
 _PLACES = {
-    "patterns": (
-        "entry_1/data_1/data",
-        "entry_1/instrument_1/detector_1/data",
-        "entry/data/data",
-        "entry/instrument/detector/data",
-    ),
+    "patterns": ("data/data", "detector/data"),
     "translation": (
-        "entry_1/data_1/translation",
-        "entry_1/sample_1/geometry_1/translation",
-        "entry_1/instrument_1/detector_1/translation",
+        "data/translation",
+        "sample/geometry_1/translation",
+        "sample/geometry/translation",
+        "detector/translation",
+        "sample/translation",
     ),
-    "x": ("entry/sample/transformations/x_translation", "entry/data/x_set"),
-    "y": ("entry/sample/transformations/y_translation", "entry/data/y_set"),
-    "energy_J": ("entry_1/instrument_1/source_1/energy", "entry_1/instrument_1/beam_1/energy"),
-    "energy_eV": ("entry/instrument/beam/incident_energy", "entry/instrument/beam/energy"),
-    "distance": (
-        "entry_1/instrument_1/detector_1/distance",
-        "entry/instrument/detector/distance",
+    "x": (
+        "sample/transformations/x_translation",
+        "data/x_set",
+        "sample/transformations/translation_x",
+        "sample/transformations/sample_x",
+        "sample/transformations/x",
+        "sample/positioner_x/value",
+        "data/x",
+        "data/sample_x",
     ),
-    "pixel": (
-        "entry_1/instrument_1/detector_1/x_pixel_size",
-        "entry/instrument/detector/x_pixel_size",
+    "y": (
+        "sample/transformations/y_translation",
+        "data/y_set",
+        "sample/transformations/translation_y",
+        "sample/transformations/sample_y",
+        "sample/transformations/y",
+        "sample/positioner_y/value",
+        "data/y",
+        "data/sample_y",
     ),
-    "pixel_y": (
-        "entry_1/instrument_1/detector_1/y_pixel_size",
-        "entry/instrument/detector/y_pixel_size",
+    "energy": (
+        "beam/incident_beam_energy",
+        "beam/incident_energy",
+        "beam/energy",
+        "monochromator/energy",
+        "detector/detectorSpecific/photon_energy",
     ),
+    "source_energy": ("source/energy",),
+    "wavelength": (
+        "beam/incident_wavelength",
+        "beam/wavelength",
+        "monochromator/wavelength",
+        "source/wavelength",
+    ),
+    "distance": ("detector/distance", "detector/detector_distance"),
+    "pixel": ("detector/x_pixel_size", "detector/detectorSpecific/x_pixel_size"),
+    "pixel_y": ("detector/y_pixel_size", "detector/detectorSpecific/y_pixel_size"),
+    "saturation": ("detector/saturation_value",),
     "mask": (
-        "entry_1/instrument_1/detector_1/mask",
-        "entry/instrument/detector/pixel_mask",
+        "detector/mask",
+        "detector/pixel_mask",
+        "detector/detectorSpecific/pixel_mask",
+        "data/mask",
+        "data/pixel_mask",
     ),
     "probe": (
-        "entry_1/instrument_1/source_1/illumination",
-        "entry_1/instrument_1/source_1/probe",
-        "entry_1/instrument_1/detector_1/probe_guess",
-        "entry/instrument/beam/probe",
+        "source/illumination",
+        "source/probe",
+        "detector/probe_guess",
+        "beam/probe",
+        "beam/illumination",
+        "sample/probe",
     ),
 }
 
 
 def is_cxi(path: Path) -> bool:
-    """Say whether a file holds patterns where CXI or NXptycho files hold them."""
+    """Return whether a file holds patterns where CXI or NeXus files hold them."""
     if not is_hdf5(path):
         return False
     try:
-        with h5py.File(path, "r") as file:
-            return _find(file, "patterns") is not None
+        with open_hdf5(path) as file:
+            entry = _Entry(file, path)
+            return bool(entry.name and (entry.find("patterns") or entry.numbered()))
     except OSError as error:
-        raise DataContractError(f"'{path}' is damaged HDF5: {error}") from error
+        raise unreadable(path, error) from error
 
 
-def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) -> Scan:
-    """Read a CXI or NXptycho-style file; the patterns stay on disk.
+def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) -> ScanParts:
+    """Read what a CXI or NeXus file holds; the patterns stay on disk.
 
-    Positions are metres in the object plane. They become pixels of size
-    wavelength · distance / (N · detector pixel), such that the first patch in each direction
-    begins at pixel 0.
+    Positions are metres in the object plane.
 
     Raises
     ------
     DataContractError
-        If a quantity is missing or damaged; the message names the places where it was looked for.
+        If a quantity is damaged, has an unknown unit, or lies in a file that is missing.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            name = _required(file, path, "patterns")
-            patterns = file[name]
-            shape, dtype = patterns.shape, patterns.dtype
-            if len(shape) != 3:
-                raise DataContractError(f"'{path}': '{name}' is {shape}, expected (M, N, N)")
-            energy = _scalar(file, "energy_eV")
-            joule = _scalar(file, "energy_J")
-            if energy is None and joule is not None:
-                energy = joule / _JOULE_PER_EV
-            distance, pixel = _scalar(file, "distance"), _scalar(file, "pixel")
-            pixel_y = _scalar(file, "pixel_y") or pixel
-            metres = _positions(file, path)
-            probe = np.asarray(file[_required(file, path, "probe")][:], np.complex64)
-            mask_name = _find(file, "mask")
-            mask = None if mask_name is None else np.asarray(file[mask_name][:])
-            if mask is not None and mask_name == _PLACES["mask"][0] and mask.dtype.kind in "iu":
-                mask = mask.astype(np.int64) & ~_REMARKS
-            mask = None if mask is None else mask != 0
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataContractError):
-            raise
-        raise DataContractError(f"'{path}' can't be read: {error}; copy it again") from error
-    if energy is None or distance is None or pixel is None or pixel_y is None:
-        raise DataContractError(
-            f"'{path}' lacks the photon energy ({energy} eV), the detector distance ({distance} m) "
-            f"or its pixel size ({pixel} m), without which positions are not pixels"
+    with open_hdf5(path) as file:
+        entry = _Entry(file, path)
+        patterns, where = entry.patterns()
+        energy, warnings = entry.energy()
+        pixel = entry.scalar("pixel", "m")
+        pixel_y = entry.scalar("pixel_y", "m")
+        definition = entry.text("definition")
+        return ScanParts(
+            name=f"'{path}'",
+            patterns=patterns,
+            measurement_domain=measurement_domain or "counts",
+            positions=entry.positions(patterns.shape[0]),
+            position_unit="m",
+            probe=entry.probe(),
+            bad_pixels=entry.mask(),
+            metadata=ScanMetadata(
+                energy_eV=energy,
+                detector_distance_m=entry.scalar("distance", "m"),
+                detector_pixel_size_m=pixel if pixel is not None else pixel_y,
+            ),
+            detector_pixel_height_m=pixel_y,
+            saturation=entry.scalar("saturation", ""),
+            orientation=orientation_of(file, entry.groups["detector"], path),
+            provenance={"format": "cxi", "file": path.name, "patterns": where}
+            | ({"definition": definition} if definition else {}),
+            scan_shape=entry.scan_shape(where),
+            looked_for={
+                "probe": f"has no probe: looked for {', '.join(entry.candidates('probe'))}",
+                "positions": "has no positions: looked for "
+                f"{', '.join((*entry.candidates('translation'), *entry.candidates('x')))}",
+            },
+            warnings=tuple(warnings),
         )
-    if abs(pixel_y / pixel - 1) > _SAME:
-        logger.warning(
-            "'%s': detector pixels are %g m wide and %g m high: positions in object pixels respect "
-            "that, sizes in metres are those along x",
-            path,
-            pixel,
-            pixel_y,
+
+
+class _Entry:
+    """The entry of a file that holds patterns, with the groups under it."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        self.file, self.path = file, path
+        names = [name for name in file if _is_group(file, name, "NXentry", "entry")]
+        found = [self._groups_of(name) for name in names]
+        self.groups: dict[str, list[str]] = {}
+        self.name = ""
+        for name, groups in zip(names, found, strict=True):
+            self.name, self.groups = name, groups
+            if self.find("patterns") or self.numbered():
+                return
+
+    def _groups_of(self, entry: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for role, (kind, prefix) in _GROUPS.items():
+            parents = [entry]
+            if role in ("detector", "beam", "source", "monochromator"):
+                parents = [*found["instrument"], entry]
+            if role == "beam":
+                parents += [f"{entry}/{name}" for name in ("sample", "sample_1")]
+            found[role] = [
+                f"{parent}/{name}"
+                for parent in parents
+                if parent in self.file
+                for name in self.file[parent]
+                if _is_group(self.file[parent], name, kind, prefix)
+            ]
+        return found
+
+    def candidates(self, quantity: str) -> list[str]:
+        """List the paths at which a quantity may lie."""
+        found = []
+        for place in _PLACES[quantity]:
+            role, rest = place.split("/", 1)
+            groups = self.groups.get(role) or [f"{self.name or 'entry_1'}/{_default(role)}"]
+            found += [f"{group}/{rest}" for group in groups]
+        return found
+
+    def find(self, quantity: str) -> str | None:
+        """Return the first path at which there is an array or number."""
+        for place in self.candidates(quantity):
+            data = find(self.file, place, self.path)
+            if isinstance(data, h5py.Dataset) and data.dtype.kind in "biufcSO" and data.shape:
+                return place
+            if isinstance(data, h5py.Dataset) and data.dtype.kind in "biuf":
+                return place
+        return None
+
+    def numbered(self) -> list[str]:
+        """List the datasets `data_000001` and so on, in which Dectris's writers put patterns."""
+        return [
+            f"{group}/{name}"
+            for group in self.groups.get("data", ())
+            for name in sorted(self.file[group])
+            if re.fullmatch(r"data_\d+", name)
+        ]
+
+    def patterns(self) -> tuple[PatternSource, str]:
+        places = [
+            place
+            for place in self.candidates("patterns")
+            if isinstance(find(self.file, place, self.path), h5py.Dataset)
+        ]
+        # The definitions have raster scans in four dimensions and a view of them in three.
+        flat = [place for place in places if self.file[place].ndim == 3]
+        if flat or places:
+            place = (flat or places)[0]
+            return hdf5_patterns(self.file, place, self.path), place
+        numbered = self.numbered()
+        if not numbered:
+            raise DataContractError(
+                f"'{self.path}' has no patterns: looked for "
+                f"{', '.join(self.candidates('patterns'))}; name them with --map diff3d=PATH"
+            )
+        sources, missing = [], []
+        for name in numbered:
+            try:
+                sources.append(hdf5_patterns(self.file, name, self.path))
+            except DataContractError as error:
+                missing.append(str(error))
+        if missing:
+            # Each message names one file; all of them are wanted.
+            raise DataContractError("; ".join(missing))
+        return JoinedPatterns(sources), numbered[0]
+
+    def scan_shape(self, place: str) -> tuple[int, int] | None:
+        """Return rows and columns of patterns that are kept as a raster."""
+        shape = self.file[place].shape
+        return (shape[0], shape[1]) if len(shape) == 4 else None
+
+    def scalar(self, quantity: str, unit: str) -> float | None:
+        """Read a number, converted by its `units`; of an array, the median of its values."""
+        place = self.find(quantity)
+        return None if place is None else self._number(place, unit)
+
+    def _number(self, place: str, unit: str) -> float | None:
+        data = self.file[place]
+        given = unit_of(data.attrs)
+        values, said = data[()], None
+        if data.dtype.kind in "SO":
+            text = str(np.ravel(values)[0].decode() if np.size(values) else "").strip()
+            match = re.fullmatch(r"([-+0-9.eE]+)\s*(\S*)", text)
+            if match is None:
+                raise DataContractError(f"'{self.path}': '{place}' is {text!r}, not a number")
+            values, said = float(match[1]), match[2] or None
+        numbers = np.ravel(values).astype(np.float64)
+        numbers = numbers[np.isfinite(numbers)]
+        if not len(numbers):
+            return None
+        where = f"'{self.path}': '{place}'"
+        given = given or said
+        value = float(np.median(numbers))
+        if given is not None and unit:
+            value = float(convert(value, given, unit, where=where))
+        if value <= 0:
+            raise DataContractError(
+                f"{where} is {value:g} {unit}, which must be above zero; correct the file, or give "
+                "the value as an option (--energy, --distance, --detector_pixel)"
+            )
+        return value
+
+    def energy(self) -> tuple[float | None, list[str]]:
+        """Find the photon energy in eV; that of the source may be a storage ring's."""
+        for quantity in ("energy", "wavelength", "source_energy"):
+            for place in self.candidates(quantity):
+                data = find(self.file, place, self.path)
+                if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "biufSO":
+                    continue
+                unit = unit_of(data.attrs)
+                value = self._number(place, "" if unit is None else _UNITS[quantity])
+                if value is None:
+                    continue
+                warnings: list[str] = []
+                if quantity == "wavelength":
+                    # Files without units have metres (CXI) or angstroms (NeXus).
+                    metres = value if unit is not None or value < 1e-6 else value * 1e-10
+                    return HC_EV_M / metres, warnings
+                if unit is None and value < 1e-10:
+                    value /= _JOULE_PER_EV
+                if value < _MOST_EV:
+                    return value, warnings
+        return None, []
+
+    def positions(self, number: int) -> NDArray[np.float64] | None:
+        """Read positions (x, y) in metres."""
+        place = self.find("translation")
+        if place is not None:
+            data = self.file[place]
+            table = np.asarray(data[()], np.float64)
+            if table.ndim == 3 and table.shape[-1] in (2, 3):
+                table = table.reshape(-1, table.shape[-1])
+            if table.ndim == 2 and table.shape[1] not in (2, 3) and table.shape[0] in (2, 3):
+                table = table.T
+            if table.ndim != 2 or table.shape[1] not in (2, 3):
+                raise DataContractError(
+                    f"'{self.path}': '{place}' is {data.shape}, expected (M, 3)"
+                )
+            return self._in_metres(table[:, :2], place)
+        places = [self.find(axis) for axis in "xy"]
+        if None in places:
+            return None
+        x, y = (
+            self._in_metres(np.asarray(self.file[place][()], np.float64), place)
+            for place in places
+            if place is not None
         )
-    sizes = [far_field_pixel_m(energy, distance, edge, shape[-1]) for edge in (pixel, pixel_y)]
-    pixels = (metres - metres.min(axis=0)) / sizes + shape[-1] / 2
-    return Scan(
-        name=f"'{path}'",
-        patterns=Hdf5Patterns(path, name, shape, dtype),
-        measurement_domain=measurement_domain or "counts",
-        positions=pixels,
-        probe=probe[None] if probe.ndim == 2 else probe.reshape(-1, *probe.shape[-2:]),
-        bad_pixels=mask,
-        metadata=ScanMetadata(
-            energy_eV=energy,
-            detector_distance_m=distance,
-            detector_pixel_size_m=pixel,
-            object_pixel_size_m=sizes[0],
-        ),
-        provenance={"format": "cxi", "file": path.name, "patterns": name},
-    )
+        if x.ndim == y.ndim == 1 and len(x) != len(y) and len(x) * len(y) == number:
+            # The axes of a raster scan.
+            x, y = (grid for grid in np.meshgrid(x, y))
+        if x.size != y.size:
+            raise DataContractError(
+                f"'{self.path}' has x positions {x.shape} but y positions {y.shape}"
+            )
+        return np.stack([x.ravel(), y.ravel()], axis=1)
 
-
-def _find(file: Any, quantity: str) -> str | None:
-    return next((place for place in _PLACES[quantity] if place in file), None)
-
-
-def _required(file: Any, path: Path, quantity: str) -> str:
-    place = _find(file, quantity)
-    if place is None:
-        raise DataContractError(
-            f"'{path}' has no {quantity}: looked for {', '.join(_PLACES[quantity])}; "
-            "add it, or convert the file to NPZ"
+    def _in_metres(self, values: NDArray[np.float64], place: str) -> NDArray[np.float64]:
+        unit = unit_of(self.file[place].attrs)
+        return (
+            values
+            if unit is None
+            else convert(values, unit, "m", where=f"'{self.path}': '{place}'")
         )
-    return place
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Read the bad pixels; of one mask a pattern, what is bad in any."""
+        place = self.find("mask")
+        if place is None:
+            return None
+        mask = np.asarray(self.file[place][()])
+        if place.endswith("/mask") and mask.dtype.kind in "iu" and mask.max(initial=0) > 1:
+            mask = mask.astype(np.int64) & ~_REMARKS
+        bad = mask != 0
+        return bad.any(axis=tuple(range(bad.ndim - 2))) if bad.ndim > 2 else bad
+
+    def probe(self) -> NDArray[np.complex64] | None:
+        """Read the probe; a text such as `x-ray` under its name is none."""
+        for place in self.candidates("probe"):
+            data = find(self.file, place, self.path)
+            if isinstance(data, h5py.Dataset) and data.ndim >= 2 and data.dtype.kind in "fc":
+                probe = np.asarray(data[()], np.complex64)
+                return probe.reshape(-1, *probe.shape[-2:])
+        return None
+
+    def text(self, name: str) -> str:
+        """Read a text of the entry; empty where there is none."""
+        data = find(self.file, f"{self.name}/{name}", self.path)
+        if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "SO":
+            return ""
+        value = np.ravel(data[()])[0]
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _scalar(file: Any, quantity: str) -> float | None:
-    place = _find(file, quantity)
-    return None if place is None else float(np.ravel(file[place][()])[0])
+_UNITS = {"energy": "eV", "wavelength": "m", "source_energy": "eV"}
 
 
-def _positions(file: Any, path: Path) -> NDArray[np.float64]:
-    place = _find(file, "translation")
-    if place is not None:
-        table = np.asarray(file[place][:], np.float64)
-        if table.ndim != 2 or table.shape[1] not in (2, 3):
-            raise DataContractError(f"'{path}': '{place}' is {table.shape}, expected (M, 3)")
-        return table[:, :2]
-    x, y = (np.asarray(file[_required(file, path, axis)][:], np.float64) for axis in "xy")
-    if x.shape != y.shape or x.ndim != 1:
-        raise DataContractError(f"'{path}' has x positions {x.shape} but y positions {y.shape}")
-    return np.stack([x, y], axis=1)
+def _is_group(parent: Any, name: str, kind: str, prefix: str) -> bool:
+    link = parent.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        # Whether the other file is there is asked for when something of it is needed.
+        return kind == "NXdata" and not re.fullmatch(r"data_\d+", name) and name == prefix
+    group = parent.get(name)
+    if not isinstance(group, h5py.Group):
+        return False
+    found = group.attrs.get("NX_class")
+    found = found.decode() if isinstance(found, bytes) else found
+    return found == kind or (found is None and re.fullmatch(rf"{prefix}(_?\d+)?", name) is not None)
+
+
+def _default(role: str) -> str:
+    inside = role in ("detector", "beam", "source", "monochromator")
+    return f"instrument_1/{role}_1" if inside else f"{role}_1"

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from ptychostream.config.scaling_profile import check_scaling_profile
 from ptychostream.datasets.sources.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz_members import NpzMembers
+from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
-from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+from ptychostream.scan import MeasurementDomain, PatternSource, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
 
@@ -49,60 +50,65 @@ def is_npz(path: Path) -> bool:
         return any(name.endswith(".npy") for name in archive.namelist())
 
 
-def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) -> Scan:
-    """Read a scan from an NPZ file; the patterns stay on disk.
+def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) -> ScanParts:
+    """Read what an NPZ file holds of a scan; the patterns stay on disk.
 
     Parameters
     ----------
     measurement_domain : str, optional
-        Whether the patterns are `counts` or `amplitude`; None believes the file's own key, else
-        judges by looks (integers, and floats that are whole numbers, are counts) and says so.
+        Whether the patterns are `counts` or `amplitude`; None believes the file's own key.
 
     Raises
     ------
     DataContractError
-        If a key is missing or damaged, or the arrays do not fit together.
+        If a key is damaged.
     """
     members = NpzMembers(path)
     pattern_key = next((key for key in _PATTERN_KEYS if key in members), None)
-    missing = [key for key in ("xcoords", "ycoords", "probeGuess") if key not in members]
-    if pattern_key is None:
-        missing.insert(0, "diff3d")
-    if missing or pattern_key is None:
-        raise DataContractError(
-            f"'{path}' lacks {', '.join(map(repr, missing))}; it holds "
-            f"{', '.join(map(repr, members.keys())) or 'no arrays'}"
-        )
-    positions = _read_positions(members, "xcoords", "ycoords")
-    start = None
+    listed = f"it holds {', '.join(map(repr, members.keys())) or 'no arrays'}"
+    positions = start = None
+    missing = [key for key in ("xcoords", "ycoords") if key not in members]
+    if not missing:
+        positions = _read_positions(members, "xcoords", "ycoords")
     if "xcoords_start" in members and "ycoords_start" in members:
         start = _read_positions(members, "xcoords_start", "ycoords_start")
-    if len(members.shape(pattern_key)) != 3:
-        raise DataContractError(
-            f"'{path}': '{pattern_key}' is {members.shape(pattern_key)}, expected (M, N, N)"
-        )
-    if not members.shape(pattern_key)[0]:
-        raise DataContractError(f"'{path}': '{pattern_key}' holds no patterns")
+    patterns: PatternSource | None = None
+    scan_shape = None
+    if pattern_key is not None:
+        shape = members.shape(pattern_key)
+        if len(shape) not in (3, 4):
+            raise DataContractError(f"'{path}': '{pattern_key}' is {shape}, expected (M, N, N)")
+        if not shape[0]:
+            raise DataContractError(f"'{path}': '{pattern_key}' holds no patterns")
+        patterns = members.patterns(pattern_key)
+        scan_shape = (shape[0], shape[1]) if len(shape) == 4 else None
     scan_index = _optional(members, "scan_index")
     bad_pixels = _optional(members, "bad_pixels")
     guess = _optional(members, "objectGuess")
-    return Scan(
+    probe = members.read("probeGuess") if "probeGuess" in members else None
+    return ScanParts(
         name=f"'{path}'",
-        patterns=members.patterns(pattern_key),
-        measurement_domain=_domain(members, pattern_key, measurement_domain),
+        patterns=patterns,
+        measurement_domain=_domain(members, measurement_domain),
         positions=positions,
-        probe=_as_mode_stack(members.read("probeGuess"), path),
+        probe=None if probe is None else _as_mode_stack(probe, path),
         object_guess=None if guess is None else np.squeeze(guess).astype(np.complex64),
         positions_start=start,
         scan_index=None if scan_index is None else scan_index.astype(np.int64),
         bad_pixels=None if bad_pixels is None else bad_pixels.astype(bool),
         metadata=_metadata(members),
+        scan_shape=scan_shape,
         provenance={
             **_json(members, "provenance"),
             "format": "npz",
             "file": path.name,
             "bytes": path.stat().st_size,
             "patterns": pattern_key,
+        },
+        looked_for={
+            "patterns": f"lacks 'diff3d'; {listed}",
+            "positions": f"lacks {', '.join(map(repr, missing))}; {listed}",
+            "probe": f"lacks 'probeGuess'; {listed}",
         },
     )
 
@@ -251,11 +257,10 @@ def _as_mode_stack(probe: NDArray[Any], path: Path) -> NDArray[np.complex64]:
     return probe.astype(np.complex64)
 
 
-def _domain(
-    members: NpzMembers, pattern_key: str, asked: MeasurementDomain | None
-) -> MeasurementDomain:
-    if asked is not None:
-        return asked
+def _domain(members: NpzMembers, given: MeasurementDomain | None) -> MeasurementDomain | None:
+    """Return what the file says that its patterns are; None where it says nothing."""
+    if given is not None:
+        return given
     if "scale_contract_version" in members:
         # Here the domain is half of a pair, in the scale contract's words.
         half = "measurement_domain" in members
@@ -264,37 +269,18 @@ def _domain(
             str(members.read("measurement_domain")) if half else None,
             where=f"'{members.path}': ",
         )
-    if "measurement_domain" in members:
-        declared = str(members.read("measurement_domain"))
-        if declared in ("counts", "amplitude"):
-            return declared  # type: ignore[return-value]
-        # The scale contract's own words for the same two domains.
-        words: dict[str, MeasurementDomain] = {
-            "count_intensity": "counts",
-            "normalized_amplitude": "amplitude",
-        }
-        if declared in words:
-            return words[declared]
-        raise DataContractError(
-            f"'{members.path}': measurement_domain is {declared!r}, expected 'counts' or "
-            "'amplitude'"
-        )
-    looks: MeasurementDomain = "amplitude"
-    if members.dtype(pattern_key).kind in "iu":
-        looks = "counts"
-    else:
-        sample = next(members.patterns(pattern_key).blocks(16))
-        bad = _optional(members, "bad_pixels")
-        if bad is not None and bad.shape == sample.shape[1:]:
-            sample = sample[:, ~bad.astype(bool)]
-        # Detectors mark pixels with NaN too; whether they may is for the build to say.
-        sample = sample[np.isfinite(sample)]
-        if np.all(sample == np.round(sample)) and sample.max(initial=0) > 1:
-            looks = "counts"
-    logger.info(
-        "'%s' does not declare its measurement_domain; '%s' looks like %s",
-        members.path,
-        pattern_key,
-        looks,
+    if "measurement_domain" not in members:
+        return None
+    declared = str(members.read("measurement_domain"))
+    if declared in ("counts", "amplitude"):
+        return declared  # type: ignore[return-value]
+    # The scale contract's own words for the same two domains.
+    words: dict[str, MeasurementDomain] = {
+        "count_intensity": "counts",
+        "normalized_amplitude": "amplitude",
+    }
+    if declared in words:
+        return words[declared]
+    raise DataContractError(
+        f"'{members.path}': measurement_domain is {declared!r}, expected 'counts' or 'amplitude'"
     )
-    return looks

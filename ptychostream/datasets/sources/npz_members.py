@@ -68,10 +68,10 @@ class NpzMembers:
         Returns
         -------
         (int, int, int)
-            M, N, N.
+            M, N, N; of a raster scan, all its positions one after another.
         """
-        number, height, width = self.shape(name)
-        return number, height, width
+        shape = self.shape(name)
+        return math.prod(shape[:-2]), shape[-2], shape[-1]
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return a member's dtype without reading it."""
@@ -185,7 +185,8 @@ class NpzMembers:
         DataContractError
             If the member is truncated or fails its checksum.
         """
-        shape, _, dtype = self._headers[name]
+        _, _, dtype = self._headers[name]
+        shape = self.stack_shape(name)
         one = int(np.prod(shape[1:])) * dtype.itemsize
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:

@@ -143,12 +143,14 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     metadata = scan.metadata
     if final != binned:
         factor = final / binned
-        probe = _fourier_resize(probe, (final, final))
+        probe = resize_in_fourier_space(probe, (final, final))
         positions = positions * factor
         start = None if start is None else start * factor
         if guess is not None:
             shape = tuple(max(2, round(length * factor)) for length in guess.shape)
-            guess = _fourier_resize(guess, shape) * np.float32(np.sqrt(np.prod(shape) / guess.size))
+            guess = resize_in_fourier_space(guess, shape) * np.float32(
+                np.sqrt(np.prod(shape) / guess.size)
+            )
         if metadata.object_pixel_size_m is not None:
             metadata = replace(metadata, object_pixel_size_m=metadata.object_pixel_size_m / factor)
     if metadata.detector_pixel_size_m is not None:
@@ -213,8 +215,11 @@ class PreprocessedPatterns(PatternSource):
     @override
     def dtype(self) -> np.dtype[Any]:
         measured = self._source.dtype
-        if self._options.bin == 1 or measured.kind not in "ui":
+        if self._options.bin == 1:
             return measured
+        if measured.kind == "f":
+            # Sums of float16 overflow and round, and ufuncs want the machine's byte order.
+            return np.promote_types(measured, np.float32).newbyteorder("=")
         if self._is_amplitude:
             return np.dtype(np.float32)
         return np.dtype(f"{measured.kind}{4 if measured.itemsize <= 2 else 8}")
@@ -308,7 +313,9 @@ def _resize(images: NDArray[Any], crop: int | None, pad: int | None) -> NDArray[
     return images
 
 
-def _fourier_resize(images: NDArray[np.complex64], shape: tuple[int, ...]) -> NDArray[np.complex64]:
+def resize_in_fourier_space(
+    images: NDArray[np.complex64], shape: tuple[int, ...]
+) -> NDArray[np.complex64]:
     """Resample complex images by cutting or filling their spectrum; energy inside is kept."""
     spectrum = np.fft.fftshift(np.fft.fft2(images, norm="ortho"), axes=(-2, -1))
     out = np.zeros((*images.shape[:-2], *shape), complex)

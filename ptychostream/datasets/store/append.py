@@ -24,6 +24,7 @@ from ptychostream.datasets.store.format import (
 )
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.plan import plan_build
+from ptychostream.datasets.store.scans import moved_to_origin
 from ptychostream.datasets.store.shard_writer import ShardJob
 from ptychostream.datasets.store.staging import StagedStore
 from ptychostream.datasets.store.storage import StoreFiles, open_location
@@ -142,6 +143,10 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
             raise DataContractError(
                 f"{scan.name} does not continue {name}: {what} {new} instead of {old}"
             )
+    stage = store.attributes["provenance"][experiment].get("stage")
+    if stage is not None and "stage" in scan.provenance:
+        # Metres of one stage: the new positions keep their place beside the old ones.
+        scan = moved_to_origin(scan, stage["origin_m"])
     modes = store.attributes["probe_modes"][experiment]
     probe = store.probe[experiment, :modes]
     if scan.probe.shape != probe.shape or not np.allclose(scan.probe, probe, rtol=1e-4):
@@ -150,6 +155,9 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int) -> Scan:
             "own, or build a second experiment"
         )
     bad = store.bad_pixels[experiment]
+    if "flagged" in scan.provenance:
+        # Found in the patterns, and not said by the file: another sample finds other pixels.
+        scan = replace(scan, bad_pixels=None)
     if scan.bad_pixels is not None and (scan.bad_pixels != bad).any():
         raise DataContractError(
             f"{scan.name} does not continue {name}: it has other bad pixels; give it the store's"

@@ -5,20 +5,23 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.assemble import ProbeFinder
+from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.survey import UnflaggedValuesError
 from ptychostream.datasets.store.cluster import connected, write_on_cluster
 from ptychostream.datasets.store.format import FORMAT_NAME, FORMAT_VERSION, MANIFEST
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
 from ptychostream.datasets.store.plan import StoreLayout, plan_build
-from ptychostream.datasets.store.plausibility import warn_if_corner_centred, warn_of_dark_patterns
-from ptychostream.datasets.store.scans import read_scans
+from ptychostream.datasets.store.plausibility import doubtful_patterns, warn_if_corner_centred
+from ptychostream.datasets.store.scans import scans_from
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
 from ptychostream.datasets.store.spool import uncompressed_copy
 from ptychostream.datasets.store.staging import StagedStore
@@ -49,6 +52,8 @@ def build_group_store(
     progress: bool = True,
     growing: bool = False,
     cluster: Any = None,
+    options: InputOptions | None = None,
+    find_probe: ProbeFinder | None = None,
 ) -> GroupStore:
     """Turn scans into a group store.
 
@@ -81,6 +86,10 @@ def build_group_store(
     cluster : distributed.Client or str, optional
         Dask cluster, or its scheduler's address, that writes the shards; its workers must reach
         sources and target under the same names.
+    options : InputOptions, optional
+        How sources that are paths are read, completed and changed.
+    find_probe : callable, optional
+        Makes the probe of `InputOptions(probe="from_patterns")`, from a scan and the options.
 
     Returns
     -------
@@ -96,25 +105,69 @@ def build_group_store(
     StorageError
         If the target can't be written to.
     """
-    staged = StagedStore(open_location(path))
     listed = [sources] if isinstance(sources, Scan | str | Path) else list(sources)
+    chosen = options or InputOptions()
+    arguments: dict[str, Any] = {
+        "overwrite": overwrite,
+        "resume": resume,
+        "patterns_per_chunk": patterns_per_chunk,
+        "memory_budget": memory_budget,
+        "progress": progress,
+        "growing": growing,
+        "cluster": cluster,
+        "find_probe": find_probe,
+    }
+    try:
+        return _build(listed, path, options=chosen, **arguments)
+    except UnflaggedValuesError as error:
+        if chosen.look == "all" or any(isinstance(source, Scan) for source in listed):
+            raise
+        logger.info("%s", error)
+        return _build(listed, path, options=replace(chosen, look="all"), **arguments)
+
+
+def _build(
+    listed: list[Source],
+    path: str | Path,
+    *,
+    options: InputOptions,
+    overwrite: bool,
+    resume: bool,
+    patterns_per_chunk: int | None,
+    memory_budget: str | int,
+    progress: bool,
+    growing: bool,
+    cluster: Any,
+    find_probe: ProbeFinder | None,
+) -> GroupStore:
+    staged = StagedStore(open_location(path))
     if not resume:
         # Before anything is read; a store that is resumed may be complete already.
         staged.check_target(overwrite=overwrite)
-    scans = tuple(
-        scan
-        for source in listed
-        for scan in ([source] if isinstance(source, Scan) else read_scans(source))
-    )
+    paths = [source for source in listed if not isinstance(source, Scan)]
+    scans: tuple[Scan, ...]
+    if len(paths) == len(listed):
+        scans = tuple(scans_from(paths, options, find_probe=find_probe))
+    else:
+        scans = tuple(
+            scan
+            for source in listed
+            for scan in (
+                [source]
+                if isinstance(source, Scan)
+                else scans_from(source, options, find_probe=find_probe)
+            )
+        )
     plan = plan_build(scans, patterns_per_chunk)
     if resume and not overwrite and (complete := _complete(staged.target, plan)):
         logger.info("'%s' is complete already: nothing is left to build", path)
         return complete
     staged.check_target(overwrite=overwrite)
-    for scan in scans:
-        warn_if_corner_centred(scan)
     fingerprint = plan.fingerprint()
     head = {**_head(plan), "growing": growing, "fingerprint": fingerprint}
+    head["warnings"] = [
+        sentence for scan in scans for sentence in (*warn_if_corner_centred(scan), *_named(scan))
+    ]
     with connected(cluster) as client, storage_errors(staged.target), staged.lock() as scratch:
         staged.start_or_resume(fingerprint, resume=resume, overwrite=overwrite)
         try:
@@ -127,7 +180,7 @@ def build_group_store(
             staged.abandon()
             raise
         tables = {**segment_tables(job), **_experiment_tables(plan)}
-        warn_of_dark_patterns(scans, tables["energy"])
+        head["warnings"] += doubtful_patterns(scans, tables["energy"])
         # The target may have appeared while we were building.
         staged.check_target(overwrite=overwrite)
         publish_segment(job, tables, {**head, "whole_counts": _are_whole(records)}, records)
@@ -289,6 +342,10 @@ def _head(plan: StoreLayout) -> dict[str, Any]:
         "metadata": [asdict(scan.metadata) for scan in scans],
         "provenance": [scan.provenance for scan in scans],
     }
+
+
+def _named(scan: Scan) -> list[str]:
+    return [f"{scan.name}: {sentence}" for sentence in scan.warnings]
 
 
 def _are_whole(records: list[ShardRecord]) -> bool:

@@ -72,7 +72,7 @@ def test_bitshuffled_patterns_are_read(tiny_scan, cxi):
     ("name", "message"),
     [
         ("entry_1/instrument_1/source_1/illumination", "no probe: looked for entry_1"),
-        ("entry_1/sample_1/geometry_1/translation", "no x: looked for entry/sample"),
+        ("entry_1/sample_1/geometry_1/translation", "no positions: looked for entry_1"),
         ("entry_1/instrument_1/source_1/energy", "lacks the photon energy"),
         ("entry_1/instrument_1/detector_1/distance", "detector distance"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources.file_patterns import FilePatterns
-from ptychostream.datasets.sources.npz import read_npz, write_npz
+from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.errors import DataContractError
 
 
@@ -62,7 +62,7 @@ def test_another_file_of_that_name_is_not_read_instead(written):
 def test_a_scan_that_is_written_over_its_own_file_stays_what_it_was(tmp_path, tiny_scan):
     path = tmp_path / "scan.npz"
     write_npz(tiny_scan, path, compress=False)
-    scan = read_npz(path)
+    scan = ps.read_scan(path)
     edited = replace(scan, probe=np.concatenate([scan.probe, scan.probe / 2]))
     write_npz(edited, path, compress=False)
     store = ps.build_group_store(edited, tmp_path / "s.zarr")

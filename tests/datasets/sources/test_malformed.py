@@ -62,7 +62,7 @@ ARRAYS = {
     "no positions": _without("xcoords", "ycoords"),
     "no probe": _without("probeGuess"),
     "patterns of two axes": _with("diff3d", lambda a: a[0]),
-    "patterns of four axes": _with("diff3d", lambda a: a[None]),
+    "patterns of five axes": _with("diff3d", lambda a: a[None, None]),
     "pattern axis last": _with("diff3d", lambda a: np.moveaxis(a, 0, -1).copy()),
     "patterns not square": _with("diff3d", lambda a: a[:, :, :14]),
     "patterns of odd width": _with("diff3d", lambda a: a[:, :15, :15]),

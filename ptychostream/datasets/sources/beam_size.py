@@ -1,0 +1,58 @@
+"""How wide a beam is, and how far patches overlap."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from ptychostream.errors import DataContractError
+from ptychostream.scan import Scan
+
+#: Linear overlap below which a reconstruction is doubtful.
+_LITTLE = 0.2
+
+
+def beam_diameter(probe: NDArray[np.complexfloating]) -> float:
+    """Return the diameter in pixels of the evenly lit disk that is as concentrated as a probe."""
+    intensity = np.sum(np.abs(probe.astype(np.complex128)) ** 2, axis=0)
+    area = intensity.sum() ** 2 / np.sum(intensity**2)
+    return float(2 * np.sqrt(area / np.pi))
+
+
+def typical_step(positions: NDArray[np.float64]) -> float:
+    """Return the median distance of positions (M, 2) from their nearest other, in pixels."""
+    distinct = np.unique(positions, axis=0)
+    if len(distinct) < 2:
+        return 0.0
+    distances, _ = KDTree(distinct).query(distinct, k=2)
+    return float(np.median(distances[:, 1]))
+
+
+def linear_overlap(scan: Scan) -> float:
+    """Return 1 - step / diameter: how far neighbouring beams overlap along a line."""
+    return 1 - typical_step(scan.positions) / beam_diameter(scan.probe)
+
+
+def check_overlap(scan: Scan) -> list[str]:
+    """Return a warning where beams hardly overlap.
+
+    Raises
+    ------
+    DataContractError
+        If not even patches touch, which only a wrong unit does.
+    """
+    step = typical_step(scan.positions)
+    if step > scan.N:
+        raise DataContractError(
+            f"{scan.name}: neighbouring positions are {step:.0f} px apart, further than a patch of "
+            f"{scan.N} px is wide, so that nothing overlaps. Positions must be in object pixels: "
+            "say their unit with --position_unit, or correct --energy, --distance or "
+            "--detector_pixel"
+        )
+    overlap = linear_overlap(scan)
+    if overlap >= _LITTLE:
+        return []
+    return [
+        f"the beam is {beam_diameter(scan.probe):.1f} px wide and positions are {step:.1f} px "
+        f"apart: neighbours overlap by {max(overlap, 0):.0%} (a good scan has 60 % or more); the "
+        "probe, the unit of the positions or the geometry may be wrong"
+    ]

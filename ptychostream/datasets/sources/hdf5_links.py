@@ -1,0 +1,149 @@
+"""Open HDF5 files, and name what they refer to and what is missing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ptychostream.errors import DataContractError
+
+#: What HDF5 says about a file that another program holds open for writing.
+_IN_USE = ("unable to lock file", "already open for write", "errno = 11", "errno 11")
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, or another program has it open for writing.
+    """
+    import hdf5plugin  # noqa: F401  (registers its filters with HDF5)
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def unreadable(path: Path, error: Exception) -> DataContractError:
+    """Return the error that says why an HDF5 file can't be opened, and what to do."""
+    if any(words in str(error).lower() for words in _IN_USE):
+        return DataContractError(
+            f"'{path}' is open in another program that writes to it ({error}). Wait until that is "
+            "finished and closes the file; to read it as it is now, set the environment variable "
+            "HDF5_USE_FILE_LOCKING=FALSE, or copy the file first"
+        )
+    return DataContractError(f"'{path}' is damaged HDF5: {error}")
+
+
+def find(file: Any, name: str, path: Path) -> Any:
+    """Return a dataset or group of a file; None where the file has none of this name.
+
+    Raises
+    ------
+    DataContractError
+        If it lies in another file, which is missing.
+    """
+    at = ""
+    for part in [part for part in name.split("/") if part]:
+        parent = file if not at else file[at]
+        if not isinstance(parent, h5py.Group):
+            return None
+        link = parent.get(part, getlink=True) if part in _keys(parent) else None
+        if link is None:
+            return None
+        at = f"{at}/{part}"
+        if isinstance(link, h5py.ExternalLink):
+            _check_external(file, at, link, path)
+        elif isinstance(link, h5py.SoftLink):
+            target = link.path if link.path.startswith("/") else f"{parent.name}/{link.path}"
+            if target.strip("/") != at.strip("/") and find(file, target, path) is None:
+                return None
+    return file[at] if at else file
+
+
+def _keys(group: Any) -> Any:
+    # `in` follows links, and says no to a broken one.
+    return group.keys()
+
+
+def _check_external(file: Any, at: str, link: Any, path: Path) -> None:
+    try:
+        file[at]
+    except (KeyError, OSError) as error:
+        where = _beside(path, link.filename)
+        what = f"lacks '{link.path}'" if where is not None else "is missing"
+        raise DataContractError(
+            f"'{path}': '{at.strip('/')}' lies in another file, '{link.filename}', which {what} "
+            f"({_first_line(error)}); copy that file beside this one, under the same name"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip("'\"").splitlines()[0]
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """Find a file that another one names, as HDF5 does: as it is, or beside that one."""
+    for candidate in (Path(name), path.parent / name, path.parent / Path(name).name):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def check_sources(dataset: Any, path: Path) -> None:
+    """Refuse a dataset whose values lie in files that are missing: they would be read as zeros.
+
+    Raises
+    ------
+    DataContractError
+        If a file that it needs is missing, or lacks the values; all missing files are named.
+    """
+    missing: list[str] = []
+    if getattr(dataset, "is_virtual", False):
+        looked = set()
+        for source in dataset.virtual_sources():
+            key = (source.file_name, source.dset_name)
+            if key not in looked:
+                looked.add(key)
+                missing += _missing_source(dataset, source, path)
+    for name, *_ in getattr(dataset, "external", None) or ():
+        if _beside(path, name) is None:
+            missing.append(f"'{name}'")
+    if missing:
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" * (len(missing) > 10))
+        raise DataContractError(
+            f"'{path}': '{dataset.name.strip('/')}' is put together from other files, of which "
+            f"{len(missing)} can't be read: {shown}. Copy them beside this file, under the same "
+            "names; without them their patterns would be zeros"
+        )
+
+
+def _missing_source(dataset: Any, source: Any, path: Path) -> list[str]:
+    if source.file_name in (".", ""):
+        within = dataset.file.get(source.dset_name.lstrip("/"))
+        return [] if within is not None else [f"'{source.dset_name}' in this file"]
+    numbered = "%b" in source.file_name
+    name = source.file_name.replace("%b", "0") if numbered else source.file_name
+    # The file that holds the dataset may itself have been reached by a link.
+    found = _beside(Path(dataset.file.filename), name) or _beside(path, name)
+    if found is None:
+        return [f"'{name}'"]
+    try:
+        with h5py.File(found, "r") as file:
+            inner = file.get(source.dset_name.lstrip("/"))
+            if inner is None:
+                return [f"'{name}' (it lacks '{source.dset_name}')"]
+            check_sources(inner, found)
+    except OSError as error:
+        raise unreadable(found, error) from error
+    return []

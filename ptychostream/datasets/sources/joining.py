@@ -1,0 +1,213 @@
+"""Join what a file holds with what other files and options say: positions, mask, geometry."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.sources.arrays import read_array, split_name
+from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.pairing import pair_by_index
+from ptychostream.datasets.sources.parts import ScanParts
+from ptychostream.datasets.sources.position_changes import raster, shape_option
+from ptychostream.datasets.sources.position_files import read_position_file
+from ptychostream.datasets.sources.survey import Survey
+from ptychostream.datasets.sources.units import HC_EV_M, convert, quantity
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.scan import ScanMetadata
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Placed:
+    """Positions as they were joined, one for each pattern of the file or fewer or more.
+
+    Attributes
+    ----------
+    values : (K, 2) float64
+        Positions (x, y), in metres or in pixels of the object.
+    rows : (K,) int64, optional
+        The pattern of each, where triggers pair them; None: the first, the second, ….
+    numbers : (K,) int64, optional
+        Each one's number in the file, after some were left out.
+    """
+
+    values: NDArray[np.float64]
+    unit: str
+    start: NDArray[np.float64] | None = None
+    scan_index: NDArray[np.int64] | None = None
+    rows: NDArray[np.int64] | None = None
+    numbers: NDArray[np.int64] | None = None
+
+    def select(self, kept: NDArray[np.int64]) -> "Placed":
+        """Take the positions of some patterns, by their numbers in the file."""
+        own = kept if self.rows is None else np.searchsorted(self.rows, kept)
+        have = own[own < len(self.values)]
+
+        def of(array: NDArray | None) -> NDArray | None:  # type: ignore[type-arg]
+            return None if array is None else array[have[have < len(array)]]
+
+        return Placed(
+            values=self.values[have],
+            unit=self.unit,
+            start=of(self.start),
+            scan_index=of(self.scan_index),
+            numbers=kept,
+        )
+
+
+def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Placed:
+    """Find the positions: of their own file, of a raster, or of the scan's file.
+
+    Raises
+    ------
+    DataContractError
+        If there are none, or their unit is unknown.
+    """
+    if options.positions is not None:
+        table = read_position_file(options.positions)
+        unit = options.position_unit or table.unit
+        if unit is None:
+            raise DataContractError(
+                f"'{options.positions}' does not say the unit of its positions; say it: "
+                "--position_unit um (or m, mm, nm, px)"
+            )
+        values = table.values
+        if unit != "px":
+            values = convert(values, unit, "m", where=f"'{options.positions}'")
+        unit = "px" if unit == "px" else "m"
+        if table.triggers is None:
+            return Placed(values=values, unit=unit)
+        pairing = pair_by_index(np.arange(count), table.triggers, values)
+        logger.info("%s: %s", parts.name, pairing.report())
+        return Placed(values=pairing.positions, unit=unit, rows=pairing.rows)
+    if options.step is not None:
+        shape = _scan_shape(parts, options, count)
+        values, unit = raster(options.step, shape)
+        return Placed(values=values[:count], unit=unit)
+    if parts.positions is None:
+        raise DataContractError(
+            f"{parts.name} {parts.looked_for.get('positions', 'has no positions')}. Give them: "
+            "--positions FILE[::PATH] --position_unit um, or for a raster --step DX,DY "
+            "--scan_shape ROWS,COLUMNS"
+        )
+    values, unit = parts.positions, str(parts.position_unit)
+    if options.position_unit is not None:
+        unit = options.position_unit
+        if unit != "px":
+            values, unit = convert(values, unit, "m", where=parts.name), "m"
+    return Placed(
+        values=values, unit=unit, start=parts.positions_start, scan_index=parts.scan_index
+    )
+
+
+def _scan_shape(parts: ScanParts, options: InputOptions, count: int) -> tuple[int, int]:
+    if options.scan_shape is not None:
+        shape = shape_option(options.scan_shape)
+        if shape[0] * shape[1] < count:
+            raise ConfigurationError(
+                f"scan_shape={options.scan_shape!r} has {shape[0] * shape[1]} positions, fewer "
+                f"than the {count} patterns of {parts.name}"
+            )
+        return shape
+    if parts.scan_shape is not None:
+        return parts.scan_shape
+    raise ConfigurationError(
+        f"step={options.step!r} needs the rows and columns of the raster: --scan_shape ROWS,COLUMNS"
+    )
+
+
+def joined_metadata(parts: ScanParts, options: InputOptions) -> tuple[ScanMetadata, float | None]:
+    """Return what is known of the experiment, and the height of a detector pixel in metres."""
+    found = parts.metadata
+    height = parts.detector_pixel_height_m
+    changes: dict[str, float] = {}
+    if options.energy is not None:
+        changes["energy_eV"] = quantity(options.energy, "eV", option="energy")
+    if options.wavelength is not None:
+        changes["energy_eV"] = HC_EV_M / quantity(options.wavelength, "m", option="wavelength")
+    if options.distance is not None:
+        changes["detector_distance_m"] = quantity(options.distance, "m", option="distance")
+    if options.detector_pixel is not None:
+        changes["detector_pixel_size_m"] = quantity(
+            options.detector_pixel, "m", option="detector_pixel"
+        )
+        height = None
+    if (
+        changes
+        and found.object_pixel_size_m is not None
+        and _is_complete(replace(found, **changes))
+    ):
+        # The pixel follows from the geometry, which has changed.
+        return replace(found, **changes, object_pixel_size_m=None), height
+    return replace(found, **changes), height
+
+
+def _is_complete(metadata: ScanMetadata) -> bool:
+    known = (metadata.energy_eV, metadata.detector_distance_m, metadata.detector_pixel_size_m)
+    return None not in known
+
+
+def joined_mask(
+    parts: ScanParts, options: InputOptions, shape: tuple[int, ...]
+) -> NDArray[np.bool_] | None:
+    """Join the file's mask with one of its own file; True where a pixel is bad.
+
+    Raises
+    ------
+    DataContractError
+        If a mask has another shape than the patterns.
+    """
+    masks = []
+    if parts.bad_pixels is not None:
+        masks.append((parts.name, parts.bad_pixels))
+    if options.mask is not None:
+        path, inside = split_name(options.mask, option="mask")
+        values = read_array(path, inside)[0]
+        bad = ~np.isfinite(values) | (values != 0) if values.dtype.kind == "f" else values != 0
+        masks.append((f"mask '{options.mask}'", bad))
+    joined: NDArray[np.bool_] | None = None
+    for name, mask in masks:
+        if mask.ndim > 2:
+            mask = np.asarray(mask.any(axis=tuple(range(mask.ndim - 2))))
+        if mask.shape != tuple(shape):
+            raise DataContractError(
+                f"{name}: bad_pixels is {mask.shape}, expected {tuple(shape)} as the patterns of "
+                f"{parts.name} are in the file"
+            )
+        if options.invert_mask:
+            mask = ~mask
+        joined = mask if joined is None else joined | mask
+    return joined
+
+
+def check_mask(
+    name: str, mask: NDArray[np.bool_] | None, seen: Survey, options: InputOptions
+) -> list[str]:
+    """Refuse a mask that flags most of the light.
+
+    Raises
+    ------
+    DataContractError
+        If it flags every pixel, or looks inverted.
+    """
+    if mask is None or not mask.any():
+        return []
+    if mask.all():
+        raise DataContractError(
+            f"{name}: the mask flags every pixel as bad; give another --mask, or --invert_mask "
+            "true if it holds the good pixels"
+        )
+    if options.invert_mask is not None:
+        return []
+    light = seen.light
+    flagged, whole = float(light[mask].sum()), float(light.sum())
+    if whole > 0 and flagged > 0.5 * whole:
+        raise DataContractError(
+            f"{name}: the mask flags {mask.mean():.0%} of the pixels and {flagged / whole:.0%} of "
+            "the light as bad; it looks inverted. If it holds the good pixels, give --invert_mask "
+            "true; if it is right, --invert_mask false"
+        )
+    return []

@@ -1,0 +1,172 @@
+"""The options with which a scan is read: one list for Python and all commands."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ptychostream.datasets.sources.preprocess import ORIENTATIONS, Orientation, Preprocessing
+from ptychostream.errors import ConfigurationError
+from ptychostream.scan import MeasurementDomain
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How scan files are read, completed and changed; every default leaves the file as it is.
+
+    Lengths and energies are text with a unit, such as `75um`, `1.9m` or `8.8keV`. A FILE may be
+    followed by `::PATH`, the array inside it.
+
+    Attributes
+    ----------
+    format : str, optional
+        Name of a file format, where it is not recognised by content.
+    reader : str, optional
+        Name of one of ptychodus's readers, which then reads the patterns.
+    map : str, optional
+        Where arrays lie, as `diff3d=entry/patterns,xcoords=scan/x`: names of the NPZ contract and
+        paths in the file.
+    metadata : str, optional
+        YAML file with any of these options, for what a beamline knows of all its scans.
+    positions : str, optional
+        FILE with the positions: CSV, text, SPEC columns, HDF5, NPZ, NPY or MATLAB.
+    position_unit : str, optional
+        `m`, `mm`, `um`, `nm` or `px` (of the object), where the file does not say it.
+    step : str, optional
+        Steps `DX,DY` of a raster scan, as lengths with a unit or in pixels of the object.
+    scan_shape : str, optional
+        Rows and columns `ROWS,COLUMNS` of a raster scan; the columns are scanned first.
+    scan_rotation : float
+        Angle in degrees by which the positions are turned counter-clockwise.
+    position_transform : str, optional
+        Changes of the positions, in this order: any of `swap`, `flip_x`, `flip_y`, `scale=F`,
+        `scale_x=F`, `scale_y=F`, `rotate=DEGREES`, `shear=F`.
+    probe : str, optional
+        FILE with a probe, `gaussian:WIDTH`, or `fzp:diameter=…,outer=…[,stop=…][,defocus=…]`.
+    defocus : str, optional
+        Length by which the probe is propagated behind its focus.
+    mask : str, optional
+        FILE with bad pixels: not zero where the detector can't be trusted.
+    invert_mask : bool, optional
+        Whether masks hold the good pixels instead; false says that they are right as they are.
+    saturation : float, optional
+        Value from which on a pixel is no measurement.
+    negative : str
+        What happens to negative values: `refuse`, or `zero` them, as after a dark subtraction.
+    measurement_domain : str, optional
+        `counts` or `amplitude`, where a file does not say it or says it wrongly.
+    energy : str, optional
+        Photon energy.
+    wavelength : str, optional
+        Wavelength, instead of the energy.
+    distance : str, optional
+        Sample to detector.
+    detector_pixel : str, optional
+        Edge of a detector pixel.
+    leave_out : str
+        Patterns that are left out with their positions: numbers in the file, from 0, ranges and
+        files of numbers, as `3,30:40,lost.txt`.
+    centre : str, optional
+        Zero frequency on the detector as the file holds it: `X,Y` in pixels, or `auto`.
+    crop : int, optional
+        Edge of the window around the centre that is kept, in (binned) pixels.
+    pad : int, optional
+        Edge to which patterns are filled up with zeros.
+    bin : int
+        Edge of the blocks of detector pixels that are added up.
+    swap_quadrants : bool, optional
+        Whether the zero frequency lies in the corner, and is brought to the centre.
+    orientation : str
+        How patterns are turned: a symmetry of the square.
+    bad_pixels : str
+        `keep` leaves their values and the mask; `zero` sets them to zero; `inpaint` fills them
+        from their surroundings. The mask is kept in any case.
+    look : str
+        How values are looked at for pixels that are no measurement: a `sample` of the patterns,
+        `all` of them, or `none`.
+    """
+
+    format: str | None = None
+    reader: str | None = None
+    map: str | None = None
+    metadata: str | None = None
+    positions: str | None = None
+    position_unit: Literal["m", "mm", "um", "nm", "px"] | None = None
+    step: str | None = None
+    scan_shape: str | None = None
+    scan_rotation: float = 0.0
+    position_transform: str | None = None
+    probe: str | None = None
+    defocus: str | None = None
+    mask: str | None = None
+    invert_mask: bool | None = None
+    saturation: float | None = None
+    negative: Literal["refuse", "zero"] = "refuse"
+    measurement_domain: MeasurementDomain | None = None
+    energy: str | None = None
+    wavelength: str | None = None
+    distance: str | None = None
+    detector_pixel: str | None = None
+    leave_out: str = ""
+    centre: str | None = None
+    crop: int | None = None
+    pad: int | None = None
+    bin: int = 1
+    swap_quadrants: bool | None = None
+    orientation: Orientation = "identity"
+    bad_pixels: Literal["keep", "zero", "inpaint"] = "keep"
+    look: Literal["sample", "all", "none"] = "sample"
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be done, before a file is opened.
+
+        Raises
+        ------
+        ConfigurationError
+            If a name is unknown or a number out of range.
+        """
+        given: Any = self.leave_out
+        if not isinstance(given, str):
+            numbers = ",".join(str(int(number)) for number in given)
+            object.__setattr__(self, "leave_out", numbers)
+        self.preprocessing()
+        for name in ("negative", "look"):
+            _check_choice(name, getattr(self, name), _CHOICES[name])
+        for name in ("position_unit", "measurement_domain"):
+            if getattr(self, name) is not None:
+                _check_choice(name, getattr(self, name), _CHOICES[name])
+        if self.energy is not None and self.wavelength is not None:
+            raise ConfigurationError("energy and wavelength say the same; give one of them")
+        if self.step is not None and self.positions is not None:
+            raise ConfigurationError("step makes positions, and positions reads them; give one")
+
+    def preprocessing(self) -> Preprocessing:
+        """Return what happens to square patterns."""
+        return Preprocessing(
+            swap_quadrants=False,
+            orientation=self.orientation,
+            bad_pixels=self.bad_pixels,
+            bin=self.bin,
+            crop=self.crop,
+            pad=self.pad,
+        )
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        }
+
+
+_CHOICES = {
+    "negative": ("refuse", "zero"),
+    "look": ("sample", "all", "none"),
+    "position_unit": ("m", "mm", "um", "nm", "px"),
+    "measurement_domain": ("counts", "amplitude"),
+    "orientation": tuple(ORIENTATIONS),
+}
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name}={value!r}: choose one of {', '.join(choices)}")

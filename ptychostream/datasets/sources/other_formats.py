@@ -1,0 +1,44 @@
+"""Formats beside the main ones, and files of which an option says how they are read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ptychostream.datasets.sources.arrays import describe, listing
+from ptychostream.datasets.sources.mapped import propose, read_mapped
+from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.parts import ScanParts
+from ptychostream.errors import DataContractError, PtychoStreamError
+
+#: How each format is recognised and read; a format is one file beside this one.
+OTHER_READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Any], ScanParts]]] = {}
+
+
+def read_unknown(path: Path, options: InputOptions, *, known: list[str]) -> ScanParts:
+    """Read a file in no known format as the options say, or refuse it by what it holds.
+
+    Raises
+    ------
+    DataContractError
+        If the options do not say how it is read; what it holds is listed.
+    """
+    if options.map is not None:
+        return read_mapped(path, options)
+    raise DataContractError(_refusal(path, known))
+
+
+def _refusal(path: Path, known: list[str]) -> str:
+    text = f"'{path}' is in no known scan format; known are {', '.join(known)}"
+    try:
+        found = listing(path) if path.is_file() else {}
+    except (PtychoStreamError, OSError, ValueError, NotImplementedError):
+        found = {}
+    if not found:
+        return text
+    proposed = propose(found)
+    advice = (
+        f"try --map {proposed}"
+        if proposed
+        else "say what is what: --map diff3d=PATH,xcoords=PATH,…"
+    )
+    return f"{text}. It holds {describe(found)}; {advice}"
