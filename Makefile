@@ -1,6 +1,7 @@
+# make help     this list
 # make demo     simulate, build, train, reconstruct, evaluate: a picture in a few minutes
 # make test     the whole test suite
-# make test-ptychodus  the tests of the ptychodus extension, with another version of ptychodus
+# make test-ptychodus  the tests of the ptychodus extension, with another version of it
 # make check    linters, types, import contracts, docstrings, dependencies
 # make docs     the documentation as a site, in site/; any warning is an error
 # make package  wheel and sdist in dist/, installed into an empty environment and tried
@@ -20,7 +21,19 @@ OUT := demo
 PTYCHODUS ?= 1.6.0
 OTHER := $(VENV)-ptychodus-$(PTYCHODUS)
 
-.PHONY: demo test test-ptychodus check docs package pictures install clean
+# What users read: their docstrings are complete.
+PUBLIC := $(addprefix ptychostream/, scan.py physics.py patches.py geometry.py errors.py \
+	legacy.py workflows.py config datasets/sources/__init__.py datasets/store/build.py \
+	datasets/store/append.py datasets/store/group_store.py datasets/store/scans.py \
+	datasets/batches/batch.py datasets/batches/loader.py simulation/experiment.py \
+	simulation/experiments.py simulation/labels.py simulation/detector.py training/train.py \
+	reconstruction/reconstruct.py models/pinn.py persistence/bundle.py persistence/archive.py \
+	evaluation/evaluate.py ptychopinn/spec.py ptychopinn/raw_data.py ptychopinn/container.py)
+
+.PHONY: help demo test test-ptychodus check docstrings docs package pictures install clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
 
 install: $(INSTALLED)
 
@@ -60,8 +73,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/numpydoc lint $$(git ls-files 'ptychostream/*.py' 'ptychodus_ext/*.py')
+	$(BIN)/numpydoc lint $$(git ls-files $(PUBLIC))
 	$(BIN)/deptry .
+
+docstrings: $(INSTALLED)
+	$(BIN)/numpydoc lint $$(git ls-files $(PUBLIC))
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

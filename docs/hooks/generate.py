@@ -4,7 +4,7 @@ Folders whose pages are many fill their part of the navigation themselves.
 """
 
 import os
-from dataclasses import MISSING, fields
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from docstring_parser import parse
@@ -16,6 +16,7 @@ from ptychostream.config import (
     PyTorchExecutionConfig,
     TrainingConfig,
 )
+from ptychostream.config.describe import describe_fields
 
 #: Parts of the navigation that are folders.
 _FOLDERS = {"How to": "how-to", "Decisions": "decisions"}
@@ -59,17 +60,16 @@ def configuration():
     """Fields of every configuration."""
     parts = []
     for kind in (TrainingConfig, ModelConfig, PyTorchExecutionConfig, InferenceConfig):
-        described = {item.arg_name: item for item in parse(kind.__doc__).params}
         rows = []
-        for item in fields(kind):
-            default = item.default
-            if default is MISSING:
-                default = "…" if item.default_factory is not MISSING else "required"
-            text = (described[item.name].description or "").replace("\n", " ").replace("|", "\\|")
-            rows.append(f"| `{item.name}` | `{default}` | {text} |")
+        for each in describe_fields(kind).values():
+            default = "…" if is_dataclass(each.default) else each.default
+            meaning = each.meaning.replace("|", "\\|")
+            rows.append(f"| `{each.name}` | `{default}` | {each.allowed} | {meaning} |")
         summary = parse(kind.__doc__).short_description
         parts.append(
             f"## {kind.__name__}\n\n{summary}\n\n"
-            "| Field | Default | What it does |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+            "| Field | Default | Allowed | What it does |\n|---|---|---|---|\n"
+            + "\n".join(rows)
+            + "\n"
         )
     return "\n".join(parts)

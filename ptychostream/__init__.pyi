@@ -1,0 +1,30 @@
+"""The public names, and the modules that they come from; Python and type checkers read it."""
+
+from ._version import __version__ as __version__
+from .config import InferenceConfig as InferenceConfig
+from .config import ModelConfig as ModelConfig
+from .config import PyTorchExecutionConfig as PyTorchExecutionConfig
+from .config import TrainingConfig as TrainingConfig
+from .datasets.batches.loader import make_loader as make_loader
+from .datasets.sources import read_scan as read_scan
+from .datasets.store import GroupStore as GroupStore
+from .datasets.store import append_patterns as append_patterns
+from .datasets.store import build_group_store as build_group_store
+from .datasets.store import finish_group_store as finish_group_store
+from .datasets.store import open_group_store as open_group_store
+from .datasets.store import read_scans as read_scans
+from .models.pinn import PtychoPINN as PtychoPINN
+from .persistence import ModelBundle as ModelBundle
+from .persistence import load_bundle as load_bundle
+from .persistence import save_bundle as save_bundle
+from .ptychopinn.container import PtychoDataContainerTorch as PtychoDataContainerTorch
+from .ptychopinn.raw_data import RawDataTorch as RawDataTorch
+from .ptychopinn.spec import from_spec_dict as from_spec_dict
+from .ptychopinn.spec import to_spec_dict as to_spec_dict
+from .reconstruction.reconstruct import follow as follow
+from .reconstruction.reconstruct import reconstruct as reconstruct
+from .reconstruction.solve import solve as solve
+from .scan import Scan as Scan
+from .simulation import simulate_scan as simulate_scan
+from .stitching import stitch_patches as stitch_patches
+from .training.train import train as train
