@@ -177,7 +177,7 @@ def reconstruct(
     execution : PyTorchExecutionConfig, optional
         Devices, precision, batch size, memory budget, `middle_trim` and `pad_eval`; its options
         of training are not for here.
-    align_phases, groups_per_position, seeds, placement, weight
+    align_phases, groups_per_position, seeds, placement, weight : optional
         How the network's patches are stitched; see `ReconstructionOptions`.
     grid : ObjectGrid, optional
         The pixels to reconstruct, in the coordinates of the scan positions; None is the grid

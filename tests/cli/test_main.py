@@ -287,6 +287,8 @@ def test_damaged_objects_are_refused_by_evaluate(tmp_path, capsys):
             f"evaluate {name} --reference whole.npz",
             f"evaluate whole.npz --reference {name}",
         ):
+            if line.endswith("--reference plain.npy"):
+                continue  # an array alone is a reference, but no result with its coverage
             assert main(line.split()) == 1, line
             error = capsys.readouterr().err
             assert name in error
