@@ -31,6 +31,10 @@ OWN_FIELDS = frozenset(
     {
         "amplitude_variation_weight",
         "cbam_encoder",
+        "groups_per_position",
+        "max_neighbor_distance",
+        "min_neighbor_distance",
+        "neighbor_function",
         "compat",
         "overlap_weight",
         "scale_contract_version",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ptychostream.config.fields import MemoryAmount, configuration
+from ptychostream.config.fields import DeviceCount, MemoryAmount, configuration
 
 
 @configuration
@@ -13,8 +13,8 @@ class PyTorchExecutionConfig:
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     """Kind of device."""
-    devices: PositiveInt = 1
-    """Number of devices, and processes, on each node."""
+    devices: DeviceCount = 1
+    """Number of devices, and processes, on each node; `auto` counts this machine's."""
     num_nodes: PositiveInt = 1
     """Number of nodes. For more than one, start the program on each with torchrun or srun."""
     strategy: Literal["auto", "ddp", "dp", "ddp_find_unused_parameters_true"] = "auto"

@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict,
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ptychostream.config.describe import describe_fields
+from ptychostream.config.ptychopinn_settings import advice_for_value, setting
 from ptychostream.errors import ConfigurationError
 from ptychostream.memory import parse_bytes
 
@@ -43,6 +44,17 @@ def _checked_amount(amount: str) -> str:
     return amount
 
 
+def _number_of_devices(value: Any) -> Any:
+    if value != "auto":
+        return value
+    # Imported only where the devices must be counted.
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+#: A number of devices; `auto` is all that this machine has, counted when it is given.
+DeviceCount = Annotated[int, BeforeValidator(_number_of_devices), Field(ge=1)]
 #: A path, also given as text.
 AnyPath = Annotated[Path, Strict(strict=False)]
 #: From 0 to below 1.
@@ -109,6 +121,14 @@ def unknown_names(unknown: Iterable[object], kind: type) -> str:
     names = sorted(map(str, unknown))
     near = {name: match for name in names for match in difflib.get_close_matches(name, known, n=1)}
     meant = "".join(f"; did you mean {match!r} by {name!r}?" for name, match in near.items())
+    settings = {name: setting(name) for name in names}
+    if any(settings.values()):
+        told = (
+            f"{name} is PtychoPINN's: {each.advice}"
+            for name, each in settings.items()
+            if each is not None
+        )
+        return f"unknown keys {', '.join(names)}; {'; '.join(told)}"
     listed = "" if len(near) == len(names) else f"; {kind.__name__} knows {', '.join(known)}"
     return f"unknown keys {', '.join(names)}{meant}{listed}"
 
@@ -127,7 +147,10 @@ def _message(kind: type, error: ValidationError, values: Mapping[str, Any]) -> s
         if raised is not None:
             parts[name] = f"{name}={raised}"
         elif described[name].choices:
-            parts[name] = f"{seen} is not one of {described[name].allowed}"
+            advice = advice_for_value(name, values[name])
+            parts[name] = f"{seen} is not one of {described[name].allowed}" + (
+                f"; {advice}" if advice else ""
+            )
         else:
             parts[name] = f"{seen} must be {described[name].allowed}"
     return "; ".join(parts.values())

@@ -1,18 +1,23 @@
-"""Settings of the older PyTorch schema, read as the configuration of today.
+"""Settings of PtychoPINN's PyTorch port, read as the configuration of today.
 
-Files and settings in the field use its names: `OLDER_FIELDS` says which field each has become.
-Names that are the same in both schemas pass as they are.
+Files and settings in the field use its names: `OLDER_FIELDS` says which field each has become,
+`ptychopinn_settings` what becomes of those that are no field. Names that are the same in both
+schemas pass as they are.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from ptychostream.config.fields import plain_value
 from ptychostream.config.model import ModelConfig
+from ptychostream.config.ptychopinn_settings import setting
 from ptychostream.config.training import TrainingConfig
 from ptychostream.config.yaml_files import from_mapping
 from ptychostream.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 #: Older name → field of today.
 OLDER_FIELDS = {
@@ -21,10 +26,26 @@ OLDER_FIELDS = {
     "epochs": "nepochs",
     "K": "neighbor_count",
     "nll": "nll_weight",
+    "loss_function": "torch_loss_mode",
+    "n_subsample": "groups_per_position",
     "C": "gridsize",
 }
 
-_MODES = {"Unsupervised": "pinn", "Supervised": "supervised"}
+#: Older name → its value → ours.
+_VALUES: dict[str, dict[Any, Any]] = {
+    "mode": {"Unsupervised": "pinn", "Supervised": "supervised"},
+    "loss_function": {"Poisson": "poisson", "MAE": "mae"},
+    "nll": {True: 1.0, False: 0.0},
+}
+#: Field → older value → ours, where the name has stayed.
+_SAME_NAME: dict[str, dict[str, str]] = {
+    "amp_activation": {"silu": "swish", "SiLU": "swish"},
+    "neighbor_function": {
+        "Nearest": "nearest",
+        "Min_dist": "min_distance",
+        "4_quadrant": "four_quadrant",
+    },
+}
 
 
 def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
@@ -46,7 +67,7 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
     >>> from_older_schema({"grid_size": (2, 2), "C": 4, "mode": "Unsupervised"}).model.gridsize
     2
     """
-    values = _flat(values)
+    values = _without_foreign(_flat(values))
     plain: dict[str, Any] = {"backend": "pytorch"}
     for name, value in values.items():
         if name == "C":
@@ -55,6 +76,8 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
         if name in OLDER_FIELDS and field in values:
             raise ConfigurationError(f"'{name}' and '{field}' are the same setting; keep one")
         plain[field] = _convert(name, value)
+    if plain.get("torch_loss_mode") == "mae" or plain.get("nll_weight") == 0:
+        plain = _on_amplitudes(plain)
     model = {item.name: plain.pop(item.name) for item in fields(ModelConfig) if item.name in plain}
     config = from_mapping(TrainingConfig, {**plain, "model": model}, origin="older schema")
     channels = values.get("C", config.model.group_size)
@@ -64,6 +87,14 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
             f"{config.model.group_size} patterns; correct C or grid_size"
         )
     return config
+
+
+def _on_amplitudes(plain: dict[str, Any]) -> dict[str, Any]:
+    """Train on the amplitude error: what PtychoPINN does without the likelihood."""
+    if plain.get("model_type") == "supervised":
+        # There labels are learned from: a weight of the likelihood is not looked at.
+        return plain if "mae_weight" in plain else {**plain, "nll_weight": 1.0}
+    return {"torch_loss_mode": "mae", "mae_weight": 1.0, **plain, "nll_weight": 0.0}
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,18 +115,33 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _without_foreign(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop settings that are no field and do nothing here; refuse those that would do something."""
+    kept = {}
+    for name, value in values.items():
+        foreign = setting(name)
+        if foreign is None:
+            kept[name] = value
+        elif value not in foreign.off:
+            if foreign.is_refused:
+                raise ConfigurationError(
+                    f"PtychoPINN's {name}={value!r} is not a setting here: {foreign.advice}"
+                )
+            logger.warning("PtychoPINN's %s=%r does nothing here: %s", name, value, foreign.advice)
+    return kept
+
+
 def _convert(name: str, value: Any) -> Any:
     if name == "grid_size":
         sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
         if len(sides) != 2 or sides[0] != sides[1]:
             raise ConfigurationError(f"grid_size={value!r} must be two equal numbers (g, g)")
         return sides[0]
-    if name == "mode":
-        if value not in _MODES:
-            raise ConfigurationError(f"mode={value!r} is not one of {', '.join(map(repr, _MODES))}")
-        return _MODES[value]
-    if name == "nll":
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"nll={value!r} must be true or false")
-        return 1.0 if value else 0.0
-    return "swish" if value in ("silu", "SiLU") and name == "amp_activation" else value
+    if name in _VALUES:
+        choices = _VALUES[name]
+        if not isinstance(value, str | bool) or value not in choices:
+            raise ConfigurationError(
+                f"{name}={value!r} is not one of {', '.join(map(repr, choices))}"
+            )
+        return choices[value]
+    return _SAME_NAME.get(name, {}).get(value, value) if isinstance(value, str) else value

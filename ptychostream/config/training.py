@@ -72,6 +72,16 @@ class TrainingConfig:
     """Deprecated alias of `n_groups`."""
     n_subsample: PositiveInt | None = None
     """Patterns drawn from the scan before grouping."""
+    groups_per_position: PositiveInt = 1
+    """Groups drawn around each position."""
+    neighbor_function: Literal["nearest", "min_distance", "four_quadrant"] = "nearest"
+    """Which neighbours a group is drawn from: the nearest, the nearest between two distances, or
+    one in each quadrant.
+    """
+    min_neighbor_distance: NonNegativeFloat = 0.0
+    """Least distance of a neighbour, in pixels (`min_distance`)."""
+    max_neighbor_distance: PositiveFloat | None = None
+    """Largest distance of a neighbour, in pixels (`min_distance`); None is any."""
     subsample_seed: NonNegativeInt | None = None
     """Seed of that draw, of the grouping and of the initial weights."""
     neighbor_count: NonNegativeInt = 4

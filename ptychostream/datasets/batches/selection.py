@@ -1,6 +1,7 @@
 """The groups that a configuration asks for."""
 
 import logging
+from typing import Any
 
 from ptychostream.config import InferenceConfig, TrainingConfig
 from ptychostream.datasets.grouping.table import Groups
@@ -15,7 +16,7 @@ def select_groups(
     config: TrainingConfig | InferenceConfig,
     *,
     gridsize: int | None = None,
-    groups_per_position: int = 1,
+    groups_per_position: int | None = None,
     held_out: int = 0,
 ) -> Groups:
     """Find the groups of a store that a configuration asks for.
@@ -26,6 +27,8 @@ def select_groups(
         How many groups of which neighbours, of how many patterns, by which draw.
     gridsize : int, optional
         Patterns along one side of a group; None is the configuration's own.
+    groups_per_position : int, optional
+        Groups drawn around each position; None is the configuration's own.
 
     Raises
     ------
@@ -37,13 +40,23 @@ def select_groups(
     gridsize = config.model.gridsize if gridsize is None else gridsize
     if config.neighbor_count < 0:
         raise ConfigurationError(f"neighbor_count={config.neighbor_count} must not be negative")
+    training: dict[str, Any] = {}
+    if isinstance(config, TrainingConfig):
+        training = {
+            "sequential": config.sequential_sampling,
+            "neighbor_function": config.neighbor_function,
+            "min_neighbor_distance": config.min_neighbor_distance,
+            "max_neighbor_distance": config.max_neighbor_distance,
+        }
+        if groups_per_position is None:
+            groups_per_position = config.groups_per_position
     groups = store.groups(
         gridsize,
         # A group of C needs C - 1 neighbours of its seed, and a held-out neighbour one more.
         max(config.neighbor_count, gridsize**2 - 1 + held_out),
         num_groups=config.n_groups,
-        groups_per_position=groups_per_position,
-        sequential=isinstance(config, TrainingConfig) and config.sequential_sampling,
+        groups_per_position=groups_per_position or 1,
+        **training,
         seed=config.subsample_seed or 0,
         held_out=held_out,
         n_subsample=config.n_subsample,
