@@ -5,7 +5,7 @@ from typing import Literal
 
 from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.persistence.entries import FOLDER, Members
-from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain
+from ptychostream.plain_pickle import loads_plain
 
 #: Name of the archive in its folder, fixed by the contract.
 ARCHIVE_NAME = "wts.h5.zip"

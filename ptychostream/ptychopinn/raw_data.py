@@ -185,8 +185,10 @@ class RawDataTorch:
         labels = None
         if scan.provenance.get("format") == "npz":
             members = NpzMembers(Path(path))
-            if "Y" in members and members.shape("Y") == scan.patterns.shape:
-                labels = members.read("Y").astype(np.complex64)
+            for name in ("Y", "ground_truth_patches"):
+                if name in members and members.shape(name) == scan.patterns.shape:
+                    labels = members.read(name).astype(np.complex64)
+                    break
         made._take(scan, Y=labels)
         return made
 

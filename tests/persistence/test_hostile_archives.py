@@ -24,7 +24,7 @@ from ptychostream.persistence.checkpoint import _LIMITS
 from ptychostream.persistence.describe import describe_model
 from ptychostream.persistence.entries import Members
 from ptychostream.persistence.ptychopinn.keras_export import _in_keras_order
-from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain
+from ptychostream.plain_pickle import loads_plain
 from ptychostream.training.train import initial_model
 
 DATA = Path(__file__).parents[1] / "data"
@@ -74,7 +74,7 @@ def test_values_that_are_shared_over_and_over_are_refused_at_once(kind):
     data, message = ENDLESS[kind]
     code = (
         "import sys; from ptychostream.errors import DataContractError\n"
-        "from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain\n"
+        "from ptychostream.plain_pickle import loads_plain\n"
         "try: loads_plain(sys.stdin.buffer.read(), 'the dictionary')\n"
         "except DataContractError as error: print(error)"
     )

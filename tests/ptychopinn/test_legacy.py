@@ -128,6 +128,7 @@ OTHER = {
     "validation_fraction": 0.25,
     "nll_weight": 0.5,
     "neighbor_count": 9,
+    "neighbor_function": "four_quadrant",
     "adam_beta1": 0.5,
     "adam_beta2": 0.5,
     "gradient_clip_val": 2.0,

@@ -1,5 +1,6 @@
 """Scale factors between measured amplitudes, network inputs and photons, per experiment."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,8 @@ from ptychostream.config import TrainingConfig
 from ptychostream.config.scaling_profile import PROFILES, ScaleContractVersion
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +70,25 @@ def scales_of(
     return Scales(rms, np.sqrt(nphotons / energy))
 
 
+def _photons_of(store: GroupStore, nphotons: float) -> float:
+    """Take the dose that the data were simulated with, where the configuration leaves it open."""
+    doses = {store.metadata_of(e).nphotons for e in range(store.num_experiments)}
+    recorded = doses.pop() if len(doses) == 1 else None
+    if recorded is None or recorded == nphotons:
+        return nphotons
+    if nphotons == TrainingConfig().nphotons:
+        logger.info("nphotons=%g, which '%s' was simulated with", recorded, store.path)
+        return recorded
+    logger.warning("nphotons=%g, but '%s' was simulated with %g", nphotons, store.path, recorded)
+    return nphotons
+
+
 def with_scaling_profile(config: TrainingConfig, store: GroupStore) -> TrainingConfig:
     """Write the scaling profile into a configuration, where it leaves it to the data."""
     version = config.scale_contract_version or profile_of(store)
     return replace(
         config,
+        nphotons=_photons_of(store, config.nphotons) if version == "legacy_v1" else config.nphotons,
         scale_contract_version=version,
         measurement_domain=PROFILES[version],
         # Already copied to n_groups; keeping it would repeat the deprecation warning.

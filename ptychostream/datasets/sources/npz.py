@@ -4,7 +4,8 @@ Keys: `xcoords`, `ycoords` (M,) in object pixels; `diff3d` (M, N, N), also accep
 `diffraction`; `probeGuess` (N, N), (P, N, N) or (N, N, 1); optional `objectGuess` (H, W),
 `scan_index` (M,), `xcoords_start`, `ycoords_start` (M,), `bad_pixels` (N, N),
 `measurement_domain`, which says whether `diff3d` holds counts or amplitude, and as JSON text
-`scan_metadata`, the fields of `ScanMetadata`, and `provenance`, the scan's origin.
+`scan_metadata`, the fields of `ScanMetadata`, and `provenance`, the scan's origin. `nphotons` of
+PtychoPINN's pickled `_metadata` is read too, without executing anything.
 """
 
 import json
@@ -21,6 +22,7 @@ from ptychostream.config.scaling_profile import check_scaling_profile
 from ptychostream.datasets.sources.amplitude import AmplitudePatterns
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.parts import ScanParts
+from ptychostream.datasets.sources.ptychopinn_metadata import photons_of_metadata
 from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
 from ptychostream.scan import MeasurementDomain, PatternSource, Scan, ScanMetadata
@@ -225,6 +227,8 @@ def _json(members: NpzMembers, key: str) -> dict[str, Any]:
 
 def _metadata(members: NpzMembers) -> ScanMetadata:
     values = _json(members, "scan_metadata")
+    if not values and members.ptychopinn_metadata is not None:
+        values = photons_of_metadata(members.ptychopinn_metadata, f"'{members.path}': '_metadata'")
     known = {item.name for item in fields(ScanMetadata)}
     wrong = [
         f"{name}={value!r}"

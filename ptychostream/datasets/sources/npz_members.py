@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.errors import DataContractError
+from ptychostream.plain_pickle import loads_text
 from ptychostream.scan import PatternSource
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,11 @@ Shape = tuple[int, ...]
 
 #: What reading a damaged archive raises.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError)
+
+#: PtychoPINN's description of a simulation: JSON text in a pickled array.
+METADATA = "_metadata"
+#: Bytes that it may have.
+_METADATA_BYTES = 2**20
 
 #: Bytes of the fixed part of a zip entry's local header, before its name and extra field.
 _LOCAL_HEADER = 30
@@ -39,6 +45,8 @@ class NpzMembers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._headers: dict[str, tuple[Shape, bool, np.dtype[Any]]] = {}
+        #: PtychoPINN's metadata as JSON text, where the file has them; nothing is executed for it.
+        self.ptychopinn_metadata: str | None = None
         try:
             with zipfile.ZipFile(path) as archive:
                 for entry in archive.infolist():
@@ -152,6 +160,10 @@ class NpzMembers:
             raise DataContractError(f"'{self.path}' holds '{name}' twice")
         with archive.open(entry) as stream:
             shape, fortran, dtype = _skip_header(stream)
+            if name == METADATA and dtype.hasobject:
+                pickled = stream.read(_METADATA_BYTES)
+                self.ptychopinn_metadata = loads_text(pickled, f"'{self.path}': '{name}'")
+                return
         if dtype.hasobject:
             logger.warning(
                 "'%s': member '%s' is pickled and was left unread; nothing is unpickled",

@@ -24,7 +24,7 @@ from ptychostream import legacy
 from ptychostream.cli.main import main
 from ptychostream.errors import DataContractError
 from ptychostream.models.ptychopinn import merge_group
-from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain
+from ptychostream.plain_pickle import loads_plain
 from ptychostream.workflows import load_inference_bundle
 
 DATA = Path(__file__).parents[2] / "data"

@@ -17,6 +17,7 @@ from ptychostream.datasets.sources.ptychodus.conventions import (
     HALF_PIXEL,
 )
 from ptychostream.datasets.sources.ptychodus.product import read_product_tables, write_product
+from ptychostream.datasets.sources.ptychopinn_metadata import photons_of_hdf5
 from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
@@ -81,6 +82,7 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
             index = np.arange(shape[0]) if "indexes" not in file else np.asarray(file["indexes"])
             bad = np.asarray(file["bad_pixels"][:], bool) if "bad_pixels" in file else None
             detector = data.attrs.get("detector_pixel_width_m")
+            nphotons = photons_of_hdf5(file, f"'{stack}'")
             origin = json.loads(file.attrs.get("provenance", "{}"))
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise DataContractError(f"'{stack}' can't be read: {error}; copy it again") from error
@@ -103,6 +105,7 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
             detector_distance_m=tables["distance"],
             detector_pixel_size_m=None if detector is None else float(detector),
             object_pixel_size_m=float(pixel[0]),
+            nphotons=nphotons,
         ),
         provenance={
             **origin,

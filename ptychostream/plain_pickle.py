@@ -62,6 +62,10 @@ class _Unfilled:
     """An array whose shape, type and numbers are still to come."""
 
 
+#: Stands for NumPy's type of arrays of anything.
+_OBJECTS = object()
+
+
 def loads_plain(data: bytes, origin: str) -> Any:
     """Read a pickle of plain data; nothing in it can run.
 
@@ -77,7 +81,25 @@ def loads_plain(data: bytes, origin: str) -> Any:
     DataContractError
         If it holds anything else, is damaged, or makes far more of itself than its size.
     """
-    machine = _Machine(_MADE_PER_BYTE * len(data) + _MADE_AT_LEAST)
+    return _run(data, origin, takes_objects=False)
+
+
+def loads_text(data: bytes, origin: str) -> str:
+    """Read a pickle of one text, also of an array that holds nothing else; nothing in it can run.
+
+    Raises
+    ------
+    DataContractError
+        If it holds anything else, or is damaged.
+    """
+    value = _run(data, origin, takes_objects=True)
+    if not isinstance(value, str):
+        raise DataContractError(f"{origin} holds a {type(value).__name__}, expected text")
+    return value
+
+
+def _run(data: bytes, origin: str, *, takes_objects: bool) -> Any:
+    machine = _Machine(_MADE_PER_BYTE * len(data) + _MADE_AT_LEAST, takes_objects=takes_objects)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > _MAX_INSTRUCTIONS:
@@ -100,8 +122,8 @@ class _NotPlain(DataContractError):
 class _Machine:
     """The stack machine; its calls make at most so many bytes."""
 
-    def __init__(self, most_made: int) -> None:
-        self._left = most_made
+    def __init__(self, most_made: int, *, takes_objects: bool) -> None:
+        self._left, self._takes_objects = most_made, takes_objects
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -136,7 +158,14 @@ class _Machine:
             arguments, function = self._pop(), self._pop()
             if not isinstance(function, _Name) or not isinstance(arguments, tuple):
                 raise _NotPlain("it calls something that is no name")
-            stack.append(self._made(function.make(*arguments)))
+            if (
+                self._takes_objects
+                and function.make is _dtype
+                and arguments[:1] in (("O8",), ("O",))
+            ):
+                stack.append(_OBJECTS)
+            else:
+                stack.append(self._made(function.make(*arguments)))
         elif name == "BUILD":
             self._build()
         elif name not in ("PROTO", "FRAME"):
@@ -199,6 +228,10 @@ class _Machine:
         state, value = self._pop(), self._pop()
         if isinstance(value, np.dtype):
             whole: Any = value.newbyteorder(state[1]) if state[1] in ("<", ">") else value
+        elif value is _OBJECTS:
+            whole = value
+        elif isinstance(value, _Unfilled) and state[2] is _OBJECTS:
+            whole = _only_object(state)
         elif isinstance(value, _Unfilled):
             whole = self._made(_filled_array(state))
         else:
@@ -280,6 +313,14 @@ def _filled_array(state: Any) -> Any:
     """Make an array of what NumPy calls its state."""
     _, shape, kind, fortran, numbers = state
     return _array(numbers, kind, shape, "F" if fortran else "C")
+
+
+def _only_object(state: Any) -> Any:
+    """Take the one value out of an array () of anything."""
+    _, shape, _, _, values = state
+    if shape != () or type(values) is not list or len(values) != 1:
+        raise _NotPlain("an array of anything holds more than one value")
+    return values[0]
 
 
 def _array_of_dill(function: Any, _: Any, state: Any, attributes: Any = None) -> Any:

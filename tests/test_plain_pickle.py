@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ptychostream.errors import DataContractError
-from ptychostream.persistence.ptychopinn.plain_pickle import loads_plain
+from ptychostream.plain_pickle import loads_plain
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parent / "data"
 ARRAY = np.arange(6.0).reshape(2, 3)
 PLAIN = {
     "array": ARRAY,
