@@ -12,8 +12,11 @@ from ptychostream.solver.held_out import HeldOut
 #: which the result is doubtful.
 _DOUBTFUL = 0.5
 
-#: The certificate says nothing where even the truth would predict less than this.
-_TELLS = 0.1
+#: A true model explains at least this part of what can be known, unless photons are too few.
+_TELLS = 0.3
+
+#: Misfit of patterns left out, in units of photon noise alone, that few photons do not explain.
+_MORE_THAN_NOISE = 2.0
 
 #: What to try, in the order in which it is usually the cause.
 _REMEDY = (
@@ -58,14 +61,30 @@ class Fit:
     @property
     def is_doubtful(self) -> bool:
         """Return whether patterns left out are predicted far worse than a true model would."""
-        if self.held_out is None or self.twin is None or self.twin.explained < _TELLS:
+        if self.held_out is None:
+            return False
+        if self.held_out.explained < _TELLS and self._is_more_than_noise:
+            return True
+        if self.twin is None or self.twin.explained < _TELLS:
             return False
         return self.held_out.explained < _DOUBTFUL * self.twin.explained
 
+    @property
+    def _is_more_than_noise(self) -> bool:
+        held_out = self.held_out
+        return held_out is not None and not (
+            held_out.misfit < _MORE_THAN_NOISE * held_out.misfit_ideal
+        )
+
     def warnings(self) -> list[str]:
         """Return what a user should know of the fit, a sentence each."""
-        if not self.is_doubtful or self.held_out is None or self.twin is None:
+        if not self.is_doubtful or self.held_out is None:
             return []
+        if self.twin is None or self.twin.explained < _TELLS:
+            return [
+                "patterns left out cannot be predicted: with the probe found, neighbouring patterns "
+                f"hardly share anything, so that each is fitted by itself; {_REMEDY}"
+            ]
         return [
             "the result does not predict patterns that it has not seen: it explains "
             f"{max(self.held_out.explained, 0):.0%} of what can be known of them, where a true "

@@ -493,6 +493,11 @@ class _Run:
 def _remarks(solver: Solver, options: SolverOptions) -> list[str]:
     """Return what a user should know of the run itself."""
     remarks = []
+    if solver.diverges:
+        remarks.append(
+            "the misfit rises from pass to pass, even with short steps: probe and patterns do not "
+            "belong together"
+        )
     if options.refine_probe and solver.probe_change and solver.stopped_by != "request":
         change = solver.probe_change[-1]
         if change > PROBE_AT_REST:

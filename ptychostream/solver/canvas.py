@@ -78,6 +78,12 @@ class Canvas:
             return torch.zeros(self.shape, dtype=kind, device=self._device)
         return torch.from_numpy(allocate(self.shape, dtype, self._folder))
 
+    def clear(self) -> None:
+        """Go back to a flat object at rest."""
+        self.object.fill_(1)
+        self.velocity.zero_()
+        self.forget_mean()
+
     def set_light(self, light: Tensor, probe: Tensor, num_batches: int) -> int:
         """Take over the light of the scan, held up where there is little; count lit pixels."""
         brightest = float(light.max())

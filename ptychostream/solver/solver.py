@@ -51,6 +51,10 @@ _PLAUSIBLE_TRANSMISSION = 0.1, 1.1
 #: Pixels with less than this part of the brightest one's light hold no object.
 _UNLIT = 1e-4
 
+#: A misfit this many times that of the first pass, and no small one, is a run that diverges; so
+#: often it begins anew, with half the step.
+_DIVERGED, _RESTARTS = 1.5, 3
+
 #: Sends no light, and is no zero to divide by.
 _DARK = 1e-12
 
@@ -155,12 +159,16 @@ class Solver:
         self._num_pixels = patterns.edge**2 if weight is None else float(weight.sum())
         self._light: Tensor | None = None
         self._rng = np.random.default_rng(options.seed)
+        self._step, self._restarts = options.step, 0
+        self._start: tuple[NDArray[np.complex64], ObjectGrid] | None = None
         self.misfit: list[float] = []
         self.deviance: list[float] = []
         self.probe_change: list[float] = []
         self.stopped_by, self.final_misfit = "passes", math.nan
         self.passes = options.passes
         self._look()
+        self._first_probe = self.probe.clone()
+        self._first_positions = self.layout.positions.clone()
 
     def _look(self) -> None:
         """Find the mean pattern; with it the probe gets the measured power."""
@@ -174,6 +182,7 @@ class Solver:
     def start_from(self, obj: NDArray[np.complex64], grid: ObjectGrid) -> None:
         """Begin with an object (H, W) on a grid instead of a flat one; zeros are unknown."""
         rows, columns, grid_rows, grid_columns = self.layout.window(grid)
+        self._start = obj, grid
         known = obj != 0
         level = np.abs(obj[known]).mean() if known.any() else 1.0
         filled = np.where(known, obj / level, obj[known].mean() / level if known.any() else 1)
@@ -208,6 +217,10 @@ class Solver:
             settings = settings_of(number, self.passes, len(self._patterns), options)
             started = time.perf_counter()
             self._visit_all(number, settings, should_stop, on_patterns)
+            if self._has_diverged() and self._restarts < _RESTARTS:
+                self._begin_anew()
+                number, extra = 0, 0
+                continue
             change = self.probe_change[-1]
             number += 1
             if number == 1 and options.minutes is not None:
@@ -233,6 +246,30 @@ class Solver:
             if self._is_at_rest():
                 self.stopped_by = "rest"
                 return
+
+    def _has_diverged(self) -> bool:
+        return not self.misfit[-1] < _DIVERGED * max(self.misfit[0], 0.3)
+
+    def _begin_anew(self) -> None:
+        """Go back to the start, and take half the step from now on."""
+        self._restarts += 1
+        self._step /= 2
+        logger.warning(
+            "the misfit R rose to %.3g: beginning anew with half the step", self.misfit[-1]
+        )
+        self.canvas.clear()
+        self.probe = self._first_probe.clone()
+        self._probe_velocity.zero_()
+        self.layout.positions = self._first_positions.clone()
+        for history in (self.misfit, self.deviance, self.probe_change):
+            history.clear()
+        if self._start is not None:
+            self.start_from(*self._start)
+
+    @property
+    def diverges(self) -> bool:
+        """Return whether the misfit still rises after all restarts."""
+        return self._restarts == _RESTARTS and bool(self.misfit) and self._has_diverged()
 
     def _is_at_rest(self) -> bool:
         """Return whether neither the misfit nor the object changes any more."""
@@ -332,7 +369,7 @@ class Solver:
             canvas,
             share=visited / len(self._patterns),
             momentum=settings.momentum,
-            step=options.step,
+            step=self._step,
             prior=self._prior,
         )
         if with_probe:
@@ -342,7 +379,7 @@ class Solver:
                 pull=ifft2(pull),
                 weight=weight,
                 momentum=settings.momentum,
-                step=options.step,
+                step=self._step,
             )
         return visited
 
