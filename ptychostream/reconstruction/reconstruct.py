@@ -493,10 +493,10 @@ class _Run:
 def _remarks(solver: Solver, options: SolverOptions) -> list[str]:
     """Return what a user should know of the run itself."""
     remarks = []
-    if solver.diverges:
+    if solver.stopped_by == "divergence":
         remarks.append(
-            "the misfit rises from pass to pass, even with short steps: probe and patterns do not "
-            "belong together"
+            "there is no result: the misfit rises from pass to pass, even with short steps, so that "
+            "probe and patterns do not belong together"
         )
     if options.refine_probe and solver.probe_change and solver.stopped_by != "request":
         change = solver.probe_change[-1]

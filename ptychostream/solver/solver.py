@@ -127,7 +127,8 @@ class Solver:
     probe_change : list of float
         Relative change of the probe in each pass.
     stopped_by : str
-        `passes`, `minutes`, `rest` (nothing changed any more) or `request`.
+        `passes`, `minutes`, `rest` (nothing changed any more), `request` or `divergence` (the
+        result is then what the run started from).
     """
 
     def __init__(
@@ -217,7 +218,11 @@ class Solver:
             settings = settings_of(number, self.passes, len(self._patterns), options)
             started = time.perf_counter()
             self._visit_all(number, settings, should_stop, on_patterns)
-            if self._has_diverged() and self._restarts < _RESTARTS:
+            if self._has_diverged():
+                if self._restarts == _RESTARTS:
+                    self.stopped_by = "divergence"
+                    self._go_back()
+                    return
                 self._begin_anew()
                 number, extra = 0, 0
                 continue
@@ -257,19 +262,18 @@ class Solver:
         logger.warning(
             "the misfit R rose to %.3g: beginning anew with half the step", self.misfit[-1]
         )
+        self._go_back()
+        for history in (self.misfit, self.deviance, self.probe_change):
+            history.clear()
+
+    def _go_back(self) -> None:
+        """Go back to the start of the run."""
         self.canvas.clear()
         self.probe = self._first_probe.clone()
         self._probe_velocity.zero_()
         self.layout.positions = self._first_positions.clone()
-        for history in (self.misfit, self.deviance, self.probe_change):
-            history.clear()
         if self._start is not None:
             self.start_from(*self._start)
-
-    @property
-    def diverges(self) -> bool:
-        """Return whether the misfit still rises after all restarts."""
-        return self._restarts == _RESTARTS and bool(self.misfit) and self._has_diverged()
 
     def _is_at_rest(self) -> bool:
         """Return whether neither the misfit nor the object changes any more."""
