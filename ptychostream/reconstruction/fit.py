@@ -15,8 +15,9 @@ _DOUBTFUL = 0.5
 #: A true model explains at least this part of what can be known, unless photons are too few.
 _TELLS = 0.3
 
-#: Misfit of patterns left out, in units of photon noise alone, that few photons do not explain.
-_MORE_THAN_NOISE = 2.0
+#: Misfits of patterns left out, in units of what photon noise alone gives, that few photons do
+#: not explain: at a low dose a true model misses details too, within the noise.
+_MORE_THAN_NOISE, _FAR_MORE = 1.3, 2.0
 
 #: What to try, in the order in which it is usually the cause.
 _REMEDY = (
@@ -63,18 +64,12 @@ class Fit:
         """Return whether patterns left out are predicted far worse than a true model would."""
         if self.held_out is None:
             return False
-        if self.held_out.explained < _TELLS and self._is_more_than_noise:
-            return True
-        if self.twin is None or self.twin.explained < _TELLS:
+        noises = self.held_out.misfit / max(self.held_out.misfit_ideal, 1e-12)
+        if not noises > _MORE_THAN_NOISE:
             return False
+        if self.twin is None or self.twin.explained < _TELLS:
+            return self.held_out.explained < _TELLS and noises > _FAR_MORE
         return self.held_out.explained < _DOUBTFUL * self.twin.explained
-
-    @property
-    def _is_more_than_noise(self) -> bool:
-        held_out = self.held_out
-        return held_out is not None and not (
-            held_out.misfit < _MORE_THAN_NOISE * held_out.misfit_ideal
-        )
 
     def warnings(self) -> list[str]:
         """Return what a user should know of the fit, a sentence each."""

@@ -495,7 +495,7 @@ def _remarks(solver: Solver, options: SolverOptions) -> list[str]:
     remarks = []
     if solver.stopped_by == "divergence":
         remarks.append(
-            "there is no result: the misfit rises from pass to pass, even with short steps, so that "
+            "there is no result: the misfit rises from pass to pass, even with short steps; "
             "probe and patterns do not belong together"
         )
     if options.refine_probe and solver.probe_change and solver.stopped_by != "request":

@@ -332,7 +332,7 @@ class Solver:
         totals: Tensor,
     ) -> int:
         """Gather what a batch of parts asks for, and make one update; return its patterns."""
-        options, steps, canvas = self._options, self._options.steps, self.canvas
+        _options, steps, canvas = self._options, self._options.steps, self.canvas
         canvas.advance(settings.momentum)
         probe = self.probe
         if with_probe:
