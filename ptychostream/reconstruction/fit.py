@@ -77,8 +77,8 @@ class Fit:
             return []
         if self.twin is None or self.twin.explained < _TELLS:
             return [
-                "patterns left out cannot be predicted: with the probe found, neighbouring patterns "
-                f"hardly share anything, so that each is fitted by itself; {_REMEDY}"
+                "patterns left out cannot be predicted: with the probe found, neighbouring "
+                f"patterns hardly share anything, and each is fitted by itself; {_REMEDY}"
             ]
         return [
             "the result does not predict patterns that it has not seen: it explains "
