@@ -1,0 +1,142 @@
+"""What may be wrong with a scan's geometry, and the options that mend it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.sources.preprocess import ORIENTATIONS
+
+#: Patterns (n, N, N), positions (n, 2) and probe (P, N, N) of a part of a scan.
+Part = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.complex64]]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A mend that may be needed.
+
+    Attributes
+    ----------
+    name : str
+        What it says of the scan.
+    options : tuple of str
+        Options of `build` that mend it.
+    change : callable
+        From patterns, positions and probe to the mended ones.
+    kind : str
+        `none`, `orientation`, `axes`, `trigger`, `scale`, `probe`, `centre` or `domain`.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    change: Callable[[Part], Part]
+    kind: str
+
+
+def hypotheses_for(part: Part) -> list[Hypothesis]:
+    """List the hypotheses about a scan, the scan as it is first."""
+    listed = [Hypothesis("as it is", (), lambda p: p, "none")]
+    for name in ORIENTATIONS:
+        if name != "identity":
+            listed.append(
+                Hypothesis(
+                    f"patterns turned: {name}",
+                    ("--orientation", name),
+                    partial(_turned, name),
+                    "orientation",
+                )
+            )
+    for text, matrix in _AXES.items():
+        listed.append(
+            Hypothesis(
+                f"position axes: {text}",
+                ("--position_transform", text),
+                partial(_moved, np.array(matrix, float)),
+                "axes",
+            )
+        )
+    for shift in (-2, -1, 1, 2):
+        listed.append(
+            Hypothesis(
+                f"patterns belong to the position {abs(shift)} "
+                f"{'later' if shift > 0 else 'earlier'}",
+                ("--trigger_shift", str(shift)),
+                partial(_shifted, shift),
+                "trigger",
+            )
+        )
+    for factor in (0.8, 0.9, 1.1, 1.25):
+        listed.append(
+            Hypothesis(
+                f"positions times {factor:g} (distance, energy or unit)",
+                ("--position_transform", f"scale={factor:g}"),
+                partial(_moved, factor * np.eye(2)),
+                "scale",
+            )
+        )
+    listed.append(
+        Hypothesis(
+            "the probe's defocus has the other sign",
+            ("--probe_transform", "conjugate"),
+            lambda p: (p[0], p[1], p[2].conj()),
+            "probe",
+        )
+    )
+    listed += _off_centre(part)
+    return listed
+
+
+_AXES = {
+    "swap": ((0, 1), (1, 0)),
+    "flip_x": ((-1, 0), (0, 1)),
+    "flip_y": ((1, 0), (0, -1)),
+    "flip_x,flip_y": ((-1, 0), (0, -1)),
+    "swap,flip_x": ((0, -1), (1, 0)),
+    "swap,flip_y": ((0, 1), (-1, 0)),
+    "swap,flip_x,flip_y": ((0, -1), (-1, 0)),
+}
+
+
+def _turned(name: str, part: Part) -> Part:
+    return ORIENTATIONS[name](part[0]), part[1], part[2]
+
+
+def _moved(matrix: NDArray[np.float64], part: Part) -> Part:
+    middle = part[1].mean(axis=0)
+    return part[0], middle + (part[1] - middle) @ matrix.T, part[2]
+
+
+def _shifted(shift: int, part: Part) -> Part:
+    """Pair pattern i with position i + shift; those without a partner are left out."""
+    patterns, positions, probe = part
+    if shift > 0:
+        return patterns[:-shift], positions[shift:], probe
+    return patterns[-shift:], positions[:shift], probe
+
+
+def _off_centre(part: Part) -> list[Hypothesis]:
+    """Return a hypothesis about the zero frequency, where the mean pattern lies elsewhere."""
+    mean = part[0].mean(0, dtype=np.float64)
+    edge = mean.shape[-1]
+    bright = np.where(mean > 0.1 * mean.max(), mean, 0)
+    along = np.arange(edge)
+    x, y = ((bright.sum(axis) * along).sum() / bright.sum() for axis in (0, 1))
+    shift = np.rint([x - edge / 2, y - edge / 2]).astype(int)
+    if not shift.any():
+        return []
+    centre = f"{edge // 2 + shift[0]},{edge // 2 + shift[1]}"
+    return [
+        Hypothesis(
+            f"the zero frequency lies at pixel {centre}",
+            ("--centre", centre),
+            partial(_centred, shift),
+            "centre",
+        )
+    ]
+
+
+def _centred(shift: NDArray[np.int64], part: Part) -> Part:
+    patterns = np.roll(part[0], (-int(shift[1]), -int(shift[0])), axis=(1, 2))
+    return patterns, part[1], part[2]

@@ -1,0 +1,107 @@
+"""A probe from nothing but patterns: their mean is its far field, and its defocus is searched for."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
+from ptychostream.scan import Scan
+from ptychostream.solver.held_out import judge, neighbours_of_middle
+from ptychostream.solver.options import SolverOptions
+
+logger = logging.getLogger(__name__)
+
+#: Patterns, and passes, of the short run that judges a candidate.
+_PATTERNS, _PASSES = 100, 6
+
+#: Candidates of either sign.
+_NUMBER = 14
+
+#: What the best candidate explains of patterns left out, below which it is doubtful.
+_DOUBTFUL = 0.2
+
+
+def find_probe(scan: Scan) -> NDArray[np.complex64]:
+    """Find a probe for a scan that has none.
+
+    The square root of the mean pattern is the modulus of the beam's far field, but for what the object
+    scatters. Its phase is taken as a defocus, which decides how large the beam is on the
+    object. Each candidate solves a part of the scan without some patterns, and the one that
+    predicts these best is the probe: by the patterns used, beams so small that nothing overlaps
+    would always win.
+
+    Parameters
+    ----------
+    scan : Scan
+        Patterns and positions; its own probe is not looked at.
+
+    Returns
+    -------
+    (1, N, N) complex64
+        The probe, with the measured power.
+
+    Raises
+    ------
+    DataContractError
+        If there are too few patterns to judge by.
+    """
+    rows = neighbours_of_middle(scan.positions, _PATTERNS)
+    patterns = scan.patterns.read(rows).astype(np.float32)
+    counts = patterns if scan.measurement_domain == "counts" else patterns**2
+    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    counts = np.where(good, counts, 0)
+    options = SolverOptions(passes=_PASSES, refine_probe=False)
+    best, found = -np.inf, None
+    for defocus in candidates(counts):
+        probe = probe_at(counts, defocus)
+        judged = judge(counts, scan.positions[rows], probe, good, options)
+        if judged is None:
+            raise DataContractError(
+                f"{scan.name}: {len(rows)} patterns are too few to find a probe from; give one"
+            )
+        logger.debug("defocus %.4g: skill %.3f", defocus, judged.skill)
+        if judged.skill > best:
+            best, found, explained, chosen = judged.skill, probe, judged.explained, defocus
+    assert found is not None
+    logger.info(
+        "probe from the patterns: defocus of %.4g rad per (cycle / pixel)², skill %.3f on patterns "
+        "left out",
+        chosen,
+        best,
+    )
+    if explained < _DOUBTFUL:
+        logger.warning(
+            "%s: no defocus predicts patterns that were left out (skill %.3f): the probe made from "
+            "the patterns is a guess; give one by --probe",
+            scan.name,
+            best,
+        )
+    return found
+
+
+def probe_at(counts: NDArray[np.float32], defocus: float) -> NDArray[np.complex64]:
+    """Return the probe (1, N, N) with the mean pattern as far field, and a quadratic phase.
+
+    `defocus` is in radians for a squared frequency of one (cycle / pixel)².
+    """
+    frequency = np.fft.fftfreq(counts.shape[-1])
+    pupil = np.fft.ifftshift(np.sqrt(counts.mean(0, dtype=np.float64)))
+    phase = defocus * (frequency[:, None] ** 2 + frequency**2)
+    probe = np.fft.fftshift(np.fft.ifft2(pupil * np.exp(1j * phase), norm="ortho"))
+    return probe[None].astype(np.complex64)
+
+
+def candidates(counts: NDArray[np.float32]) -> Iterator[float]:
+    """Yield defoci whose beams have from about one pixel to a third of the patch for radius."""
+    mean, edge = counts.mean(0, dtype=np.float64), counts.shape[-1]
+    along = np.arange(edge) - edge // 2
+    squared = along[:, None] ** 2 + along**2
+    angle = np.sqrt((mean * squared).sum() / mean.sum()) / edge
+    yield 0.0
+    # Rays at this frequency land defocus · frequency / π pixels from the axis.
+    for radius in np.geomspace(1, edge / 3, _NUMBER):
+        defocus = float(np.pi * radius / max(angle, 1 / edge))
+        yield defocus
+        yield -defocus
