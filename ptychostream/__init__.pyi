@@ -21,6 +21,7 @@ from .ptychopinn.container import PtychoDataContainerTorch as PtychoDataContaine
 from .ptychopinn.raw_data import RawDataTorch as RawDataTorch
 from .ptychopinn.spec import from_spec_dict as from_spec_dict
 from .ptychopinn.spec import to_spec_dict as to_spec_dict
+from .reconstruction.check import check as check
 from .reconstruction.reconstruct import follow as follow
 from .reconstruction.reconstruct import reconstruct as reconstruct
 from .reconstruction.solve import solve as solve

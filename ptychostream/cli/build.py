@@ -45,6 +45,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.datasets.store import build_group_store
     from ptychostream.datasets.store.plan import plan_build
     from ptychostream.datasets.store.scans import scans_from
+    from ptychostream.solver.probe_from_patterns import find_probe
 
     *sources, target = options.paths
     if not sources:
@@ -53,13 +54,14 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     if inputs.leave_out and len(sources) > 1:
         parser.error("--leave_out counts the patterns of one scan; build from that one alone")
     if options.dry_run:
-        scans = tuple(scans_from(sources, inputs))
+        scans = tuple(scans_from(sources, inputs, find_probe=find_probe))
         print(describe_plan(plan_build(scans, options.patterns_per_chunk), target))
         return
     store = build_group_store(
         sources,
         target,
         options=inputs,
+        find_probe=find_probe,
         overwrite=options.overwrite,
         resume=options.resume,
         patterns_per_chunk=options.patterns_per_chunk,
@@ -70,8 +72,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     say(
         f"wrote {target}: {store.num_patterns} patterns of {store.N} x {store.N} px "
         f"({store.measurement_domain}), {store.num_experiments} experiment(s)\n"
-        f"next: ptychostream train {quote(str(target))} -o run --model.architecture unrolled "
-        f"--model.gridsize 2 --nepochs 3"
+        f"next: ptychostream reconstruct {quote(str(target))} -o result"
     )
 
 

@@ -16,6 +16,10 @@ EXAMPLES = {
         "ptychostream append scan.zarr --finish",
     ),
     "info": ("ptychostream info scan.zarr",),
+    "check": (
+        "ptychostream check scan.npz",
+        "ptychostream check scan.npz --orientation flip_x --json found.json",
+    ),
     "verify": ("ptychostream verify scan.zarr",),
     "export": ("ptychostream export scan.zarr scan.npz",),
     "train": (
@@ -24,6 +28,8 @@ EXAMPLES = {
         "ptychostream train scan.zarr -o again --config run/config.yaml --log_file again.log",
     ),
     "reconstruct": (
+        "ptychostream reconstruct scan.npz -o result",
+        "ptychostream reconstruct scan.zarr -o result --passes 40 --probe_modes 3",
         "ptychostream reconstruct scan.zarr --model_path run -o result",
         "ptychostream reconstruct growing.zarr --model_path run -o result --follow",
     ),

@@ -16,10 +16,11 @@ COMMANDS = {
     "build": "turn scan files into a group store",
     "append": "let a store grow by the patterns of a scan file",
     "info": "say what a scan file, a store, a model or an object is",
+    "check": "find what is wrong with a scan's geometry",
     "verify": "check every byte of a store",
     "export": "write a store back as an NPZ scan",
     "train": "train a network on a store",
-    "reconstruct": "reconstruct a store with a trained network",
+    "reconstruct": "reconstruct a scan or a store, with or without a network",
     "convert": "make one of our model archives from a TensorFlow one, or from a checkpoint",
     "evaluate": "compare an object with a reference",
     "doctor": "say what works on this machine, and what to install for what does not",
@@ -29,9 +30,7 @@ COMMANDS = {
 _EXAMPLE = """\
 a first run:
   ptychostream simulate scan.npz --num_positions 900
-  ptychostream build scan.npz scan.zarr
-  ptychostream train scan.zarr -o run --model.architecture unrolled --model.gridsize 2
-  ptychostream reconstruct scan.zarr --model_path run -o result
+  ptychostream reconstruct scan.npz -o result
   ptychostream evaluate result/object.npz --reference scan.npz
 """
 
@@ -86,7 +85,7 @@ def _help() -> str:
     listed = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
     return (
         "usage: ptychostream COMMAND [options]\n\n"
-        "Ptychography with physics-informed networks.\n\n"
+        "Ptychography: group stores, an iterative solver, physics-informed networks.\n\n"
         f"commands:\n{listed}\n\n"
         f"{_EXAMPLE}\n"
         "`ptychostream COMMAND --help` lists a command's options, with examples. Every command\n"

@@ -13,8 +13,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import log_to, logger, new_parser, path_or_url, say
+from ptychostream.cli.input_options import add_input_options, input_options
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
-from ptychostream.errors import StoreExistsError
+from ptychostream.errors import ConfigurationError, StoreExistsError
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store import GroupStore
@@ -141,9 +142,16 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
     """Open a store; of a scan file make one, which goes away again unless it is to be kept."""
     from ptychostream.datasets.store import build_group_store, open_group_store
     from ptychostream.datasets.store.storage import is_store
+    from ptychostream.solver.probe_from_patterns import find_probe
 
     source = options.store
     if is_store(source) or not Path(source).is_file():
+        given = input_options(options).given()
+        if given:
+            raise ConfigurationError(
+                f"--{next(iter(given))} says how a scan file is read, and '{source}' is a store; "
+                "build it again with that option"
+            )
         if options.keep_store:
             logger.warning("--keep_store has no effect: '%s' is no scan file", source)
         yield open_group_store(source)
@@ -159,6 +167,8 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
         yield build_group_store(
             source,
             folder / "scan.zarr",
+            options=input_options(options),
+            find_probe=find_probe,
             overwrite=options.overwrite,
             memory_budget=options.execution.memory_budget,
             progress=False,
@@ -223,6 +233,7 @@ def make_parser() -> ArgumentParser:
         "--keep_store", action="store_true", help="keep the store of a scan file beside the result"
     )
     _add_solver_options(parser)
+    add_input_options(parser)
     parser.add_argument("--model_path", type=Path, help="folder of wts.h5.zip")
     parser.add_argument("--experiment", type=int, help="which experiment, if there are several")
     parser.add_argument("--refine_passes", type=int, help="former name of --passes")

@@ -224,9 +224,18 @@ def _conclude(ranked: list[Ranked]) -> CheckResult:
             options=[],
             hypotheses=ranked,
             equals=equals,
-            reason=f"as it is, the scan predicts patterns left out as well as with any mend{remark}",
+            reason=f"no mend predicts patterns left out better than the scan as it is{remark}",
         )
-    rivals = [item.name for item in ranked[1:] if item.options and not leads(best, item)]
+    # Mirrored patterns or positions give the same picture or its mirror image; patterns turned by
+    # half a turn are those of the conjugate beam and object.
+    mirrors = {"--orientation", "--position_transform", "--probe_transform"}
+    rivals = [
+        item.name
+        for item in ranked[1:]
+        if item.options
+        and not leads(best, item)
+        and not {item.options[0], best.options[0]} <= mirrors
+    ]
     if rivals:
         return CheckResult(
             verdict="undecided",
@@ -245,5 +254,7 @@ def _conclude(ranked: list[Ranked]) -> CheckResult:
         reason=(
             f"{best.name}: explains {best.explained:.0%} of patterns left out, the scan as it is "
             f"{max(as_it_is.explained, 0):.0%}"
+            + (f"; not to tell apart from: {', '.join(equals[:3])}" if equals else "")
         ),
+        equals=equals,
     )

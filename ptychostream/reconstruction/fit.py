@@ -10,7 +10,7 @@ from ptychostream.solver.held_out import HeldOut
 
 #: Part of what patterns left out would let be predicted, were the result the truth, below
 #: which the result is doubtful.
-_DOUBTFUL = 0.5
+_DOUBTFUL = 0.65
 
 #: A true model explains at least this part of what can be known, unless photons are too few.
 _TELLS = 0.3

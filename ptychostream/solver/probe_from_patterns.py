@@ -1,4 +1,4 @@
-"""A probe from nothing but patterns: their mean is its far field, and its defocus is searched for."""
+"""A probe from nothing but patterns: their mean is its far field, its defocus is searched for."""
 
 import logging
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.errors import DataContractError
 from ptychostream.scan import Scan
 from ptychostream.solver.held_out import judge, neighbours_of_middle
@@ -23,11 +24,11 @@ _NUMBER = 14
 _DOUBTFUL = 0.2
 
 
-def find_probe(scan: Scan) -> NDArray[np.complex64]:
+def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.complex64]:
     """Find a probe for a scan that has none.
 
-    The square root of the mean pattern is the modulus of the beam's far field, but for what the object
-    scatters. Its phase is taken as a defocus, which decides how large the beam is on the
+    The square root of the mean pattern is the modulus of the beam's far field, but for what
+    the object scatters. Its phase is taken as a defocus, which decides how large the beam is on the
     object. Each candidate solves a part of the scan without some patterns, and the one that
     predicts these best is the probe: by the patterns used, beams so small that nothing overlaps
     would always win.
@@ -36,6 +37,8 @@ def find_probe(scan: Scan) -> NDArray[np.complex64]:
     ----------
     scan : Scan
         Patterns and positions; its own probe is not looked at.
+    options : InputOptions, optional
+        How it was read; not needed here.
 
     Returns
     -------

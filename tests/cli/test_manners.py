@@ -107,7 +107,7 @@ def test_log_files_keep_what_went_wrong_with_its_origin(capsys):
 
 def test_a_command_says_what_to_run_next(capsys):
     assert main(["simulate", "s.npz", *SMALL]) == 0
-    steps = [("build s.npz s.zarr", "train s.zarr")]
+    steps = [("build s.npz s.zarr", "reconstruct s.zarr")]
     said = capsys.readouterr().out
     for words, following in steps:
         assert f"next: ptychostream {words}" in said

@@ -221,6 +221,9 @@ def assemble_and_see(
         scan = replace(scan, probe=probe, object_guess=guess)
     if needs_probe:
         scan = replace(scan, probe=_made_probe(scan, options, seen, find_probe, with_placeholder))
+    if options.probe_transform == "conjugate":
+        scan = replace(scan, probe=scan.probe.conj())
+    scan = _shifted(scan, options.trigger_shift)
     if options.defocus is not None:
         scan = replace(scan, probe=_defocused(scan, options.defocus))
     if not (needs_probe and with_placeholder):
@@ -528,6 +531,26 @@ def _turned(scan: Scan, parts: ScanParts, options: InputOptions) -> Scan:
     return scan if changes == Preprocessing() else preprocess(scan, changes)
 
 
+def _shifted(scan: Scan, shift: int) -> Scan:
+    """Pair each pattern with the position `shift` later; those without a partner are left out."""
+    if not shift:
+        return scan
+    count = scan.num_patterns
+    if abs(shift) >= count:
+        raise ConfigurationError(
+            f"trigger_shift={shift} leaves none of the {count} patterns of {scan.name}"
+        )
+    first = np.arange(max(0, -shift), count - max(0, shift))
+    shifted = scan.select(first)
+    rows = first + shift
+    start = scan.positions_start
+    return replace(
+        shifted,
+        positions=scan.positions[rows],
+        positions_start=None if start is None else start[rows],
+    )
+
+
 def _probe_option(options: InputOptions) -> NDArray[np.complex64] | None:
     text = options.probe or ""
     is_made = text == "from_patterns" or text.partition(":")[0] in ("gaussian", "fzp")
@@ -547,7 +570,9 @@ def _made_probe(
     if options.probe == "from_patterns":
         if find_probe is None:
             raise ConfigurationError(
-                "probe='from_patterns' is not possible here; give --probe FILE, "
+                "probe='from_patterns' needs find_probe, such as the one of "
+                "ptychostream.solver.probe_from_patterns; "
+                "or give --probe FILE, "
                 "fzp:diameter=…,outer=…, or gaussian:WIDTH"
             )
         return find_probe(scan, options)

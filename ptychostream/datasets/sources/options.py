@@ -39,8 +39,13 @@ class InputOptions:
     position_transform : str, optional
         Changes of the positions, in this order: any of `swap`, `flip_x`, `flip_y`, `scale=F`,
         `scale_x=F`, `scale_y=F`, `rotate=DEGREES`, `shear=F`.
+    trigger_shift : int
+        How many positions later a pattern belongs than its number says; negative is earlier.
     probe : str, optional
-        FILE with a probe, `gaussian:WIDTH`, or `fzp:diameter=…,outer=…[,stop=…][,defocus=…]`.
+        FILE with a probe, `from_patterns`, `gaussian:WIDTH`, or
+        `fzp:diameter=…,outer=…[,stop=…][,defocus=…]`.
+    probe_transform : str
+        `conjugate` turns the sign of the probe's defocus; `none` leaves it.
     defocus : str, optional
         Length by which the probe is propagated behind its focus.
     mask : str, optional
@@ -94,7 +99,9 @@ class InputOptions:
     scan_shape: str | None = None
     scan_rotation: float = 0.0
     position_transform: str | None = None
+    trigger_shift: int = 0
     probe: str | None = None
+    probe_transform: Literal["none", "conjugate"] = "none"
     defocus: str | None = None
     mask: str | None = None
     invert_mask: bool | None = None
@@ -128,7 +135,7 @@ class InputOptions:
             numbers = ",".join(str(int(number)) for number in given)
             object.__setattr__(self, "leave_out", numbers)
         self.preprocessing()
-        for name in ("negative", "look"):
+        for name in ("negative", "look", "probe_transform"):
             _check_choice(name, getattr(self, name), _CHOICES[name])
         for name in ("position_unit", "measurement_domain"):
             if getattr(self, name) is not None:
@@ -160,6 +167,7 @@ class InputOptions:
 
 _CHOICES = {
     "negative": ("refuse", "zero"),
+    "probe_transform": ("none", "conjugate"),
     "look": ("sample", "all", "none"),
     "position_unit": ("m", "mm", "um", "nm", "px"),
     "measurement_domain": ("counts", "amplitude"),

@@ -1,0 +1,97 @@
+"""`ptychostream check SCAN`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from ptychostream.cli.common import new_parser, path_or_url, say
+from ptychostream.cli.input_options import add_input_options, input_options
+
+if TYPE_CHECKING:
+    from ptychostream.reconstruction.check import CheckResult
+
+#: Exit codes by verdict.
+_CODES = {"sound": 0, "mend": 3, "undecided": 4}
+
+#: Hypotheses that are listed.
+_LISTED = 8
+
+
+def make_parser() -> ArgumentParser:
+    """Describe the command line of `ptychostream check`."""
+    parser = new_parser(
+        "check",
+        "Find what is wrong with a scan's geometry: orientation, axes, trigger, scale, probe or "
+        "centre. Exit code 0: sound, 3: to be mended, 4: undecided.",
+    )
+    parser.add_argument("scan", type=path_or_url, help="a scan file, or a store")
+    parser.add_argument("--experiment", type=int, default=0, help="which experiment")
+    parser.add_argument("--minutes", type=float, default=2.0, help="time for all hypotheses")
+    parser.add_argument("--seed", type=int, default=0, help="decides which patterns are left out")
+    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument(
+        "--apply", type=Path, help="YAML file for the options that mend it: build --config FILE"
+    )
+    add_input_options(parser)
+    return parser
+
+
+def run(options: Namespace, parser: ArgumentParser) -> None:
+    """Check a scan's geometry."""
+    from ptychostream.datasets.store.scans import scans_from
+    from ptychostream.errors import ConfigurationError
+    from ptychostream.files import whole_file
+    from ptychostream.reconstruction.check import check
+    from ptychostream.solver.probe_from_patterns import find_probe
+
+    scans = scans_from([options.scan], input_options(options), find_probe=find_probe)
+    if not 0 <= options.experiment < len(scans):
+        raise ConfigurationError(
+            f"'{options.scan}' has no experiment {options.experiment}; it holds {len(scans)}"
+        )
+    found = check(scans[options.experiment], minutes=options.minutes, seed=options.seed)
+    if options.json is not None:
+        record = {
+            "verdict": found.verdict,
+            "options": found.options,
+            "reason": found.reason,
+            "hypotheses": [
+                asdict(item) | {"options": [*item.options]} for item in found.hypotheses
+            ],
+        }
+        with whole_file(options.json) as partial:
+            partial.write_text(json.dumps(record, indent=1))
+    if options.apply is not None and found.options:
+        with whole_file(options.apply) as partial:
+            partial.write_text(yaml.safe_dump(_settings(found.options)))
+    say("\n".join(_lines(options, found)))
+    if _CODES[found.verdict]:
+        raise SystemExit(_CODES[found.verdict])
+
+
+def _settings(words: list[str]) -> dict[str, Any]:
+    """Turn options into the entries of a settings file."""
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return {name.removeprefix("--"): yaml.safe_load(value) for name, value in pairs}
+
+
+def _lines(options: Namespace, found: "CheckResult") -> list[str]:
+    """Return the table and the verdict."""
+    width = max(len(item.name) for item in found.hypotheses[:_LISTED])
+    lines = [f"{'hypothesis':{width}}  explained  skill  misfit R"]
+    for item in found.hypotheses[:_LISTED]:
+        lines.append(
+            f"{item.name:{width}}  {item.explained:9.2f}  {item.skill:5.2f}  {item.misfit:8.4f}"
+        )
+    lines.append(f"{found.verdict}: {found.reason}")
+    if found.options:
+        words = " ".join(quote(word) for word in found.options)
+        lines.append(f"next: ptychostream build {quote(str(options.scan))} mended.zarr {words}")
+    elif found.verdict == "sound":
+        lines.append(f"next: ptychostream reconstruct {quote(str(options.scan))} -o result")
+    return lines

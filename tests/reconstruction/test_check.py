@@ -1,0 +1,93 @@
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import ptychostream as ps
+from ptychostream.cli.main import main
+from ptychostream.datasets.sources.npz import write_npz
+from ptychostream.datasets.sources.preprocess import ORIENTATIONS
+from ptychostream.errors import DataContractError
+from ptychostream.scan import ArrayPatterns
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "solver"))
+from scans import gaussian_beam, small_scan
+
+
+def _scan(*, turn="identity", axes=((1, 0), (0, 1)), shift=0, factor=1.0):
+    """A sound scan with an asymmetric beam; then what is wrong with it."""
+    beam = gaussian_beam(width=2.6, curvature=0.08)
+    along = np.arange(16) - 8
+    beam = beam * (1 + 0.5 * np.tanh(along / 3) + 0.4j * np.tanh(along[:, None] / 2))
+    small = small_scan(1e6, side=10, step=2.6, probe=beam, seed=4)
+    counts = np.random.default_rng(0).poisson(small.rates).astype(np.uint32)
+    positions = small.positions.mean(0) + factor * (
+        (small.positions - small.positions.mean(0)) @ np.array(axes, float).T
+    )
+    counts = np.roll(ORIENTATIONS[turn](counts), shift, axis=0)
+    return ps.Scan(
+        name="a scan",
+        patterns=ArrayPatterns(counts),
+        measurement_domain="counts",
+        positions=positions,
+        probe=small.probe.astype(np.complex64),
+    )
+
+
+def test_a_sound_scan_is_left_alone():
+    found = ps.check(_scan())
+    assert found.verdict == "sound"
+    assert found.options == []
+    assert found.hypotheses[0].explained > 0.8
+
+
+@pytest.mark.parametrize("turn", ["transpose", "flip_y", "rot180"])
+def test_turned_patterns_are_found(turn):
+    found = ps.check(_scan(turn=turn))
+    assert found.verdict == "mend"
+    assert found.options in (["--orientation", turn], _as_axes(turn))
+
+
+def _as_axes(turn):
+    axes = {"transpose": "swap", "flip_y": "flip_y", "rot180": "flip_x,flip_y"}[turn]
+    return ["--position_transform", axes]
+
+
+def test_exchanged_axes_are_found():
+    found = ps.check(_scan(axes=((0, 1), (1, 0))))
+    assert found.verdict == "mend"
+    assert found.options in (["--position_transform", "swap"], ["--orientation", "transpose"])
+
+
+def test_a_shifted_trigger_is_found_and_its_option_mends_it(tmp_path):
+    scan = _scan(shift=2)
+    found = ps.check(scan)
+    assert found.verdict == "mend"
+    assert found.options == ["--trigger_shift", "-2"]
+    write_npz(scan, tmp_path / "late.npz")
+    assert main(["check", str(tmp_path / "late.npz"), *found.options]) == 0
+
+
+def test_the_command_writes_its_findings_and_options_that_build_takes(tmp_path, capsys):
+    write_npz(_scan(turn="transpose"), tmp_path / "turned.npz")
+    source, result, mend = (tmp_path / n for n in ("turned.npz", "found.json", "mend.yaml"))
+    code = main(["check", str(source), "--json", str(result), "--apply", str(mend)])
+    assert code == 3
+    record = json.loads(result.read_text())
+    assert record["verdict"] == "mend"
+    assert record["hypotheses"][0]["options"] == record["options"]
+    assert "next: ptychostream build" in capsys.readouterr().out
+    assert yaml.safe_load(mend.read_text())
+    target = tmp_path / "mended.zarr"
+    assert main(["build", str(source), str(target), "--config", str(mend)]) == 0
+    assert ps.check(ps.open_group_store(target)).verdict == "sound"
+
+
+def test_too_few_patterns_are_refused():
+    scan = _scan()
+    with pytest.raises(DataContractError, match="too few to check"):
+        ps.check(replace(scan.select(np.arange(6)), object_guess=None))
