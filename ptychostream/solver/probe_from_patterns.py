@@ -55,11 +55,11 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
     counts = patterns if scan.measurement_domain == "counts" else patterns**2
     good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
     counts = np.where(good, counts, 0)
-    options = SolverOptions(passes=_PASSES, refine_probe=False)
+    short = SolverOptions(passes=_PASSES, refine_probe=False)
     best, found = -np.inf, None
     for defocus in candidates(counts):
         probe = probe_at(counts, defocus)
-        judged = judge(counts, scan.positions[rows], probe, good, options)
+        judged = judge(counts, scan.positions[rows], probe, good, short)
         if judged is None:
             raise DataContractError(
                 f"{scan.name}: {len(rows)} patterns are too few to find a probe from; give one"
