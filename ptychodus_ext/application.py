@@ -32,6 +32,7 @@ class Application:
         self._processing: Any = None
         self._tasks: Any = None
         self._plot: Plot | None = None
+        self._is_drawing = False
         self._training_inputs: deque[ReconstructInput] = deque()
         self.model_changes = Observable()
 
@@ -45,8 +46,22 @@ class Application:
         self._plot = plot
 
     @property
+    def wants_pictures(self) -> bool:
+        """Whether a window can show a result that is not the last, and has shown the one before."""
+        return self._plot is not None and not self._is_drawing and not self.should_stop()
+
+    def picture_is_sent(self) -> None:
+        """Ask for the next picture only after the window has shown this one."""
+        self._is_drawing = True
+
+        def is_shown() -> None:
+            self._is_drawing = False
+
+        self._in_window(is_shown)
+
+    @property
     def has_window(self) -> bool:
-        """Whether somebody can look at results while they are made."""
+        """Whether somebody looks on."""
         return self._plot is not None
 
     @property

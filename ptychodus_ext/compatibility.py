@@ -9,10 +9,11 @@ from ptychostream.errors import BackendUnavailableError
 
 #: First version that is supported, and first that is not.
 SUPPORTED = ((1, 6), (1, 8))
+_INSTALL = "pip install 'ptychodus[gui]>=1.6,<1.8'"
 
 
 def is_supported(version: str) -> bool:
-    """Say whether the extension is made for a version of ptychodus.
+    """Return whether the extension is made for a version of ptychodus.
 
     Examples
     --------
@@ -36,19 +37,16 @@ def installed_version() -> str:
     try:
         version = metadata.version("ptychodus")
     except metadata.PackageNotFoundError as error:
-        raise BackendUnavailableError(
-            "ptychodus is not installed; pip install 'ptychostream[ptychodus]'"
-        ) from error
+        raise BackendUnavailableError(f"ptychodus is not installed; {_INSTALL}") from error
     if not is_supported(version):
         raise BackendUnavailableError(
-            f"ptychodus {version} is installed but 1.6 or 1.7 is needed; "
-            "pip install 'ptychostream[ptychodus]'"
+            f"ptychodus {version} is installed but 1.6 or 1.7 is needed; {_INSTALL}"
         )
     return version
 
 
 def check_parameters(kind: Any, *names: str) -> inspect.Signature:
-    """Check that a class of ptychodus is made from what the extension knows.
+    """Check that a class of ptychodus takes the arguments that the extension knows.
 
     Raises
     ------
@@ -61,6 +59,6 @@ def check_parameters(kind: Any, *names: str) -> inspect.Signature:
         raise BackendUnavailableError(
             f"{kind.__name__} of ptychodus {metadata.version('ptychodus')} takes "
             f"{', '.join(signature.parameters)} but not {', '.join(missing)}; install a version "
-            "that ptychostream supports: pip install 'ptychostream[ptychodus]'"
+            f"that ptychostream supports: {_INSTALL}"
         )
     return signature

@@ -18,7 +18,11 @@ from ptychodus_ext.compatibility import check_parameters, installed_version
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-_MODEL, _CONTROLLER = "ptychodus.model.core", "ptychodus.controller.core"
+_PLUGINS, _MODEL, _CONTROLLER = (
+    "ptychodus.api.plugins",
+    "ptychodus.model.core",
+    "ptychodus.controller.core",
+)
 _MARK = "has_ptychostream"
 
 #: The application's choice of algorithm → the library that was added beside it.
@@ -37,8 +41,28 @@ def activate(registry: Any = None) -> None:
     after_import(_MODEL, add_library)
     # PyQt must not be imported before the application does.
     after_import(_CONTROLLER, add_panel)
-    if registry is not None:
+    if registry is None:
+        after_import(_PLUGINS, add_files_later)
+    else:
         _add_files(registry)
+
+
+def add_files_later(module: ModuleType) -> None:
+    """Add the file readers once ptychodus has loaded its plugins, of which ours is none here."""
+    kind: Any = module.PluginRegistry
+    load_plugins = kind.load_plugins
+    if hasattr(load_plugins, _MARK):
+        return
+
+    def load_all_plugins() -> Any:
+        registry = load_plugins()
+        names = {plugin.simple_name for plugin in registry.diffraction_file_readers}
+        if "PtychoStream_Store" not in names:
+            _add_files(registry)
+        return registry
+
+    setattr(load_all_plugins, _MARK, True)
+    kind.load_plugins = load_all_plugins
 
 
 def _add_files(registry: Any) -> None:

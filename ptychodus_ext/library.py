@@ -11,6 +11,7 @@ from ptychodus_ext.application import Application
 from ptychodus_ext.choice import guard_choice
 from ptychodus_ext.network import NetworkReconstructor
 from ptychodus_ext.settings import StreamSettings
+from ptychodus_ext.solver import SolverReconstructor
 
 
 class PtychoStreamLibrary(ReconstructorLibrary):
@@ -27,7 +28,8 @@ class PtychoStreamLibrary(ReconstructorLibrary):
         super().__init__("ptychostream")
         self.settings = StreamSettings(registry)
         self.application = Application()
-        self._reconstructors = [
+        self._reconstructors: list[Reconstructor] = [
+            SolverReconstructor(self.settings, self.application),
             NetworkReconstructor("PINN", "pinn", self.settings, self.application),
             NetworkReconstructor("Supervised", "supervised", self.settings, self.application),
         ]

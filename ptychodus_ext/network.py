@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from ptychodus.api.observer import Observable, Observer
 from ptychodus.api.product import LossValue
 from ptychodus.api.reconstruct import (
@@ -16,15 +15,15 @@ from ptychodus.api.reconstruct import (
 from typing_extensions import override
 
 from ptychodus_ext.application import Application
-from ptychodus_ext.convert import product_with
 from ptychodus_ext.measured import GOAL, Measured, StoppedError, find_measured, write_store
 from ptychodus_ext.models import check_model, find_model
+from ptychodus_ext.results import percent, reconstruct_in_child, warn_of_no_result
 from ptychodus_ext.runs import errors_in_log, run_child
 from ptychodus_ext.scratch import scratch_folder
 from ptychodus_ext.settings import StreamSettings
 from ptychodus_ext.tasks.archive import publish
 from ptychodus_ext.training_files import TrainingFiles, find_training_files
-from ptychostream.children import Done, Output, Progress
+from ptychostream.children import Done, Progress
 from ptychostream.config import to_mapping
 from ptychostream.errors import MissingFileError
 
@@ -70,6 +69,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
             try:
                 measured = find_measured(parameters, self._settings, folder, self._application)
             except StoppedError:
+                warn_of_no_result(parameters.product)
                 return
             yield from self._reconstruct(measured, model, folder)
 
@@ -93,28 +93,18 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
             "grid": measured.grid,
             "execution": to_mapping(settings.execution(settings.inference)),
             "neighbor_count": settings.data.values()["neighbor_count"],
-            "refine_passes": options["refine_passes"],
-            "align_phases": options["align_phases"],
+            "options": {
+                "passes": options["refine_passes"],
+                "align_phases": options["align_phases"],
+                "live_interval": settings.solver.values()["live_interval"],
+            },
             "debug": options["debug"],
             "folder": folder,
         }
-        has_result = False
         task = f"ptychodus_ext.tasks.{backend}_task:reconstruct"
-        for message in run_child(task, arguments, self._application):
-            if isinstance(message, Progress):
-                show_progress(self._application, message)
-            elif isinstance(message, Output):
-                has_result = True
-                with np.load(message.paths["result"]) as arrays:
-                    result = product_with(
-                        measured.product, arrays["object"], arrays["probe"], arrays["losses"]
-                    )
-                yield ReconstructOutput(result, progress=GOAL)
-        if not has_result:
-            logger.warning(
-                "stopped before there was a result: the new product shows what '%s' had before",
-                measured.product.metadata.name,
-            )
+        yield from reconstruct_in_child(
+            task, arguments, measured, self._application, name=self.name
+        )
 
     @override
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
@@ -164,7 +154,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
         task = f"ptychodus_ext.tasks.{backend}_task:train"
         for message in run_child(task, arguments, self._application):
             if isinstance(message, Progress):
-                show_progress(self._application, message)
+                self._application.show_progress(percent(message), GOAL)
                 if message.values:
                     yield self._take_losses(losses, message)
             elif isinstance(message, Done):
@@ -252,13 +242,3 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
             path = export_training_data(file_path, parameters)
         logger.info("training data are saved as '%s'", path)
         self._application.show_log()
-
-
-def percent(message: Progress) -> int:
-    """Return where the progress bar stands; its end is for the result."""
-    return min(GOAL - 1, GOAL * message.done // max(message.total, 1))
-
-
-def show_progress(application: Application, message: Progress) -> None:
-    """Move the bar to where a child has come."""
-    application.show_progress(percent(message), GOAL)

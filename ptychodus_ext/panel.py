@@ -20,24 +20,33 @@ from ptychodus_ext.widgets import FoldedGroup, NumberField, PathField, Text
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-#: Title of a group, and its fields: group of settings, field, and what the window calls it.
-Section = tuple[str, Sequence[tuple[str, str, str]]]
+#: Group of settings, field, and what the window calls it.
+Field = tuple[str, str, str]
 
-_NETWORK: Section = (
-    "Network",
-    (
-        ("training", "nepochs", "Epochs"),
-        ("training", "probe_trainable", "Refine probe"),
-        ("inference", "refine_passes", "Passes after the network"),
-        ("inference", "model_path", "Model"),
-        ("model", "architecture", "Architecture"),
-        ("model", "gridsize", "Patterns at once (edge of the group)"),
-        ("training", "batch_size", "Groups in a batch"),
-        ("training", "learning_rate", "Learning rate"),
-        ("training", "accelerator", "Device"),
-    ),
+_SOLVER: Sequence[Field] = (
+    ("solver", "passes", "Passes"),
+    ("solver", "minutes", "Minutes (instead of passes)"),
+    ("solver", "start", "Start from"),
+    ("solver", "refine_probe", "Refine probe"),
+    ("solver", "probe_modes", "Probe modes"),
+    ("solver", "correct_positions", "Correct positions"),
+    ("solver", "live_interval", "Seconds between pictures"),
+    ("inference", "accelerator", "Device"),
 )
-_FOLDED = (
+_NETWORK: Sequence[Field] = (
+    ("training", "nepochs", "Epochs"),
+    ("training", "probe_trainable", "Refine probe"),
+    ("inference", "refine_passes", "Passes after the network"),
+    ("inference", "model_path", "Model"),
+    ("model", "architecture", "Architecture"),
+    ("model", "gridsize", "Patterns at once (edge of the group)"),
+    ("training", "batch_size", "Groups in a batch"),
+    ("training", "learning_rate", "Learning rate"),
+    ("inference", "accelerator", "Device"),
+)
+#: Title and group of settings.
+_FOLDED_OF_SOLVER = (("More of the solver", "solver"), ("Data and memory", "data"))
+_FOLDED_OF_NETWORK = (
     ("Network", "model"),
     ("Training", "training"),
     ("Reconstruction", "inference"),
@@ -68,17 +77,18 @@ class PanelFactory(ReconstructorViewControllerFactory):
 
     def _panel(self, reconstructor: Reconstructor) -> QWidget:
         settings = self._library.settings
-        title, fields = _NETWORK
         builder = ParameterViewBuilder(self._file_dialogs)
+        is_network = isinstance(reconstructor, NetworkReconstructor)
+        fields = _NETWORK if is_network else _SOLVER
         for group_name, field, label in fields:
             group = getattr(settings, group_name)
-            self._add(builder, group, field, label, title)
+            self._add(builder, group, field, label, reconstructor.name)
         if isinstance(reconstructor, NetworkReconstructor):
             changes = self._library.application.model_changes
             used = Text(changes, lambda: str(reconstructor.model or "none yet: press Train"))
-            builder.add_view_controller(used, "Model in use:", group=title)
+            builder.add_view_controller(used, "Model in use:", group=reconstructor.name)
         open_fields = {(group, field) for group, field, _ in fields}
-        for title, name in _FOLDED:
+        for title, name in _FOLDED_OF_NETWORK if is_network else _FOLDED_OF_SOLVER:
             group = getattr(settings, name)
             rest = (setting.field for setting, _ in group)
             folded = [field for field in rest if (name, field) not in open_fields]

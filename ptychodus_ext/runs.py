@@ -1,17 +1,17 @@
 """Run a task in a child process, for as long as the user and the application want it."""
 
 import logging
-import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ptychodus_ext.application import Application
-from ptychostream.children import ChildRun, Log, Message
+from ptychostream.children import ChildGroup, Job, Log, Message, Output, Progress
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-#: A child that was asked to stop finishes its batch, then stitches and saves what there is.
+#: After Stop, a child finishes its batch, then stitches and saves what there is.
 _STOP_GRACE_S = 20.0
 
 
@@ -19,20 +19,23 @@ def run_child(
     task: str, arguments: Mapping[str, Any], application: Application
 ) -> Iterator[Message]:
     """Yield a child's messages, and stop it once the user or the application asks."""
-    with ChildRun(task, arguments, log=logger, stop_grace_s=_STOP_GRACE_S) as child:
-        is_stopping = False
-        for message in child:
+    jobs = [Job(task, arguments, log=logger)]
+    has_begun, deadline = False, float("inf")
+    # Leaving the context ends the child, which has half a second to end by itself.
+    with ChildGroup(jobs) as children:
+        for _, message in children:
+            has_begun = has_begun or isinstance(message, Progress | Output)
             if isinstance(message, Log):
                 application.show_log()
-            if not is_stopping and application.should_stop():
-                is_stopping = True
-                if application.is_closing:
-                    # Nobody is there to look at a result.
+            if application.should_stop():
+                if application.is_closing or not has_begun or time.monotonic() > deadline:
+                    # Nobody looks at a result, or there is none.
                     return
-                logger.info("stopping: what is done by now will be shown")
-                application.show_log()
-                # In a thread, so that what the child still hands over is used at once.
-                threading.Thread(target=child.stop, daemon=True).start()
+                if deadline == float("inf"):
+                    deadline = time.monotonic() + _STOP_GRACE_S
+                    logger.info("stopping: what is done by now will be shown")
+                    application.show_log()
+                    children.ask_to_stop()
             yield message
 
 

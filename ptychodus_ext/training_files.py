@@ -53,7 +53,7 @@ def find_training_files(folder: Path, store: Path | None) -> TrainingFiles:
         if suffix == ".zarr" and len(train) > 1:
             raise DataContractError(
                 f"'{folder}' holds {len(train)} stores ({', '.join(p.name for p in train)}); name "
-                "one train_data.zarr, or build one store of all scans: ptychostream build"
+                "one train_data.zarr, or build one store of all scans"
             )
         if left := [path.name for path in found if path not in train]:
             logger.warning("not trained on: %s", ", ".join(left))

@@ -10,7 +10,12 @@ from ptychodus.api.parameters import Parameter, ParameterGroup
 from ptychodus.api.settings import SettingsRegistry
 
 from ptychodus_ext.settings.fields import Setting, settings_of
-from ptychodus_ext.settings.options import BackendOptions, ReconstructOptions, StoreOptions
+from ptychodus_ext.settings.options import (
+    BackendOptions,
+    ReconstructOptions,
+    SolverSettings,
+    StoreOptions,
+)
 from ptychostream.config import (
     InferenceConfig,
     ModelConfig,
@@ -70,6 +75,7 @@ def _table() -> dict[str, list[Setting]]:
     inference = settings_of(InferenceConfig, without=_KNOWN)
     elsewhere = {*_GROUPING, *_READING}
     return {
+        "PtychoStreamSolver": [*settings_of(SolverSettings).values()],
         "PtychoStreamModel": [
             *settings_of(BackendOptions).values(),
             *model.values(),
@@ -136,13 +142,14 @@ class StreamSettings:
         groups = {
             name: SettingsGroup(registry, name, settings) for name, settings in _table().items()
         }
+        self.solver = groups["PtychoStreamSolver"]
         self.model = groups["PtychoStreamModel"]
         self.training = groups["PtychoStreamTraining"]
         self.inference = groups["PtychoStreamInference"]
         self.data = groups["PtychoStreamData"]
 
     def __iter__(self) -> Iterator[SettingsGroup]:
-        yield from (self.model, self.training, self.inference, self.data)
+        yield from (self.solver, self.model, self.training, self.inference, self.data)
 
     @property
     def backend(self) -> str:

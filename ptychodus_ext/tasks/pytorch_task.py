@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychodus_ext.tasks.archive import publish
 from ptychostream.children import Channel
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.geometry import ObjectGrid
-from ptychostream.reconstruction.result import ReconstructionResult
 
 logger = logging.getLogger(__name__)
 
@@ -84,41 +84,110 @@ def _store(paths: list[str], scratch: Path) -> GroupStore:
 
 
 def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Reconstruct a store with a trained network.
+    """Reconstruct a store, from a flat object, an object of the store, or a network's.
 
     Parameters
     ----------
     arguments : dict
-        The `model` archive, the `store` and its `experiment`, the object's `grid`, `execution`,
-        options, and a `folder` for the result.
+        The `model` archive or None, the `store` and its `experiment`, the object's `grid`,
+        `execution`, `options` and a `folder` for the results.
     channel : Channel
-        Hears of the progress, and receives the result as a file.
+        Is told of the progress, and receives the solution after a pass now and then, and the
+        result, as files.
     """
     from ptychostream.persistence import load_bundle
     from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with
 
     if arguments["debug"]:
         logging.getLogger("ptychostream").setLevel(logging.DEBUG)
-    bundle = load_bundle(arguments["model"])
     store = open_group_store(arguments["store"])
+    options, experiment = arguments["options"], arguments["experiment"]
     height, width, origin = arguments["grid"]
+    if options.get("start") == "product":
+        options["start"] = store.object_guess_of(experiment)
+    counts = float(store.total_counts[store.rows(experiment)].mean())
+    pictures = _Pictures(channel, Path(arguments["folder"]), counts, options.pop("live_interval"))
+    data = (store,) if arguments["model"] is None else (load_bundle(arguments["model"]), store)
     result = reconstruct_with(
-        bundle,
-        store,
+        *data,
         execution=from_mapping(PyTorchExecutionConfig, arguments["execution"]),
-        experiment=arguments["experiment"],
-        align_phases=arguments["align_phases"],
-        passes=arguments["refine_passes"],
+        experiment=experiment,
         grid=ObjectGrid(height, width, tuple(origin)),
         on_progress=_seldom(channel),
+        on_pass=pictures.show,
         should_stop=channel.should_stop,
+        **options,
     )
-    energy = float(store.total_counts[store.rows(arguments["experiment"])].mean())
-    channel.output(
-        {"is_partial": result.is_partial},
-        {"result": _write(result, energy, Path(arguments["folder"]) / "result.npz")},
+    pictures.send(
+        result,
+        result.misfit.tolist() or [loss for loss in result.losses if loss > 0],
+        positions=None if result.positions_measured is None else result.positions,
+        values={
+            "is_result": True,
+            "warnings": [*result.warnings(), *_doubts(result.fit)],
+            "misfit": None if result.fit is None else float(result.fit.final),
+        },
     )
     return {}
+
+
+def _doubts(fit: Any) -> list[str]:
+    """Warn of a solution that explains next to nothing, also where no certificate could be had."""
+    if fit is None:
+        return []
+    ideal = np.inf if fit.held_out is None else fit.held_out.misfit_ideal
+    # With hardly any photons R of the truth itself is large; so much of it is none of photons.
+    if fit.final < 10 and not fit.final > max(0.5, 3 * ideal):
+        return []
+    text = (
+        f"object and probe do not explain the patterns (R = {fit.final:.3g}): try another probe "
+        "(distance, diameter), the orientation of the patterns, or the sign of the positions"
+    )
+    logger.warning("%s", text)
+    return [text]
+
+
+class _Pictures:
+    """Hands over solutions as files, now and then."""
+
+    def __init__(self, channel: Channel, folder: Path, counts: float, interval_s: float) -> None:
+        self._channel, self._folder, self._counts = channel, folder, counts
+        self._interval_s, self._next = interval_s, 0.0
+        self._misfit: list[float] = []
+
+    def show(self, state: Any) -> None:
+        """Hand over the solution after a pass, for a tenth of the time at most."""
+        self._misfit.append(state.misfit)
+        began = time.monotonic()
+        if began < self._next:
+            return
+        self.send(state, self._misfit, positions=None, values={"is_result": False})
+        took = time.monotonic() - began
+        self._next = began + max(self._interval_s, 10 * took)
+
+    def send(
+        self,
+        found: Any,
+        misfit: list[float],
+        *,
+        positions: NDArray[np.float64] | None,
+        values: dict[str, Any],
+    ) -> None:
+        """Save object and probe, which carries the measured counts of a pattern."""
+        probe, obj = found.probe, found.object
+        factor = np.sqrt(self._counts / np.sum(np.abs(probe, dtype=np.float64) ** 2))
+        arrays: dict[str, Any] = {
+            "object": (obj / factor).astype(np.complex64),
+            "probe": (probe * factor).astype(np.complex64),
+            "misfit": np.asarray(misfit, float),
+        }
+        if positions is not None:
+            arrays["positions"] = positions
+        path = (
+            self._folder / f"after-{len(misfit)}-{'result' if values['is_result'] else 'pass'}.npz"
+        )
+        np.savez(path, **arrays)
+        self._channel.output(values, {"result": path})
 
 
 def _seldom(channel: Channel) -> Callable[[int, int], None]:
@@ -132,15 +201,3 @@ def _seldom(channel: Channel) -> Callable[[int, int], None]:
             channel.progress(done, total)
 
     return tell
-
-
-def _write(result: ReconstructionResult, energy: float, path: Path) -> Path:
-    """Save object, probe and losses; the probe carries the measured counts of a pattern."""
-    factor = np.sqrt(energy / np.sum(np.abs(result.probe, dtype=np.float64) ** 2))
-    np.savez(
-        path,
-        object=(result.object / factor).astype(np.complex64),
-        probe=(result.probe * factor).astype(np.complex64),
-        losses=np.asarray(result.losses, float),
-    )
-    return path

@@ -109,6 +109,6 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     energy = float(store.total_counts[store.rows(experiment)].mean())
     factor = np.sqrt(energy / np.sum(np.abs(probe[0]) ** 2))
     result = folder / "result.npz"
-    np.savez(result, object=obj, probe=probe[:1] * np.float32(factor), losses=np.empty(0))
-    channel.output({"is_partial": False}, {"result": result})
+    np.savez(result, object=obj, probe=probe[:1] * np.float32(factor), misfit=np.empty(0))
+    channel.output({"is_result": True, "warnings": [], "misfit": None}, {"result": result})
     return {}

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -89,10 +90,23 @@ def phase_correlation(found: np.ndarray, experiment: Experiment) -> float:
 def run(*words, timeout: float = 300, **environment) -> subprocess.CompletedProcess:
     """Run a Python process with this tree first on its path."""
     offscreen = {"QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
-    mine = {**os.environ, **offscreen, **environment}
+    return _run([sys.executable, *map(str, words)], timeout, {**offscreen, **environment})
+
+
+def run_on_screen(*words, timeout: float = 300, **environment) -> subprocess.CompletedProcess:
+    """Run a Python process on a screen of its own, or without one where there is no Xvfb."""
+    if shutil.which("xvfb-run") is None:
+        return run(*words, timeout=timeout, **environment)
+    screen = ["xvfb-run", "--auto-servernum", "--server-args=-screen 0 1500x1100x24"]
+    environment = {"QT_QPA_PLATFORM": "xcb", "OMP_NUM_THREADS": "1", **environment}
+    return _run([*screen, sys.executable, *map(str, words)], timeout, environment)
+
+
+def _run(words, timeout, environment) -> subprocess.CompletedProcess:
+    mine = {**os.environ, **environment}
     mine["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), mine.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, *map(str, words)],
+        words,
         env=mine,
         capture_output=True,
         text=True,
@@ -106,6 +120,16 @@ def run_batch(
     """Run the application's own batch command."""
     words = ("-m", "ptychodus_ext.cli", "-b", action, "-i", folder, "-o", out)
     return run(*words, **environment)
+
+
+def hide_ptychi(folder: Path) -> dict[str, str]:
+    """Return an environment without pty-chi, to which ptychodus's default algorithm belongs.
+
+    With it, each start of ptychodus takes the time of another process that looks for devices.
+    """
+    (folder / "ptychi").mkdir()
+    (folder / "ptychi" / "__init__.py").write_text("raise ImportError('not here')\n")
+    return {"PYTHONPATH": str(folder)}
 
 
 #: A small package that can be imported as `ptycho`: its model knows the object that it was

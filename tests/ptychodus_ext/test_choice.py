@@ -3,12 +3,9 @@
 import json
 
 import pytest
-from ptychodus_runs import make_experiment, run, run_batch
+from ptychodus_runs import hide_ptychi, make_experiment, run, run_batch
 
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
-
-#: Stands in the place of pty-chi, which ptychodus's default algorithm belongs to.
-ABSENT = "raise ImportError('not here')\n"
 
 FACTS = """
 import json, logging, sys
@@ -20,6 +17,7 @@ with ModelCore(log_level=logging.ERROR) as model:
     parameter = model.processing_core.algorithm_parameter
     api = model.processing_core.processing_api
     facts = {"first": parameter.get_value()}
+    facts["readers"] = [p.simple_name for p in model.plugin_registry.diffraction_file_readers]
     setting = model.settings_registry["Processing"].parameters()["Algorithm"]
     setting.set_value("NoSuch_Thing")
     for name, words in {"settings": {}, "argument": {"algorithm": "No_Other"}}.items():
@@ -39,10 +37,7 @@ print("FACTS", json.dumps(facts))
 
 @pytest.fixture(scope="module")
 def without_ptychi(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "ptychi").mkdir()
-    (folder / "ptychi" / "__init__.py").write_text(ABSENT)
-    return {"PYTHONPATH": str(folder)}
+    return hide_ptychi(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +54,11 @@ def facts(done):
 
 def test_ours_is_chosen_where_the_default_of_ptychodus_is_not_installed(facts):
     assert facts["first"].startswith("ptychostream_")
+
+
+def test_our_readers_are_there_without_the_file_in_the_folder_of_plugins(facts):
+    assert facts["readers"].count("PtychoStream_Store") == 1
+    assert facts["readers"].count("PtychoStream_NPZ") == 1
 
 
 def test_an_unknown_algorithm_is_an_error_that_is_logged_and_runs_nothing(facts, done):

@@ -80,13 +80,16 @@ def test_supervised_training_and_inference_in_children(library, experiment, para
     assert "tensorflow" in other.get_model_file_filter()
 
 
-def test_stop_before_the_child_begins_ends_the_run(library, parameters, tmp_path, monkeypatch):
+def test_stop_before_the_child_begins_ends_the_run_and_says_so(
+    library, parameters, tmp_path, monkeypatch, caplog
+):
     pinn = _reconstructor(library, "PINN")
     monkeypatch.setattr(library.application, "should_stop", lambda: True)
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("ptychostream.json", "{}")
     pinn.load_model_from_file(tmp_path / "model.zip")
     assert list(pinn.reconstruct(parameters)) == []
+    assert "stopped before there was a result" in caplog.text
 
 
 def test_a_file_that_is_no_model_is_refused_when_it_is_loaded(library, tmp_path):

@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
-from ptychodus_runs import CENTRE, REPOSITORY, make_experiment, run
+from ptychodus_runs import CENTRE, REPOSITORY, hide_ptychi, make_experiment, run_on_screen
+
+import ptychostream as ps
 
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 pytest.importorskip("PyQt5", reason="pip install 'ptychostream[ptychodus]'")
@@ -12,52 +15,83 @@ pytest.importorskip("PyQt5", reason="pip install 'ptychostream[ptychodus]'")
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory):
     experiment = make_experiment(tmp_path_factory.mktemp("window") / "in")
+    scan = ps.read_scan(experiment.folder)
+    np.savez(
+        experiment.folder / "scan.npz",
+        xcoords=scan.positions[:, 0],
+        ycoords=scan.positions[:, 1],
+        diff3d=scan.patterns.read(np.arange(scan.num_patterns)),
+        probeGuess=scan.probe,
+    )
     experiment.write_settings(
+        PtychoStreamSolver={"Passes": 30},
         PtychoStreamModel={"UnrolledSteps": 3, "UnrolledWidth": 8},
         PtychoStreamTraining={"NumEpochs": 2, "BatchSize": 8},
     )
     script = REPOSITORY / "examples" / "ptychodus_session.py"
-    done = run(script, experiment.folder, "--pictures", experiment.folder, timeout=400)
+    environment = hide_ptychi(tmp_path_factory.mktemp("site"))
+    words = (script, experiment.folder, "--pictures", experiment.folder)
+    done = run_on_screen(*words, timeout=600, **environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "Traceback" not in done.stderr
     pictures = sorted(path.name for path in experiment.folder.glob("*.png"))
-    assert pictures == ["ptychodus-object.png", "ptychodus-processing.png"]
+    assert pictures == [
+        "ptychodus-network.png",
+        "ptychodus-object.png",
+        "ptychodus-processing.png",
+    ]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_one_of_ours_is_chosen_where_no_algorithm_is(facts):
-    assert facts["chosen_at_first"].startswith("ptychostream_")
-    assert {"ptychostream_pinn", "ptychostream_supervised"} <= set(facts["algorithms"])
+def test_the_solver_is_chosen_where_no_algorithm_is_and_the_first_of_ours(facts):
+    assert facts["chosen_at_first"] == "ptychostream_solver"
+    ours = [name for name in facts["algorithms"] if name.startswith("ptychostream_")]
+    assert ours == ["ptychostream_solver", "ptychostream_pinn", "ptychostream_supervised"]
+
+
+def test_one_button_makes_an_object_that_is_seen_while_it_grows(facts):
+    assert facts["seconds_to_first_log"] < 5
+    assert 0 < facts["live_progress"] < 100
+    assert 1 <= len(facts["live_losses"]) < 30
+    assert facts["live_curve"]["Loss"] == pytest.approx(facts["live_losses"])
+    assert facts["solved"] == ""
+    assert facts["new_products"] == 1
+    assert facts["object"] == [1, 90, 110]
+    assert facts["center"] == pytest.approx(CENTRE)
+
+
+def test_how_well_it_fits_is_in_the_plot_the_comments_and_the_log(facts):
+    losses = facts["losses"]
+    assert len(losses) == 30
+    assert 0 < losses[-1] < losses[0]
+    sentence = next(line for line in facts["comments"].splitlines() if "R = " in line)
+    assert sentence.startswith("PtychoStream Solver: R = ")
+    assert "after 30 passes" in sentence
+    assert sentence in facts["log_of_solver"]
+
+
+def test_stop_hands_over_what_is_done_and_is_no_error(facts):
+    assert facts["stopped"] == ""
+    assert 2 <= facts["losses_after_stop"] < 5000
+    assert "the result is partial" in facts["comments_after_stop"]
+
+
+def test_training_needs_no_files_and_leaves_none(facts):
+    assert not facts["infer_without_model"]
+    assert facts["trained"] == ""
+    assert facts["new_files"] == []
+    assert "epoch 2 of 2" in facts["log_after_training"]
+    assert len(facts["training_curves"]["training"]) == 2
+
+
+def test_the_model_that_is_set_or_trained_last_is_used_and_shown(facts):
+    assert facts["model_after_training"].endswith("model-1/model.zip")
+    assert facts["model_in_use"].endswith("in/model.zip")
+    assert "ModelPath" in facts["tooltip"]
+    assert facts["inferred"] == ""
+    assert all(loss > 0 for loss in facts["losses_of_network"])
 
 
 def test_an_error_is_in_the_log_of_the_window(facts):
     assert "model of the pytorch backend but" in facts["tensorflow"]
     assert f"[ERROR] ptychostream.ptychodus: {facts['tensorflow']}" in facts["log_of_tensorflow"]
-
-
-def test_training_needs_no_files_and_leaves_none(facts):
-    assert facts["trained"] == ""
-    assert facts["new_files"] == []
-    assert facts["seconds_to_first_log"] < 5
-    assert "epoch 2 of 2" in facts["log_after_training"]
-    assert len(facts["curves"]["training"]) == 2
-
-
-def test_the_model_that_is_set_or_trained_last_is_used_and_shown(facts):
-    assert facts["model_in_use"].endswith("in/model.zip")
-    assert facts["pytorch"] == ""
-    assert "ModelPath" in facts["tooltip"]
-
-
-def test_a_product_appears_with_object_and_losses(facts):
-    assert facts["new_products"] == 1
-    assert facts["object"] == [1, 90, 110]
-    assert facts["center"] == pytest.approx(CENTRE)
-    assert facts["losses"] == 2
-
-
-def test_stop_hands_over_what_is_done_and_is_no_error(facts):
-    assert 0 < facts["progress_before_stop"] < 100
-    assert facts["stopped"] == ""
-    assert "the result is partial" in facts["log_of_stop"]
-    assert "before there was a result" not in facts["log_of_stop"]

@@ -75,3 +75,8 @@ def test_a_store_that_exists_is_kept_and_other_endings_are_refused(parameters, t
         export_training_data(tmp_path / "a.zarr", parameters)
     with pytest.raises(ConfigurationError, match=r"must end in .npz or .zarr"):
         export_training_data(tmp_path / "a.h5", parameters)
+
+
+def test_a_name_without_a_suffix_is_completed(parameters, tmp_path):
+    assert export_training_data(tmp_path / "a", parameters) == tmp_path / "a.npz"
+    assert (tmp_path / "a.npz").is_file()
