@@ -25,7 +25,7 @@ from ptychostream.persistence.tracking import log_archive
 
 logger = logging.getLogger(__name__)
 
-#: The same model gives the same bytes, whenever it is saved.
+#: A constant date, so that the same model gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o644 << 16
 
@@ -42,8 +42,8 @@ def save_bundle(bundle: ModelBundle, directory: str | Path, *, mlflow: bool = Fa
     directory : str or Path
         Folder, made if need be; an archive in it is replaced.
     mlflow : bool
-        Whether the archive is logged to MLflow too, into the active run or else one of its own.
-        Where that fails a warning says why, and the archive is there all the same.
+        Whether the archive is logged to MLflow too, into the active run or else a new one. If that
+        fails, a warning says why; the archive is written anyway.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def write_archive(bundle: ModelBundle, path: Path) -> Path:
         for name, data in members.items():
             entry = zipfile.ZipInfo(name, _DATE)
             entry.external_attr = _MODE
-            # Weights hardly shrink.
+            # Weights hardly compress.
             packed = not name.endswith(".safetensors")
             entry.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
             archive.writestr(entry, data)
@@ -81,10 +81,10 @@ def write_archive(bundle: ModelBundle, path: Path) -> Path:
 def load_bundle(
     directory: str | Path, *, backend: str | None = None, restore: Restore = "legacy"
 ) -> ModelBundle:
-    """Load a model, whoever wrote it; nothing in the file is executed.
+    """Load a model of any backend; nothing in the file is executed.
 
-    Archives of the TensorFlow backend are read without TensorFlow; what is then different is
-    logged as a warning and stands in `provenance`.
+    Archives of PtychoPINN are read without TensorFlow; what differs then is logged as a warning
+    and recorded in `provenance`.
 
     Parameters
     ----------

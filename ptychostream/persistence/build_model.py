@@ -1,4 +1,4 @@
-"""Build a network for weights from a file, once it is known that they fit."""
+"""Check that weights of a file fit a network, then build it."""
 
 from collections.abc import Mapping
 from typing import get_type_hints
@@ -12,7 +12,7 @@ from ptychostream.config import ModelConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.models.pinn import PtychoPINN
 
-#: Larger than any size or count of a network's description. A file may ask for anything.
+#: Limit for sizes and counts in the description of a network, which a file may state at will.
 _LARGEST = 4096
 
 Shape = tuple[int, ...]
@@ -37,7 +37,7 @@ def check_shapes(
     edge = config.model.N
     if len(probe_shape) != 4 or probe_shape[2:] != (edge, edge):
         raise DataContractError(f"{origin} has a probe of shape {probe_shape}, but N={edge}")
-    # Without memory: a description that is far larger than its weights costs nothing here.
+    # The meta device takes no memory, even for a description far larger than its weights.
     try:
         with torch.device("meta"):
             sketch = _model(config, np.ones(probe_shape, np.complex64))
@@ -85,7 +85,7 @@ def build_model(
     weights: Mapping[str, Tensor],
     origin: str,
 ) -> PtychoPINN:
-    """Build a network and give it weights; the caller's random state is left alone.
+    """Build a network and give it weights; the caller's random state is not changed.
 
     Parameters
     ----------

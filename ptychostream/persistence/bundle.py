@@ -17,12 +17,12 @@ from ptychostream.models.ptychopinn_convention import reconstruct_as_ptychopinn,
 from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave, intensity, propagate_far_field
 
-#: Whose conventions hold around the network: ours, or those of PtychoPINN's TensorFlow model.
+#: Conventions around the network: ours, or those of PtychoPINN's TensorFlow model.
 Convention = Literal["ours", "upstream"]
 
 
 class Autoencoded(NamedTuple):
-    """What the model `autoencoder` of an archive returns, channels last.
+    """Output of the model `autoencoder` of an archive, channels last.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Autoencoded(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelBundle:
-    """Everything that inference needs; no global state.
+    """A trained model with all that a reconstruction needs.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class ModelBundle:
     config : TrainingConfig
         What it was trained with.
     intensity_scale : float
-        From the network's input (mean energy (N/2)²) to √photons.
+        From the network's input (mean power (N/2)²) to √photons.
     probe_guess : (E, P, N, N) complex64
         Illumination that training began with.
     history : dict
@@ -71,13 +71,13 @@ class ModelBundle:
 
     @torch.no_grad()
     def predict(self, inputs: Any, *, convention: Convention = "ours") -> NDArray[np.complex64]:
-        """Predict objects as the specification calls it, channels last.
+        """Predict objects with PtychoPINN's call, channels last.
 
         Parameters
         ----------
         inputs : sequence of two arrays
-            Normalised amplitude (mean energy (N/2)²) times `intensity_scale` (B, N, N, C), and
-            local offsets (B, 1, 2, C): centre minus member (x, y), in pixels. NumPy or torch.
+            Normalised amplitude (mean power (N/2)²) times `intensity_scale` (B, N, N, C), and
+            local offsets (B, 1, 2, C): mean minus member (x, y), in pixels. NumPy or torch.
         convention : str
             How members become one object: `ours` averages them by their light, `upstream` does
             what PtychoPINN's TensorFlow model does (`models.ptychopinn_convention`).
@@ -85,7 +85,7 @@ class ModelBundle:
         Returns
         -------
         (B, N, N, 1) complex64
-            The object around each group's centre: its members' patches, merged.
+            The object around each group's mean position: its members' patches, merged.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class ModelBundle:
         return Autoencoded(obj, last, last**2)
 
     def _inputs(self, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Check the specification's inputs, and put their channels first."""
+        """Check the inputs of `predict`, and move their channels first."""
         scaled, offsets = (
             torch.as_tensor(np.asarray(part), dtype=torch.float32) for part in inputs
         )
@@ -146,14 +146,14 @@ class ModelBundle:
     def _merged(
         self, diffraction: Tensor, relative: Tensor, convention: Convention
     ) -> tuple[NDArray[np.complex64], Tensor]:
-        """Return the object around each group's centre, and its members' patches of it."""
+        """Return the object around each group's mean position, and its members' patches."""
         if convention == "upstream":
             members, centred = reconstruct_as_ptychopinn(
                 self.model, diffraction, relative, canvas_of(self.config.model, self.legacy)
             )
             return np.asarray(centred[..., None].numpy()), members
         patches = self.model.reconstruct(diffraction, relative)
-        # A member at the centre itself cuts the merged object out where the group is.
+        # A member at the mean position cuts the merged object out there.
         blank = torch.zeros_like(patches[:, :1])
         light = intensity(self._probe(len(patches)))[:, None].expand(patches.shape)
         light = torch.cat([light, torch.zeros_like(light[:, :1])], dim=1)

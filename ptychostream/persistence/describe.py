@@ -1,4 +1,4 @@
-"""Say what is in a model archive or a checkpoint, without loading the weights."""
+"""Describe a model archive or a checkpoint without loading the weights."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -33,13 +33,13 @@ class Limits(NamedTuple):
 #: A zipped folder holds what else lay in it, which is never read.
 FOLDER = Limits(members=4096, total=2**50, ratio=2**20, folds=False)
 
-#: Bytes of a directory entry that holds a path of usual length, generously.
+#: Upper limit for a directory entry with a path of usual length, in bytes.
 _ENTRY_BYTES = 1024
 #: Fields of the record at a zip file's end, as zipfile reads it: members and bytes listed.
 _COUNT, _SIZE = 4, 5
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
-#: What zipfile raises for directories and members that are not as they say.
+#: Errors of zipfile for damaged directories and entries.
 _UNREADABLE = (zipfile.BadZipFile, ValueError, RuntimeError, OSError, struct.error)
 _DAMAGED = (*_UNREADABLE, KeyError, EOFError, zlib.error)
 
@@ -119,7 +119,7 @@ class Members:
             self.refuse(name, f"can't be read: {error}", error)
 
     def refuse(self, name: str, why: str, cause: Exception | None = None) -> NoReturn:
-        """Say what is wrong with a member.
+        """Raise an error for an entry.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The index of our archives: what it must say, and whether the other members are as it says."""
+"""The index of our archives: its content, and checks of the other entries against it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from ptychostream.persistence.open_archive import DESCRIPTION_BYTES, INDEX, MANI
 ARCHIVE_VERSION = (1, 1)
 
 WEIGHTS = "diffraction_to_obj/weights.safetensors"
-#: The two models of the contract. They share their weights: one stops where the other goes on.
+#: PtychoPINN's two models. They share their weights: `autoencoder` adds the diffraction.
 MODELS = {
     "autoencoder": ["object", "amplitude", "intensity"],
     "diffraction_to_obj": ["object"],
@@ -24,17 +24,17 @@ DIGEST = "sha256:"
 
 
 def read_index(members: Members) -> dict[str, Any]:
-    """Read what our archive says of itself, without its weights.
+    """Read the index of our archive, without the weights.
 
     Raises
     ------
     DataContractError
-        If it is damaged, of a newer version, or does not list what is there.
+        If it is damaged, of a newer version, or does not list all entries.
     """
     data = members.read(INDEX, at_most=DESCRIPTION_BYTES)
     try:
         index: Any = json.loads(data)
-    # Numbers of many digits and deep nesting are errors of other kinds.
+    # json raises ValueError for huge integers and RecursionError for deep nesting.
     except (ValueError, RecursionError) as error:
         members.refuse(INDEX, f"is not a readable archive index: {error}", error)
     needed = {"version", "backend", "config", "intensity_scale", "history", "sha256"}

@@ -1,6 +1,6 @@
 """Our own members of an archive: JSON and safetensors, and a digest of each.
 
-Pickled dictionaries are written beside them, for readers of the existing archives.
+Pickled dictionaries are written beside them, for PtychoPINN.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
     """
     from safetensors.torch import save
 
-    # Copies: layers of some generators share their weights, which safetensors does not know of.
+    # Copies: some generators share weights between layers, which safetensors refuses.
     state = {
         f"model.{name}": value.detach().cpu().contiguous().clone()
         for name, value in bundle.model.state_dict().items()
@@ -68,7 +68,7 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
         "version": ".".join(map(str, ARCHIVE_VERSION)),
         "backend": "pytorch",
     }
-    # Protocol 2 is the one that every existing reader knows.
+    # Protocol 2 can be read by every reader of PtychoPINN's archives.
     params = pickle.dumps(legacy_params(bundle), protocol=2)
     members = {
         MANIFEST: pickle.dumps(manifest, protocol=2),
@@ -76,7 +76,7 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
         WEIGHTS: save({**state, _PROBE: guess}),
     }
     config = to_mapping(bundle.config)
-    # A deprecated alias, which the field that it stands for has taken over.
+    # A deprecated alias; its value is in the field that it stands for.
     config["n_images"] = None
     index = {
         "format": "ptychostream model",
@@ -156,7 +156,7 @@ def read_bundle(members: Members) -> ModelBundle:
 
 def _config(members: Members, index: dict[str, Any]) -> TrainingConfig:
     try:
-        # The alias warns, and what it stands for is written beside it.
+        # The alias would warn; the field that it stands for is there too.
         values = {**index["config"], "n_images": None}
         return from_mapping(TrainingConfig, values, origin=members.origin)
     except (ConfigurationError, ValueError, *_OTHER_KINDS) as error:

@@ -1,4 +1,4 @@
-"""Find a model archive, open it, and say whose it is; weights are not read."""
+"""Find a model archive, open it, and recognise its backend; weights are not read."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,9 +7,9 @@ from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.persistence.entries import FOLDER, Members
 from ptychostream.plain_pickle import loads_plain
 
-#: Name of the archive in its folder, fixed by the contract.
+#: Name of the archive in its folder, as in PtychoPINN.
 ARCHIVE_NAME = "wts.h5.zip"
-#: Our own description of an archive: the source of truth where there is one.
+#: Our own description of an archive, which is authoritative if there is one.
 INDEX = "ptychostream.json"
 #: The description that all backends write.
 MANIFEST = "manifest.dill"
@@ -17,7 +17,7 @@ MANIFEST = "manifest.dill"
 #: Bytes that a description may have.
 DESCRIPTION_BYTES = 16 * 2**20
 
-#: What to do with an archive of a backend that is not wanted.
+#: Advice for an archive of another backend than the requested one.
 _WAYS_OUT = {
     "tensorflow": "set backend='tensorflow', or make it one of ours with `ptychostream convert`"
 }
@@ -28,7 +28,7 @@ _LARGER = 8
 #: Name of Lightning's files.
 _SUFFIX = ".ckpt"
 
-#: Who wrote an archive: we, PtychoPINN's TensorFlow backend, or its PyTorch backend.
+#: Writers of an archive: we, PtychoPINN's TensorFlow backend, or its PyTorch backend.
 Kind = Literal["ptychostream", "tensorflow", "ptychopinn-torch"]
 
 
@@ -75,13 +75,13 @@ def open_archive(path: Path) -> Members:
                 f"{origin} holds several archives: {', '.join(map(repr, inner))}; unzip it, and "
                 "choose one"
             )
-        # An archive is packed already: zipped again, it hardly shrinks.
+        # An archive is compressed already, so its zipped folder is about as large.
         most = _LARGER * path.stat().st_size
         return Members(folder.read(inner[0], at_most=most), f"{origin}: '{inner[0]}'")
 
 
 def kind_of(members: Members) -> Kind:
-    """Say who wrote an archive.
+    """Return who wrote an archive.
 
     Raises
     ------
@@ -106,12 +106,12 @@ def kind_of(members: Members) -> Kind:
 
 
 def backend_of(kind: Kind) -> str:
-    """Name the backend that an archive belongs to."""
+    """Return the backend that an archive belongs to."""
     return "tensorflow" if kind == "tensorflow" else "pytorch"
 
 
 def backend_of_file(path: Path) -> str:
-    """Name the backend that a file belongs to.
+    """Return the backend that a file belongs to.
 
     Parameters
     ----------
@@ -125,12 +125,12 @@ def backend_of_file(path: Path) -> str:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Say whether a file is a checkpoint, by its name."""
+    """Return whether a file is a checkpoint, by its name."""
     return path.suffix == _SUFFIX
 
 
 def check_backend(origin: str, found: str, wanted: str | None) -> None:
-    """Check that an archive belongs to the backend that is wanted.
+    """Check that an archive belongs to the requested backend.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Log a model's archive to MLflow, if that is there; a run never fails because of it."""
+"""Log a model's archive to MLflow, if it is installed; a failure does not end the run."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 #: Folder of the archive among a run's artifacts.
 _FOLDER = "model"
 
-#: A tracking server that does not answer is given up after seconds, not minutes.
+#: Time-outs of seconds, not minutes, for a tracking server that does not answer.
 _TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
@@ -38,7 +38,7 @@ def log_archive(path: Path) -> bool:
             path,
         )
         return False
-    # Imported late: it brings Lightning along.
+    # Imported late, since it imports Lightning.
 
     try:
         with short_timeouts():
@@ -47,7 +47,7 @@ def log_archive(path: Path) -> bool:
             else:
                 with tracker.start_run(run_name=path.resolve().parent.name):
                     tracker.log_artifact(str(path), artifact_path=_FOLDER)
-    # A server that can't be reached raises whatever its client does.
+    # The client may raise any error if the server cannot be reached.
     except Exception as error:
         logger.warning("MLflow did not take '%s', which is on disk: %s", path, error)
         return False

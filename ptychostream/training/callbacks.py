@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: losses are kept, said in the log, and reported."""
+"""At the end of an epoch: keep the losses, log and report them; write checkpoints' data."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
     Parameters
     ----------
     on_epoch : callable, optional
-        Hears of each epoch, in the first process.
+        Called after each epoch, in the first process.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which run a checkpoint belongs to, and where the last one lies."""
+"""Which run a checkpoint belongs to, and which checkpoint is the last."""
 
 import dataclasses
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, MissingFileError
 
-#: What may differ between a run and the one that goes on with it.
+#: Fields that may differ between a run and the one that continues it.
 _FREE = {"nepochs", "output_dir", "train_data_file", "test_data_file", "n_images", "backend"}
 
 
-#: Options of the execution that an optimiser and its schedule can't change half-way.
+#: Options of the execution that must not change within a run.
 _KEPT = (
     "learning_rate",
     "scheduler",
@@ -26,7 +26,7 @@ _KEPT = (
 def describe_run(
     config: TrainingConfig, execution: PyTorchExecutionConfig, data_name: str
 ) -> dict[str, Any]:
-    """Say what is trained on what, for a checkpoint."""
+    """Describe configuration and data of a run, for its checkpoints."""
     values = dataclasses.asdict(config)
     model = {f"model.{name}": value for name, value in values.pop("model").items()}
     return {
@@ -37,12 +37,12 @@ def describe_run(
 
 
 def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: int) -> None:
-    """Refuse to go on with the checkpoint of another run.
+    """Refuse to continue from the checkpoint of another run.
 
     Raises
     ------
     ConfigurationError
-        If configuration or data are others, or more epochs are done than there shall be.
+        If configuration or data differ, or more epochs are done than are planned.
     """
     run = checkpoint.get("run", {"config": {}, "data": ""})
     execution = run.get("execution", mine["execution"])
@@ -66,7 +66,7 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: in
 
 
 def find_checkpoint(place: str | Path) -> Path:
-    """Find the checkpoint to go on from.
+    """Return the checkpoint to continue from.
 
     Raises
     ------

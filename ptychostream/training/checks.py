@@ -1,4 +1,4 @@
-"""What a network can't be trained with: refused before anything is read or written."""
+"""Checks of configuration and data before anything is read or written."""
 
 import logging
 from dataclasses import fields
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-    """Refuse options that this version can't honour: none is accepted and ignored.
+    """Refuse options that have no effect in this version.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             "stitched; leave it at True and give the positions"
         )
     check_supervised(config)
-    # Not refused at construction: existing callers describe such data, and never group them.
+    # Not refused at construction: programs for PtychoPINN describe such data without grouping them.
     if config.neighbor_count < config.model.group_size - 1:
         raise ConfigurationError(
             f"neighbor_count={config.neighbor_count} is too few for gridsize="
@@ -73,7 +73,7 @@ def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -
 
 
 def warn_of_idle_options(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-    """Say which options do nothing beside the others; existing callers set such, too."""
+    """Return a sentence for each option without an effect; programs for PtychoPINN set such."""
     scheduler = execution.scheduler or config.scheduler
     is_staged = bool(config.stage_2_epochs or config.stage_3_epochs)
     plateau = "plateau_factor", "plateau_patience", "plateau_min_lr", "plateau_threshold"
@@ -107,7 +107,7 @@ def warn_of_idle_options(config: TrainingConfig, execution: PyTorchExecutionConf
 def check_data(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None = None
 ) -> None:
-    """Refuse stores that a network can't be trained on.
+    """Refuse stores on which the network cannot be trained.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def check_data(
 
 
 def lacks_held_out_neighbour(config: TrainingConfig, store: GroupStore) -> bool:
-    """Say whether an experiment has too few positions for groups and those that test them.
+    """Return whether an experiment has too few positions for groups with held-out neighbours.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-#: Weights below this count as this: layers that start at zero could never move else.
+#: Least norm of weights that is assumed; otherwise layers that start at zero would never change.
 _LEAST = 1e-3
 
 
@@ -16,8 +16,8 @@ def clip_by_weights(parameters: Iterable[nn.Parameter], ratio: float) -> None:
     Parameters
     ----------
     ratio : float
-        Largest norm of a unit's gradient, relative to the norm of its weights; a unit is what
-        makes one output channel.
+        Largest norm of a unit's gradient, relative to the norm of its weights; a unit is one output
+        channel.
 
     References
     ----------

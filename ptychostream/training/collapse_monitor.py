@@ -1,4 +1,4 @@
-"""Notice early that a network learns nothing: flat objects, runaway scales, no numbers."""
+"""Detect early that a network learns nothing: flat objects, diverging scales, NaN losses."""
 
 import logging
 from typing import Any
@@ -15,14 +15,14 @@ from ptychostream.physics import exit_wave, intensity, propagate_far_field
 
 logger = logging.getLogger(__name__)
 
-#: Batches between two looks at the loss; a look makes the host wait for the device.
+#: Batches between two checks of the loss; a check makes the host wait for the device.
 _EVERY = 25
 
-#: Spread of the object's amplitude, relative to its mean, below which it is flat. A network
-#: that has learnt anything, noise included, spreads more.
+#: Spread of the object's amplitude, relative to its mean, below which it is flat. The
+#: spread of a network that has learnt anything, even noise, is larger.
 _FLAT = 1e-3
 
-#: Ratios of predicted to measured energy that are still to be expected.
+#: Plausible ratios of predicted to measured power.
 _PLAUSIBLE = (0.5, 2.0)
 
 #: Part of a flat object's deviance below which a model has learnt something of the object.
@@ -36,15 +36,15 @@ NOT_A_NUMBER = (
 
 @torch.no_grad()
 def diagnose(model: PtychoPINN, batch: TensorDict) -> dict[str, float]:
-    """Measure what tells a collapsed network from one that learns.
+    """Measure by which figures a collapsed network differs from one that learns.
 
     Returns
     -------
     dict
         `amplitude_spread`: standard deviation over mean of the object's amplitude, where the
-        probe lights it. `energy_ratio`: predicted over measured energy. `deviance_ratio`: the
-        prediction's misfit over that of the best flat object; below one where the network
-        knows something of the object.
+        probe lights it. `energy_ratio`: predicted over measured power. `deviance_ratio`: the
+        prediction's misfit over that of the best flat object; below one if the network has
+        learnt something of the object.
     """
     prediction = model(batch)
     size = model.config.group_size
@@ -69,17 +69,17 @@ def diagnose(model: PtychoPINN, batch: TensorDict) -> dict[str, float]:
 
 
 def _misfit(predicted: Tensor, measured: Tensor) -> Tensor:
-    """Half the Poisson deviance but for rounding: the squared difference of amplitudes."""
+    """Half the Poisson deviance, approximately: the squared difference of amplitudes."""
     return (predicted.sqrt() - measured.sqrt()).square().sum()
 
 
 class CollapseWatch(lightning.pytorch.callbacks.Callback):
-    """End a run whose loss is no number, and warn of one that learns nothing.
+    """End a run whose loss is not a number, and warn if the network learns nothing.
 
     Parameters
     ----------
     supervised : bool
-        Whether the diffraction is not trained on: then only the loss is looked at.
+        Whether the loss ignores the diffraction: then only the loss is checked.
     """
 
     def __init__(self, *, supervised: bool) -> None:

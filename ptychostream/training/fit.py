@@ -1,4 +1,4 @@
-"""Run Lightning's trainer on a model, as the configurations ask."""
+"""Run Lightning's trainer on a model by the configurations."""
 
 import dataclasses
 import logging
@@ -73,7 +73,7 @@ def fit(
     monitor: str = execution.checkpoint_monitor_metric
     if "validation" not in loaders and monitor == "val_loss":
         monitor = "train_loss"
-    # The channels of a pixel side by side: convolutions, pooling and resizing are faster so.
+    # Convolutions, pooling and resizing are faster with the channels of a pixel side by side.
     for layer in model.generator.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
@@ -111,7 +111,7 @@ def fit(
                 save_top_k=execution.checkpoint_save_top_k,
                 save_last=True,
                 save_on_train_epoch_end=True,
-                # A run takes the place of an earlier one in the same folder.
+                # A run replaces an earlier one in the same folder.
                 enable_version_counter=False,
             )
         )
@@ -213,7 +213,7 @@ def _make_trainer(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice on itself away from the user, for as long as it runs."""
+    """Hide Lightning's messages about itself while it runs."""
     named = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [log.level for log in named]
     with warnings.catch_warnings():
@@ -231,7 +231,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def _settings_given_back() -> Iterator[None]:
-    """Restore what `deterministic` changes for the whole program."""
+    """Restore the settings that `deterministic` changes for the whole program."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark

@@ -1,4 +1,4 @@
-"""End a run between two batches: when a host program asks for it, or a signal came."""
+"""End a run between two batches, on the request of a host program or after a signal."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingEnded(BaseException):
-    """Leaves Lightning's loops; no error, so not caught as one on the way."""
+    """Raised to leave Lightning's loops; not an Exception, so that nothing catches it."""
 
 
 class StopRequests(lightning.pytorch.callbacks.Callback):
@@ -28,7 +28,7 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
     Parameters
     ----------
     should_stop : callable, optional
-        Asked after each batch; True, and from then on always True, ends training.
+        Called after each batch; once it is True, training ends.
     checkpoint : Path, optional
         Where the state goes, so that the run can be resumed; None writes none.
 
@@ -50,7 +50,7 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
 
         def note(number: int, frame: FrameType | None) -> None:
             if self.signalled:
-                # Asked twice: at once, whatever state that leaves.
+                # A second signal ends the program at once, in any state.
                 raise TrainingEnded
             self.signalled = True
 
@@ -93,7 +93,7 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
         return bool(self._should_stop())
 
     def _requested(self, trainer: Any, *, host: bool, signals: bool) -> bool:
-        """Decide for all processes: none must wait for one that has left."""
+        """Decide for all processes together, so that none waits for one that has ended."""
         wanted = 2 * host + (signals and self.signalled)
         if trainer.world_size > 1:
             strategy = trainer.strategy

@@ -1,4 +1,4 @@
-"""Objects that are known, in the unit in which the model has them."""
+"""Scale true objects to the model's unit, for labels."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from ptychostream.errors import DataContractError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.patches import extract_patches
 
-#: Patterns whose energies give the scale.
+#: Patterns whose total counts give the scale.
 _SAMPLE = 256
 
 
@@ -18,7 +18,7 @@ _SAMPLE = 256
 def objects_in_model_unit(
     store: GroupStore, model: PtychoPINN, scales: Scales
 ) -> list[NDArray[np.complex64]]:
-    """Scale a store's objects such that, lit by the model's probe, they have the measured energy.
+    """Scale a store's objects so that with the model's probe they give the measured power.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-#: Keeps slopes finite where there is no amplitude.
+#: Keeps derivatives finite where the amplitude is zero.
 _TINY = 1e-12
 
 
@@ -21,7 +21,7 @@ def poisson_nll(
     mask : (..., N, N) bool, optional
         True for pixels that count; broadcasts.
     unit : (..., 1, 1) float or float
-        What each pattern's is divided by, so that the loss does not depend on the dose: a mean
+        Divisor of each pattern's loss, so that it does not depend on the dose: a mean
         number of photons per pixel.
 
     Returns
@@ -33,7 +33,7 @@ def poisson_nll(
     ----------
     Thibault & Guizar-Sicairos, New J. Phys. 14 (2012) 063004.
     """
-    # A rate of zero would make the logarithm infinite: rates below this are all "no photon".
+    # The logarithm of a rate of zero is infinite; rates below this are treated as zero photons.
     rate = rate.clamp_min(1e-8)
     return _mean((rate - counts * torch.log(rate)) / unit, mask)
 
@@ -89,7 +89,7 @@ def amplitude_variation(images: Tensor) -> Tensor:
     images : (..., H, W) complex
         Object patches.
     """
-    # The slope of |z| at zero is undefined.
+    # |z| has no derivative at zero.
     amplitude = (images.real.square() + images.imag.square() + _TINY).sqrt()
     down = (amplitude[..., 1:, :] - amplitude[..., :-1, :]).abs().sum()
     right = (amplitude[..., :, 1:] - amplitude[..., :, :-1]).abs().sum()
@@ -117,7 +117,7 @@ def phase_variation(images: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over patterns, of which each counts the same however many of its pixels do."""
+    """Mean over patterns, each with the same weight for any number of good pixels."""
     if mask is None:
         return values.mean()
     weight = mask.expand(values.shape).to(values.dtype)

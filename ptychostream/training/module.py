@@ -31,14 +31,14 @@ class PinnModule(lightning.LightningModule):
     Parameters
     ----------
     monitor : str
-        The logged loss that schedules and checkpoints look at.
+        The logged loss that schedules and checkpoints use.
     loaders : mapping
         `train` and perhaps `validation`: functions of rank and world size that make the batches
         of one process.
     labels : mapping, optional
         The true patches of the same, where the losses need them.
     run : dict, optional
-        Says in checkpoints what is trained; from `describe_run`.
+        Description of the run for its checkpoints; from `describe_run`.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class PinnModule(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.execution, self.monitor = model, config, execution, monitor
         self._loaders, self._run = loaders, run or {}
-        # A module dictionary can't have an entry `train`: every module has a method of that name.
+        # A module dictionary cannot have an entry `train`: modules have a method of that name.
         self.labels = torch.nn.ModuleDict({f"of_{n}": each for n, each in (labels or {}).items()})
         self._resumed_plateau: dict[str, Any] | None = None
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         #: Mean losses of the last finished epoch.
         self.means: dict[str, float] = {}
         self._sums: dict[str, tuple[Tensor, int]] = {}
-        #: Steps that a checkpoint had behind it; None without one.
+        #: Steps done before the checkpoint; None without one.
         self.steps_before: int | None = None
         self._canvas_sizes: dict[str, CanvasSize] = {}
         self._bad_pixels: dict[str, Any] = {}
@@ -141,7 +141,7 @@ class PinnModule(lightning.LightningModule):
         self._sums = {}
 
     def loss_is_finite(self) -> bool:
-        """Say whether all losses of this epoch are finite, in all processes; the host waits."""
+        """Return whether all losses of this epoch are finite in all processes; the host waits."""
         finite = all(bool(torch.isfinite(total)) for total, _ in self._sums.values())
         finite = finite and all(map(math.isfinite, self.means.values()))
         if self.trainer.world_size > 1:
@@ -181,7 +181,7 @@ class PinnModule(lightning.LightningModule):
         self._resumed_plateau = checkpoint.get("plateau")
 
     def _add(self, name: str, loss: Tensor, groups: int) -> None:
-        """Add up on the device: a number that is looked at would make the host wait for it."""
+        """Add up on the device: reading a number would make the host wait for it."""
         total, before = self._sums.get(name, (torch.zeros_like(loss), 0))
         self._sums[name] = (total + loss.detach() * groups, before + groups)
 
@@ -196,12 +196,12 @@ class PinnModule(lightning.LightningModule):
         optimizer = make_optimizer(self.config, groups, self.execution.learning_rate)
         name = self.execution.scheduler or self.config.scheduler
         if name == "ReduceLROnPlateau":
-            # Stepped here, not by Lightning: its checkpoints are written before that.
+            # Not stepped by Lightning, which writes its checkpoints before.
             self._plateau = make_plateau(self.config, optimizer)
             if self._resumed_plateau is not None:
                 self._plateau.load_state_dict(self._resumed_plateau)
             return optimizer
-        # Lightning's own estimate sets the loaders up before a checkpoint's state is there.
+        # Lightning's own estimate would start the loaders before the checkpoint is restored.
         steps = math.ceil(len(self._train_loader) / self.execution.accum_steps)
         curve = learning_rate_curve(self.config, name, max(steps, 1))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)

@@ -1,4 +1,4 @@
-"""The sum of losses that a configuration asks for."""
+"""The weighted sum of losses of a configuration."""
 
 import torch
 from tensordict import TensorDict
@@ -25,7 +25,7 @@ def objective(
     physics_weight: float = 1.0,
     true_patches: Tensor | None = None,
 ) -> Tensor:
-    """Weigh the losses of a batch as configured.
+    """Return the losses of a batch, weighted as configured.
 
     The Poisson term is divided by the experiment's mean counts per pixel, so that its size does
     not depend on the dose.
@@ -64,7 +64,7 @@ def objective(
 
 
 def needs_labels(config: TrainingConfig) -> bool:
-    """Say whether a configuration compares with a true object."""
+    """Return whether a configuration compares with a true object."""
     return config.model.model_type == "supervised" or config.realspace_mae_weight > 0
 
 
@@ -93,13 +93,13 @@ def _diffraction(
         mae_weight = mae_weight or 1.0
     mae_weight = physics_weight * mae_weight + (1 - physics_weight)
     if mae_weight:
-        # √ has an infinite slope at zero.
+        # The derivative of √ at zero is infinite.
         amplitude = (predicted + 1e-12).sqrt()
         measured = diffraction * batch["rms_scale"]
         if config.torch_mae_pred_l2_match_target:
             energies = (measured.square() * mask).sum((-2, -1), keepdim=True)
             sums = (amplitude.square() * mask).sum((-2, -1), keepdim=True)
-            # Apart: of a dark pattern, the ratio's root has no slope.
+            # Separately: the root of the ratio has no derivative for a dark pattern.
             tiny = torch.finfo(sums.dtype).tiny
             amplitude = amplitude * (energies.sqrt() / sums.clamp_min(tiny).sqrt())
         total = total + mae_weight * amplitude_mae(amplitude, measured, mask)

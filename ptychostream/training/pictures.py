@@ -1,4 +1,4 @@
-"""Pictures of what a network reconstructs, written while it trains."""
+"""Pictures of the reconstruction, written during training."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -33,7 +33,7 @@ class ReconstructionLog(lightning.pytorch.callbacks.Callback):
     Raises
     ------
     ConfigurationError
-        If a patch is asked for that there is not.
+        If a chosen patch does not exist.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Train in several processes on one machine, from inside any program.
 
-The processes do not run the caller's script again: a host program with windows or a prompt goes on,
-and hears of progress as if training ran inside it.
+The processes do not run the caller's script again: a host program with windows or a prompt keeps
+running, and its callbacks are called as if training ran inside it.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig
     Raises
     ------
     ConfigurationError
-        If other numbers were asked for.
+        If the configuration has other numbers.
     """
     if "LOCAL_WORLD_SIZE" not in os.environ or not is_launched():
         return execution
@@ -71,7 +71,7 @@ def starts_processes(execution: PyTorchExecutionConfig) -> bool:
     Raises
     ------
     ConfigurationError
-        If several nodes are wanted without a launcher.
+        If there are several nodes without a launcher.
     """
     if is_launched():
         return False
@@ -153,7 +153,7 @@ def _environments(execution: PyTorchExecutionConfig) -> Iterator[dict[str, str]]
             "GROUP_RANK": "0",
             "WORLD_SIZE": str(execution.devices),
             "LOCAL_WORLD_SIZE": str(execution.devices),
-            # By this Lightning knows that it need not start processes itself.
+            # With this, Lightning does not start processes itself.
             "TORCHELASTIC_RUN_ID": f"ptychostream-{port}",
         }
 

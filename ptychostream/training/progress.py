@@ -1,4 +1,4 @@
-"""What a host program hears of a training run, and how it ends one."""
+"""What a training run reports to a host program after each epoch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """One epoch of a training run, for whoever shows its progress.
+    """One epoch of a training run, as `on_epoch` receives it.
 
     Attributes
     ----------
@@ -35,5 +35,5 @@ class EpochReport:
     patterns_per_second: float
 
 
-#: Hears of each epoch when it is over.
+#: Called after each epoch.
 OnEpoch = Callable[[EpochReport], object]

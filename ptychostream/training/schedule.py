@@ -33,12 +33,12 @@ def make_optimizer(
 def learning_rate_curve(
     config: TrainingConfig, name: str, steps_per_epoch: int
 ) -> Callable[[int], float]:
-    """Return the learning rate of each optimiser step, relative to the first one asked for.
+    """Return the learning rate of each optimiser step, relative to the configured one.
 
     Returns
     -------
     callable
-        From the number of the step to the factor. `ReduceLROnPlateau` is none such: see
+        From the number of the step to the factor. `ReduceLROnPlateau` is not one: see
         `make_plateau`.
     """
     shape = _shape(config, name, steps_per_epoch)

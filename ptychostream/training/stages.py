@@ -4,18 +4,18 @@ import math
 
 from ptychostream.config import TrainingConfig
 
-#: How much of the exponential rise comes last: the weight grows e⁵-fold over a stage.
+#: Exponent of the exponential rise: the weight grows e⁵-fold over a stage.
 _STEEPNESS = 5.0
 
 
 def physics_weight(config: TrainingConfig, epoch: int) -> float:
-    """Weigh the physics loss against the data loss.
+    """Return the weight of the physics loss against the data loss.
 
     Returns
     -------
     float
-        From 0, the data loss alone, to 1, the physics loss alone. In stage 2 it rises, with
-        neither end in it: those are stages 1 and 3.
+        From 0, the data loss alone, in stage 1 to 1, the physics loss alone, in stage 3. In stage
+        2 it rises between them.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def physics_weight(config: TrainingConfig, epoch: int) -> float:
 
 
 def learning_rate_factor(config: TrainingConfig, epoch: int) -> float:
-    """Say how much of the learning rate is left by the stage."""
+    """Return the factor of the learning rate in the stage of an epoch."""
     if not config.stage_3_epochs or epoch < config.nepochs - config.stage_3_epochs:
         return 1.0
     return config.stage_3_lr_factor

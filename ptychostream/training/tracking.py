@@ -1,4 +1,4 @@
-"""Where losses and pictures of a run are written; a tracker that fails never ends the run."""
+"""Write losses and pictures of a run to a tracker, whose failure never ends the run."""
 
 import importlib.util
 import logging
@@ -25,12 +25,12 @@ _EXPERIMENT = "ptychostream"
 
 
 class Tracker(Logger):
-    """Pass everything on to one of Lightning's loggers, until that fails for the first time.
+    """Call one of Lightning's loggers until it fails for the first time.
 
     Parameters
     ----------
     make : callable
-        Makes the logger; called when there is something to write.
+        Returns the logger; called before the first write.
     folder : Path
         Where the logger writes, if it writes files.
     """
@@ -99,7 +99,7 @@ class Tracker(Logger):
 
 
 def make_tracker(kind: str | None, folder: Path, *, resumed: bool) -> Tracker | bool:
-    """Make the logger that a configuration names.
+    """Return the logger that a configuration names.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ from ptychostream.training.progress import OnEpoch
 
 logger = logging.getLogger(__name__)
 
-#: How groups are gone through: mixed to train on, as they lie to look at.
+#: Order of groups: shuffled for training, that of the table for validation.
 _ORDERS: dict[str, Order] = {"train": "shuffled", "validation": "storage"}
 
 
@@ -76,7 +76,7 @@ def train(
     store : GroupStore
         The data.
     validation : GroupStore, optional
-        Data that the loss is watched on.
+        Data for the validation loss.
     execution : PyTorchExecutionConfig, optional
         Device, precision, learning rate, checkpoints.
     on_epoch : callable, optional
@@ -141,7 +141,7 @@ def train(
     if config.probe_trainable and checkpoint is None:
         refine_probes(model, store, config, execution, should_stop)
         if should_stop is not None and should_stop():
-            # Half a search can't be gone on with: the next run begins anew.
+            # An interrupted probe refinement cannot be resumed: the next run starts again.
             execution = replace(execution, enable_checkpointing=False)
     parts = _parts(config, store, validation)
     scale = float(parts["train"].scales.intensity_scale.mean())
@@ -197,14 +197,14 @@ def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> Pt
             store.probe,
             bad_pixels=store.bad_pixels,
             probe_trainable=config.probe_trainable,
-            # Nothing compares the prediction's scale with anything in supervised training.
+            # In supervised training no loss depends on the scale of the prediction.
             intensity_scale_trainable=config.intensity_scale_trainable
             and config.model.model_type != "supervised",
         )
 
 
 def training_groups(config: TrainingConfig, store: GroupStore) -> Groups:
-    """Find the groups that a configuration trains on."""
+    """Return the groups that a configuration trains on."""
     positions = int(np.bincount(store.experiment_id).min())
     spare = min(positions, config.n_subsample or positions) - config.model.group_size
     return select_groups(store, config, held_out=max(0, min(config.num_held_out, spare)))
@@ -225,7 +225,7 @@ def _without_held_out(
 def _parts(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None
 ) -> dict[str, _Part]:
-    """Divide the data into what is trained on and what the loss is watched on."""
+    """Split the data into training and validation."""
     scales = scales_of(store, config.nphotons, config.scale_contract_version)
     groups = training_groups(config, store)
     if config.validation_fraction:
@@ -236,7 +236,7 @@ def _parts(
         }
     parts = {"train": _Part(store, scales, groups)}
     if validation is not None:
-        # Patterns are scaled by the energy of their own store: it may be brighter.
+        # Patterns are scaled by the total counts of their own store, which may be brighter.
         theirs = scales_of(validation, config.nphotons, config.scale_contract_version)
         parts["validation"] = _Part(validation, theirs, training_groups(config, validation))
     return parts
@@ -245,7 +245,7 @@ def _parts(
 def _labels(
     config: TrainingConfig, model: PtychoPINN, parts: dict[str, _Part]
 ) -> dict[str, TruePatches]:
-    """Cut the true patches that losses compare with, where they do."""
+    """Return a function that cuts labels, if a loss needs them."""
     if not needs_labels(config):
         return {}
     return {
@@ -268,7 +268,7 @@ def _pictures(config: TrainingConfig, execution: PyTorchExecutionConfig, part: _
 
 
 def _name_of(store: GroupStore) -> str:
-    """Identify data by their positions and energies."""
+    """Return a digest of positions and total counts, which identifies the data."""
     digest = hashlib.sha256(store.positions.tobytes() + store.total_counts.tobytes())
     return digest.hexdigest()
 

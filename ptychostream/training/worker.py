@@ -1,4 +1,4 @@
-"""What each of the processes runs that `processes.train_in_processes` starts."""
+"""The task of each process that `processes.train_in_processes` starts."""
 
 import dataclasses
 import warnings
@@ -14,8 +14,8 @@ from ptychostream.training.train import train
 
 
 def run(arguments: dict[str, Any], channel: Channel) -> None:
-    """Train this process's share; the first process leaves the model in the starter's folder."""
-    # Those of libraries; each process would repeat them.
+    """Train this process's share; the first process writes the model into the parent's folder."""
+    # Warnings of libraries would appear once per process.
     warnings.simplefilter("ignore")
     validation = arguments["validation"]
 

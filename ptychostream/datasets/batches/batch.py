@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     dtype : torch.dtype
         Data type.
     meaning : str
-        What it is, with its unit.
+        Meaning, with its unit.
     """
 
     axes: str
@@ -27,11 +27,11 @@ class Entry(NamedTuple):
 
 
 ENTRIES = {
-    "diffraction": Entry("B C N N", torch.float32, "measured amplitude, centred"),
+    "diffraction": Entry("B C N N", torch.float32, "measured amplitude, zero frequency at N/2"),
     "coords_offsets": Entry("B 1 1 2", torch.float32, "mean position (x, y) of the group, px"),
-    "coords_relative": Entry("B C 1 2", torch.float32, "centre minus member (x, y), px"),
+    "coords_relative": Entry("B C 1 2", torch.float32, "mean minus member (x, y), px"),
     "nn_indices": Entry("B C", torch.int64, "rows of the patterns in the store"),
-    "experiment_id": Entry("B", torch.int64, "which probe illuminated the group"),
+    "experiment_id": Entry("B", torch.int64, "experiment of the group, which decides the probe"),
     "rms_scale": Entry("B 1 1 1", torch.float32, "amplitude → network input"),
     "physics_scale": Entry("B 1 1 1", torch.float32, "amplitude → √photons"),
 }
@@ -43,7 +43,7 @@ def check_batch(batch: TensorDict) -> dict[str, int]:
     Parameters
     ----------
     batch : TensorDict
-        As made by the loader.
+        A batch of the loader.
 
     Returns
     -------

@@ -30,7 +30,7 @@ from ptychostream.scan import to_amplitude
 #: Part of a GPU's free memory that a window may take.
 _DEVICE_SHARE = 0.25
 
-#: Groups whose coordinates are looked at together.
+#: Groups whose coordinates are read together.
 _BLOCK = 2**16
 
 
@@ -62,7 +62,7 @@ class GroupLoader:
         Where decoded patterns are kept in a file; None streams them.
     """
 
-    #: Lightning looks for one beside `sampler`.
+    #: Lightning reads this attribute of a loader.
     batch_sampler = None
 
     def __init__(
@@ -97,7 +97,7 @@ class GroupLoader:
 
     @property
     def sampler(self) -> "GroupLoader":
-        """Itself: Lightning sets the epoch through this attribute."""
+        """The loader itself: Lightning sets the epoch through this attribute."""
         return self
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class GroupLoader:
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:
-        """Pixels (E, N, N) of each experiment that can't be trusted."""
+        """Pixels (E, N, N) of each experiment that cannot be trusted."""
         return self._store.bad_pixels
 
     @property
@@ -126,12 +126,12 @@ class GroupLoader:
         self._served = 0
 
     def reach(self, members: int) -> int:
-        """Measure how far patterns lie from the centres of their groups.
+        """Return how far patterns lie from the mean positions of their groups.
 
         Parameters
         ----------
         members : int
-            Columns of the group table that make up a group, C; what follows are held_out.
+            Columns of the group table that make up a group, C; the rest are held-out neighbours.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class GroupLoader:
         pins: bool = True,
         device_for_windows: torch.device | str | None = None,
     ) -> "GroupLoader":
-        """Choose where batches go.
+        """Choose the device of the batches.
 
         Parameters
         ----------
@@ -190,23 +190,23 @@ class GroupLoader:
         return self._plan_chunks * self._chunk_bytes <= room
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the pass, and with it the order.
+        """Set the epoch, which decides the order.
 
         Parameters
         ----------
         epoch : int
-            Number of the pass.
+            Number of the epoch.
         """
         if epoch != self._epoch:
             self._epoch, self._served, self._resume_at = epoch, 0, 0
             self.__dict__.pop("order", None)
 
     def state_dict(self) -> dict[str, int]:
-        """Return where the loader stands: epoch, batches already served, chunks of a window."""
+        """Return the state: epoch, batches already served, chunks of a window."""
         return {"epoch": self._epoch, "served": self._served, "window_chunks": self._plan_chunks}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where another loader of the same arguments stood.
+        """Continue from the state of another loader with the same arguments.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class GroupLoader:
         Raises
         ------
         ConfigurationError
-            If it stood within an epoch whose order was another, or shorter.
+            If the state lies within an epoch of another order, or of a shorter one.
         """
         chunks = state.get("window_chunks", self._plan_chunks)
         if state["served"] and chunks != self._plan_chunks:
@@ -240,7 +240,7 @@ class GroupLoader:
 
     @cached_property
     def order(self) -> EpochOrder:
-        """The order of the present epoch."""
+        """The order of the current epoch."""
         return self.epochs.plan(
             self._store.storage_rows // self._store.patterns_per_chunk,
             self._store.num_chunks,
@@ -298,7 +298,7 @@ class GroupLoader:
             filled = 0
             while filled < size:
                 if window is None or at == len(window.groups):
-                    # Freed before the next is taken, so that no third window is in memory.
+                    # Released before the next one begins, so that no third window is in memory.
                     window = None
                     window, at = next(windows), 0
                 take = min(size - filled, len(window.groups) - at)
@@ -308,7 +308,7 @@ class GroupLoader:
             yield self._to_batch(rows, parts[0] if len(parts) == 1 else torch.cat(parts))
 
     def _amplitude(self, window: DecodedWindow, rows: NDArray[np.int64]) -> Tensor:
-        """Gather the amplitudes (B, C, N, N) of groups, where they go; bad pixels are zero."""
+        """Gather the amplitudes (B, C, N, N) of groups for a batch; bad pixels are zero."""
         store = self._store
         members = self.epochs.groups.nn_indices[rows]
         chunk, inside = np.divmod(store.storage_rows[members.ravel()], store.patterns_per_chunk)
@@ -340,7 +340,7 @@ class GroupLoader:
     def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
         members = self.epochs.groups.nn_indices[rows]
         experiment = self._experiment(members)
-        # For each batch anew: kept for all groups they would be the largest of all tables.
+        # Computed for each batch: a table for all groups would be the largest of all.
         offsets, relative = split_coordinates(self._store.positions, members)
         entries = {
             "coords_offsets": offsets[:, None, None].astype(np.float32),
@@ -384,7 +384,7 @@ def make_loader(
     store : GroupStore
         The patterns.
     groups : Groups
-        Which patterns are seen together.
+        The groups.
     batch_size : int
         Groups per batch B.
     shuffle : bool
@@ -454,7 +454,7 @@ def make_loader(
 
 
 def _drop_groups(windows: list[Window], number: int) -> list[Window]:
-    """Leave out the first `number` groups, and the windows that then serve none."""
+    """Remove the first `number` groups, and the windows that then serve none."""
     kept = []
     for window in windows:
         drop = min(number, len(window.groups))

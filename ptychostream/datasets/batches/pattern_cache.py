@@ -1,4 +1,4 @@
-"""A store's patterns, decoded once and for all into a file that is mapped into memory."""
+"""A store's patterns, decoded once into a file that is memory-mapped."""
 
 import hashlib
 import logging
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 def default_cache_folder() -> Path:
-    """Return the folder of cached patterns, as the platform's users expect it."""
+    """Return the folder of cached patterns, by the platform's convention."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ptychostream"
 
 
 def cached_patterns(store: GroupStore, folder: Path | None = None) -> NDArray[Any]:
-    """Map a store's decoded patterns into memory; they are decoded where they are not cached.
+    """Map a store's decoded patterns into memory; they are decoded if they are not cached.
 
     The file is named by the store's content: another store, or the same one grown, has a file of
-    its own. Files stay until they are deleted; nothing is lost with them.
+    its own. Files stay until a user deletes them, which loses nothing.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Decide which groups are read, in which order, and for which rank. Reads nothing itself."""
+"""Compute which groups are read, in which order, and by which rank; reads nothing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class EpochOrder:
     drop_last: bool = False
 
     def share(self, rank: int, world_size: int) -> list[Window]:
-        """Cut a rank's share out of the windows.
+        """Return the part of the windows that a rank serves.
 
         Returns
         -------
@@ -78,7 +78,7 @@ class EpochOrder:
         return [sum(parts) for parts in zip(*sizes, strict=True)]
 
     def _dealt(self, rank: int, world_size: int) -> NDArray[np.int64]:
-        """Places of a rank's groups where batches of all ranks follow each other."""
+        """Return indices of a rank's groups where batches of all ranks follow each other."""
         sizes = [self.batch_sizes(each, world_size) for each in range(world_size)]
         parts, at = [], 0
         for batch in zip(*sizes, strict=True):
@@ -139,7 +139,7 @@ class EpochSampler:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no epoch has."""
+        """Check the numbers."""
         if self.order not in get_args(Order):
             raise ConfigurationError(
                 f"order={self.order!r} is unknown; use one of {get_args(Order)}"
@@ -186,7 +186,7 @@ def plan_epoch(
     Parameters
     ----------
     chunk_of_member : (G, C) int
-        Chunk in which each member of each group lies; the first column is the seed's.
+        Chunk in which each member of each group lies; the first column is that of the centre.
     order : str
         `shuffled` draws runs of chunks at random and mixes the groups of a window; `table` keeps
         the order of the group table; `storage` follows the chunks, which reads least.

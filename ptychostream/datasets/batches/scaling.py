@@ -21,7 +21,7 @@ class Scales:
     Attributes
     ----------
     rms : (E,) float64
-        To the network's input, whose mean energy per pattern is (N/2)².
+        To the network's input, whose mean power per pattern is (N/2)².
     physics : (E,) float64
         To √photons; 1 with `ci_intensity_v2`, whose data carry photon counts.
     """
@@ -36,19 +36,19 @@ class Scales:
 
 
 def profile_of(store: GroupStore) -> ScaleContractVersion:
-    """Name the scaling profile that a store's data are made for."""
+    """Return the scaling profile that fits a store's data."""
     return "ci_intensity_v2" if store.has_photon_counts else "legacy_v1"
 
 
 def scales_of(
     store: GroupStore, nphotons: float = 1e9, profile: ScaleContractVersion | None = None
 ) -> Scales:
-    """Derive the scale factors from a store's recorded pattern energies.
+    """Compute the scale factors from the total counts of a store's patterns.
 
     Raises
     ------
     DataContractError
-        If an experiment's patterns are all zero, or counts are asked for that there are not.
+        If an experiment's patterns are all zero, or the profile needs counts that the store lacks.
     """
     profile = profile or profile_of(store)
     if profile == "ci_intensity_v2" and not store.has_photon_counts:
@@ -84,7 +84,7 @@ def _photons_of(store: GroupStore, nphotons: float) -> float:
 
 
 def with_scaling_profile(config: TrainingConfig, store: GroupStore) -> TrainingConfig:
-    """Write the scaling profile into a configuration, where it leaves it to the data."""
+    """Return a configuration whose scaling profile, if it has none, is that of the data."""
     version = config.scale_contract_version or profile_of(store)
     return replace(
         config,

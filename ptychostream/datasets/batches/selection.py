@@ -1,4 +1,4 @@
-"""The groups that a configuration asks for."""
+"""The groups that a configuration selects."""
 
 import logging
 from typing import Any
@@ -19,12 +19,12 @@ def select_groups(
     groups_per_position: int | None = None,
     held_out: int = 0,
 ) -> Groups:
-    """Find the groups of a store that a configuration asks for.
+    """Return the groups of a store that a configuration selects.
 
     Parameters
     ----------
     config : TrainingConfig or InferenceConfig
-        How many groups of which neighbours, of how many patterns, by which draw.
+        Its fields decide the number of groups, their neighbours and the draws.
     gridsize : int, optional
         Patterns along one side of a group; None is the configuration's own.
     groups_per_position : int, optional
@@ -33,7 +33,7 @@ def select_groups(
     Raises
     ------
     ConfigurationError
-        If a number is negative, or an option does nothing beside the others.
+        If a number is negative, or an option has no effect beside the others.
     DataContractError
         If there are too few positions or neighbours.
     """
@@ -52,7 +52,7 @@ def select_groups(
             groups_per_position = config.groups_per_position
     groups = store.groups(
         gridsize,
-        # A group of C needs C - 1 neighbours of its seed, and a held-out neighbour one more.
+        # A group of C needs C - 1 neighbours of its centre, and one more for a held-out neighbour.
         max(config.neighbor_count, gridsize**2 - 1 + held_out),
         num_groups=config.n_groups,
         groups_per_position=groups_per_position or 1,

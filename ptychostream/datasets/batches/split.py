@@ -1,4 +1,4 @@
-"""Hold one side of a scan out, to validate on a part of the object that was not trained on."""
+"""Split groups into training and validation by position, on separate parts of the object."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from ptychostream.errors import DataContractError
 
 
 def split_by_position(groups: Groups, store: GroupStore, fraction: float) -> tuple[Groups, Groups]:
-    """Split groups where they lie, not at random: neighbours overlap, and would give it away.
+    """Split groups by position: random neighbours overlap, so both parts would show the same.
 
     Parameters
     ----------

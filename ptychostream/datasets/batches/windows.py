@@ -1,4 +1,4 @@
-"""Execute a plan: decode windows in threads, ahead of the batches that need their patterns."""
+"""Decode the windows of an epoch in threads, before the batches need their patterns."""
 
 import mmap
 import os
@@ -26,12 +26,12 @@ _SIGNED = {"uint16": np.int16, "uint32": np.int32}
 #: Chunks (W, C) of the members of groups (W,).
 ChunksOf = Callable[[NDArray[np.int64]], NDArray[np.integer]]
 
-#: Windows decoded ahead of the one that is served, where no number is asked for.
+#: Windows decoded ahead of the one that is served, by default.
 AHEAD = 1
 
 
 class DecodedWindow:
-    """The patterns of a window's chunks, in memory or on their way there.
+    """The patterns of a window's chunks, decoded or being decoded.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class DecodedWindow:
         self._moved: dict[torch.device, Tensor] = {}
 
     def serving(self, groups: NDArray[np.int64]) -> "DecodedWindow":
-        """Serve other groups from the same patterns."""
+        """Return a window of other groups with the same patterns."""
         served = DecodedWindow(
             groups,
             self._patterns,
@@ -155,7 +155,7 @@ class ChunkReaders:
         )
 
     def close(self, *, wait: bool = True, cancel: bool = True) -> None:
-        """Begin nothing more; leave out what has not begun, and wait for what has."""
+        """Cancel what has not begun, and wait for what has."""
         self._pool.shutdown(wait=wait, cancel_futures=cancel)
 
     def start(self, chunk: int, out: NDArray[Any], *, amplitudes: bool) -> "Future[None]":
@@ -168,19 +168,19 @@ class ChunkReaders:
             self.store.read_chunk(chunk, out, decoding=self._decoding)
             return
         if not hasattr(self._scratch, "counts"):
-            # Zeros, since the last chunk may leave its end as it is.
+            # Zeros, since the last chunk may not be full.
             self._scratch.counts = np.zeros(out.shape, self.store.dtype)
         self.store.read_chunk(chunk, self._scratch.counts, decoding=self._decoding)
         to_amplitude(self._scratch.counts, "counts", out=out)
 
 
 class ChunkFilling:
-    """Chunks on their way into memory, in the order in which batches need them.
+    """Chunks that are being decoded, in the order in which batches need them.
 
     Parameters
     ----------
     chunks : (K,) int64
-        What to decode, in this order.
+        Chunks to decode, in this order.
     patterns : (rows, N, N)
         The memory.
     slots : (num_chunks,) int64
@@ -223,7 +223,7 @@ class ChunkFilling:
         for chunk in list(self._pending) if chunks is None else np.unique(chunks).tolist():
             if (future := self._pending.get(chunk)) is None:
                 continue
-            # A forked process has none of the threads; and what failed a while ago may be there.
+            # A forked process has none of the threads, and what failed before may work now.
             lost = not future.done() and os.getpid() != self._process
             if lost or (future.done() and future.exception() is not None):
                 self._readers.read(chunk, self._memory(chunk), amplitudes=self._amplitudes)
@@ -232,7 +232,7 @@ class ChunkFilling:
             del self._pending[chunk]
 
     def stop(self) -> None:
-        """Leave out what nobody waited for, so that the memory can be used again."""
+        """Cancel chunks that are not needed any more, so that their memory can be reused."""
         for future in self._pending.values():
             if not future.cancel():
                 future.exception()
@@ -248,10 +248,10 @@ def decoded_windows(
     num_threads: int = 0,
     ahead: int = AHEAD,
 ) -> Generator[DecodedWindow, None, None]:
-    """Decode windows, the next one while the present one is served.
+    """Decode windows, the next one while the current one is served.
 
-    Memory is taken once, for as many windows as are decoded at a time, and used again: a window
-    is good until the next one is asked for.
+    Memory is allocated once, for as many windows as are decoded at a time, and reused: a window
+    is valid until the next one is requested.
 
     Parameters
     ----------
@@ -314,14 +314,14 @@ def whole_window(
     first = _in_order_of_need(chunks_of(window.groups))
     chunks = np.concatenate([first, np.setdiff1d(window.chunks, first)])
     decoded, filling = _begin(readers, window, chunks, None, amplitudes=amplitudes)
-    # The threads end when the last chunk is there, or nobody has the window any more.
+    # The threads end with the last chunk, or when the window is released.
     readers.close(wait=False, cancel=False)
     weakref.finalize(filling, readers.close, wait=False)
     return decoded
 
 
 def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Make an array, in huge pages where the system has them.
+    """Allocate an array, in huge pages where the system has them.
 
     The first write to a page of 4 KiB costs as much as decoding what fits into it.
     """
@@ -335,7 +335,7 @@ def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _in_order_of_need(chunks: NDArray[np.integer]) -> NDArray[np.int64]:
-    """List chunks once each, the one first that is needed first."""
+    """List each chunk once, in the order in which they are needed."""
     unique, first = np.unique(chunks, return_index=True)
     return unique[np.argsort(first)].astype(np.int64)
 

@@ -17,7 +17,7 @@ def combination_groups(
     group_size: int,
     pool_size: int,
 ) -> NDArray[np.int64]:
-    """Draw groups, each of a seed position and a combination of its neighbours; none comes twice.
+    """Draw groups, each of a centre and a combination of its neighbours, and none twice.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def combination_groups(
     Returns
     -------
     (G, C) int64
-        Rows of `positions`, the seed first.
+        Rows of `positions`, the centre first.
 
     Raises
     ------
@@ -37,21 +37,21 @@ def combination_groups(
     every = np.arange(len(positions))
     neighbours = nearest_neighbors(positions, every, pool_size, group_size=group_size)
     pool = neighbours.shape[1]
-    per_seed = comb(pool, group_size - 1)
-    if num_groups > per_seed * len(positions):
+    per_centre = comb(pool, group_size - 1)
+    if num_groups > per_centre * len(positions):
         raise DataContractError(
             f"{num_groups} groups asked for, but {len(positions)} positions with {pool} neighbours "
-            f"each have {per_seed * len(positions)}; raise neighbor_pool_size or ask for fewer"
+            f"each have {per_centre * len(positions)}; raise neighbor_pool_size or ask for fewer"
         )
-    if per_seed * len(positions) > np.iinfo(np.int64).max:
+    if per_centre * len(positions) > np.iinfo(np.int64).max:
         raise DataContractError(
             f"neighbor_pool_size={pool} has more combinations than can be numbered; lower it"
         )
-    seeds, ranks = np.divmod(
-        rng.choice(per_seed * len(positions), num_groups, replace=False), per_seed
+    centres, ranks = np.divmod(
+        rng.choice(per_centre * len(positions), num_groups, replace=False), per_centre
     )
     chosen = combinations_of_rank(ranks, pool, group_size - 1)
-    return np.column_stack([seeds, neighbours[seeds[:, None], chosen]])
+    return np.column_stack([centres, neighbours[centres[:, None], chosen]])
 
 
 def combinations_of_rank(ranks: NDArray[np.int64], pool: int, size: int) -> NDArray[np.int64]:
@@ -65,7 +65,7 @@ def combinations_of_rank(ranks: NDArray[np.int64], pool: int, size: int) -> NDAr
     Returns
     -------
     (G, size) int64
-        Things from 0 to `pool` - 1, descending; another combination for each number.
+        Numbers from 0 to `pool` - 1, descending; a different combination for each rank.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Groups whose members lie neither too near to their seed nor too far from it."""
+"""Groups whose members lie between two distances from their centre."""
 
 import logging
 
@@ -11,13 +11,13 @@ from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
 
-#: Distances looked at together: 4 million are some 100 MB with their rows.
+#: Distances computed together: 4 million are some 100 MB with their rows.
 _BLOCK = 4_000_000
 
 
 def min_distance_groups(
     positions: NDArray[np.float64],
-    seeds: NDArray[np.int64],
+    centres: NDArray[np.int64],
     rng: np.random.Generator,
     *,
     group_size: int,
@@ -32,30 +32,30 @@ def min_distance_groups(
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
-    seeds : (S,) int64
+    centres : (S,) int64
         Rows around which groups are drawn.
     neighbor_count : int
-        Neighbours K between the distances, besides the seed itself, to draw from.
+        Neighbours K between the distances, besides the centre itself, to draw from.
 
     Returns
     -------
     (G, C) int64
-        Rows of `positions`, the seed first; no row twice in a group. Seeds with fewer than C - 1
-        such neighbours are left out, with a warning.
+        Rows of `positions`, the centre first; no row twice in a group. Centres with fewer
+        than C - 1 such neighbours are left out, with a warning.
 
     Raises
     ------
     DataContractError
-        If no seed has enough neighbours.
+        If no centre has enough neighbours.
     """
     if group_size == 1:
-        return np.repeat(seeds, groups_per_position)[:, None]
+        return np.repeat(centres, groups_per_position)[:, None]
     if neighbor_count < group_size - 1:
         raise DataContractError(
             f"neighbor_count={neighbor_count} leaves {neighbor_count} neighbours to draw "
             f"{group_size - 1} from; raise it"
         )
-    neighbours = _neighbors_between(positions, seeds, neighbor_count, min_distance, max_distance)
+    neighbours = _neighbors_between(positions, centres, neighbor_count, min_distance, max_distance)
     enough = (neighbours >= 0).sum(axis=1) >= group_size - 1
     between = f"{min_distance} and {'any' if max_distance is None else max_distance} px"
     if not enough.any():
@@ -64,40 +64,40 @@ def min_distance_groups(
         )
     if not enough.all():
         logger.warning(
-            "%d of %d positions seed no group: they have fewer than %d neighbours between %s",
+            "%d of %d positions are no centre of a group: fewer than %d neighbours lie between %s",
             np.count_nonzero(~enough),
-            len(seeds),
+            len(centres),
             group_size - 1,
             between,
         )
-    return draw_members(seeds[enough], neighbours[enough], rng, group_size, groups_per_position)
+    return draw_members(centres[enough], neighbours[enough], rng, group_size, groups_per_position)
 
 
 def _neighbors_between(
     positions: NDArray[np.float64],
-    seeds: NDArray[np.int64],
+    centres: NDArray[np.int64],
     wanted: int,
     low: float,
     high: float | None,
 ) -> NDArray[np.int64]:
     """Find the nearest rows (S, K) between two distances; -1 where there are no more."""
-    # How many positions lie nearer than `low` is unknown, and differs: look at K + 1, and at
-    # twice as many for those seeds that have found too few of them beyond `low`.
-    found = np.full((len(seeds), wanted), -1, dtype=np.int64)
+    # How many positions lie nearer than `low` differs from centre to centre: search for K + 1, then
+    # for twice as many where too few of them lie beyond `low`.
+    found = np.full((len(centres), wanted), -1, dtype=np.int64)
     tree = cKDTree(positions)
     # The tree's own limit is exclusive.
     limit = np.inf if high is None else np.nextafter(high, np.inf)
-    open_seeds = np.arange(len(seeds))
+    open_centres = np.arange(len(centres))
     looked_at = min(wanted + 1, len(positions))
-    while len(open_seeds):
+    while len(open_centres):
         unfinished = []
-        for some in np.array_split(open_seeds, -(-len(open_seeds) * looked_at // _BLOCK)):
+        for some in np.array_split(open_centres, -(-len(open_centres) * looked_at // _BLOCK)):
             distance, near = tree.query(
-                positions[seeds[some]],
+                positions[centres[some]],
                 k=np.arange(1, looked_at + 1),
                 distance_upper_bound=limit,
             )
-            fits = (distance >= low) & np.isfinite(distance) & (near != seeds[some, None])
+            fits = (distance >= low) & np.isfinite(distance) & (near != centres[some, None])
             # Those that fit come first, still in order of their distance.
             order = np.argsort(~fits, axis=1, kind="stable")[:, :wanted]
             rows = np.where(
@@ -108,6 +108,6 @@ def _neighbors_between(
             found[some, : rows.shape[1]] = rows
             exhausted = ~np.isfinite(distance[:, -1]) | (looked_at == len(positions))
             unfinished.append(some[(fits.sum(axis=1) < wanted) & ~exhausted])
-        open_seeds = np.concatenate(unfinished)
+        open_centres = np.concatenate(unfinished)
         looked_at = min(2 * looked_at, len(positions))
     return found

@@ -1,4 +1,4 @@
-"""Draw the groups of one scan, as parameters have it."""
+"""Draw the groups of one scan by their parameters."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from ptychostream.datasets.grouping.quadrants import four_quadrant_groups
 def draw_groups(
     positions: NDArray[np.float64], parameters: GroupingParameters, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw groups that hold their seed (`policy="default"`).
+    """Draw groups that hold their centre (`policy="default"`).
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ def draw_groups(
         return combination_groups(
             positions, wanted, rng, group_size=size, pool_size=parameters.pool_size
         )
-    seeds = choose_centres(len(positions), wanted, rng, sequential=parameters.sequential)
+    centres = choose_centres(len(positions), wanted, rng, sequential=parameters.sequential)
     if parameters.neighbor_function == "four_quadrant":
         return four_quadrant_groups(
             positions,
-            seeds,
+            centres,
             rng,
             neighbor_count=parameters.neighbor_count,
             groups_per_position=parameters.groups_per_position,
@@ -54,7 +54,7 @@ def draw_groups(
     if parameters.neighbor_function == "min_distance":
         return min_distance_groups(
             positions,
-            seeds,
+            centres,
             rng,
             group_size=size,
             neighbor_count=parameters.neighbor_count,
@@ -64,7 +64,7 @@ def draw_groups(
         )
     return nearest_neighbor_groups(
         positions,
-        seeds,
+        centres,
         rng,
         group_size=size,
         neighbor_count=parameters.neighbor_count,
@@ -78,7 +78,7 @@ def draw_upstream_groups(
     seed: int | None,
     generator: LegacyGenerator,
 ) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Draw groups as the existing backend does (`policy="upstream"`).
+    """Draw groups as PtychoPINN does (`policy="upstream"`).
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def draw_upstream_groups(
 
 
 def draw_patterns(num_patterns: int, wanted: int, seed: int | None) -> NDArray[np.int64]:
-    """Draw patterns before grouping, with the numbers that the existing backend draws for a seed.
+    """Draw patterns before grouping, with the numbers that PtychoPINN draws for a seed.
 
     Returns
     -------

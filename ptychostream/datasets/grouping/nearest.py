@@ -10,7 +10,7 @@ from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
 
-#: Rows that are worked on at once.
+#: Rows that are processed together.
 _PART = 8192
 
 
@@ -26,7 +26,7 @@ def choose_centres(
     Parameters
     ----------
     num_groups : int, optional
-        Seeds wanted; None takes all, and so do more than there are, with a warning.
+        Number of centres; None uses all, and so does a larger number, with a warning.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def choose_centres(
     """
     if num_groups is not None and num_groups > num_positions:
         logger.warning(
-            "%d groups asked for, but there are %d positions to seed them: all of them do; "
+            "%d groups asked for, but there are %d positions to draw them around: all are used; "
             "enable_oversampling draws more",
             num_groups,
             num_positions,
@@ -49,24 +49,24 @@ def choose_centres(
 
 def nearest_neighbors(
     positions: NDArray[np.float64],
-    seeds: NDArray[np.int64],
+    centres: NDArray[np.int64],
     neighbor_count: int,
     *,
     group_size: int,
 ) -> NDArray[np.int64]:
-    """Find the nearest neighbours of every seed, enough of them to fill its group.
+    """Find the nearest neighbours of every centre, enough of them to fill its group.
 
     Parameters
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
-    seeds : (S,) int64
-        Rows whose neighbours are wanted.
+    centres : (S,) int64
+        Rows of the centres.
 
     Returns
     -------
     (S, min(K, M - 1)) int64
-        Rows of `positions`, the nearest first; never the seed itself.
+        Rows of `positions`, the nearest first; never the centre itself.
 
     Raises
     ------
@@ -85,38 +85,38 @@ def nearest_neighbors(
             f"{group_size - 1} from; raise it"
         )
     tree = cKDTree(positions)
-    found = np.empty((len(seeds), count), dtype=np.int64)
-    # Part by part: distances and neighbours of all seeds would be larger than what is kept.
-    for part in parts_of(len(seeds)):
-        _, near = tree.query(positions[seeds[part]], k=np.arange(1, count + 2))
-        # The seed itself is dropped by name: where positions coincide it need not come first.
-        own = near == seeds[part, None]
+    found = np.empty((len(centres), count), dtype=np.int64)
+    # In parts: the distances and neighbours of all centres take more memory than the result.
+    for part in parts_of(len(centres)):
+        _, near = tree.query(positions[centres[part]], k=np.arange(1, count + 2))
+        # The centre is removed by its row: where positions coincide it need not come first.
+        own = near == centres[part, None]
         own[~own.any(axis=1), -1] = True
         found[part] = near[~own].reshape(-1, count)
     return found
 
 
 def parts_of(number: int) -> list[slice]:
-    """Split rows into parts of which temporary arrays are small."""
+    """Split rows into parts, so that temporary arrays stay small."""
     return [slice(start, start + _PART) for start in range(0, number, _PART)]
 
 
 def nearest_neighbor_groups(
     positions: NDArray[np.float64],
-    seeds: NDArray[np.int64],
+    centres: NDArray[np.int64],
     rng: np.random.Generator,
     *,
     group_size: int,
     neighbor_count: int,
     groups_per_position: int = 1,
 ) -> NDArray[np.int64]:
-    """Draw groups of overlapping neighbours around every seed.
+    """Draw groups of overlapping neighbours around every centre.
 
     Parameters
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
-    seeds : (S,) int64
+    centres : (S,) int64
         Rows around which groups are drawn.
     rng : numpy.random.Generator
         Source of the draw; the same seed gives the same groups.
@@ -134,31 +134,31 @@ def nearest_neighbor_groups(
     (4, 4)
     """
     if group_size == 1:
-        return np.repeat(seeds, groups_per_position)[:, None]
-    neighbours = nearest_neighbors(positions, seeds, neighbor_count, group_size=group_size)
-    return draw_members(seeds, neighbours, rng, group_size, groups_per_position)
+        return np.repeat(centres, groups_per_position)[:, None]
+    neighbours = nearest_neighbors(positions, centres, neighbor_count, group_size=group_size)
+    return draw_members(centres, neighbours, rng, group_size, groups_per_position)
 
 
 def draw_members(
-    seeds: NDArray[np.int64],
+    centres: NDArray[np.int64],
     neighbours: NDArray[np.int64],
     rng: np.random.Generator,
     group_size: int,
     groups_per_position: int,
 ) -> NDArray[np.int64]:
-    """Draw the members of each seed's groups from its neighbours, without replacement.
+    """Draw the members of the groups of each centre from its neighbours, without replacement.
 
     Parameters
     ----------
-    seeds : (S,) int64
+    centres : (S,) int64
         Rows around which groups are drawn.
     neighbours : (S, K) int64
-        Rows to draw from; -1 is none. At least C - 1 of each seed's are rows.
+        Rows to draw from; -1 is none. At least C - 1 of each centre are rows.
     """
-    drawn = np.empty((len(seeds), groups_per_position, group_size), dtype=np.int64)
-    drawn[:, :, 0] = seeds[:, None]
+    drawn = np.empty((len(centres), groups_per_position, group_size), dtype=np.int64)
+    drawn[:, :, 0] = centres[:, None]
     for turn in range(groups_per_position):
-        for part in parts_of(len(seeds)):
+        for part in parts_of(len(centres)):
             # The smallest of K random keys are a draw without replacement.
             keys = rng.random(neighbours[part].shape, dtype=np.float32)
             keys[neighbours[part] < 0] = np.inf

@@ -1,4 +1,4 @@
-"""What decides a grouping, and the name that a store keeps it under."""
+"""The parameters of a grouping, and the key under which a store keeps it."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _ALWAYS_IN_KEY = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class GroupingParameters:
-    """What decides a grouping; equal parameters are the same grouping.
+    """The parameters of a grouping; equal parameters give the same groups.
 
     Attributes
     ----------
@@ -33,19 +33,20 @@ class GroupingParameters:
     neighbor_count : int
         Nearest neighbours K that a group is drawn from.
     num_groups : int, optional
-        Positions that seed groups in each experiment; None is all. With `enable_oversampling`,
+        Centres of groups in each experiment; None is all. With `enable_oversampling`,
         groups in each experiment.
     groups_per_position : int
-        Groups drawn around each seed.
+        Groups drawn around each centre.
     neighbor_function : str
         `nearest` takes the K nearest positions for neighbours; `min_distance` the K nearest that
         lie between two distances; `four_quadrant` takes one neighbour in each quadrant.
     sequential : bool
-        Whether the first positions are the seeds, instead of a draw.
+        Whether the first positions are the centres, instead of a draw.
     seed : int
-        Seed of the draws.
+        Seed of the random draws.
     held_out : int
-        Members drawn beyond gridsize², to test what a model makes of the others.
+        Extra neighbours per group that the network does not see; the loss is evaluated on their
+        patterns.
     n_subsample : int, optional
         Patterns drawn from each experiment before grouping; None is all.
     enable_oversampling : bool
@@ -53,11 +54,11 @@ class GroupingParameters:
     neighbor_pool_size : int, optional
         Nearest neighbours that oversampling combines; None is `neighbor_count`.
     min_neighbor_distance : float
-        Least distance from the seed, in pixels (`min_distance`).
+        Least distance from the centre, in pixels (`min_distance`).
     max_neighbor_distance : float, optional
-        Largest distance from the seed, in pixels; None is any (`min_distance`).
+        Largest distance from the centre, in pixels; None is any (`min_distance`).
     policy : str
-        `default`, or `upstream` for the existing backend's draws, number for number.
+        `default`, or `upstream` for PtychoPINN's draws, number for number.
     """
 
     gridsize: int
@@ -76,17 +77,17 @@ class GroupingParameters:
     policy: Policy = "default"
 
     def __post_init__(self) -> None:
-        """Refuse parameters that no grouping has.
+        """Check the parameters.
 
         Raises
         ------
         ConfigurationError
-            If a number is out of range, a name is unknown, or an option would do nothing beside
+            If a number is out of range, a name is unknown, or an option has no effect beside
             the others.
         """
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, np.generic):  # JSON, which keeps them, knows plain numbers only
+            if isinstance(value, np.generic):  # JSON holds plain numbers only
                 object.__setattr__(self, item.name, value.item())
         for name in ("gridsize", "groups_per_position", "num_groups", "n_subsample"):
             value = getattr(self, name)
@@ -130,7 +131,7 @@ class GroupingParameters:
             )
 
     def _allow_only(self, option: str, function: str, *, max_held_out: int) -> None:
-        """Refuse what an option does not go together with."""
+        """Refuse options that cannot be combined with this one."""
         for name, allowed in (
             ("neighbor_function", self.neighbor_function == function),
             ("groups_per_position", self.groups_per_position == 1),
@@ -143,7 +144,7 @@ class GroupingParameters:
 
     @property
     def group_size(self) -> int:
-        """Members of a row of the table: C, and the held_out."""
+        """Columns of the table: C, and the held-out neighbours."""
         return self.gridsize**2 + self.held_out
 
     @property
@@ -152,12 +153,12 @@ class GroupingParameters:
         return self.neighbor_count if self.neighbor_pool_size is None else self.neighbor_pool_size
 
     def key(self) -> str:
-        """Name the grouping: a digest of its parameters."""
+        """Return the key of the grouping: a digest of its parameters."""
         text = json.dumps(self.record(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def record(self) -> dict[str, Any]:
-        """Return what the key is made from, and what is kept beside the table."""
+        """Return the values of which the key is a digest, and which are kept beside the table."""
         defaults = {item.name: item.default for item in fields(self)}
         # Stores of 0.1 know held-out neighbours by another name.
         names = {"held_out": "witnesses"}

@@ -1,9 +1,8 @@
-"""Groups drawn as the existing backend draws them, number for number.
+"""Groups drawn as PtychoPINN draws them, number for number.
 
-The draws come from NumPy's legacy generator. Callers of raw data rely on the state of the global
-one before and after, so theirs come from it; nothing else in this library touches it. `grouping`
-is what to use otherwise: here a seed position is not in its own group, and a position near the
-border may be in none.
+The draws use NumPy's legacy generator. Programs that call raw data rely on the state of the global
+one before and after, so for them it is used; nothing else in this library does. With these draws
+a centre is not in its own group, and a position near the border may be in none.
 """
 
 import itertools
@@ -24,7 +23,7 @@ class LegacyGenerator(Protocol):
     """What the module `numpy.random` and a `numpy.random.RandomState` have in common."""
 
     def seed(self, seed: Any = None) -> None:
-        """Begin again."""
+        """Set the state by a seed."""
 
     def choice(self, a: Any, size: Any = None, replace: bool = True) -> Any:
         """Draw numbers below `a`."""
@@ -45,17 +44,17 @@ def upstream_groups(
     pool_size: int | None = None,
     generator: LegacyGenerator,
 ) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Draw groups as the existing backend does.
+    """Draw groups as PtychoPINN does.
 
     Parameters
     ----------
     positions : (M, 2) float64
         Scan positions (x, y), in pixels.
     num_groups : int
-        Groups wanted. More than M are possible with `oversample` only; groups of one pattern
+        Number of groups. More than M are possible with `oversample` only; groups of one pattern
         are capped at M.
     sequential : bool
-        Whether the first positions are the seeds; the generator is then seeded with 0, whatever
+        Whether the first positions are the centres; the generator is then seeded with 0, whatever
         `seed` is, unless more groups than positions are drawn.
     oversample : bool
         Whether more groups than positions may be drawn: combinations of C out of the pool.
@@ -63,7 +62,7 @@ def upstream_groups(
     Returns
     -------
     (G, C) int32 or int64
-        Rows of `positions`; int32 where groups are drawn around seeds, as existing callers know it.
+        Rows of `positions`; int32 where groups are drawn around centres, as in PtychoPINN.
 
     Raises
     ------
@@ -89,10 +88,10 @@ def upstream_groups(
         )
     if num_groups > count:
         logger.warning("%d groups of one pattern asked for, there are %d", num_groups, count)
-    seeds = _seeds(count, num_groups, seed, generator, sequential=sequential)
+    centres = _seeds(count, num_groups, seed, generator, sequential=sequential)
     if group_size == 1:
-        return seeds[:, None]
-    return _around_seeds(positions, seeds, group_size, neighbor_count, generator)
+        return centres[:, None]
+    return _around_seeds(positions, centres, group_size, neighbor_count, generator)
 
 
 def _seeds(
@@ -109,19 +108,19 @@ def _seeds(
 
 def _around_seeds(
     positions: NDArray[np.float64],
-    seeds: NDArray[np.int64],
+    centres: NDArray[np.int64],
     group_size: int,
     neighbor_count: int,
     generator: LegacyGenerator,
 ) -> NDArray[np.int32]:
-    """Draw one group from the neighbours of each seed, in the order of the seeds."""
+    """Draw one group from the neighbours of each centre, in the order of the centres."""
     found = min(neighbor_count + 1, len(positions))
-    _, near = cKDTree(positions).query(positions[seeds], k=found)
+    _, near = cKDTree(positions).query(positions[centres], k=found)
     # Where the scan is smaller than the neighbourhood, the seed stays among the candidates.
     near = near[:, 1:] if found == neighbor_count + 1 else near
     candidates = near.shape[1]
     # `choice` without replacement is the head of a permutation, and three times as slow.
-    heads = [generator.permutation(candidates)[:group_size] for _ in range(len(seeds))]
+    heads = [generator.permutation(candidates)[:group_size] for _ in range(len(centres))]
     return np.take_along_axis(near, np.array(heads), axis=1).astype(np.int32)
 
 
@@ -134,19 +133,19 @@ def _combinations(
     first: NDArray[np.int64] | None,
     generator: LegacyGenerator,
 ) -> NDArray[np.int64]:
-    """Draw from all combinations of C neighbours of some seeds, twice as many as are wanted."""
+    """Draw from all combinations of C neighbours of twice as many centres as are needed."""
     if seed is not None:
         generator.seed(seed)
     count = len(positions)
     needed = max(1, math.ceil(wanted / math.comb(pool_size, group_size)))
     num_seeds = min(2 * needed, count)
     if first is not None and len(first) >= num_seeds:
-        seeds = first[:num_seeds]
+        centres = first[:num_seeds]
     elif num_seeds < count:
-        seeds = generator.choice(count, num_seeds, replace=False)
+        centres = generator.choice(count, num_seeds, replace=False)
     else:
-        seeds = np.arange(count)
-    _, near = cKDTree(positions).query(positions[seeds], k=np.arange(1, pool_size + 2))
+        centres = np.arange(count)
+    _, near = cKDTree(positions).query(positions[centres], k=np.arange(1, pool_size + 2))
     choices = np.array(list(itertools.combinations(range(1, pool_size + 1), group_size)))
     pool = near[:, choices].reshape(-1, group_size)[: 2 * wanted]
     picked = generator.choice(len(pool), wanted, replace=len(pool) < wanted)

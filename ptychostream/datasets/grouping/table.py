@@ -12,16 +12,16 @@ from ptychostream.geometry import split_coordinates
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Groups:
-    """A table of groups: rows of patterns that the model sees together.
+    """A table of groups: rows of patterns that enter the network together.
 
     Attributes
     ----------
     nn_indices : (G, C) int64
-        Rows of the store in acquisition order. The first member is the group's seed, except with
-        `four_quadrant`, where it stands in any place, and with `policy="upstream"`, where it is no
-        member.
+        Rows of the store in acquisition order. The first member is the group's centre, except with
+        `four_quadrant`, where it may be in any column, and with `policy="upstream"`, where it is
+        not a member.
     parameters : GroupingParameters
-        What made the table.
+        The parameters that gave the table.
     """
 
     nn_indices: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Groups:
     def coordinates(
         self, positions: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return centres (G, 2) and centre minus member (G, C, 2), in pixels.
+        """Return mean positions (G, 2) and mean minus member (G, C, 2), in pixels.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class Groups:
         offsets : (G, 2) float64
             Mean position of each group.
         relative : (G, C, 2) float64
-            Centre minus member.
+            Mean minus member.
         """
         return split_coordinates(positions, self.nn_indices)
 
@@ -77,7 +77,7 @@ def compute_groups(
             rows = rows[draw_patterns(len(rows), parameters.n_subsample, parameters.seed)]
         here = positions[rows]
         if parameters.policy == "upstream":
-            # A generator of its own, as a kept table has no use for the global one's state.
+            # Its own generator: a kept table draws nothing, so the global state must not matter.
             legacy = np.random.RandomState()
             drawn = draw_upstream_groups(here, parameters, parameters.seed, legacy)
         else:

@@ -1,4 +1,4 @@
-"""Write the weights of our CNN as those of PtychoPINN's Keras network: the way back."""
+"""Write the weights of our CNN as those of PtychoPINN's Keras network."""
 
 import itertools
 from pathlib import Path
@@ -13,7 +13,7 @@ from ptychostream.files import whole_file
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.persistence.bundle import ModelBundle
 
-#: What Keras wants such a file's name to end in.
+#: Ending of such a file's name, which Keras requires.
 SUFFIX = ".weights.h5"
 
 #: Ends of a decoder in the order of Keras's layers, those that a network has.
@@ -24,12 +24,12 @@ _LAST = ("outer_last", "full_last", "inner")
 def export_weights(bundle: ModelBundle, path: Path) -> Path:
     """Write weights that the Keras model of the same configuration loads.
 
-    There, `model.load_weights(path)` takes them, for `autoencoder` and `diffraction_to_obj`.
+    In PtychoPINN `model.load_weights(path)` reads them, for `autoencoder` and `diffraction_to_obj`.
 
     Parameters
     ----------
     path : Path
-        File to write, ending in `.weights.h5`; what is there is replaced.
+        File to write, ending in `.weights.h5`; an existing one is replaced.
 
     Raises
     ------

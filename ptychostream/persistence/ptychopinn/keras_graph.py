@@ -34,21 +34,21 @@ class Graph:
         self._upward: dict[str, frozenset[str]] = {}
 
     def upward(self, name: str) -> frozenset[str]:
-        """Return a layer and all that it is computed from."""
+        """Return a layer and all layers that it is computed from."""
         if name not in self._upward:
-            # For as long as it is being found out: a loop ends here.
+            # A placeholder, so that the recursion ends if the graph has a cycle.
             self._upward[name] = frozenset({name})
             above = [self.upward(parent) for parent in self.parents[name]]
             self._upward[name] = frozenset({name}).union(*above)
         return self._upward[name]
 
     def convolutions(self, name: str) -> frozenset[str]:
-        """Return the convolutions among a layer and all that it is computed from."""
+        """Return the convolutions among a layer and all layers that it is computed from."""
         return frozenset(n for n in self.upward(name) if self.classes[n] == "Conv2D")
 
 
 def parts_of(graph: Graph) -> dict[str, frozenset[str]]:
-    """Tell the convolutions of encoder and decoders apart: both decoders share the encoder.
+    """Separate the convolutions of encoder and decoders: both decoders share the encoder.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Read the weights of PtychoPINN's Keras network into ours, by h5py: without TensorFlow.
 
-Layers are told apart by their place in the network's graph, not by their numbers, which depend
-on what else was built in the same process.
+Layers are identified by their position in the network's graph, not by the numbers in their names,
+which depend on what else was built in the same process.
 """
 
 import io
@@ -31,7 +31,7 @@ _KERNEL = ("rows", "columns", "input", "output")
 
 
 class Place(NamedTuple):
-    """Where a convolution stands: no two of one part of the network have the same.
+    """Position of a convolution in the graph, unique within a part of the network.
 
     Attributes
     ----------
@@ -65,18 +65,18 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
             return _assign(graph, parts, _groups(file, graph, origin), config, origin)
     except DataContractError:
         raise
-    # What h5py makes of damaged descriptions of types and sizes.
+    # Errors of h5py for damaged descriptions of types and sizes.
     except (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise DataContractError(f"{origin} can't be read: {error}") from error
 
 
 def layout(network: Autoencoder) -> dict[str, dict[Place, str]]:
-    """Say where each convolution of our CNN stands.
+    """Return the position of each convolution of our CNN.
 
     Returns
     -------
     dict
-        For `encoder`, `amplitude` and `phase`: our name of the layer at each place.
+        For `encoder`, `amplitude` and `phase`: our name of the layer at each position.
     """
     encoder = list(_numbered("encoder", _pairs(network.encoder), 0))
     places = {"encoder": _placed(network, encoder)}
@@ -165,7 +165,7 @@ def _assign(
                     f"{origin}: '{groups[name].name}/0' has shape {shape}, expected the four axes "
                     f"{', '.join(_KERNEL)}"
                 )
-            # Paths that lie beside each other only meet after their last convolutions.
+            # Parallel paths meet only after their last convolutions.
             place = Place(len(graph.convolutions(name)), *shape[2:])
             if place not in ours:
                 raise DataContractError(
@@ -182,7 +182,7 @@ def _assign(
 
 
 def _hard(group: h5py.Group, name: str) -> Any:
-    """Get what lies in this very file: links can lead anywhere."""
+    """Return an item of this file itself; links, which may point anywhere, are refused."""
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise RuntimeError(f"'{group.name}/{name}' is a link")
     return group[name]

@@ -1,4 +1,4 @@
-"""The legacy dictionary that belongs to a model, and where it is restored to."""
+"""The legacy dictionary of a model, and where loading restores it."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from ptychostream.persistence.bundle import ModelBundle
 #: Where loading restores the dictionary: ours, also that of the installed `ptycho`, or nowhere.
 Restore = Literal["legacy", "ptycho"] | None
 
-#: Version of the dictionary that PtychoPINN looks for.
+#: Version of the dictionary that PtychoPINN expects.
 _VERSION = "1.0"
 
 
@@ -26,8 +26,8 @@ def legacy_params(bundle: ModelBundle) -> dict[str, Any]:
     -------
     dict
         Plain values and one array, `probe` (N, N, 1) complex64: the first mode of the first
-        experiment, normalised as PtychoPINN expects it. What another dictionary of this
-        process holds does not enter.
+        experiment, normalised as PtychoPINN expects it. Other dictionaries of this
+        process are not used.
     """
     chosen = dataclass_to_legacy_dict(bundle.config)
     return {
@@ -47,7 +47,7 @@ def normalised_probe(probe: NDArray[np.complex64], probe_scale: float) -> NDArra
 
 
 def restore_params(values: Mapping[str, Any], where: Restore) -> None:
-    """Write a model's dictionary to where legacy readers look.
+    """Write a model's dictionary to the global ones.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def restore_params(values: Mapping[str, Any], where: Restore) -> None:
     Raises
     ------
     BackendUnavailableError
-        If the installed package is asked for and is not there; nothing is written then.
+        If `ptycho` is requested and not installed; nothing is written then.
     """
     if where is None:
         return

@@ -28,7 +28,7 @@ _MODELS = ("diffraction_to_obj", "autoencoder")
 _KERAS, _PARAMS = "model.keras", "params.dill"
 _PROBE, _SCALE, _VERSION = "probe", "intensity_scale", "_version"
 
-#: What the same weights do otherwise here; said to whoever loads such an archive.
+#: Differences of our conventions, for the warning on loading such an archive.
 DIFFERENCES = (
     "patches of a group are averaged by the light on them; PtychoPINN adds whole patches and "
     "counts central halves: predict(..., convention='upstream') gives its numbers",
@@ -57,7 +57,7 @@ def read_tensorflow(members: Members) -> ModelBundle:
     weights = import_weights(members.read(name), config.model, origin)
     probe = _probe(members, model, values, config.model.N)
     scaled = ProbeModel(config.model, probe, trainable=False).state_dict()
-    # So that the predicted diffraction has the size that it has there.
+    # So that the predicted diffraction has the same scale as in PtychoPINN.
     energy = float((np.abs(probe) ** 2).sum())
     scale = math.sqrt(energy / probe_power(config.model.N, config.model.probe_scale))
     state = {
@@ -110,13 +110,13 @@ def read_settings(
         config, others = training_config_of(values)
     except (ConfigurationError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         members.refuse(name, f"can't be understood: {error}", error)
-    # Whatever model_type says: PtychoPINN's TensorFlow workflow trains the same network.
+    # For any model_type PtychoPINN's TensorFlow workflow trains the same network.
     if config.model.architecture != "cnn":
         members.refuse(
             name,
             f"describes architecture {config.model.architecture!r}; only PtychoPINN's 'cnn' can be",
         )
-    # The mask's edge is always hard there.
+    # The edge of the mask is always hard in PtychoPINN.
     hard = replace(config.model, probe_mask_sigma=0.0, probe_mask_diameter=None)
     for key in (_PROBE, _SCALE, _VERSION):
         others.pop(key, None)
@@ -124,7 +124,7 @@ def read_settings(
 
 
 def count_parameters(config: ModelConfig, origin: str) -> int:
-    """Count the parameters of the CNN that a configuration describes, without making it.
+    """Count the parameters of the CNN of a configuration, without building it.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def count_parameters(config: ModelConfig, origin: str) -> int:
 def _probe(
     members: Members, model: str, values: dict[str, Any], edge: int
 ) -> NDArray[np.complex64]:
-    """Bring the dictionary's probe, (N, N), (N, N, 1) or (N, N, P), into our axes."""
+    """Convert the dictionary's probe, (N, N), (N, N, 1) or (N, N, P), to our axes."""
     try:
         probe = np.asarray(values[_PROBE])
     except ValueError as error:

@@ -169,7 +169,7 @@ def test_seeds_without_such_neighbours_are_said_to_be_left_out(caplog):
         max_distance=100,
     )
     assert 30 not in groups
-    assert "1 of 31 positions seed no group" in caplog.text
+    assert "1 of 31 positions are no centre of a group" in caplog.text
 
 
 def _lie_in_their_quadrants(positions, seeds, groups):
