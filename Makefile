@@ -1,5 +1,5 @@
 # make help     this list
-# make demo     simulate, build, train, reconstruct, evaluate: a picture in a few minutes
+# make demo     simulate, reconstruct, evaluate: a picture in a minute
 # make test     the whole test suite
 # make test-ptychodus  the tests of the ptychodus extension, with another version of it
 # make check    linters, types, import contracts, docstrings, dependencies
@@ -50,12 +50,9 @@ $(INSTALLED): $(CORE)
 
 demo: $(CORE)
 	$(BIN)/ptychostream simulate $(OUT)/scan.npz --num_positions 900 --nphotons 1e5 --overwrite
-	$(BIN)/ptychostream build $(OUT)/scan.npz $(OUT)/scan.zarr --overwrite
-	$(BIN)/ptychostream train $(OUT)/scan.zarr -o $(OUT)/run --model.architecture unrolled \
-		--model.gridsize 2 --nepochs 1 --batch_size 4 --execution.learning_rate 2e-3 --overwrite
-	$(BIN)/ptychostream reconstruct $(OUT)/scan.zarr --model_path $(OUT)/run -o $(OUT)/result
+	$(BIN)/ptychostream reconstruct $(OUT)/scan.npz -o $(OUT)/result --overwrite
 	$(BIN)/ptychostream evaluate $(OUT)/result/object.npz --reference $(OUT)/scan.npz
-	@echo "open $(OUT)/result/evaluation.png"
+	@echo "open $(OUT)/result/report.html"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -20,12 +20,13 @@ def _blocks(language: str) -> list[str]:
 def test_the_commands_of_the_tour_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = [line for block in _blocks("sh") for line in block.strip().splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         program, *words = shlex.split(line)
         assert program == "ptychostream"
         assert main(words) == 0, line
     assert (tmp_path / "result" / "evaluation.png").is_file()
+    assert (tmp_path / "by_network" / "report.html").is_file()
     said = capsys.readouterr().out
     correlation = re.search(r"phase_correlation +([\d.]+)", said)
     assert float(correlation[1]) > 0.95
