@@ -23,7 +23,7 @@ from streaming import poisson_scan
 
 import ptychostream as ps
 from ptychostream.datasets.store import finish_group_store
-from ptychostream.datasets.store.format import MANIFEST, segment_folder
+from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.geometry import ObjectGrid
 from ptychostream.physics import fourier_shift
 from ptychostream.reconstruction.predict import inference_loader
@@ -253,8 +253,8 @@ def follow(folder: Path, number: int, edge: int) -> None:
                 time.sleep(0.01)
             ps.append_patterns(path, scan.select(np.arange(start, start + block)))
             # A segment is there with its manifest, which is before the call returns.
-            manifest = path / segment_folder(start // block) / MANIFEST
-            appended[start + block] = manifest.stat().st_mtime
+            manifests = (path / "segments").glob(f"*/{MANIFEST}")
+            appended[start + block] = max(file.stat().st_mtime for file in manifests)
         while number not in shown:
             time.sleep(0.01)
         finish_group_store(path)

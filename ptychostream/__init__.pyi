@@ -10,6 +10,7 @@ from .datasets.sources import read_scan as read_scan
 from .datasets.store import GroupStore as GroupStore
 from .datasets.store import append_patterns as append_patterns
 from .datasets.store import build_group_store as build_group_store
+from .datasets.store import compact_group_store as compact_group_store
 from .datasets.store import finish_group_store as finish_group_store
 from .datasets.store import open_group_store as open_group_store
 from .datasets.store import read_scans as read_scans

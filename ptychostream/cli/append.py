@@ -1,6 +1,7 @@
 """`ptychostream append SRC STORE`."""
 
 from shlex import quote
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -18,7 +19,12 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "paths", type=path_or_url, nargs="+", help="scan files, then the store that grows"
     )
-    parser.add_argument("--experiment", type=int, default=0, help="experiment they belong to")
+    parser.add_argument(
+        "--experiment",
+        type=_experiment,
+        default=0,
+        help="experiment they belong to; `new` begins one for each scan",
+    )
     parser.add_argument("--finish", action="store_true", help="nothing more will be appended")
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
     add_input_options(parser)
@@ -52,3 +58,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         f"{'complete' if store.is_complete else 'growing'}\n"
         f"next: ptychostream info {quote(str(target))}"
     )
+
+
+def _experiment(text: str) -> int | Literal["new"]:
+    return "new" if text == "new" else int(text)

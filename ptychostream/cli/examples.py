@@ -13,8 +13,10 @@ EXAMPLES = {
     ),
     "append": (
         "ptychostream append block7.npz scan.zarr",
+        "ptychostream append tuesday.npz week.zarr --experiment new",
         "ptychostream append scan.zarr --finish",
     ),
+    "compact": ("ptychostream compact scan.zarr",),
     "info": ("ptychostream info scan.zarr",),
     "check": (
         "ptychostream check scan.npz",

@@ -144,7 +144,7 @@ def describe_store(path: Path | str) -> list[tuple[str, str]]:
 def _sources(store: "GroupStore") -> str:
     """Name what a store was built from and what was appended, the first few of many."""
     provenance = list(store.attributes["provenance"])
-    provenance += [segment.attributes["provenance"] for segment in store.segments[1:]]
+    provenance += [source for segment in store.segments[1:] for source in segment.sources]
     names = list(dict.fromkeys(str(p.get("file", p)) for p in provenance))
     more = len(names) - _SOURCES_SHOWN
     shown = ", ".join(names[:_SOURCES_SHOWN])

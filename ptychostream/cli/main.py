@@ -15,6 +15,7 @@ COMMANDS = {
     "simulate": "make a synthetic scan: NPZ, store or ptychodus training data",
     "build": "turn scan files into a group store",
     "append": "let a store grow by the patterns of a scan file",
+    "compact": "write the segments of a grown store as one",
     "info": "say what a scan file, a store, a model or an object is",
     "check": "find what is wrong with a scan's geometry",
     "verify": "check every byte of a store",

@@ -179,7 +179,11 @@ def _build(
             # The input is invalid, so a resumed build would fail too: clean up.
             staged.abandon()
             raise
-        tables = {**segment_tables(job), **_experiment_tables(plan)}
+        tables = {
+            **segment_tables(job),
+            **experiment_tables(plan.scans, range(len(plan.scans))),
+            "experiment_id": np.repeat(np.arange(len(plan.scans)), np.diff(plan.starts)),
+        }
         head["warnings"] += doubtful_patterns(scans, tables["energy"])
         # The target may have appeared while we were building.
         staged.check_target(overwrite=overwrite)
@@ -286,13 +290,18 @@ def segment_tables(job: ShardJob) -> dict[str, NDArray[Any]]:
     index = [
         np.zeros(s.num_patterns, np.int64) if s.scan_index is None else s.scan_index for s in scans
     ]
-    return {
+    positions = np.concatenate([scan.positions for scan in scans])
+    tables = {
         "storage_order": job.plan.storage_order,
-        "positions": np.concatenate([scan.positions for scan in scans]),
+        "positions": positions,
         "positions_start": np.concatenate(starts),
         "scan_index": np.concatenate(index),
         "energy": job.energies(),
     }
+    if np.array_equal(positions, tables["positions_start"]):
+        # Stored only where it differs: at a URL each table is some requests.
+        del tables["positions_start"]
+    return tables
 
 
 def publish_segment(
@@ -300,6 +309,8 @@ def publish_segment(
     tables: dict[str, NDArray[Any]],
     attributes: dict[str, Any],
     records: list[ShardRecord],
+    *,
+    keeps_readers: bool = False,
 ) -> None:
     """Write the tables and the manifest, and make the segment appear."""
     plan, storage = job.plan, job.staged.storage
@@ -312,35 +323,41 @@ def publish_segment(
     )
     for name, size, digest in copy_files(small.items(), storage):
         files[name] = (size, digest)
-    job.staged.publish(manifest_bytes(files))
+    job.staged.publish(manifest_bytes(files), keeps_readers=keeps_readers)
 
 
-def _experiment_tables(plan: StoreLayout) -> dict[str, NDArray[Any]]:
-    scans = plan.scans
+def experiment_tables(scans: Sequence[Scan], numbers: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Collect what belongs to each experiment; `numbers` name their objects."""
     modes = max(len(scan.probe) for scan in scans)
-    probes = np.zeros((len(scans), modes, *plan.shape[1:]), np.complex64)
-    bad_pixels = np.zeros((len(scans), *plan.shape[1:]), bool)
+    edge = scans[0].N
+    probes = np.zeros((len(scans), modes, edge, edge), np.complex64)
+    bad_pixels = np.zeros((len(scans), edge, edge), bool)
     tables: dict[str, NDArray[Any]] = {}
-    for number, scan in enumerate(scans):
-        probes[number, : len(scan.probe)] = scan.probe
+    for at, (number, scan) in enumerate(zip(numbers, scans, strict=True)):
+        probes[at, : len(scan.probe)] = scan.probe
         if scan.bad_pixels is not None:
-            bad_pixels[number] = scan.bad_pixels
+            bad_pixels[at] = scan.bad_pixels
         if scan.object_guess is not None:
             tables[f"object_guess/{number}"] = scan.object_guess.astype(np.complex64)
-    experiment_id = np.repeat(np.arange(len(scans)), np.diff(plan.starts))
-    return tables | {"experiment_id": experiment_id, "probe": probes, "bad_pixels": bad_pixels}
+    return tables | {"probe": probes, "bad_pixels": bad_pixels}
 
 
-def _head(plan: StoreLayout) -> dict[str, Any]:
-    scans = plan.scans
+def experiment_attributes(scans: Sequence[Scan]) -> dict[str, Any]:
+    """Collect what is known about each experiment, as JSON."""
     return {
-        "format": FORMAT_NAME,
-        "version": list(FORMAT_VERSION),
-        "measurement_domain": scans[0].measurement_domain,
-        "patterns_per_chunk": plan.patterns_per_chunk,
         "probe_modes": [len(scan.probe) for scan in scans],
         "metadata": [asdict(scan.metadata) for scan in scans],
         "provenance": [scan.provenance for scan in scans],
+    }
+
+
+def _head(plan: StoreLayout) -> dict[str, Any]:
+    return {
+        "format": FORMAT_NAME,
+        "version": list(FORMAT_VERSION),
+        "measurement_domain": plan.scans[0].measurement_domain,
+        "patterns_per_chunk": plan.patterns_per_chunk,
+        **experiment_attributes(plan.scans),
     }
 
 

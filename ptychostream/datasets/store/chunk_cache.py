@@ -1,7 +1,7 @@
 """Decoded chunks that were read lately, within a budget: random access comes back to them."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any
 
@@ -19,10 +19,10 @@ class ChunkCache:
 
     def __init__(self, budget: int) -> None:
         self._budget, self._used = budget, 0
-        self._chunks: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._chunks: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, chunk: int, decode: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+    def get(self, chunk: Hashable, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return a chunk, decoded if it is not there."""
         with self._lock:
             found = self._chunks.get(chunk)
@@ -30,7 +30,7 @@ class ChunkCache:
                 self._chunks.move_to_end(chunk)
                 return found
         # Not under the lock: several threads decode at the same time.
-        made = decode(chunk)
+        made = decode()
         made.flags.writeable = False
         with self._lock:
             if chunk not in self._chunks:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 
 #: Major versions are refused when newer; minor ones add what older readers may ignore.
-FORMAT_VERSION = (1, 1)
+FORMAT_VERSION = (1, 2)
 FORMAT_NAME = "ptychostream group store"
 
 #: Key of the root group's attributes under which ours stand.
@@ -24,11 +24,6 @@ COMPRESSION_LEVEL = 3
 #: Chunks of about this size decode fastest: smaller ones cost calls, larger ones leave the cache.
 CHUNK_BYTES = 2 * 2**20
 CHUNKS_PER_SHARD = 16
-
-
-def segment_folder(number: int) -> str:
-    """Name the folder of an appended segment."""
-    return f"{SEGMENTS}/{number:06d}"
 
 
 def default_patterns_per_chunk(patch_size: int, itemsize: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.datasets.grouping.parameters import (
     GroupingParameters,
@@ -18,27 +19,26 @@ from ptychostream.datasets.grouping.parameters import (
     Policy,
 )
 from ptychostream.datasets.grouping.table import Groups, compute_groups
+from ptychostream.datasets.store.chain import Blocks, open_chain, segment_name
 from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.store.format import (
     FINISHED,
     GROUPINGS,
-    MANIFEST,
     SEGMENTS,
-    segment_folder,
 )
 from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
-from ptychostream.datasets.store.manifest import Files, read_manifest
+from ptychostream.datasets.store.manifest import Files, manifest_digest, read_manifest
 from ptychostream.datasets.store.segment import Segment, open_segment
-from ptychostream.datasets.store.storage import StoreFiles, open_location
-from ptychostream.datasets.store.stored_patterns import StoredPatterns
+from ptychostream.datasets.store.shards import GoneError
+from ptychostream.datasets.store.storage import REQUESTS_IN_FLIGHT, StoreFiles, open_location
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.memory import parse_bytes
-from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
+from ptychostream.scan import MeasurementDomain, PatternSource, Scan, ScanMetadata, SubsetPatterns
 
 logger = logging.getLogger(__name__)
 
-#: Enough to hide a delay of 30 ms behind the decoding of two cores.
-_REQUESTS_IN_FLIGHT = 32
+#: Memory for chunks that were decoded lately.
+_CACHE_BUDGET = "64 MiB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class GroupStore:
 
     def __reduce__(self) -> Any:
         """Pickle as a path; unpickling checks that the store is unchanged."""
-        return _open_same, (self.path, [segment.files for segment in self.segments])
+        return _open_same, (self.path, [(each.blocks, each.files) for each in self.segments])
 
     @property
     def address(self) -> str:
@@ -164,10 +164,8 @@ class GroupStore:
         (H, W) complex64 or None
             None where the source had none.
         """
-        objects = self.segments[0].objects
-        if objects is None or str(experiment) not in objects:
-            return None
-        return np.asarray(objects[str(experiment)][:])
+        guesses = (segment.object_guess(experiment) for segment in self.segments)
+        return next((guess for guess in guesses if guess is not None), None)
 
     def metadata_of(self, experiment: int) -> ScanMetadata:
         """Return what is known about one experiment.
@@ -268,7 +266,7 @@ class GroupStore:
     @property
     def requests_in_flight(self) -> int:
         """Chunks that are worth requesting at the same time: many, where each request waits."""
-        return _REQUESTS_IN_FLIGHT if self._storage.is_remote else 1
+        return REQUESTS_IN_FLIGHT if self._storage.is_remote else 1
 
     def read_chunk(
         self,
@@ -294,8 +292,29 @@ class GroupStore:
         DataContractError
             If the chunk is damaged or missing; the message names it.
         """
+        number, inside = self._locate(chunk)
+        try:
+            self.segments[number].read_chunk(inside, out, decoding)
+        except GoneError:
+            if not number:
+                raise
+            self._read_packed(number, inside, out)
+
+    def _locate(self, chunk: int) -> tuple[int, int]:
+        """Find the segment of a chunk, and the chunk's number in it."""
         number = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
-        self.segments[number].read_chunk(chunk - int(self._first_chunks[number]), out, decoding)
+        return number, chunk - int(self._first_chunks[number])
+
+    def _read_packed(self, number: int, chunk: int, out: NDArray[Any]) -> None:
+        """Read a chunk of a segment that was packed into another one since this was opened."""
+        first = sum(segment.num_patterns for segment in self.segments[:number])
+        chunks, inside = np.divmod(self.segments[number].storage_rows, self.patterns_per_chunk)
+        rows = np.flatnonzero(chunks == chunk)
+        out[inside[rows]] = self._packed.diffraction(first + rows)
+
+    @cached_property
+    def _packed(self) -> "GroupStore":
+        return self.refreshed()
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
@@ -330,13 +349,19 @@ class GroupStore:
         by_chunk = np.argsort(chunk, kind="stable")
         numbers, firsts = np.unique(chunk[by_chunk], return_index=True)
         for number, here in zip(numbers, np.split(by_chunk, firsts[1:]), strict=False):
-            out[here] = self.cache.get(int(number), self._decoded)[inside[here]]
+            out[here] = self._kept_chunk(int(number))[inside[here]]
         return out
 
     @property
     def num_groupings(self) -> int:
         """Tables of groups that the store keeps."""
         return len(self._storage.folders(GROUPINGS))
+
+    def _kept_chunk(self, chunk: int) -> NDArray[Any]:
+        number, inside = self._locate(chunk)
+        # Segments keep their names for ever, while chunks of the store are numbered anew.
+        key = (self.segments[number].blocks, inside)
+        return self.cache.get(key, lambda: self._decoded(chunk))
 
     def _decoded(self, chunk: int) -> NDArray[Any]:
         decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
@@ -476,13 +501,17 @@ class GroupStore:
                 "again"
             )
 
+    def release(self) -> None:
+        """Let go of the store's files, so that another store may take their place."""
+        self._storage.release()
+
     def refreshed(self) -> "GroupStore":
         """Open the store as it is now.
 
         Returns
         -------
         GroupStore
-            This very store where nothing was appended to it.
+            This very store where nothing was appended to it, packed or compacted.
 
         Raises
         ------
@@ -490,10 +519,17 @@ class GroupStore:
             If another store has taken its name.
         """
         storage = open_location(self.path)
-        if read_manifest(storage) != self.segments[0].files:
-            raise DataContractError(f"'{self.path}' was replaced by another store; open it again")
-        added = _open_appended(storage, len(self.segments) - 1)
-        return _joined(self.path, (*self.segments, *added), self.cache) if added else self
+        files = read_manifest(storage)
+        if files != self.segments[0].files:
+            now = open_group_store(self.path)
+            if manifest_digest(self.segments[0].files) not in now.attributes.get("compacted", ()):
+                raise DataContractError(
+                    f"'{self.path}' was replaced by another store; open it again"
+                )
+            return now
+        appended = open_chain(self._storage, self.segments[1:])
+        same = [s.blocks for s in appended] == [s.blocks for s in self.segments[1:]]
+        return self if same else _joined(self.path, (self.segments[0], *appended), self.cache)
 
     def follow(
         self, *, interval_s: float = 1.0, timeout_s: float | None = None
@@ -525,8 +561,10 @@ class GroupStore:
             # Check `is_complete` before refreshing, or the last segment could be missed.
             finished = store.is_complete
             grown = store.refreshed()
-            if grown is not store:
-                store, waited = grown, 0.0
+            has_grown = grown.num_patterns > store.num_patterns
+            store = grown
+            if has_grown:
+                waited = 0.0
                 yield store
             elif finished:
                 return
@@ -555,12 +593,28 @@ class GroupStore:
         Scan
             What the store was built from.
         """
-        rows = self.rows(experiment)
+        return self.part(experiment, self.rows(experiment))
+
+    def part(self, experiment: int, rows: NDArray[np.int64]) -> Scan:
+        """Return some patterns of one experiment as a scan; they stay in the store.
+
+        Parameters
+        ----------
+        experiment : int
+            Which experiment.
+        rows : (M,) int64
+            Rows of its patterns.
+
+        Returns
+        -------
+        Scan
+            With the experiment's probe, object and metadata.
+        """
         modes = self.attributes["probe_modes"][experiment]
         bad = self.bad_pixels[experiment]
         return Scan(
             name=f"'{self.path}'",
-            patterns=StoredPatterns(self.diffraction, rows, self.N, self.dtype),
+            patterns=SubsetPatterns(StoredPatterns(self), rows),
             measurement_domain=self.measurement_domain,
             positions=self.positions[rows],
             probe=self.probe[experiment, :modes],
@@ -573,7 +627,28 @@ class GroupStore:
         )
 
 
-def open_group_store(path: str | Path, *, cache_budget: str | int = "64 MiB") -> GroupStore:
+class StoredPatterns(PatternSource):
+    """The patterns of a store as a source, in acquisition order."""
+
+    def __init__(self, store: GroupStore) -> None:
+        self._store = store
+
+    @property
+    @override
+    def shape(self) -> tuple[int, int, int]:
+        return self._store.num_patterns, self._store.N, self._store.N
+
+    @property
+    @override
+    def dtype(self) -> np.dtype[Any]:
+        return self._store.dtype
+
+    @override
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        return self._store.diffraction(rows)
+
+
+def open_group_store(path: str | Path, *, cache_budget: str | int = _CACHE_BUDGET) -> GroupStore:
     """Open a store for reading.
 
     Parameters
@@ -602,44 +677,43 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = "64 MiB") ->
         if folder.is_file():
             advice = f": it is a file; make a store of it: ptychostream build {path} STORE"
         raise MissingFileError(f"no group store '{path}'{advice}")
-    segments = (open_segment(storage), *_open_appended(storage, 0))
+    # At a URL, one listing for all segments; on this machine, only the files in question.
+    listing = storage.sizes() if storage.is_remote and storage.can_list else None
+    segments = (open_segment(storage, present=listing), *open_chain(storage, listing=listing))
     cache = ChunkCache(parse_bytes(cache_budget))
     return _joined(str(storage) if folder is None else folder, segments, cache)
 
 
-def _open_appended(storage: StoreFiles, known: int) -> tuple[Segment, ...]:
-    """Open the segments after the first `known`; one that is still being written is left out."""
-    segments = []
-    present = set(storage.folders(SEGMENTS))
-    for number in range(known + 1, len(present) + 1):
-        name = segment_folder(number)
-        if name.split("/")[1] not in present or not storage.has(f"{name}/{MANIFEST}"):
-            break
-        segments.append(open_segment(storage.child(name)))
-    return tuple(segments)
-
-
-def _open_same(path: Path | str, files: list[Files]) -> GroupStore:
-    store = open_group_store(path)
-    if [segment.files for segment in store.segments[: len(files)]] != files:
-        raise DataContractError(f"'{path}' is no longer the store that it was; open it again")
-    return _joined(path, store.segments[: len(files)], store.cache)
+def _open_same(path: Path | str, contents: list[tuple[Blocks, Files]]) -> GroupStore:
+    """Open the very segments that a store was made of, or refuse."""
+    storage = open_location(path)
+    segments: list[Segment] = []
+    try:
+        for blocks, files in contents:
+            folder = f"{SEGMENTS}/{segment_name(*blocks)}"
+            segments.append(
+                open_segment(storage.child(folder) if segments else storage, blocks=blocks)
+            )
+            if segments[-1].files != files:
+                raise DataContractError("its content has changed")
+    except DataContractError as error:
+        raise DataContractError(
+            f"'{path}' is no longer the store that it was ({error}); open it again"
+        ) from error
+    return _joined(path, tuple(segments), ChunkCache(parse_bytes(_CACHE_BUDGET)))
 
 
 def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) -> GroupStore:
     base = segments[0]
     tables = {name: name for name in ("positions", "positions_start", "scan_index")}
     tables["total_counts"] = "energy"
-    appended = [
-        np.full(segment.num_patterns, segment.attributes["experiment"]) for segment in segments[1:]
-    ]
     try:
         return GroupStore(
             path=path,
-            probe=base.tables["probe"],
-            bad_pixels=base.tables["bad_pixels"],
-            experiment_id=_rows([base.tables["experiment_id"], *appended]),
-            attributes=base.attributes,
+            probe=_joined_probes([s.tables["probe"] for s in segments if "probe" in s.tables]),
+            bad_pixels=_rows([s.tables["bad_pixels"] for s in segments if "probe" in s.tables]),
+            experiment_id=_rows([base.tables["experiment_id"], *map(_experiments, segments[1:])]),
+            attributes=_joined_attributes(segments),
             segments=segments,
             cache=cache,
             **{name: _rows([s.tables[key] for s in segments]) for name, key in tables.items()},
@@ -648,6 +722,37 @@ def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) 
         raise DataContractError(
             f"store '{path}' is damaged: it has no table {error}; copy or build the store again"
         ) from error
+
+
+def _experiments(segment: Segment) -> NDArray[np.int64]:
+    table = segment.tables.get("experiment_id")
+    if table is None:  # a segment of 0.1, all of one experiment
+        return np.full(segment.num_patterns, segment.attributes["experiment"])
+    return table
+
+
+def _joined_probes(probes: list[NDArray[np.complex64]]) -> NDArray[np.complex64]:
+    """Join probes (E, P, N, N); modes that an experiment does not have are zero."""
+    modes = max(each.shape[1] for each in probes)
+    widths = [((0, 0), (0, modes - each.shape[1]), (0, 0), (0, 0)) for each in probes]
+    return _rows(
+        [
+            np.pad(each, width) if width[1][1] else each
+            for each, width in zip(probes, widths, strict=True)
+        ]
+    )
+
+
+def _joined_attributes(segments: tuple[Segment, ...]) -> dict[str, Any]:
+    """Add the record of experiments that were appended to that of those that were built."""
+    attributes = segments[0].attributes
+    added = [s.attributes for s in segments[1:] if "probe_modes" in s.attributes]
+    if not added:
+        return attributes
+    lists = ("probe_modes", "metadata", "provenance")
+    return attributes | {
+        name: [item for each in (attributes, *added) for item in each[name]] for name in lists
+    }
 
 
 def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -58,15 +58,20 @@ def read_manifest(storage: StoreFiles) -> Files:
         raise DataContractError(f"'{storage}/{MANIFEST}' is damaged: {error}") from error
 
 
-def check_sizes(storage: StoreFiles, files: Files) -> None:
+def check_sizes(storage: StoreFiles, files: Files, present: dict[str, int] | None = None) -> None:
     """Check that every file is there and has its size.
+
+    Parameters
+    ----------
+    present : dict, optional
+        The files that there are with their sizes, where these are known.
 
     Raises
     ------
     DataContractError
         If a file is missing, truncated or grown; the message names it.
     """
-    present = list_files(storage)
+    present = storage.sizes_of(files) if present is None else present
     for name, (size, _) in files.items():
         found = present.get(name)
         if found != size:
@@ -79,6 +84,11 @@ def check_sizes(storage: StoreFiles, files: Files) -> None:
 def check_digests(storage: StoreFiles, files: Files) -> list[str]:
     """Find the files whose content has changed."""
     return [name for name in sorted(files) if storage.digest(name) != files[name][1]]
+
+
+def manifest_digest(files: Files) -> str:
+    """Return the digest that the manifest of these files has."""
+    return _digest({name: list(files[name]) for name in sorted(files)})
 
 
 def _digest(files: dict[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,13 +89,21 @@ class StoreLayout:
         return digest.hexdigest()
 
 
-def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> StoreLayout:
+def plan_build(
+    scans: tuple[Scan, ...],
+    patterns_per_chunk: int | None,
+    *,
+    experiments: Sequence[int] | None = None,
+) -> StoreLayout:
     """Decide how scans are laid out in a store.
 
     Parameters
     ----------
     patterns_per_chunk : int, optional
         Patterns that are compressed together; None makes chunks of about 2 MiB.
+    experiments : sequence of int, optional
+        Experiment of each scan, where several go on with the same; patterns of one experiment
+        lie together, along one curve.
 
     Raises
     ------
@@ -126,9 +136,14 @@ def plan_build(scans: tuple[Scan, ...], patterns_per_chunk: int | None) -> Store
     total = int(starts[-1])
     # A small scan is one shard with no more chunks than it needs.
     chunks = min(CHUNKS_PER_SHARD, -(-total // chunk))
-    order = [
-        start + hilbert_order(scan.positions) for start, scan in zip(starts, scans, strict=False)
-    ]
+    numbers = np.arange(len(scans)) if experiments is None else np.asarray(experiments)
+    rows = [np.arange(start, stop) for start, stop in pairwise(starts)]
+    order = []
+    for experiment in np.unique(numbers):
+        parts = np.flatnonzero(numbers == experiment)
+        own = np.concatenate([rows[part] for part in parts])
+        positions = np.concatenate([scans[part].positions for part in parts])
+        order.append(own[hilbert_order(positions)])
     return StoreLayout(
         scans=scans,
         starts=starts.astype(np.int64),

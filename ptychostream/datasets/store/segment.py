@@ -1,6 +1,7 @@
 """One immutable block of a store: its patterns with their tables, behind a manifest."""
 
 import hashlib
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from ptychostream.datasets.store.manifest import (
     check_sizes,
     read_manifest,
 )
+from ptychostream.datasets.store.pattern_array import PatternArray
 from ptychostream.datasets.store.shards import ShardReader, shard_file
 from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.datasets.store.tables import decoded_table
@@ -35,6 +37,8 @@ class Segment:
     tables : dict of str to array
         What was measured at each pattern, in acquisition order, and whatever else the folder
         holds besides the patterns; objects are read when asked for.
+    blocks : (int, int)
+        First and last of the appended blocks that it holds; 0, 0 is what was built.
     storage_rows : (M,) int64
         Where each acquisition row lies in the array of patterns.
     shards : ShardReader or None
@@ -42,12 +46,12 @@ class Segment:
     """
 
     storage: StoreFiles
+    blocks: tuple[int, int]
     files: Files
     attributes: dict[str, Any]
     tables: dict[str, NDArray[Any]]
     storage_rows: NDArray[np.int64]
-    array: Any
-    objects: Any
+    array: PatternArray
     shards: ShardReader | None
 
     @property
@@ -59,6 +63,18 @@ class Segment:
     def patterns_per_chunk(self) -> int:
         """Patterns that are decoded together."""
         return int(self.attributes["patterns_per_chunk"])
+
+    @property
+    def begun(self) -> list[int]:
+        """Experiments that begin with it."""
+        return list(self.attributes.get("begun", ()))
+
+    @property
+    def sources(self) -> list[Any]:
+        """Where appended blocks came from."""
+        own = self.attributes
+        # Segments of 0.1 hold one block.
+        return list(own["sources"]) if "sources" in own else [own["provenance"]]
 
     @property
     def num_chunks(self) -> int:
@@ -89,7 +105,7 @@ class Segment:
         start = chunk * self.patterns_per_chunk
         stop = min(start + self.patterns_per_chunk, self.num_patterns)
         try:
-            out[: stop - start] = self.array[start:stop]
+            out[: stop - start] = self.array.read_by_zarr(start, stop)
         except (StorageError, MemoryError):
             raise
         except Exception as error:  # zarr's codecs raise many kinds
@@ -97,6 +113,22 @@ class Segment:
                 f"store '{self.storage}' is damaged: chunk {chunk} of the patterns can't be "
                 f"decoded ({error}); run `ptychostream verify`, then copy or build the store again"
             ) from error
+
+    def object_guess(self, experiment: int) -> NDArray[np.complex64] | None:
+        """Read the object (H, W) of an experiment, None where it has none here."""
+        name = f"object_guess/{experiment}"
+        if f"{name}/zarr.json" not in self.files:
+            return None
+
+        def read(file: str) -> bytes:
+            if file not in self.files:
+                raise FileNotFoundError(file)
+            data = self.storage.read(file)
+            if hashlib.sha256(data).hexdigest() != self.files[file][1]:
+                raise _changed(self.storage, file)
+            return data
+
+        return decoded_table(name, read)
 
     def damage(self) -> list[str]:
         """Read every file and compare it with the manifest.
@@ -123,8 +155,17 @@ class Segment:
         return f"the shard index of file '{name}' has changed"
 
 
-def open_segment(storage: StoreFiles) -> Segment:
+def open_segment(
+    storage: StoreFiles, *, blocks: tuple[int, int] = (0, 0), present: dict[str, int] | None = None
+) -> Segment:
     """Open a segment; its tables are read and checked, its patterns stay where they are.
+
+    Parameters
+    ----------
+    blocks : (int, int)
+        First and last of the appended blocks that it holds; 0, 0 is what was built.
+    present : dict, optional
+        Its files with their sizes, where they are known.
 
     Raises
     ------
@@ -132,67 +173,56 @@ def open_segment(storage: StoreFiles) -> Segment:
         If it is incomplete, a file is missing or truncated, a table has changed, or a newer
         version wrote it.
     """
-    import zarr
-
     storage.hold()
     files = read_manifest(storage)
-    check_sizes(storage, files)
-    members = {name.split("/")[0] for name in files if "/" in name}
-    names = sorted(members - {DIFFRACTION, "object_guess"})
-    # Tables are read whole now, so they can be checked whole; patterns when they are read.
+    check_sizes(storage, files, present)
     shards = f"{DIFFRACTION}/c/"
-    rest = {n: f for n, f in files.items() if n.split("/")[0] not in names}
-    changed = check_digests(storage, {n: f for n, f in rest.items() if not n.startswith(shards)})
+    # Tables are read whole now, so they can be checked whole; patterns when they are read.
+    content = storage.read_together([name for name in files if not name.startswith(shards)])
+    changed = [n for n, data in content.items() if hashlib.sha256(data).hexdigest() != files[n][1]]
     if changed:
         raise _changed(storage, *changed)
+
+    def read(name: str) -> bytes:
+        if name not in content:
+            raise FileNotFoundError(name)
+        return content[name]
+
+    members = {name.split("/")[0] for name in files if "/" in name}
     try:
-        root = zarr.open_group(storage.zarr_store(), mode="r")
-        attributes: Any = root.attrs.asdict()[ATTRIBUTES]
+        attributes: Any = json.loads(read("zarr.json"))["attributes"][ATTRIBUTES]
         _check_version(storage, attributes)
-        tables = {name: _read_table(storage, name, files) for name in names}
+        array = PatternArray(storage, json.loads(read(f"{DIFFRACTION}/zarr.json")))
+        names = sorted(members - {DIFFRACTION, "object_guess"})
+        tables = {name: decoded_table(name, read) for name in names}
         storage_rows = _inverse(tables.pop("storage_order"))
         _compact(tables)
         for table in (storage_rows, *(tables[n] for n in tables.keys() - {"probe", "bad_pixels"})):
             # Stores that grow from this one share them.
             table.flags.writeable = False
-        patterns: Any = root[DIFFRACTION]
-        objects = root["object_guess"] if "object_guess" in members else None
+        sizes = {name: size for name, (size, _) in files.items() if name.startswith(shards)}
+        expected = -(-array.shape[0] // array.shards[0])
     except (DataContractError, StorageError, MemoryError):
         raise
     except Exception as error:  # damaged metadata raise many kinds
         raise DataContractError(
             f"store '{storage}' is damaged: {error}; run `ptychostream verify`"
         ) from error
-    sizes = {name: size for name, (size, _) in files.items() if name.startswith(shards)}
-    if len(sizes) != -(-patterns.shape[0] // patterns.shards[0]) or shard_file(0) not in sizes:
+    if len(sizes) != expected or shard_file(0) not in sizes:
         raise DataContractError(
             f"store '{storage}' is damaged: its manifest lists {len(sizes)} files of patterns for "
-            f"{patterns.shape[0]} patterns; build the store again"
+            f"{array.shape[0]} patterns; build the store again"
         )
     return Segment(
         storage=storage,
+        blocks=blocks,
         files=files,
         attributes=attributes,
         tables=tables,
         storage_rows=storage_rows,
-        array=patterns,
-        objects=objects,
-        shards=ShardReader.for_array(storage, sizes, patterns),
+        array=array,
+        shards=ShardReader.for_array(sizes, array),
     )
-
-
-def _read_table(storage: StoreFiles, name: str, files: Files) -> NDArray[Any]:
-    """Decode a table from the very bytes that are compared with the manifest."""
-
-    def read(file: str) -> bytes:
-        if file not in files:
-            raise FileNotFoundError(file)
-        data = storage.read(file)
-        if hashlib.sha256(data).hexdigest() != files[file][1]:
-            raise _changed(storage, file)
-        return data
-
-    return decoded_table(name, read)
 
 
 def _changed(storage: StoreFiles, *names: str) -> DataContractError:
@@ -214,7 +244,9 @@ def _compact(tables: dict[str, NDArray[Any]]) -> None:
     experiments = tables.get("experiment_id")
     if experiments is not None and len(experiments) and (experiments == experiments[0]).all():
         tables["experiment_id"] = np.broadcast_to(experiments[0], experiments.shape)
-    if np.array_equal(tables["positions"], tables["positions_start"]):
+    if "positions_start" not in tables or np.array_equal(
+        tables["positions"], tables["positions_start"]
+    ):
         tables["positions_start"] = tables["positions"]
 
 

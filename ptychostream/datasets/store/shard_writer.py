@@ -110,9 +110,10 @@ class ShardJob:
         patterns = np.empty((stop - start, *plan.shape[1:]), plan.dtype)
         energy = np.empty(stop - start)
         whole, above_one = True, False
-        for number, (scan, source) in enumerate(zip(plan.scans, self.sources, strict=True)):
-            first, last = plan.starts[number], plan.starts[number + 1]
-            here = np.flatnonzero((rows >= first) & (rows < last))
+        scan_of_row = np.searchsorted(plan.starts, rows, side="right") - 1
+        for number in np.unique(scan_of_row):
+            scan, source, first = plan.scans[number], self.sources[number], plan.starts[number]
+            here = np.flatnonzero(scan_of_row == number)
             # Ascending rows are read fastest; small blocks bound what reading and checking hold.
             here = here[np.argsort(rows[here])]
             for part in np.array_split(here, max(1, -(-len(here) // plan.patterns_per_chunk))):

@@ -18,6 +18,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store.format import CODEC, COMPRESSION_LEVEL, DIFFRACTION
+from ptychostream.datasets.store.pattern_array import PatternArray
 from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import DataContractError, StorageError
 
@@ -60,6 +61,10 @@ def encode_shard(
     return b"".join([*parts, table, _checksum(table)])
 
 
+class GoneError(DataContractError):
+    """The file of a chunk is not there any more."""
+
+
 class ShardReader:
     """The chunks of an array of patterns, each checked against its CRC32C.
 
@@ -89,30 +94,17 @@ class ShardReader:
         self._index_locks: dict[int, Lock] = {}
 
     @classmethod
-    def for_array(
-        cls, storage: StoreFiles, sizes: dict[str, int], array: Any
-    ) -> "ShardReader | None":
+    def for_array(cls, sizes: dict[str, int], array: PatternArray) -> "ShardReader | None":
         """Make a reader for an array, if it has a layout that `build` writes or wrote."""
-        codecs = array.metadata.to_dict()["codecs"]
-        if [codec["name"] for codec in codecs] != ["sharding_indexed"] or array.shards is None:
+        transposed = array.is_transposed()
+        if transposed is None:
             return None
-        sharding = codecs[0]["configuration"]
-        inner = [codec["name"] for codec in sharding["codecs"]]
-        transposed = inner[:1] == ["transpose"]
-        if transposed:
-            if tuple(sharding["codecs"][0]["configuration"]["order"]) != (1, 2, 0):
-                return None
-            inner = inner[1:]
-        index = [codec["name"] for codec in sharding["index_codecs"]]
-        plain = inner == ["bytes", "blosc", "crc32c"] and index == ["bytes", "crc32c"]
-        little = np.dtype(array.dtype).newbyteorder("<") == np.dtype(array.dtype)
-        if not plain or not little or sharding.get("index_location", "end") != "end":
-            return None
+        length, height, width = array.chunks
         return cls(
-            storage,
+            array.storage,
             sizes,
-            array.chunks,
-            chunks_per_shard=array.shards[0] // array.chunks[0],
+            (length, height, width),
+            chunks_per_shard=array.shards[0] // length,
             transposed=transposed,
         )
 
@@ -164,8 +156,8 @@ class ShardReader:
                 raise self._damaged(chunk, shard, "it was never written")
             data = self._storage.read(name, offset, extent)
         except (FileNotFoundError, KeyError) as error:
-            raise self._damaged(
-                chunk, shard, "the file is gone; was the store replaced?"
+            raise GoneError(
+                str(self._damaged(chunk, shard, "the file is gone; was the store replaced?"))
             ) from error
         except OSError as error:
             if isinstance(error, StorageError):

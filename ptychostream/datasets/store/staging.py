@@ -1,11 +1,13 @@
 """Where a store is built: out of sight until it is complete, by one builder at a time."""
 
+import glob
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ptychostream.datasets.store.format import MANIFEST
@@ -153,24 +155,28 @@ class StagedStore:
             file.is_file() and file.stat().st_size == size and self.storage.digest(name) == digest
         )
 
-    def publish(self, manifest: bytes) -> None:
-        """Make the store appear."""
+    def publish(self, manifest: bytes, *, keeps_readers: bool = False) -> None:
+        """Make the store appear.
+
+        Parameters
+        ----------
+        keeps_readers : bool
+            Whether the files of a store that it replaces stay for as long as they are read.
+        """
         self.storage.write(MANIFEST, manifest)
         target, partial = self.target.folder, self.storage.folder
         if target is None or partial is None:
             self.records.remove("")
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        old = target.with_name(f".{target.name}.replaced")
-        shutil.rmtree(old, ignore_errors=True)
+        remove_replaced(target, also_read=not keeps_readers)
+        old = target.with_name(f".{target.name}.replaced-{secrets.token_hex(4)}")
         if target.exists():
             target.replace(old)
         partial.replace(target)
         _fsync_folder(target.parent)
         self.records.remove("")
-        shutil.rmtree(old, ignore_errors=True)
-        if old.exists():
-            logger.warning("the store that was replaced is still there: remove '%s'", old)
+        remove_replaced(target, also_read=not keeps_readers)
 
     def clear(self) -> None:
         """Delete all that was built; the folders themselves stay, as they are locked."""
@@ -185,6 +191,19 @@ class StagedStore:
         """Delete all that was built, and the folders."""
         self.storage.remove("")
         self.records.remove("")
+
+
+def remove_replaced(target: Path, *, also_read: bool = False) -> None:
+    """Remove stores that another one has replaced, but for those that are still read."""
+    for old in target.parent.glob(f".{glob.escape(target.name)}.replaced*"):
+        try:
+            with nullcontext() if also_read else locked(old, "it is read"):
+                shutil.rmtree(old, ignore_errors=True)
+        except StoreExistsError:
+            logger.info("'%s' is still read: the next build or compaction removes it", old)
+        else:
+            if old.exists():
+                logger.warning("the store that was replaced is still there: remove '%s'", old)
 
 
 def _fsync_folder(folder: Path) -> None:

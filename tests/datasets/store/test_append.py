@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
+from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import DataContractError, StoreExistsError
 from ptychostream.scan import ArrayPatterns
 
@@ -136,7 +137,7 @@ def test_a_killed_appending_leaves_the_store_as_it_was(whole, tmp_path):
     assert process.exitcode == 9
     assert ps.open_group_store(target).num_patterns == 50
     assert ps.append_patterns(target, part).num_patterns == 100
-    assert [p.name for p in (target / "segments").iterdir()] == ["000001"]
+    assert [p.name for p in (target / "segments").iterdir() if p.is_dir()] == ["000001"]
 
 
 def test_a_second_appender_is_refused(whole, tmp_path):
@@ -271,18 +272,19 @@ def test_a_block_that_is_published_while_files_are_listed_is_no_error(grown, mon
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", publishing)
-    assert ps.open_group_store(grown.path).num_patterns == 120
+    assert "segments/000001/manifest.json" in StoreFiles.of_folder(grown.path).sizes()
     assert (folder / "published").is_dir()
 
 
-def test_a_store_of_many_segments_holds_one_folder_open(whole, tmp_path):
+def test_a_store_of_many_segments_holds_one_folder_open(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("ptychostream.datasets.store.append.CHUNKS_PER_SHARD", 0)  # no packing
     ps.build_group_store(_part(whole, 0, 20), tmp_path / "s.zarr", growing=True)
-    for start in range(20, 60, 2):
-        ps.append_patterns(tmp_path / "s.zarr", _part(whole, start, start + 2))
+    for start in range(20, 60, 4):
+        ps.append_patterns(tmp_path / "s.zarr", _part(whole, start, start + 4))
     gc.collect()
     before = len(list(Path("/proc/self/fd").iterdir()))
     store = ps.open_group_store(tmp_path / "s.zarr")
-    assert len(store.segments) == 21
+    assert len(store.segments) == 11
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     # All of them are read from the folder as it was, under whatever name.
     (tmp_path / "s.zarr").rename(tmp_path / "away")

@@ -1,12 +1,20 @@
+import json
+
 import numpy as np
 import pytest
 import zarr
 import zarrs  # noqa: F401  (the pipeline that one test names)
 
+from ptychostream.datasets.store.pattern_array import PatternArray
 from ptychostream.datasets.store.shards import ShardReader, encode_shard
 from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.datasets.store.tables import encoded_pattern_metadata
 from ptychostream.errors import DataContractError
+
+
+def _reader(storage):
+    metadata = json.loads(storage.read("diffraction/zarr.json"))
+    return ShardReader.for_array(storage.sizes(), PatternArray(storage, metadata))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32, np.float64])
@@ -41,7 +49,7 @@ def test_zarr_reads_what_is_written_and_the_other_way_round(tmp_path, dtype, len
     )
     theirs[:] = patterns
     storage = StoreFiles.of_folder(tmp_path / "theirs")
-    reader = ShardReader.for_array(storage, storage.sizes(), theirs)
+    reader = _reader(storage)
     for chunk, start in enumerate(range(0, length, 8)):
         out = np.empty((8, 6, 6), dtype)
         reader.read_into(chunk, out)
@@ -59,7 +67,6 @@ def test_an_index_that_names_the_wrong_chunk_is_refused(tmp_path):
     first, second, checksum = shard[-36:-20], shard[-20:-4], shard[-4:]
     # Each chunk is whole, and passes its own checksum.
     storage.write("diffraction/c/0/0/0", shard[:-36] + second + first + checksum)
-    array = zarr.open_array(str(tmp_path), path="diffraction", mode="r")
-    reader = ShardReader.for_array(storage, storage.sizes(), array)
+    reader = _reader(storage)
     with pytest.raises(DataContractError, match="chunk 1 .* index fails its checksum"):
         reader.read_into(1, np.empty((8, 6, 6), np.uint16))
