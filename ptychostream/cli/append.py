@@ -44,7 +44,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         parser.error("--leave_out counts the patterns of one file; append that one alone")
     store = open_group_store(target)
     probe = None
-    if 0 <= options.experiment < store.num_experiments:
+    if options.experiment != "new" and 0 <= options.experiment < store.num_experiments:
         modes = store.attributes["probe_modes"][options.experiment]
         probe = store.probe[options.experiment, :modes]
     for scan in scans_from(sources, inputs, spare_probe=probe) if sources else []:
