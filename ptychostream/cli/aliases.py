@@ -186,6 +186,19 @@ def expand_aliases(command: Literal["train", "reconstruct"], words: Sequence[str
     return expanded
 
 
+def options_of(command: Literal["train", "reconstruct"]) -> dict[str, str]:
+    """List the options of PtychoPINN that a command knows, and what each is here, in Markdown."""
+    found = {
+        name: f"`{ours}`" if ours else "the store" for name, ours in _WITH_VALUE[command].items()
+    }
+    found |= {name: f"`{' '.join(words)}`" for name, words in _SWITCHES[command].items()}
+    for name in _CHOICES_OF[command]:
+        said = (f"{v}: `{' '.join(words) or 'nothing'}`" for v, words in _CHOICES[name].items())
+        found[name] = ", ".join(said)
+    found |= {n: f"deprecated: `{' '.join(w)}`" for n, w in _DEPRECATED[command].items()}
+    return found | {name: f"refused: {advice}" for name, advice in _REFUSED[command].items()}
+
+
 def _without_prefix(command: str, name: str) -> str:
     """Turn `--torch-NAME` into the option of the PyTorch port that it is."""
     if not name.startswith("--torch-") or name in _WITH_VALUE[command]:

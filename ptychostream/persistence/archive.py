@@ -4,7 +4,6 @@ import logging
 import zipfile
 from pathlib import Path
 
-from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.checkpoint import read_checkpoint
@@ -18,6 +17,7 @@ from ptychostream.persistence.open_archive import (
     is_checkpoint,
     kind_of,
     open_archive,
+    refuse_port,
 )
 from ptychostream.persistence.ptychopinn.legacy_params import Restore, legacy_params, restore_params
 from ptychostream.persistence.ptychopinn.tensorflow_archive import read_tensorflow
@@ -123,12 +123,8 @@ def load_bundle(
 
 def _read(members: Members, backend: str | None) -> ModelBundle:
     kind = kind_of(members)
+    refuse_port(members.origin, kind)
     check_backend(members.origin, backend_of(kind), backend)
     if kind == "ptychostream":
         return read_bundle(members)
-    if kind == "tensorflow":
-        return read_tensorflow(members)
-    raise DataContractError(
-        f"{members.origin} is an archive of PtychoPINN's own PyTorch backend, whose network has "
-        "layers that ours does not; load it with that package, or train again here"
-    )
+    return read_tensorflow(members)

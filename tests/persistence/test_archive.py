@@ -22,6 +22,7 @@ from ptychostream.models.generators import GENERATORS
 from ptychostream.persistence.archive import write_archive
 from ptychostream.persistence.open_archive import kind_of, open_archive
 from ptychostream.training.train import initial_model
+from ptychostream.workflows import load_inference_bundle
 
 DATA = Path(__file__).parents[1] / "data"
 WEIGHTS = "diffraction_to_obj/weights.safetensors"
@@ -489,12 +490,13 @@ def test_an_archive_of_the_other_backend_is_refused_with_both_named(bundle, tmp_
         ps.load_bundle(path, backend="tensorflow")
 
 
-def test_an_archive_of_the_existing_pytorch_backend_is_recognised(tmp_path):
+def test_an_archive_of_ptychopinns_pytorch_port_is_recognised(tmp_path):
     manifest = {"models": ["autoencoder", "diffraction_to_obj"], "version": "2.0-pytorch"}
     with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
         archive.writestr("manifest.dill", pickle.dumps(manifest))
         archive.writestr("diffraction_to_obj/model.pth", b"never read")
-    with pytest.raises(DataContractError, match="PtychoPINN's own PyTorch backend"):
-        ps.load_bundle(tmp_path)
-    with pytest.raises(DataContractError, match="pytorch backend but the tensorflow backend"):
-        ps.load_bundle(tmp_path, backend="tensorflow")
+    # Whichever backend is wanted: no advice that would be refused in turn.
+    for backend in (None, "pytorch", "tensorflow"):
+        for read in (ps.load_bundle, load_inference_bundle):
+            with pytest.raises(DataContractError, match="PtychoPINN's own PyTorch backend"):
+                read(tmp_path, backend=backend)

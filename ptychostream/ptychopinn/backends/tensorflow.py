@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 #: The one scaling profile that PtychoPINN's TensorFlow package has.
 _ITS_SCALING = ("legacy_v1", "normalized_amplitude")
 #: Fields that it takes and never reads: a script sets them, and nothing comes of it.
-_IDLE = (
+IDLE = (
     *("model_type", "fno_modes", "fno_width", "fno_blocks", "fno_cnn_blocks"),
     *("learned_input_channels", "max_hidden_channels", "resnet_width", "fno_input_transform"),
     *("generator_output_mode", "probe_mask_sigma", "probe_mask_diameter"),
@@ -248,7 +248,7 @@ def _name_what_it_ignores(config: TrainingConfig | InferenceConfig) -> None:
     """Warn of options that PtychoPINN's TensorFlow package takes and never reads."""
     for part in (config, config.model):
         default = type(part)()
-        for name in _IDLE:
+        for name in IDLE:
             value = getattr(part, name, None)
             if value != getattr(default, name, None):
                 logger.warning(

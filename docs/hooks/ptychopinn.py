@@ -1,0 +1,72 @@
+"""Fill the page for those who come from PtychoPINN with what the code knows of its names."""
+
+from dataclasses import fields
+
+from ptychostream.cli.aliases import options_of
+from ptychostream.config import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+)
+from ptychostream.config.older_schema import OLDER_FIELDS
+from ptychostream.config.ptychopinn_settings import SETTINGS, VALUES
+from ptychostream.legacy import KEY_MAPPINGS, OWN_FIELDS
+from ptychostream.ptychopinn.backends.tensorflow import IDLE
+
+_KINDS = (ModelConfig, TrainingConfig, InferenceConfig, PyTorchExecutionConfig)
+_COMMANDS = {"train": "ptychostream train", "reconstruct": "ptychostream reconstruct"}
+
+
+def on_page_markdown(markdown, **_):
+    """Replace the markers of a page; called by mkdocs."""
+    for name, generate in GENERATED.items():
+        marker = f"<!-- generated: PtychoPINN's {name} -->"
+        if marker in markdown:
+            markdown = markdown.replace(marker, generate())
+    return markdown
+
+
+def same_fields():
+    """List fields of PtychoPINN's dataclasses, which have the same names here."""
+    rows = []
+    for kind in _KINDS:
+        for item in fields(kind):
+            if item.name == "model" or item.name in OWN_FIELDS:
+                continue
+            key = "" if kind is PyTorchExecutionConfig else KEY_MAPPINGS.get(item.name, item.name)
+            idle = kind is not PyTorchExecutionConfig and item.name in IDLE
+            rows.append(
+                f"| `{kind.__name__}.{item.name}` | {f'`{key}`' if key else 'none'} "
+                f"| {'never read there: a warning' if idle else ''} |"
+            )
+    head = '| Field, the same here | Legacy key | With `backend="tensorflow"` |\n|---|---|---|\n'
+    return head + "\n".join(rows) + "\n"
+
+
+def port_settings():
+    """List settings of the PyTorch port that have another name here, or none."""
+    rows = [f"| `{old}` | `{new}` | |" for old, new in OLDER_FIELDS.items()]
+    for kind, settings in SETTINGS.items():
+        for name, each in settings.items():
+            other = "refused" if each.is_refused else "a warning"
+            rows.append(f"| `{kind}.{name}` | {each.advice} | {other} |")
+    for field, values in VALUES.items():
+        rows += [
+            f"| `{field}={value!r}` | {advice} | refused |" for value, advice in values.items()
+        ]
+    head = "| PtychoPINN's PyTorch port | Here | Other values |\n|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def options():
+    """List options of PtychoPINN's commands."""
+    rows = [
+        f"| `{command}` | `{name}` | {meaning} |"
+        for command, title in _COMMANDS.items()
+        for name, meaning in options_of(title.split()[1]).items()
+    ]
+    return "| Command | Option of PtychoPINN | Here |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+GENERATED = {"fields": same_fields, "settings": port_settings, "options": options}
