@@ -1,4 +1,4 @@
-"""Attention of a convolutional block: which channels, and which pixels, count."""
+"""Attention of a convolutional block: weights of its channels and of its pixels."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ _REDUCTION = 16
 
 
 class BlockAttention(nn.Module):
-    """Weigh channels, then pixels, by what their mean and their maximum say.
+    """Multiply channels, then pixels, by weights that depend on their mean and maximum.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How large the canvases of groups must be.
+"""The size of the canvases of groups.
 
 The host decides the sizes of arrays. To look them up in a tensor it waits for all that the device
 still has to do, so training measures them once, for all of its batches.
@@ -17,7 +17,7 @@ class CanvasSize(NamedTuple):
     Attributes
     ----------
     reach : int
-        Pixels along an axis by which no member lies farther from its group's centre.
+        Largest distance of a member from its group's mean position along an axis, in pixels.
     support : int
         Half edge, in pixels, of the central window of a patch outside which no probe lights it.
     """
@@ -27,12 +27,12 @@ class CanvasSize(NamedTuple):
 
 
 def measure_canvas_size(coords_relative: Tensor, light: Tensor) -> CanvasSize:
-    """Measure what the groups of a batch need; the host waits for the device.
+    """Measure the canvas size of a batch; the host waits for the device.
 
     Parameters
     ----------
     coords_relative : (B, C, 1, 2) float32
-        Centre minus member (x, y), in pixels.
+        Mean minus member (x, y), in pixels.
     light : (B, N, N) float32
         Intensity of the probes.
     """
@@ -41,11 +41,11 @@ def measure_canvas_size(coords_relative: Tensor, light: Tensor) -> CanvasSize:
 
 
 def canvas_reach(coords_relative: Tensor) -> int:
-    """Measure how far members (..., 2) lie from the centres of their groups, in pixels."""
+    """Measure how far members (..., 2) lie from the means of their groups, in pixels."""
     return int(coords_relative.abs().amax().ceil().item())
 
 
 def canvas_support(light: Tensor, members: int) -> int:
-    """Measure the lit part of patches (B, N, N) of groups with so many members."""
+    """Measure the support of patches (B, N, N) of groups with so many members."""
     # All members shine on one canvas, whose brightest pixel may be so many times as bright.
     return support_half_width(light, members * UNLIT)

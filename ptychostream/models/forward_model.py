@@ -13,26 +13,26 @@ from ptychostream.physics import intensity, propagate_far_field
 
 
 def probe_power(patch_size: int, probe_scale: float) -> float:
-    """Energy Σ|probe|² that the model gives every probe.
+    """Power Σ|probe|² that the model gives every probe.
 
     Parameters
     ----------
     probe_scale : float
-        Head-room: an object of amplitude 2 / probe_scale explains the mean measured energy,
+        Head-room: an object of amplitude 2 / probe_scale explains the mean measured power,
         which is (N/2)² in the model's unit.
     """
     return (patch_size / 2 * probe_scale / 2) ** 2
 
 
 class ForwardModel(nn.Module):
-    """Our physics: probes scaled by their energy, modes that add incoherently.
+    """Our physics: probes scaled by their power, modes that add incoherently.
 
     Attributes
     ----------
     always_merges : bool
         Whether the patches of a group are merged even where they agree already.
     probe_mask : (N, N) float32, optional
-        What the probe is limited to.
+        The mask of the probe.
     """
 
     always_merges: ClassVar[bool] = False
@@ -43,7 +43,7 @@ class ForwardModel(nn.Module):
         self.probe_mask = mask_of(config) if config.probe_mask else None
 
     def scale_probe(self, probe: Tensor) -> Tensor:
-        """Bring probes (E, P, N, N) of any scale to the model's."""
+        """Scale probes (E, P, N, N) to the model's unit."""
         power = probe.abs().square().sum(dim=(-3, -2, -1), keepdim=True)
         return probe * (probe_power(self._patch_size, self._probe_scale) / power).sqrt()
 
@@ -87,5 +87,5 @@ class PtychoPINNForwardModel(ForwardModel):
 
 
 def forward_model(config: ModelConfig) -> ForwardModel:
-    """Make the forward model that a configuration names."""
+    """Return the forward model of a configuration."""
     return (PtychoPINNForwardModel if config.compat == "upstream" else ForwardModel)(config)

@@ -32,7 +32,7 @@ class ConvPair(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        # In place: a convolution does not need its own result again.
+        # In place: a convolution does not need its result for the gradient.
         x = functional.relu(self.first(x), inplace=True)
         return functional.relu(self.second(x), inplace=True)
 

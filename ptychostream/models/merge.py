@@ -6,7 +6,7 @@ from torch import Tensor
 from ptychostream.models.canvas_size import canvas_reach
 from ptychostream.patches import extract_patches, place_patches
 
-#: Weight of unlit pixels relative to the brightest: they are merged too, but count for little.
+#: Weight of unlit pixels relative to the brightest: they are merged too, with a small weight.
 _FLOOR = 1e-3
 
 
@@ -16,14 +16,14 @@ def merge_group(
     """Make the patches of each group consistent with one object.
 
     Patches are placed at their positions, averaged with weights, and cut out again. The average
-    is normalised by the weights that really lie on a pixel, so that nothing is amplified.
+    is divided by the sum of the weights on a pixel, so that nothing is amplified.
 
     Parameters
     ----------
     patches : (B, C, N, N) complex64
         One patch per member.
     coords_relative : (B, C, 1, 2) float32
-        Centre minus member (x, y), in pixels.
+        Mean minus member (x, y), in pixels.
     weight : (B, N, N) or (B, C, N, N) float32
         Trust in each patch pixel; the probe's intensity is the usual choice.
     reach : int, optional

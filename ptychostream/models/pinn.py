@@ -1,4 +1,4 @@
-"""The physics-informed network: a generator between measured and predicted diffraction."""
+"""The physics-informed network: generator, probe and forward model."""
 
 import copy
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from ptychostream.physics import exit_wave, fourier_shift, intensity
 
 
 class Prediction(NamedTuple):
-    """What the model predicts for a batch.
+    """Predictions of the model for a batch.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Prediction(NamedTuple):
 class PtychoPINN(nn.Module):
     """Reconstruct object patches from diffraction, and predict the diffraction from them.
 
-    Inside, amplitudes are scaled to a mean energy of (N/2)² per pattern and probes to match
+    Inside, amplitudes are scaled to a mean power of (N/2)² per pattern and probes to match
     (`models.probe`), so that neither network nor loss depend on the dose.
 
     Parameters
@@ -48,7 +48,7 @@ class PtychoPINN(nn.Module):
     probe : (E, P, N, N) complex64
         Illumination of each experiment, at any scale.
     bad_pixels : (E, N, N) bool, optional
-        True where the detector can't be trusted; such pixels do not count.
+        True where the detector cannot be trusted; such pixels do not count.
     probe_trainable : bool
         Whether the probe is a parameter.
     intensity_scale_trainable : bool
@@ -113,7 +113,7 @@ class PtychoPINN(nn.Module):
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
-            Amplitude, scaled to a mean energy of (N/2)².
+            Amplitude, scaled to a mean power of (N/2)².
         coords_relative : (B, C, 1, 2) float32
             Centre minus member (x, y), in pixels.
         experiment_id : (B,) int64, optional

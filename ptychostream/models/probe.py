@@ -62,6 +62,6 @@ class ProbeModel(nn.Module):
 
 
 def _at_model_scale(config: ModelConfig, probe: NDArray[np.complex64]) -> Tensor:
-    """Scale probes; real and imaginary parts, which optimisers and archives know best."""
+    """Return scaled probes as real and imaginary parts, which optimisers and archives support."""
     beams = torch.as_tensor(np.asarray(probe, dtype=np.complex64))
     return torch.view_as_real(forward_model(config).scale_probe(beams)).contiguous()

@@ -1,8 +1,8 @@
 """PtychoPINN's forward physics, number for number, for `compat="upstream"`.
 
-Ours differs on purpose: it scales probes by their energy, cuts the illumination before it is
-smoothed, adds modes incoherently, and divides a merge by what really lies on a pixel. The formulas
-here are those of the contract as measured, without PtychoPINN's limit on the batch size.
+Ours differs on purpose: it scales probes by their power, masks the probe before smoothing, adds
+modes incoherently, and divides a merge by the sum of its weights. The formulas here give the
+numbers of PtychoPINN as measured, for any batch size.
 """
 
 import torch
@@ -40,8 +40,8 @@ def merge_group(
     """Merge the patches of each group, and cut them out again.
 
     The sum of the patches is divided by the number of their *central windows* (N/2 × N/2) on a
-    pixel plus 0.001: outside the windows' union it is amplified about a thousandfold, and within
-    it is off by what the borders add. `merge` is the average that it stands for.
+    pixel plus 0.001: outside the windows' union it is amplified about a thousandfold, and inside
+    the borders of other patches are added without being counted. `merge` is the plain average.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def merge_group(
         The merged object around the group's centre.
     """
     edge = patches.shape[-1]
-    # In double precision, where there is one: what is amplified must not be rounded first.
+    # In double precision, where available, since rounding errors would be amplified.
     precise = torch.float32 if coords_relative.device.type == "mps" else torch.float64
     displacement = -coords_relative[:, :, 0].to(precise)
     if canvas is None:
@@ -86,7 +86,7 @@ def predict_intensity(waves: Tensor, mask: Tensor | None) -> Tensor:
     waves : (..., P, N, N) complex64
         Waves behind the object.
     mask : (N, N) float32, optional
-        What the waves are cut off by.
+        Mask of the waves.
 
     Returns
     -------

@@ -13,14 +13,14 @@ from ptychostream.physics import exit_wave
 def reconstruct_as_ptychopinn(
     model: PtychoPINN, diffraction: Tensor, coords_relative: Tensor, canvas: int
 ) -> tuple[Tensor, Tensor]:
-    """Reconstruct and merge the patches of each group as PtychoPINN.
+    """Reconstruct and merge the patches of each group as PtychoPINN does.
 
     Parameters
     ----------
     diffraction : (B, C, N, N) float32
-        Amplitude, scaled to a mean energy of (N/2)².
+        Amplitude, scaled to a mean power of (N/2)².
     coords_relative : (B, C, 1, 2) float32
-        Centre minus member (x, y), in pixels.
+        Mean minus member (x, y), in pixels.
     canvas : int
         Edge of PtychoPINN's canvas, in pixels.
 
@@ -34,13 +34,13 @@ def reconstruct_as_ptychopinn(
     patches = model.reconstruct(diffraction, coords_relative)
     generator = model.generator
     if isinstance(generator, Autoencoder) and not generator.object_big:
-        # One patch per group, which the members are cut out of: nothing to merge.
+        # There is one patch per group, from which the members are cut: nothing is merged.
         return patches, generator.decode(diffraction)[:, 0]
     return merge_group(patches, coords_relative, canvas)
 
 
 def waves_as_ptychopinn(model: PtychoPINN, patches: Tensor) -> Tensor:
-    """Make the waves behind the object as PtychoPINN: smoothed first, then masked.
+    """Compute exit waves as PtychoPINN does: smoothed first, then masked.
 
     Parameters
     ----------

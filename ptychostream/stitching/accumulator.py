@@ -1,4 +1,4 @@
-"""Add patches into an object as they come, in any order."""
+"""Add patches into an object, in any order."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class PatchAccumulator:
     Attributes
     ----------
     weight : (n, n) float32
-        Trust in each pixel of the patch's lit window, at most one.
+        Weight of each pixel of the support, at most one.
     window : slice
         That window, along both axes of a patch.
     covering : (n, n) float32
@@ -107,7 +107,7 @@ class PatchAccumulator:
         self._is_plain = bool((self.weight == 1).all())
         self._shifted_weight = ShiftedWeight(self.weight, placement)
         self._grid, self._placement = grid, placement
-        # The patch's centre within the lit window.
+        # The middle of the patch within the support.
         self._edge = 2 * (weight.shape[-1] // 2 - self.window.start)
         self._layers = () if num_layers is None else (num_layers,)
         self._folder = scratch_folder
@@ -120,7 +120,7 @@ class PatchAccumulator:
             self._half = total, self._canvas(grid.shape, np.float32)
         self.covering = covering_area(self.weight.cpu())
         self._seen = np.zeros(0, bool)
-        # Corners of what covers the object: one table that doubles, and no list of small ones.
+        # Corners of the covering areas: one table that doubles in size, not a list of small ones.
         self._counted = np.zeros((0, 2), np.int64)
         self._num_counted = 0
         self.num_patches = self.num_duplicates = self.num_clipped = self.num_dropped = 0
@@ -152,7 +152,7 @@ class PatchAccumulator:
         rows: NDArray[np.int64] | None = None,
         is_even: NDArray[np.bool_] | None = None,
     ) -> PlacedPatches:
-        """Bring the patches of groups onto whole pixels, and count them as added.
+        """Interpolate the patches of groups to whole pixels, and count them as added.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class PatchAccumulator:
                 shifts, corners, mine, None if rows is None else rows.ravel(), is_even=part
             )
         if not used.all():
-            # Not multiplied by zero: what is not a number would stay so.
+            # Not multiplied by zero, which would keep NaN.
             blocks[torch.as_tensor(~used, device=blocks.device)] = 0
         if shape[1] > 1 and self._device.type == "cpu":
             blocks = blocks.reshape(*shape, *blocks.shape[1:])
@@ -207,7 +207,7 @@ class PatchAccumulator:
             self._half[0].add(blocks[mine], placed.corners[placed.is_even])
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Return the object so far, and how well each of its pixels is covered.
+        """Return the object so far, and its coverage.
 
         Returns
         -------
@@ -256,12 +256,12 @@ class PatchAccumulator:
         return first, second, known
 
     def has_patch(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Say of which patterns there is a patch.
+        """Return of which patterns there is a patch.
 
         Parameters
         ----------
         rows : (R,) int64
-            Patterns, numbered as `add` and `place` were told.
+            Patterns, with the numbers passed to `add` and `place`.
 
         Returns
         -------
@@ -285,13 +285,13 @@ class PatchAccumulator:
     def _admit(
         self, lit: Tensor, corners: NDArray[np.int64], rows: NDArray[np.int64] | None
     ) -> NDArray[np.bool_]:
-        """Count patches, and say which of them can be used."""
-        # What has no weight counts as no part of a patch.
+        """Count patches, and return which of them can be used."""
+        # Pixels without weight do not matter.
         begin, end = corners + self._margin, corners + lit.shape[-1] - self._margin
         shape = np.array(self._grid.shape)
         low, high = begin.min(axis=1), (end - shape).max(axis=1)
         outside = (end <= 0).any(axis=1) | (begin >= shape).any(axis=1)
-        # A single value that is not finite shows in the sum, which is quicker than to look.
+        # The sum is not finite if any value is not; that is faster than testing each.
         finite = torch.isfinite(torch.view_as_real(lit.flatten(1).sum(dim=1))).all(dim=1)
         used: NDArray[np.bool_] = finite.cpu().numpy() & ~outside
         self.num_patches += int(used.sum())
@@ -341,14 +341,14 @@ class PatchAccumulator:
 
 
 def _merge(blocks: Tensor, corners: NDArray[np.int64], is_even: NDArray[np.bool_]) -> PlacedPatches:
-    """Add the blocks of each group (B, C, ..., h, w) up, on the smallest block that holds them."""
+    """Add up the blocks of each group (B, C, ..., h, w) in the smallest block that holds them."""
     groups, members = blocks.shape[:2]
     first = corners.min(axis=1)
     inside = corners - first[:, None]
     rows, columns = (int(n) + blocks.shape[-1] for n in inside.max(axis=(0, 1)))
     owners = np.arange(groups)
     if rows * columns > members * blocks.shape[-1] ** 2:
-        # Members that lie far apart would be mostly nothing between them.
+        # If members lie far apart, that block would be mostly empty.
         owners = owners.repeat(members)
         return PlacedPatches(blocks.flatten(0, 1), corners.reshape(-1, 2), owners, is_even[owners])
     parts, edge = blocks.numpy(), blocks.shape[-1]
@@ -378,7 +378,7 @@ def stitch_patches(
     shape : (int, int)
         Height and width of the object, in pixels.
     weight : (N, N) float32, optional
-        Trust in each patch pixel; None trusts the centre most and the edges not at all.
+        Trust in each patch pixel; None is a Hann window: largest in the middle, zero at the edges.
     placement : str
         As `PatchAccumulator` has it.
 

@@ -1,4 +1,4 @@
-"""Where sums of patches are kept: in memory, in a scratch file, or on a device."""
+"""Sums of patches in memory, in a scratch file, or on a device."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from ptychostream.errors import ConfigurationError
 
 
 class Canvas(Protocol):
-    """A sum of blocks of pixels; what falls outside is lost."""
+    """A sum of blocks of pixels; pixels outside are dropped."""
 
     def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
         """Add blocks.
@@ -23,7 +23,7 @@ class Canvas(Protocol):
         Parameters
         ----------
         blocks : (B, ..., h, w)
-            What is added.
+            Blocks of pixels.
         corners : (B, 2) int64
             Row and column of each block's first pixel.
         """
@@ -50,7 +50,7 @@ class HostCanvas:
         Parameters
         ----------
         blocks : (B, ..., h, w)
-            What is added.
+            Blocks of pixels.
         corners : (B, 2) int64
             Row and column of each block's first pixel.
         """
@@ -80,7 +80,7 @@ class DeviceCanvas:
     def __init__(self, shape: tuple[int, ...], dtype: Any, device: torch.device) -> None:
         self._shape = shape
         kind = torch.complex64 if np.issubdtype(dtype, np.complexfloating) else torch.float32
-        # One pixel more takes what falls outside.
+        # One more pixel receives everything that lies outside.
         pixels = shape[-2] * shape[-1] + 1
         self._sum = torch.zeros(*shape[:-2], pixels, dtype=kind, device=device)
 
@@ -90,7 +90,7 @@ class DeviceCanvas:
         Parameters
         ----------
         blocks : (B, ..., h, w)
-            What is added.
+            Blocks of pixels.
         corners : (B, 2) int64
             Row and column of each block's first pixel.
         """
@@ -112,7 +112,7 @@ class DeviceCanvas:
 
 
 def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> NDArray[Any]:
-    """Make an array of zeros, in memory or in a scratch file that goes away with it.
+    """Make an array of zeros, in memory or in a scratch file that is deleted with it.
 
     Raises
     ------
@@ -129,12 +129,12 @@ def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> 
             file.truncate(size)
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     finally:
-        # The mapping outlives the name: whatever happens, nothing is left behind.
+        # The file is unlinked at once; the mapping keeps it until the process ends, in any way.
         Path(name).unlink()
 
 
 def check_free_space(folder: Path, size: int, purpose: str) -> None:
-    """Refuse to write what does not fit.
+    """Refuse to write more than the disk has room for.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Bring patches onto whole pixels: the sub-pixel part of placing them."""
+"""Interpolate patches to whole pixels: the sub-pixel part of placing them."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ _NEGLIGIBLE = 1e-7
 def whole_corners(
     positions: NDArray[np.float64], edge: int, placement: Placement
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Find the pixel at which each patch is put down, and what is left.
+    """Return the pixel at which each patch is placed, and the fraction that remains.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ def whole_corners(
 def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> Tensor:
     """Shift images by a fraction of a pixel.
 
-    In Fourier space that is exact for what fades out towards the edges; between two pixels,
-    bilinear (barycentric) shares blur a little, and the images grow by one pixel.
+    In Fourier space that is exact for images that fade out towards the edges; bilinear
+    interpolation blurs a little, and the images grow by one pixel.
 
     Parameters
     ----------
     images : (B, ..., n, n) complex64
-        What is shifted.
+        Images.
     fractions : (B, 2) float32
         Shift (x, y), in pixels.
 
@@ -75,7 +75,7 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
 
 
 class ShiftedWeight:
-    """One weight, shifted to many places: as fast as it is simple.
+    """One weight, shifted by many fractions of a pixel; fast for simple weights.
 
     A weight is a sum of products of a column and a row: a single one for a window, and some for
     a probe's intensity. Each is shifted along its own axis, and the products are made afterwards.
@@ -110,7 +110,7 @@ class ShiftedWeight:
         """
         shifts = fractions.flip(1)[:, :, None, None]
         if self._placement == "bilinear":
-            # Written out, as the shift has more axes than the lines.
+            # Written out, since the shift has more axes than the lines.
             lines = self._lines[..., 1:] + shifts * (self._lines[..., :-1] - self._lines[..., 1:])
         else:
             frequency = torch.fft.rfftfreq(self._edge, device=shifts.device)
@@ -118,7 +118,7 @@ class ShiftedWeight:
         columns, rows = lines.unbind(1)
         if columns.device.type == "cpu":
             return columns.mT @ rows
-        # A device may be set to round the factors of a product of matrices.
+        # A device may be configured to round the factors of matrix products.
         weights = columns[:, 0, :, None] * rows[:, 0, None, :]
         for column, row in zip(columns.unbind(1)[1:], rows.unbind(1)[1:], strict=True):
             weights.addcmul_(column[:, :, None], row[:, None, :])

@@ -1,7 +1,7 @@
 """Find the global phase of every patch from its overlap with its neighbours.
 
-A diffraction pattern does not know the global phase of its patch: object features wider than
-the beam show only in the phases between patches. They are found for the whole scan at once,
+A diffraction pattern does not determine the global phase of its patch: object features wider than
+the probe show only in the phases between patches. They are found for the whole scan at once,
 as the least-squares solution of all phase differences between neighbours.
 """
 
@@ -19,20 +19,20 @@ from ptychostream.stitching.weights import support_window
 _CELL = 4
 #: Neighbours that each patch is compared with.
 _NEIGHBOURS = 8
-#: Most patches at one place for which each still finds neighbours elsewhere.
+#: Most patches at one position for which each still finds neighbours elsewhere.
 _MOST_ALIKE = 8
 #: Pairs that are compared at once.
 _PAIRS_AT_ONCE = 4096
-#: Patches whose neighbours are looked for at once.
+#: Patches whose neighbours are searched for together.
 _PATCHES_AT_ONCE = 8192
 
 
 class PhaseAlignment:
-    """Compare patches with their neighbours as they come, then solve for their phases.
+    """Compare patches with their neighbours when they are added, then solve for their phases.
 
     Patches are compared by thumbnails: weighted sums over cells of the object's grid, a twelfth
-    of their size. A thumbnail is kept until all neighbours have come: where patches come in an
-    order that follows the scan area, few are in memory at a time.
+    of their size. A thumbnail is kept until all neighbours have been added: if the order of
+    patches follows the scan area, few are in memory at a time.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class PhaseAlignment:
         self._window = support_window(weight)
         self._weight = (weight / weight.max())[self._window, self._window]
         self._edge = len(self._weight)
-        # One cell more: patches begin anywhere within a cell.
+        # One more cell, since patches begin anywhere within a cell.
         self._cells = self._edge // _CELL + 2
         middle = weight.shape[-1] // 2 - self._window.start
         corners, _ = patch_corners(np.round(positions), 2 * middle)
@@ -71,7 +71,7 @@ class PhaseAlignment:
 
     @property
     def num_patches(self) -> int:
-        """Patches that will come, M."""
+        """Number of patches in all, M."""
         return len(self._slot)
 
     @property
@@ -87,7 +87,7 @@ class PhaseAlignment:
         patches : (B, N, N) complex64
             Object patches.
         rows : (B,) int64
-            Which of the positions each lies at; none comes twice.
+            Row of each position; none twice.
         """
         lit = patches[:, self._window, self._window] * self._weight
         parts = torch.view_as_real(lit).flatten(2)
@@ -96,7 +96,7 @@ class PhaseAlignment:
         by_rows = torch.bmm(self._sums[inside[:, 0]], parts)
         by_rows = by_rows.reshape(-1, cells, self._edge, 2).movedim(3, 1).flatten(1, 2)
         sums = torch.bmm(by_rows, self._sums[inside[:, 1]].mT).reshape(-1, 2, cells, cells)
-        # A patch that is not finite has no phase, and must not spoil those of others.
+        # A patch that is not finite has no phase, and must not affect those of others.
         sums = sums.nan_to_num(0, 0, 0)
         slots = self._take_slots(len(rows))
         self._thumbnails[slots] = torch.complex(sums[:, 0], sums[:, 1]).cpu().numpy()
@@ -181,7 +181,7 @@ class PhaseAlignment:
 
 
 def _neighbours(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pair each patch with its nearest neighbours; each pair once, whichever found the other."""
+    """Pair each patch with its nearest neighbours; each pair occurs once."""
     number = len(positions)
     if number < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)

@@ -7,11 +7,11 @@ from scipy.sparse.linalg import LinearOperator, cg, splu
 
 #: Rounds of wrapping phase differences into (-π, π] around the solution so far.
 _ROUNDS = 3
-#: Pull of every patch towards its own phase, relative to the pull of its neighbours.
+#: Weight that holds a patch at its own phase, relative to the weight of its neighbours.
 _ANCHOR = 1e-4
 #: Patches whose phases are first moved together.
 _TOGETHER = 32
-#: Length of what remains, relative to that of the first round's differences, to end a round at.
+#: Residual at which a round ends, relative to the differences of the first round.
 _ACCURACY = 1e-8
 #: Steps of a round, at most; some fifty are usual.
 _STEPS = 1000
@@ -25,14 +25,14 @@ def solve_phases(
 ) -> NDArray[np.float64]:
     """Minimise Σ |overlap| · (phase[first] - phase[second] + arg overlap)².
 
-    Conjugate gradients, in which patches that lie together are moved together before each is
-    moved by itself: memory and time grow with the number of patches, where a direct solution
-    takes ever more of both.
+    Conjugate gradients, where runs of neighbouring patches are moved together before each patch is
+    moved by itself. Memory and time are proportional to the number of patches; those of a direct
+    solution grow faster.
 
     Parameters
     ----------
     positions : (M, 2) float64
-        Where the patches lie.
+        Positions of the patches.
     first, second : (P,) int64
         Pairs of patches.
     overlap : (P,) complex128
@@ -70,7 +70,7 @@ def solve_phases(
 
 
 def _neighbourhoods(positions: NDArray[np.float64]) -> csr_matrix:
-    """Say which patches (M, K) lie together: K runs of equal length along strips of the scan."""
+    """Return which patches (M, K) lie together: K runs of equal length along strips of the scan."""
     number = len(positions)
     runs = -(-number // _TOGETHER)
     strips = max(round(np.sqrt(runs)), 1)

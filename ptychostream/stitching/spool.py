@@ -1,4 +1,4 @@
-"""Placed patches set aside in a scratch file until the phases between them are known."""
+"""Placed patches, kept in a scratch file until the phases between them are known."""
 
 import tempfile
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ class PatchSpool:
         self.size = 0
 
     def close(self) -> None:
-        """Give the file's space back."""
+        """Delete the file."""
         self._file.close()
 
     def reserve(self, size: int) -> None:
-        """Refuse what the disk will not hold, before it is computed.
+        """Refuse patches for which the disk has no room, before they are computed.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class PatchSpool:
         check_free_space(self.folder, size, "the patches until they are stitched")
 
     def append(self, placed: PlacedPatches, nodes: NDArray[np.int64]) -> None:
-        """Set patches aside.
+        """Write patches to the file.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class PatchSpool:
             Number of each of its groups, under which its phase will be known.
         """
         self._file.seek(self.size)
-        # Whole: what stayed in memory of each would keep the memory between it from being used.
+        # Copied as a whole, since small pieces that stay would fragment the memory.
         for part in (
             placed.blocks.cpu().contiguous().numpy(),
             placed.corners,

@@ -1,4 +1,4 @@
-"""How far each pixel of a patch is trusted."""
+"""The weight of each pixel of a patch."""
 
 from typing import Literal, get_args
 
@@ -25,13 +25,13 @@ def patch_weight(
     Parameters
     ----------
     weight : str or (N, N) float32
-        `probe` trusts a pixel as far as the probe lights it, `uniform` trusts all of them
-        alike; or weights of your own, none negative.
+        `probe` is the probe's intensity, `uniform` the same for all pixels; or weights of your
+        own, none negative.
     light : (N, N) float32
         The probe's intensity.
     window : int
-        Edge of the central window outside which nothing is trusted, in pixels; 0 is the whole
-        patch.
+        Edge of the middle of the patch, outside which the weight is zero, in pixels; 0 is the
+        whole patch.
     fades : bool
         Whether hard edges are made soft, over a few pixels, as a shift in Fourier space needs.
 

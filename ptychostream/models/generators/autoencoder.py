@@ -1,4 +1,4 @@
-"""The contract's convolutional network: an encoder, and two decoders for amplitude and phase."""
+"""PtychoPINN's convolutional network: an encoder, and two decoders for amplitude and phase."""
 
 import itertools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ENCODER_CHANNELS = {
     128: (16, 32, 64, 128),
     256: (8, 16, 32, 64, 128),
 }
-#: Likewise of the decoders' levels.
+#: Channels of the decoders' levels, likewise.
 DECODER_CHANNELS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
 
 #: Channels that the decoder sets aside for the outer half of the patch.
@@ -32,9 +32,9 @@ OUTER_CHANNELS = 4
 
 
 class Autoencoder(Generator):
-    """Map diffraction patterns straight to amplitude and phase.
+    """Map diffraction patterns directly to amplitude and phase.
 
-    The physics is in the loss only. Probe and positions are not looked at.
+    The physics is in the loss only; probe and positions are not used.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Autoencoder(Generator):
     Raises
     ------
     ConfigurationError
-        If the contract defines no network for this N.
+        If PtychoPINN defines no network for this N.
 
     References
     ----------
@@ -110,7 +110,7 @@ class Autoencoder(Generator):
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
-            Measured amplitude, mean energy (N/2)².
+            Measured amplitude, mean power (N/2)².
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What a generator is: the one thing to write for a new network."""
+"""The base class of generators: a new network is one subclass."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
@@ -12,8 +12,8 @@ from ptychostream.config import ModelConfig
 class Generator(nn.Module, ABC):
     """Turn the diffraction patterns of groups into object patches.
 
-    The amplitudes are scaled such that a pattern has a mean energy of (N/2)², and the probe
-    such that Σ|probe · object|² is in the same unit: a generator sees no photon counts, and
+    The amplitudes are scaled such that a pattern has a mean power of (N/2)², and the probe
+    such that Σ|probe · object|² is in the same unit: a generator receives no photon counts, and
     its result does not depend on the dose. Letters: B groups, C patterns per group, P modes.
 
     Attributes
@@ -63,13 +63,13 @@ class Generator(nn.Module, ABC):
         Parameters
         ----------
         diffraction : (B, C, N, N) float32
-            Measured amplitude, zero frequency centred; zero where the detector can't be trusted.
+            Measured amplitude, zero frequency at pixel (N/2, N/2); zero at bad pixels.
         probe : (B, P, N, N) complex64
             Illumination of each group.
         coords_relative : (B, C, 1, 2) float32
-            Centre of the group minus position of the member (x, y), in pixels.
+            Mean position of the group minus position of the member (x, y), in pixels.
         good_pixels : (B, N, N) bool, optional
-            False where the detector can't be trusted; None where it can everywhere.
+            False at bad pixels; None where it can everywhere.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""From the name of an architecture to its generator."""
+"""Build a generator by the name of its architecture."""
 
 from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError
@@ -22,13 +22,13 @@ def build_generator(config: ModelConfig) -> Generator:
     Raises
     ------
     ConfigurationError
-        If there is no such generator, or it can't be built for these sizes.
+        If there is no such generator, or it cannot be built for these sizes.
     """
     return _named(config).from_config(config)
 
 
 def check_fields(config: ModelConfig) -> None:
-    """Refuse fields that the chosen generator does not look at.
+    """Refuse fields that the chosen generator does not use.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class FactorizedFourierNetwork(FourierGenerator):
 
 
 class AxisKernel(nn.Module):
-    """Multiply the low frequencies along each axis by matrices, and add both up."""
+    """Multiply the low frequencies along each axis by matrices, and add the results."""
 
     def __init__(self, channels: int, modes: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class AxisKernel(nn.Module):
         spectrum = torch.fft.rfft(v, dim=axis, norm="ortho")
         low = spectrum.narrow(axis, 0, self.modes)
         rule = "bixy,ioy->boxy" if axis == -1 else "bixy,iox->boxy"
-        # The inverse transform takes what is missing as zero.
+        # The inverse transform treats missing frequencies as zero.
         return torch.fft.irfft(torch.einsum(rule, low, weight), n=edge, dim=axis, norm="ortho")
 
 

@@ -1,17 +1,17 @@
-"""An iterative solver's first step from an empty object: the physics that networks begin with."""
+"""The first step of an iterative solver from an empty object, as an input for networks."""
 
 import torch
 from torch import Tensor
 
 from ptychostream.physics import intensity, wave_change
 
-#: Where less than this part of the light is measured, its energy says little of the object's.
+#: If a smaller part of the light falls on good pixels, the measured power does not give the level.
 _LEAST_SHARE = 0.05
 
-#: Trust in pixels that the empty object hardly lights, and in dark places.
+#: Regularises detector pixels that an empty object hardly lights, and dark object pixels.
 _DISTRUST, _REGULARISATION = 0.2, 0.5
 
-#: Keeps divisions finite where there is nothing.
+#: Keeps divisions finite where both sides are zero.
 _TINY = 1e-12
 
 
@@ -23,11 +23,11 @@ def first_step(
     Parameters
     ----------
     diffraction : (B, C, N, N) float32
-        Measured amplitude, zero frequency centred.
+        Measured amplitude, zero frequency at pixel (N/2, N/2).
     probe : (B, P, N, N) complex64
         Illumination of each group.
     good_pixels : (B, N, N) bool, optional
-        False where the detector can't be trusted; None where it can everywhere.
+        False at bad pixels; None if there are none.
 
     Returns
     -------
@@ -38,13 +38,13 @@ def first_step(
     """
     light, beam = intensity(probe), probe[:, None]
     measured, known, share = measured_part(diffraction, beam, good_pixels)
-    # An empty object of this amplitude has the measured energy.
+    # An empty object of this amplitude gives the measured power.
     seen_light = light.sum(dim=(-2, -1)) * share
     energies = measured.square().sum(dim=(-2, -1)) / seen_light[:, None]
     level = energies.clamp_min(_TINY).sqrt()
     measured = measured / level[:, :, None, None]
     waves = beam.expand(-1, diffraction.shape[1], -1, -1, -1)
-    # From the wave to the object: the least-squares step, held back where there is little light.
+    # From the wave to the object: the least-squares step, smaller where there is little light.
     change = (beam.conj() * wave_change(waves, measured, known, _DISTRUST)).sum(dim=2)
     brightest = light.amax(dim=(-2, -1), keepdim=True)
     return level, change / (_REGULARISATION * brightest + (1 - _REGULARISATION) * light)[:, None]
@@ -53,12 +53,12 @@ def first_step(
 def measured_part(
     diffraction: Tensor, beam: Tensor, good_pixels: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | float]:
-    """Move the zero frequency to the corner, and leave out the pixels that can't be trusted.
+    """Move the zero frequency to the corner, and set bad pixels to zero.
 
     Parameters
     ----------
     diffraction : (B, C, N, N) float32
-        Measured amplitude, zero frequency centred.
+        Measured amplitude, zero frequency at pixel (N/2, N/2).
     beam : (B, C or 1, P, N, N) complex64
         Illumination of each pattern.
 

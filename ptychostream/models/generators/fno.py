@@ -41,7 +41,7 @@ class FourierLayer(nn.Module):
     def __init__(self, channels: int, modes: int, *, activate: bool) -> None:
         super().__init__()
         self.modes, self.activate = modes, activate
-        # Real and imaginary part, which optimisers and archives know best.
+        # Real and imaginary part: optimisers and archives support real numbers best.
         shape = (2, channels, channels, modes, modes, 2)
         self.weight = nn.Parameter(torch.randn(shape) / (channels * math.sqrt(2)))
         self.pointwise = nn.Conv2d(channels, channels, 1)

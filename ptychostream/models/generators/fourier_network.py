@@ -1,4 +1,4 @@
-"""What the Fourier networks share: the way in, the way out, and convolutions before it."""
+"""The parts that the Fourier networks share: input, output, and convolutions before it."""
 
 from abc import abstractmethod
 from typing import Self
@@ -19,9 +19,9 @@ from ptychostream.models.layers import conv3x3
 class FourierGenerator(Generator):
     """Patterns → channels → Fourier layers → residual convolutions → complex patches.
 
-    The network is given the amplitudes of each pattern, an iterative solver's first step, which
-    brings them into the object's plane, and the mean transmission that they tell. Subclasses
-    make the layers in `fourier_layers`.
+    The inputs are the amplitudes of each pattern, an iterative solver's first step, which
+    lies in the object's plane, and the mean transmission of the patch. Subclasses build the
+    layers in `fourier_layers`.
 
     Raises
     ------
@@ -91,8 +91,8 @@ class FourierGenerator(Generator):
         coords_relative: Tensor,
         good_pixels: Tensor | None = None,
     ) -> Tensor:
-        # What the detector saw, and what the physics makes of it in the object's plane: layers
-        # that act alike on all pixels hardly learn the transform between the two.
+        # The measurement, and the first step in the object's plane: layers that act alike on all
+        # pixels hardly learn the transform between the two.
         x = self.features(_transformed(diffraction, self.transform))
         level, change = first_step(diffraction, probe, good_pixels)
         level = level[:, :, None, None]
@@ -101,13 +101,13 @@ class FourierGenerator(Generator):
             (x, change.real, change.imag, level.expand_as(diffraction), _coordinates(x)), dim=1
         )
         x = self.lift(x)
-        # Fourier layers for what extends over the patch, then convolutions for sharp edges.
+        # Fourier layers for structure of the whole patch, then convolutions for sharp edges.
         for layer in self.layers:
             x = layer(x)
         for pair in self.refine:
             x = pair(x)
         first, second = self.last(x).float().chunk(2, dim=1)
-        # Deviations from an empty object at the measured level: training begins there.
+        # The output is a deviation from an empty object at the measured level.
         if self.output_mode == "real_imag":
             return level * torch.complex(1 + first, second)
         if self.output_mode == "amp_phase":
@@ -116,7 +116,7 @@ class FourierGenerator(Generator):
 
 
 class ResidualPair(nn.Module):
-    """Two 3 × 3 convolutions whose result is added to what came in."""
+    """Two 3 × 3 convolutions whose result is added to their input."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()

@@ -7,13 +7,13 @@ from torch import Tensor
 class GroupCanvas:
     """The geometry of a group: where each member's patch lies on the group's own canvas.
 
-    Members are rounded to whole pixels; what is left is a fraction of a pixel, by which the
-    probe is shifted instead. Cutting and adding are then plain indexing, and nothing is blurred.
+    Members lie at whole pixels; the probe is shifted by the fraction of a pixel that remains.
+    Cutting and adding are then plain indexing, and nothing is blurred.
 
     Parameters
     ----------
     coords_relative : (B, C, 1, 2) float32
-        Centre minus member (x, y), in pixels.
+        Mean minus member (x, y), in pixels.
     reach : int
         Pixels by which no member lies farther from its group's centre.
 
@@ -32,7 +32,7 @@ class GroupCanvas:
         self._groups, self._members = displacement.shape[:2]
         self._patch_size = patch_size
         if self._members == 1:
-            # A lone member lies on its group's centre: canvas and patch are the same.
+            # A single member lies at its group's mean position: canvas and patch are the same.
             self.size, self.reach = patch_size, 0
             self._index: Tensor | None = None
             return

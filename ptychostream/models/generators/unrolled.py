@@ -21,19 +21,19 @@ from ptychostream.models.generators.first_step import measured_part
 from ptychostream.models.generators.group_canvas import GroupCanvas
 from ptychostream.physics import fourier_shift, intensity, wave_change
 
-#: Data-consistency updates in front of each learned correction: for lone patterns, for groups.
+#: Data-consistency updates before each learned correction: for single patterns, for groups.
 UPDATES_ALONE, UPDATES_IN_GROUPS = 2, 3
 
-#: First values of the learned numbers.
+#: Initial values of the learned numbers.
 _STEP_LENGTH, _REGULARISATION, _MOMENTUM, _DISTRUST = 1.0, 0.1, 0.7, 0.2
 
 #: Illumination, relative to the brightest pixel, below which corrections fade out.
 _DARK = 1e-2
 
-#: Brings the object's deviations from one to the order of one.
+#: Scales the object's deviations from one to the order of one.
 _CONTRAST = 4.0
 
-#: Keeps divisions finite where there is nothing: far below any photon, in the working unit.
+#: Keeps divisions finite where both sides are zero; far below one photon.
 _TINY = 1e-12
 
 
@@ -97,11 +97,11 @@ class Unrolled(Generator):
         group = GroupCanvas(coords_relative, edge, canvas_size.reach)
         lit = _window(canvas_size.support, group)
         # A probe of peak one and an object of mean amplitude one: what is learned then holds at
-        # any dose and for any beam.
+        # any dose and for any probe.
         peak = intensity(probe).amax(dim=(-2, -1)).sqrt()[:, None, None, None]
         beam = (probe / peak)[:, None]
         if members > 1:
-            # Patches lie at whole pixels of the canvas; the probe takes the rest of the way.
+            # Patches lie at whole pixels of the canvas; the probe is shifted by the fraction.
             beam = fourier_shift(beam, group.fractions[:, :, None])
         light = intensity(beam).expand(diffraction.shape)
         measured, known, share = measured_part(diffraction, beam, good_pixels)
@@ -110,7 +110,7 @@ class Unrolled(Generator):
         level = energies.clamp_min(_TINY).sqrt()[:, None, None]
         measured = measured / level[..., None]
 
-        # How much light falls on each pixel of the canvas decides how far a step may go there.
+        # The light on each pixel of the canvas limits the step there.
         illumination = group.add(light.contiguous())
         brightest = illumination.amax(dim=(-2, -1), keepdim=True)
         # A hint for the corrections only: its square root has no slope in the dark.
@@ -124,14 +124,14 @@ class Unrolled(Generator):
             for update in range(self.updates):
                 alpha = torch.sigmoid(self.logit_regularisation[step, update])
                 distrust = self.log_distrust[step, update].exp()
-                # The change that the measured amplitudes ask for: the slope of their misfit.
+                # The change towards the measured amplitudes: the gradient of their misfit.
                 pull = _pull(canvas, measured, known, beam, group, distrust)
-                # A Newton step where there is light; α keeps dark pixels from running away.
+                # A Newton step where there is light; α limits the step in dark pixels.
                 pull = pull * (
                     self.log_step_length[step, update].exp()
                     / (alpha * brightest + (1 - alpha) * illumination)
                 )
-                # Momentum carries slow, smooth errors away in fewer steps.
+                # With momentum, slow and smooth errors need fewer steps.
                 velocity = pull + torch.sigmoid(self.logit_momentum[step, update]) * velocity
                 canvas = canvas + velocity
             # What the data leave open (noise, what overlaps little) is for the network to mend,
@@ -154,14 +154,14 @@ def _pull(
     group: GroupCanvas,
     distrust: Tensor,
 ) -> Tensor:
-    """Change that the measured amplitudes (B, C, N, N) ask of the canvas (B, S, S)."""
+    """Change of the canvas (B, S, S) towards the measured amplitudes (B, C, N, N)."""
     change = wave_change(beam * group.cut(canvas)[:, :, None], measured, known, distrust)
     waves = beam.conj() * change
     return group.add(waves[:, :, 0] if waves.shape[2] == 1 else waves.sum(dim=2))
 
 
 def _window(half: int, group: GroupCanvas) -> slice:
-    """Find the central window, of a multiple of four pixels, that holds what members light."""
+    """Return the middle of the canvas, a multiple of four pixels, that holds all lit pixels."""
     middle = group.size // 2
     half = min(2 * math.ceil((half + group.reach) / 2), middle)
     return slice(middle - half, middle + half)
@@ -216,7 +216,7 @@ class Correction(nn.Module):
         x = functional.pixel_unshuffle(images, 2)
         if memory is None:
             memory = x.new_zeros(len(x), self.memory, *x.shape[-2:])
-        # Channels last: convolutions of few channels are about twice as fast so.
+        # With channels last, convolutions of few channels are about twice as fast.
         x = torch.cat((x, memory), dim=1).contiguous(memory_format=torch.channels_last)
         for layer in self.hidden:
             y = functional.silu(layer(x))
