@@ -74,7 +74,7 @@ def check_sizes(storage: StoreFiles, files: Files, present: dict[str, int] | Non
     present = storage.sizes_of(files) if present is None else present
     for name, (size, _) in files.items():
         found = present.get(name)
-        if found != size:
+        if found not in (size, -1):
             state = "is missing" if found is None else f"has {found} bytes instead of {size}"
             raise DataContractError(
                 f"store '{storage}' is damaged: '{name}' {state}; copy or build the store again"

@@ -2,12 +2,14 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
+import time
 import weakref
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +18,17 @@ from typing import Any
 from ptychostream.errors import ConfigurationError, StorageError
 from ptychostream.files import atomic_file
 
+logger = logging.getLogger(__name__)
+
 #: Files are hashed in parts of this many bytes.
 _PART = 16 * 2**20
+
+#: Places whose files have names and no folders.
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
+
+#: Status of a response that is worth another try, and seconds before each.
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_WAITS_S = (0.2, 1.0, 5.0)
 
 #: Requests at the same time: enough to hide a delay of 30 ms behind the decoding of two cores.
 REQUESTS_IN_FLIGHT = 32
@@ -75,7 +86,14 @@ class StoreFiles:
     @property
     def can_list(self) -> bool:
         """Whether it tells which files there are: web servers don't, or only some of them."""
-        return self._files is None or "http" not in self._files.protocol
+        return not {"http", "https"} & set(self._protocols)
+
+    @property
+    def _protocols(self) -> tuple[str, ...]:
+        if self._files is None:
+            return ()
+        protocol = self._files.protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
     def child(self, name: str) -> "StoreFiles":
         """Return the files of a folder in this one."""
@@ -123,15 +141,20 @@ class StoreFiles:
         if self._files is None:
             return self._read_local(name, start, length)
         path = self._path(name)
+        stop = None if length is None else start + length
         try:
-            stop = None if length is None else start + length
-            data: bytes = self._files.cat_file(path, start=start or None, end=stop)
+            data: bytes = retried(
+                lambda: self._files.cat_file(path, start=start or None, end=stop), f"{self}/{name}"
+            )
         except (FileNotFoundError, StorageError):
             raise
         except Exception as error:  # every protocol has errors of its own
             if start and self._ends_before(path, start):
                 return b""
             raise self._unreachable(error) from error
+        if length is not None and len(data) > length:
+            # A web server that knows no ranges sends the whole file.
+            return data[start : start + length]
         return data
 
     def _read_local(self, name: str, start: int, length: int | None) -> bytes:
@@ -168,8 +191,9 @@ class StoreFiles:
         self._refuse_zip()
         path = self._path(name)
         try:
-            self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            self._files.pipe_file(path, data)
+            if not _OBJECT_STORES & set(self._protocols):
+                self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            retried(lambda: self._files.pipe_file(path, data), f"{self}/{name}")
         except Exception as error:  # every protocol has errors of its own
             raise StorageError(
                 f"could not write '{self}/{name}': {error}; check address, credentials and space"
@@ -187,13 +211,22 @@ class StoreFiles:
         except Exception as error:  # every protocol has errors of its own
             raise self._unreachable(error) from error
         skip = len(self._path("")) + 1 if self._root else 0
-        return {name[skip:]: int(entry["size"]) for name, entry in found.items()}
+        return {
+            name[skip:]: int(entry["size"])
+            for name, entry in found.items()
+            if entry["size"] is not None
+        }
 
     def sizes_of(self, names: Iterable[str]) -> dict[str, int]:
-        """Measure those of these files that there are."""
-        if self._files is not None:
+        """Measure those of these files that there are; -1 where a server does not tell."""
+        if self._files is not None and self.can_list:
             found = self.sizes()
             return {name: found[name] for name in names if name in found}
+        if self._files is not None:
+            listed = list(names)
+            with self._requests(len(listed)) as pool:
+                sizes = zip(listed, pool.map(self._size_of, listed), strict=True)
+                return {name: size for name, size in sizes if size is not None}
         measured, (held, folder) = {}, self._held()
         for name in names:
             try:
@@ -207,10 +240,22 @@ class StoreFiles:
         """Read whole files, where each request waits all at the same time."""
         if not self.is_remote:
             return {name: self.read(name) for name in names}
-        with ThreadPoolExecutor(
-            max(1, min(REQUESTS_IN_FLIGHT, len(names))), thread_name_prefix="ptychostream-fetch"
-        ) as pool:
+        with self._requests(len(names)) as pool:
             return dict(zip(names, pool.map(self.read, names), strict=True))
+
+    def _requests(self, number: int) -> ThreadPoolExecutor:
+        threads = max(1, min(REQUESTS_IN_FLIGHT, number))
+        return ThreadPoolExecutor(threads, thread_name_prefix="ptychostream-fetch")
+
+    def _size_of(self, name: str) -> int | None:
+        path = self._path(name)
+        try:
+            size = retried(lambda: self._files.info(path)["size"], f"{self}/{name}")
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # every protocol has errors of its own
+            raise self._unreachable(error) from error
+        return -1 if size is None else int(size)
 
     def _local_sizes(self, below: str) -> dict[str, int]:
         found = {}
@@ -294,6 +339,33 @@ class StoreFiles:
             raise StorageError(
                 f"'{self._address}' is a zip file, which is only read; unpack it first"
             )
+
+
+def retried(request: Callable[[], Any], label: str) -> Any:
+    """Make a request, again after a while where it failed for a reason that passes."""
+    for wait in _WAITS_S:
+        try:
+            return request()
+        except Exception as error:
+            if not _is_passing(error):
+                raise
+            logger.warning("'%s': %s; trying again in %g s", label, error, wait)
+            time.sleep(wait)
+    return request()
+
+
+def _is_passing(error: Exception) -> bool:
+    """Return whether a request may succeed a little later: the server is busy, or out of reach."""
+    # fsspec's web files call every failed look at a size a missing file.
+    status = getattr(error, "status", getattr(error.__cause__, "status", None))
+    if status is not None:
+        return status in _PASSING
+    if isinstance(error, FileNotFoundError | PermissionError | StorageError):
+        return False
+    # aiohttp's errors are known by their module: it need not be installed.
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(
+        "aiohttp"
+    )
 
 
 def open_location(path: str | Path) -> StoreFiles:

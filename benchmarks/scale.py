@@ -1,0 +1,199 @@
+"""How cost grows: with appended blocks, with the distance of a store, and with the loader's memory.
+
+    python benchmarks/scale.py [growing] [remote] [loader] [--blocks 200] [--patterns 20000]
+
+Processor time of all threads, except where it says that the clock is read. The server of `remote`
+is one on this machine that waits 30 ms before each answer.
+"""
+
+import argparse
+import http.server
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from streaming import poisson_scan
+
+import ptychostream as ps
+
+
+def processor(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def epoch(store: ps.GroupStore, **options: object) -> None:
+    for _ in ps.make_loader(store, store.groups(1), batch_size=64, **options):
+        pass
+
+
+def growing(folder: Path, blocks: int, size: int = 100) -> None:
+    """Append blocks of a hundred patterns, N = 16, and stream them."""
+    scan = poisson_scan((blocks + 1) * size, 16)
+    path = folder / "growing.zarr"
+    ps.build_group_store(scan.select(np.arange(size)), path, growing=True)
+    seconds = []
+    for block in range(1, blocks + 1):
+        rows = np.arange(block * size, (block + 1) * size)
+        part = scan.select(rows)
+        seconds.append(processor(lambda part=part: ps.append_patterns(path, part)))
+    tenth = max(1, blocks // 10)
+    first, last = np.mean(seconds[:tenth]), np.mean(seconds[-tenth:])
+    print(
+        f"append of {size}: {1e3 * first:.1f} ms for the first tenth of {blocks} blocks, "
+        f"{1e3 * last:.1f} ms for the last, ratio {last / first:.2f}; most {1e3 * max(seconds):.1f}"
+    )
+    store = ps.open_group_store(path)
+    opening = np.median([processor(lambda: ps.open_group_store(path)) for _ in range(5)])
+    grown = streaming_rate(store)
+    print(f"open: {1e3 * opening:.1f} ms, {len(store.segments)} segments")
+    began = time.process_time()
+    compacted = ps.compact_group_store(path)
+    took = time.process_time() - began
+    print(
+        f"stream: {grown:,.0f} patterns a second as grown, {streaming_rate(compacted):,.0f} "
+        f"compacted (in {took:.2f} s)"
+    )
+
+
+def streaming_rate(store: ps.GroupStore) -> float:
+    store.groups(1)
+    return store.num_patterns / min(processor(lambda: epoch(store)) for _ in range(3))
+
+
+def remote(folder: Path, number: int) -> None:
+    """Open and stream a store of N = 64 behind 30 ms."""
+    local = ps.build_group_store(poisson_scan(number), folder / "remote.zarr")
+    with served(folder, 0.03) as (server, address):
+        began = time.perf_counter()
+        store = ps.open_group_store(f"{address}/remote.zarr")
+        print(
+            f"open over 30 ms: {time.perf_counter() - began:.2f} s by the clock, "
+            f"{server.requests} requests, {server.most_running} at the same time"
+        )
+        groups = local.groups(1)
+        for name, each in (("local", local), ("30 ms away", store)):
+            server.requests = 0
+            loader = ps.make_loader(each, groups, batch_size=64, memory_budget="1 GiB")
+            began = time.perf_counter()
+            batches = iter(loader)
+            next(batches)
+            first = time.perf_counter() - began
+            for _ in batches:
+                pass
+            whole = time.perf_counter() - began
+            print(
+                f"{name}: first batch {first:.2f} s, epoch {number / whole:,.0f} patterns a second "
+                f"by the clock, {server.requests} requests for {each.num_chunks} chunks"
+            )
+
+
+class served:
+    """A web server of a folder that waits before each answer."""
+
+    def __init__(self, folder: Path, delay_s: float) -> None:
+        lock = threading.Lock()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            requests = running = most_running = 0
+
+            def answer(self) -> None:
+                with lock:
+                    Handler.requests += 1
+                    Handler.running += 1
+                    Handler.most_running = max(Handler.most_running, Handler.running)
+                time.sleep(delay_s)
+                with lock:
+                    Handler.running -= 1
+                path = folder / self.path.lstrip("/")
+                if not path.is_file():
+                    self.send_error(404)
+                    return
+                data = path.read_bytes()
+                if asked := self.headers.get("Range"):
+                    first, last = asked.removeprefix("bytes=").split("-")
+                    data = data[int(first) : int(last) + 1 if last else None]
+                self.send_response(206 if asked else 200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(data)
+
+            do_GET = do_HEAD = answer
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        self.handler = Handler
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> tuple[type, str]:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self.handler, f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *error: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class InMemory(torch.utils.data.Dataset):
+    """Amplitudes of an array in memory, one at a time."""
+
+    def __init__(self, patterns: np.ndarray) -> None:
+        self.patterns = patterns
+
+    def __len__(self) -> int:
+        return len(self.patterns)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(np.sqrt(self.patterns[row], dtype=np.float32))
+
+
+def loader(folder: Path, number: int) -> None:
+    """Patterns of N = 64 a processor second, of epochs with less and more memory than the store."""
+    scan = poisson_scan(number)
+    store = ps.build_group_store(scan, folder / "loader.zarr")
+    groups = store.groups(1)
+    raw = store.num_chunks * store.patterns_per_chunk * 64 * 64 * 2
+    for name, budget in (
+        ("a third of the store", raw // 3),
+        ("the store", raw + 1),
+        ("the store as amplitudes", 4 * raw),
+    ):
+        stream = ps.make_loader(store, groups, batch_size=64, memory_budget=budget, num_threads=1)
+        rates = []
+        for number_of_epoch in range(3):
+            stream.set_epoch(number_of_epoch)
+            rates.append(number / processor(lambda stream=stream: [len(batch) for batch in stream]))
+        print(
+            f"memory for {name}: {rates[0]:,.0f} in the first epoch, {rates[-1]:,.0f} in the third"
+        )
+    data = torch.utils.data.DataLoader(
+        InMemory(scan.patterns.read(np.arange(number))), batch_size=64, shuffle=True
+    )
+    rate = max(number / processor(lambda: [len(batch) for batch in data]) for _ in range(2))
+    print(f"torch's DataLoader over the array in memory: {rate:,.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["growing", "remote", "loader"])
+    parser.add_argument("--blocks", type=int, default=200)
+    parser.add_argument("--patterns", type=int, default=20000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        if "growing" in options.parts:
+            growing(Path(name), options.blocks)
+        if "remote" in options.parts:
+            remote(Path(name), options.patterns)
+        if "loader" in options.parts:
+            loader(Path(name), options.patterns)
+
+
+if __name__ == "__main__":
+    main()
