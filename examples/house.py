@@ -104,7 +104,9 @@ IDEAS = {
     "patches": "cut and place",
     "legacy": "params.cfg",
     "progress": "progress, stop",
-    "files": "whole files",
+    "files": "whole files, locks",
+    "plain_pickle": "data only",
+    "memory": "amounts of memory",
     "config": "what users choose",
     "errors": "our exceptions",
 }

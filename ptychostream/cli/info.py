@@ -67,7 +67,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 
 
 def _is_result(path: Path) -> bool:
-    """Say whether a file holds an object, as `reconstruct` writes it, and no patterns."""
+    """Return whether a file holds an object, as `reconstruct` writes it, and no patterns."""
     from ptychostream.datasets.sources import find_format
     from ptychostream.datasets.sources.hdf5_patterns import is_hdf5
     from ptychostream.datasets.sources.npz_members import NpzMembers

@@ -73,7 +73,7 @@ class ModelConfig:
     gaussian_smoothing_sigma: NonNegativeFloat = 0.0
     """Standard deviation of a Gaussian that smooths the exit wave, in pixels; 0 is off."""
     compat: Literal["none", "upstream"] = "none"
-    """`none` is this package's forward physics; `upstream` is the existing backend's for the CNN:
+    """`none` is this package's forward physics; `upstream` is PtychoPINN's for the CNN:
     its merge, mask and probe scale, and modes that add coherently.
     """
     unrolled_steps: PositiveInt = 5

@@ -212,7 +212,7 @@ def _check_stages(config: TrainingConfig) -> None:
 def check_supervised(config: TrainingConfig) -> None:
     """Refuse options of the diffraction loss, which supervised training does not have.
 
-    Not at construction: existing callers make such configurations for the other backend.
+    Not at construction: programs for PtychoPINN make such configurations for the other backend.
 
     Parameters
     ----------

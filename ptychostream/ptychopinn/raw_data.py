@@ -385,7 +385,7 @@ class RawDataTorch:
         policy: Policy = "default",
         labels: Literal["true", "mirrored"] | None = None,
     ) -> dict[str, Any]:
-        """Draw groups and gather them as the specification's dictionary, all in memory.
+        """Draw groups and gather them as PtychoPINN's dictionary, all in memory.
 
         Parameters
         ----------

@@ -153,7 +153,7 @@ def dictionary_of_store(
 def to_spec_dict(
     store: GroupStore, groups: Groups, rows: NDArray[np.int64] | None = None
 ) -> dict[str, Any]:
-    """Gather groups as the specification's dictionary.
+    """Gather groups as PtychoPINN's dictionary.
 
     What a group's entries are does not depend on which others are asked for: blocks of rows, one
     after the other, are the whole.
@@ -201,7 +201,7 @@ def from_spec_dict(
     *,
     physics_scale: float = 1.0,
 ) -> TensorDict:
-    """Turn the specification's dictionary into a batch.
+    """Turn PtychoPINN's dictionary into a batch.
 
     Parameters
     ----------

@@ -124,7 +124,7 @@ def _training(store: GroupStore) -> Callable[[TensorDict], Any]:
 
 
 def _dictionary(store: GroupStore, groups: Groups) -> Callable[[TensorDict], Any]:
-    """Make a function from a batch to the specification's dictionary."""
+    """Make a function from a batch to PtychoPINN's dictionary."""
     factors = group_normalisation(store, groups)
     objects = objects_of(store)
 

@@ -24,7 +24,7 @@ _TABLES = (".csv", ".txt")
 
 
 def is_file_name(name: str) -> bool:
-    """Say whether a name is one of a file, rather than a key of a registry."""
+    """Return whether a name is one of a file, rather than a key of a registry."""
     return Path(name).suffix != ""
 
 

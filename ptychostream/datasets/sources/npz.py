@@ -35,7 +35,7 @@ _PATTERN_KEYS = ("diff3d", "diffraction")
 
 
 def is_npz(path: Path) -> bool:
-    """Say whether a file is a zip archive of arrays.
+    """Return whether a file is a zip archive of arrays.
 
     Returns
     -------

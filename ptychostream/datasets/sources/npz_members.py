@@ -103,7 +103,7 @@ class NpzMembers:
             raise self._damaged(name, error) from error
 
     def is_plain(self, name: str) -> bool:
-        """Say whether a member is stored uncompressed, in C order.
+        """Return whether a member is stored uncompressed, in C order.
 
         Returns
         -------

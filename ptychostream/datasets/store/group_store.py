@@ -420,7 +420,7 @@ class GroupStore:
             Largest distance between seed and neighbour, in pixels (`min_distance`).
         policy : str
             `default` keeps the seed in its group; `upstream` draws, number for number, what the
-            existing backend draws for this seed.
+            PtychoPINN draws for this seed.
 
         Returns
         -------

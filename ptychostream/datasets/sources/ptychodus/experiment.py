@@ -30,7 +30,7 @@ PRODUCT_FILE = "product.h5"
 
 
 def is_ptychodus_product(path: Path) -> bool:
-    """Say whether a path holds a product together with its patterns.
+    """Return whether a path holds a product together with its patterns.
 
     Returns
     -------

@@ -23,7 +23,7 @@ _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
 
 
 def is_ptychodus_training(path: Path) -> bool:
-    """Say whether a file is HDF5 training data of ptychodus."""
+    """Return whether a file is HDF5 training data of ptychodus."""
     if not is_hdf5(path):
         return False
     try:
