@@ -28,8 +28,7 @@ def test_the_probe_carries_the_measured_counts_and_the_object_the_rest(
         "experiment": 0,
         "grid": (height, width, (0, 0)),
         "execution": {},
-        "passes": 0,
-        "align_phases": True,
+        "options": {"passes": 0, "align_phases": True, "live_interval": 0.0},
         "debug": False,
         "folder": str(tmp_path),
     }
