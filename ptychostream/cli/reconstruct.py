@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, logger, new_parser, path_or_url, say
+from ptychostream.cli.common import add_cache_options, log_to, logger, new_parser, path_or_url, say
 from ptychostream.cli.input_options import add_input_options, input_options
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, StoreExistsError
@@ -154,7 +154,7 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
             )
         if options.keep_store:
             logger.warning("--keep_store has no effect: '%s' is no scan file", source)
-        yield open_group_store(source)
+        yield open_group_store(source, cache_folder=options.cache, cache_limit=options.cache_limit)
         return
     with ExitStack() as stack:
         if options.keep_store:
@@ -225,6 +225,7 @@ def make_parser() -> ArgumentParser:
         "Reconstruct a store, or a scan file, by the iterative solver; a network can start it.",
     )
     parser.add_argument("store", type=path_or_url, help="the store, or a scan file")
+    add_cache_options(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the result that the folder holds"

@@ -4,13 +4,14 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import log_to, logger, new_parser, path_or_url, say
+from ptychostream.cli.common import add_cache_options, log_to, logger, new_parser, path_or_url, say
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import StoreExistsError
 
@@ -23,6 +24,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("store", type=path_or_url, help="the store")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the results")
+    add_cache_options(parser)
     parser.add_argument("--validation", type=path_or_url, help="store that the loss is watched on")
     parser.add_argument(
         "--resume",
@@ -58,7 +60,15 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         _refuse_to_replace(out)
     chosen = {item.name: getattr(ready, item.name) for item in fields(TrainingConfig)}
     config = TrainingConfig(**chosen)
-    train_into(config, ready.execution, out, resume=options.resume, overwrite=options.overwrite)
+    train_into(
+        config,
+        ready.execution,
+        out,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        cache_folder=options.cache,
+        cache_limit=options.cache_limit,
+    )
 
 
 def _refuse_to_replace(out: Path) -> None:
@@ -95,6 +105,8 @@ def train_into(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    cache_folder: Path | None = None,
+    cache_limit: str = "20 GiB",
 ) -> None:
     """Train, and write archive, configuration, losses, picture and log into a folder.
 
@@ -115,9 +127,10 @@ def train_into(
 
     check_supported(config, execution)
     assert config.train_data_file is not None
-    store = open_group_store(config.train_data_file)
+    opened = partial(open_group_store, cache_folder=cache_folder, cache_limit=cache_limit)
+    store = opened(config.train_data_file)
     held_out = config.test_data_file
-    validation = None if held_out is None else open_group_store(held_out)
+    validation = None if held_out is None else opened(held_out)
     check_data(config, store, validation)
     checkpoint = find_checkpoint(out) if resume else None
     first = is_first_process()

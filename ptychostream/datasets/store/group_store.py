@@ -37,8 +37,9 @@ from ptychostream.scan import MeasurementDomain, PatternSource, Scan, ScanMetada
 
 logger = logging.getLogger(__name__)
 
-#: Memory for chunks that were decoded lately.
+#: Memory for chunks that were decoded lately, and disk for what was fetched.
 _CACHE_BUDGET = "64 MiB"
+_CACHE_LIMIT = "20 GiB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,8 @@ class GroupStore:
 
     def __reduce__(self) -> Any:
         """Pickle as a path; unpickling checks that the store is unchanged."""
-        return _open_same, (self.path, [(each.blocks, each.files) for each in self.segments])
+        contents = [(each.blocks, each.files) for each in self.segments]
+        return _open_same, (self.path, contents, self._storage.cache_options)
 
     @property
     def address(self) -> str:
@@ -521,7 +523,8 @@ class GroupStore:
         storage = open_location(self.path)
         files = read_manifest(storage)
         if files != self.segments[0].files:
-            now = open_group_store(self.path)
+            folder, limit = self._storage.cache_options
+            now = open_group_store(self.path, cache_folder=folder, cache_limit=limit)
             if manifest_digest(self.segments[0].files) not in now.attributes.get("compacted", ()):
                 raise DataContractError(
                     f"'{self.path}' was replaced by another store; open it again"
@@ -648,7 +651,13 @@ class StoredPatterns(PatternSource):
         return self._store.diffraction(rows)
 
 
-def open_group_store(path: str | Path, *, cache_budget: str | int = _CACHE_BUDGET) -> GroupStore:
+def open_group_store(
+    path: str | Path,
+    *,
+    cache_budget: str | int = _CACHE_BUDGET,
+    cache_folder: Path | None = None,
+    cache_limit: str | int = _CACHE_LIMIT,
+) -> GroupStore:
     """Open a store for reading.
 
     Parameters
@@ -657,6 +666,10 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = _CACHE_BUDGE
         The store's folder, or any URL that fsspec knows (`s3://bucket/scan.zarr`).
     cache_budget : str or int
         Memory for the chunks that `diffraction` decoded last; loaders have a budget of their own.
+    cache_folder : Path, optional
+        Folder of this machine that keeps what is fetched from a URL, for later epochs and runs.
+    cache_limit : str or int
+        Most that the folder may take; what was not used for longest goes first.
 
     Returns
     -------
@@ -677,6 +690,7 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = _CACHE_BUDGE
         if folder.is_file():
             advice = f": it is a file; make a store of it: ptychostream build {path} STORE"
         raise MissingFileError(f"no group store '{path}'{advice}")
+    storage.keep_in(cache_folder, parse_bytes(cache_limit))
     # At a URL, one listing for all segments; on this machine, only the files in question.
     listing = storage.sizes() if storage.is_remote and storage.can_list else None
     segments = (open_segment(storage, present=listing), *open_chain(storage, listing=listing))
@@ -684,9 +698,14 @@ def open_group_store(path: str | Path, *, cache_budget: str | int = _CACHE_BUDGE
     return _joined(str(storage) if folder is None else folder, segments, cache)
 
 
-def _open_same(path: Path | str, contents: list[tuple[Blocks, Files]]) -> GroupStore:
+def _open_same(
+    path: Path | str,
+    contents: list[tuple[Blocks, Files]],
+    cache_options: tuple[Path | None, int],
+) -> GroupStore:
     """Open the very segments that a store was made of, or refuse."""
     storage = open_location(path)
+    storage.keep_in(*cache_options)
     segments: list[Segment] = []
     try:
         for blocks, files in contents:

@@ -178,7 +178,9 @@ def open_segment(
     check_sizes(storage, files, present)
     shards = f"{DIFFRACTION}/c/"
     # Tables are read whole now, so they can be checked whole; patterns when they are read.
-    content = storage.read_together([name for name in files if not name.startswith(shards)])
+    content = storage.read_together(
+        {name: digest for name, (_, digest) in files.items() if not name.startswith(shards)}
+    )
     changed = [n for n, data in content.items() if hashlib.sha256(data).hexdigest() != files[n][1]]
     if changed:
         raise _changed(storage, *changed)
@@ -221,7 +223,7 @@ def open_segment(
         tables=tables,
         storage_rows=storage_rows,
         array=array,
-        shards=ShardReader.for_array(sizes, array),
+        shards=ShardReader.for_array(sizes, array, {name: files[name][1] for name in sizes}),
     )
 
 

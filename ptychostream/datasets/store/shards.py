@@ -76,6 +76,8 @@ class ShardReader:
         Patterns in a chunk, and their edges N, N.
     transposed : bool
         Whether the pattern axis is the last one within a chunk.
+    digests : dict, optional
+        SHA-256 of each shard, by which parts of it are found in a cache.
     """
 
     def __init__(
@@ -86,15 +88,18 @@ class ShardReader:
         *,
         chunks_per_shard: int,
         transposed: bool,
+        digests: dict[str, str] | None = None,
     ) -> None:
         self._storage, self._sizes = storage, sizes
         self._chunk_shape, self._chunks_per_shard = chunk_shape, chunks_per_shard
-        self._transposed = transposed
+        self._transposed, self._digests = transposed, digests or {}
         self._indices: dict[int, NDArray[np.uint64]] = {}
         self._index_locks: dict[int, Lock] = {}
 
     @classmethod
-    def for_array(cls, sizes: dict[str, int], array: PatternArray) -> "ShardReader | None":
+    def for_array(
+        cls, sizes: dict[str, int], array: PatternArray, digests: dict[str, str] | None = None
+    ) -> "ShardReader | None":
         """Make a reader for an array, if it has a layout that `build` writes or wrote."""
         transposed = array.is_transposed()
         if transposed is None:
@@ -106,6 +111,7 @@ class ShardReader:
             (length, height, width),
             chunks_per_shard=array.shards[0] // length,
             transposed=transposed,
+            digests=digests,
         )
 
     def read_into(
@@ -154,7 +160,7 @@ class ShardReader:
             offset, extent = self._indices[shard][number].tolist()
             if _MISSING in (offset, extent):
                 raise self._damaged(chunk, shard, "it was never written")
-            data = self._storage.read(name, offset, extent)
+            data = self._read(name, offset, extent)
         except (FileNotFoundError, KeyError) as error:
             raise GoneError(
                 str(self._damaged(chunk, shard, "the file is gone; was the store replaced?"))
@@ -170,9 +176,12 @@ class ShardReader:
             raise self._damaged(chunk, shard, "it fails its checksum")
         return data[:-_CRC_BYTES]
 
+    def _read(self, name: str, start: int, length: int) -> bytes:
+        return self._storage.read(name, start, length, digest=self._digests.get(name))
+
     def _read_index(self, shard: int, chunk: int) -> NDArray[np.uint64]:
         name, length = shard_file(shard), 16 * self._chunks_per_shard + _CRC_BYTES
-        table = self._storage.read(name, max(self._sizes[name] - length, 0), length)
+        table = self._read(name, max(self._sizes[name] - length, 0), length)
         if len(table) != length or not _is_intact(table):
             raise self._damaged(chunk, shard, "the shard's index fails its checksum")
         return np.frombuffer(table[:-_CRC_BYTES], "<u8").reshape(-1, 2)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ptychostream.datasets.store.range_cache import RangeCache
 from ptychostream.errors import ConfigurationError, StorageError
 from ptychostream.files import atomic_file
 
@@ -53,6 +54,8 @@ class StoreFiles:
         self._files, self._root = files, root
         self._handle: int | None = None
         self._close: Any = None
+        #: Where parts of remote files are kept.
+        self.cache: RangeCache | None = None
         self._parent: StoreFiles | None = None
 
     @classmethod
@@ -78,6 +81,15 @@ class StoreFiles:
         """Whether it lies in a zip file, which is only read."""
         return self._files is not None and self._files.protocol == "zip"
 
+    def keep_in(self, folder: Path | None, limit: int) -> None:
+        """Keep what is fetched from now on in a folder, within a limit in bytes."""
+        self.cache = None if folder is None else RangeCache(Path(folder), limit)
+
+    @property
+    def cache_options(self) -> tuple[Path | None, int]:
+        """Folder and limit of what is kept."""
+        return (None, 1) if self.cache is None else (self.cache.folder, self.cache.limit)
+
     @property
     def is_remote(self) -> bool:
         """Whether each request to it may wait for a network."""
@@ -99,7 +111,7 @@ class StoreFiles:
         """Return the files of a folder in this one."""
         below = f"{self._below}/{name}".strip("/")
         child = StoreFiles(self._address, self._files, f"{self._root}/{name}", below=below)
-        child._parent = self
+        child._parent, child.cache = self, self.cache
         return child
 
     def hold(self) -> None:
@@ -123,13 +135,17 @@ class StoreFiles:
             files = files._parent
         return files._handle, root[len(files._root) + 1 :] if files._handle is not None else root
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(
+        self, name: str, start: int = 0, length: int | None = None, *, digest: str | None = None
+    ) -> bytes:
         """Read a file or a part of it.
 
         Parameters
         ----------
         length : int, optional
             Bytes; fewer come back where the file ends. None is all that follow.
+        digest : str, optional
+            SHA-256 of the file by its manifest: a remote part is then looked for in the cache.
 
         Raises
         ------
@@ -140,6 +156,12 @@ class StoreFiles:
         """
         if self._files is None:
             return self._read_local(name, start, length)
+        if self.cache is not None and digest is not None and self.is_remote:
+            key = f"{digest} {start} {length}"
+            return self.cache.get(key, lambda: self._read_remote(name, start, length))
+        return self._read_remote(name, start, length)
+
+    def _read_remote(self, name: str, start: int, length: int | None) -> bytes:
         path = self._path(name)
         stop = None if length is None else start + length
         try:
@@ -236,12 +258,16 @@ class StoreFiles:
             measured[name] = state.st_size
         return measured
 
-    def read_together(self, names: list[str]) -> dict[str, bytes]:
-        """Read whole files, where each request waits all at the same time."""
+    def read_together(self, digests: dict[str, str]) -> dict[str, bytes]:
+        """Read whole files with these digests, where each request waits all at the same time."""
         if not self.is_remote:
-            return {name: self.read(name) for name in names}
-        with self._requests(len(names)) as pool:
-            return dict(zip(names, pool.map(self.read, names), strict=True))
+            return {name: self.read(name) for name in digests}
+
+        def read(name: str) -> bytes:
+            return self.read(name, digest=digests[name])
+
+        with self._requests(len(digests)) as pool:
+            return dict(zip(digests, pool.map(read, digests), strict=True))
 
     def _requests(self, number: int) -> ThreadPoolExecutor:
         threads = max(1, min(REQUESTS_IN_FLIGHT, number))

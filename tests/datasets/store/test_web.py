@@ -1,6 +1,7 @@
 """Stores on a plain web server: no listing, failures that pass, and some requests in flight."""
 
 import http.server
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -123,3 +124,24 @@ def test_requests_wait_together_and_each_index_is_fetched_once(web, tiny_store):
     # Eight chunks and the index of their one shard.
     assert server.requests == 9
     assert server.most_running >= 6
+
+
+def test_what_was_fetched_is_kept_within_a_limit(web, tiny_store, tmp_path):
+    server, url = web
+    folder = tmp_path / "cache"
+    rows = np.arange(64)
+    first = ps.open_group_store(url, cache_folder=folder)
+    np.testing.assert_array_equal(first.diffraction(rows), tiny_store.diffraction(rows))
+    server.requests = 0
+    there = pickle.loads(pickle.dumps(ps.open_group_store(url, cache_folder=folder)))
+    asked_to_open = server.requests
+    np.testing.assert_array_equal(there.diffraction(rows), tiny_store.diffraction(rows))
+    assert server.requests == asked_to_open  # chunks and indices are all there
+    for file in folder.iterdir():  # what is damaged is fetched again
+        file.write_bytes(file.read_bytes()[:-1])
+    again = ps.open_group_store(url, cache_folder=folder)
+    np.testing.assert_array_equal(again.diffraction(rows), tiny_store.diffraction(rows))
+    small = tmp_path / "small"
+    tight = ps.open_group_store(url, cache_folder=small, cache_limit=5000)
+    np.testing.assert_array_equal(tight.diffraction(rows), tiny_store.diffraction(rows))
+    assert sum(file.stat().st_size for file in small.iterdir()) <= 5000
