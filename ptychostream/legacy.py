@@ -333,10 +333,10 @@ def update_legacy_dict(
 
 
 def update_installed_ptycho(config: ModelConfig | TrainingConfig | InferenceConfig) -> None:
-    """Write a configuration into the `ptycho.params.cfg` of the installed TensorFlow package.
+    """Write a configuration into the `ptycho.params.cfg` of PtychoPINN's TensorFlow package.
 
-    Call it before anything else of that package is imported: its modules read the dictionary
-    while they are imported.
+    Call it before anything else of PtychoPINN is imported: its modules read the dictionary while
+    they are imported.
 
     Parameters
     ----------
@@ -352,12 +352,12 @@ def update_installed_ptycho(config: ModelConfig | TrainingConfig | InferenceConf
 
 
 def installed_ptycho_cfg() -> MutableMapping[str, Any]:
-    """Return the `ptycho.params.cfg` of the installed TensorFlow package itself.
+    """Return the `ptycho.params.cfg` of PtychoPINN's installed TensorFlow package itself.
 
     Returns
     -------
     dict
-        Changing it changes what that package computes.
+        Changing it changes what PtychoPINN computes.
 
     Raises
     ------

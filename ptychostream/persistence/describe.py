@@ -101,7 +101,7 @@ def _tensorflow(members: Members) -> Lines:
     ]
 
 
-def _upstream_torch(members: Members) -> Lines:
+def _ptychopinn_port(members: Members) -> Lines:
     manifest = read_manifest(members)
     lines = [("written by", f"PtychoPINN, PyTorch backend, format {manifest['version']}")]
     for name in members.sizes:
@@ -109,7 +109,7 @@ def _upstream_torch(members: Members) -> Lines:
             lines += _settings(read_dictionary(members, name), None)
             break
     lines.append(("models", ", ".join(map(str, _items(manifest["models"])))))
-    return [*lines, ("to use it", "that package; its network has layers that ours does not")]
+    return [*lines, ("to use it", "PtychoPINN; its network has layers that ours does not")]
 
 
 def _checkpoint(path: Path) -> Lines:
@@ -161,5 +161,5 @@ def _bytes(count: int) -> str:
 _DESCRIBE: dict[Kind, Any] = {
     "ptychostream": _native,
     "tensorflow": _tensorflow,
-    "ptychopinn-torch": _upstream_torch,
+    "ptychopinn-torch": _ptychopinn_port,
 }

@@ -105,7 +105,7 @@ def load_inference_bundle(archive: Path) -> tuple[Any, dict[str, Any]]:
         components = _import("ptycho.workflows.components")
     except BackendUnavailableError as error:
         raise BackendUnavailableError(
-            f"{error}; or do without that package: `ptychostream convert` makes an archive of ours"
+            f"{error}; or do without PtychoPINN: `ptychostream convert` makes an archive of ours"
         ) from error
     with _folder_of(archive) as folder:
         model, values = _load(components, folder)
