@@ -74,7 +74,7 @@ def write_result_files(
             *_fit_tiles(result),
             ["scan positions", f"{len(result.positions):,}"],
             ["object, rows x columns", f"{height} x {width} px"],
-            ["half period of the split halves' FRC", found],
+            *([] if result.frc is None else [["half period of the split halves' FRC", found]]),
             ["patches per second, end to end", f"{result.num_patches / max(total, 1e-9):,.0f}"],
             ["in all", f"{total:.1f} s"],
         ],
