@@ -23,7 +23,7 @@ _CAUSE_S = 2.0
 class Job:
     """What one child does.
 
-    Parameters
+    Attributes
     ----------
     task : str
         `module:function`; called in the child with the arguments and a `Channel`. What it
@@ -183,12 +183,7 @@ class ChildRun:
     The child dies with its parent, and when the context or the iteration is left. Whatever it
     prints becomes log records, and so do its own log records.
 
-    Parameters
-    ----------
-    task, arguments, log :
-        See `Job`.
-    heartbeat_s, stop_grace_s : float
-        See `ChildGroup`.
+    `task`, `arguments` and `log` are those of `Job`, the others those of `ChildGroup`.
 
     Examples
     --------

@@ -97,7 +97,13 @@ def probe_at(counts: NDArray[np.float32], defocus: float) -> NDArray[np.complex6
 
 
 def candidates(counts: NDArray[np.float32]) -> Iterator[float]:
-    """Yield defoci whose beams have from about one pixel to a third of the patch for radius."""
+    """Yield defoci whose beams have from about one pixel to a third of the patch for radius.
+
+    Yields
+    ------
+    float
+        In radians for a squared frequency of one (cycle / pixel)², of both signs.
+    """
     mean, edge = counts.mean(0, dtype=np.float64), counts.shape[-1]
     along = np.arange(edge) - edge // 2
     squared = along[:, None] ** 2 + along**2
