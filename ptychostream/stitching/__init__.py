@@ -1,9 +1,10 @@
 """From patches to the object: a streaming, weighted sum on the scan's own grid."""
 
-from ptychostream.stitching.accumulator import PatchAccumulator, PlacedPatches, stitch_patches
+from ptychostream.stitching.accumulator import PatchAccumulator, stitch_patches
 from ptychostream.stitching.canvas import DeviceCanvas, HostCanvas
 from ptychostream.stitching.interpolation import Placement
 from ptychostream.stitching.phase_alignment import PhaseAlignment
+from ptychostream.stitching.placed_patches import PlacedPatches
 from ptychostream.stitching.spool import PatchSpool
 from ptychostream.stitching.weights import WeightName, patch_weight
 

@@ -1,8 +1,6 @@
-"""Add patches into an object, in any order."""
+"""Add patches into an object as they come, in any order."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,39 +10,17 @@ from torch import Tensor
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.physics import UNLIT
-from ptychostream.stitching.canvas import Canvas, DeviceCanvas, HostCanvas, allocate
+from ptychostream.stitching.canvas import HostCanvas
+from ptychostream.stitching.coverage import Coverage
 from ptychostream.stitching.interpolation import (
     Placement,
     ShiftedWeight,
     shift_to_pixels,
     whole_corners,
 )
+from ptychostream.stitching.placed_patches import PlacedPatches, merge_blocks
+from ptychostream.stitching.weighted_sum import WeightedSum
 from ptychostream.stitching.weights import covering_area, patch_weight, support_window
-
-#: Rows of the object that are normalised at once.
-_BAND = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedPatches:
-    """Weighted patches of groups, on whole pixels; only the phase of each group is missing.
-
-    Attributes
-    ----------
-    blocks : (K, ..., h, w) complex64
-        Where members of a group overlap they are added up, so that there is one block for each.
-    corners : (K, 2) int64
-        Row and column of each block's first pixel.
-    groups : (K,) int64
-        The group, among those that were placed together, that a block belongs to.
-    is_even : (K,) bool
-        Whether it belongs to the first half.
-    """
-
-    blocks: Tensor
-    corners: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    is_even: NDArray[np.bool_]
 
 
 class PatchAccumulator:
@@ -73,17 +49,11 @@ class PatchAccumulator:
     Attributes
     ----------
     weight : (n, n) float32
-        Weight of each pixel of the support, at most one.
+        Trust in each pixel of the lit window of a patch, at most one.
     window : slice
         That window, along both axes of a patch.
     covering : (n, n) float32
         One where a patch counts as covering the object.
-    num_duplicates : int
-        Those of a pattern that had been added before.
-    num_clipped : int
-        Those of which a part lies outside the grid and was left out.
-    num_dropped : int
-        Those that were left out altogether.
     """
 
     def __init__(
@@ -102,28 +72,44 @@ class PatchAccumulator:
         self.weight = (lit / lit.max()).to(device=device, dtype=torch.float32).contiguous()
         lit_pixels = (self.weight >= UNLIT).nonzero()
         first, last = int(lit_pixels.min()), int(lit_pixels.max())
-        #: Pixels at the window's edges that have no weight.
+        #: Pixels at the edges of the window that have no weight.
         self._margin = min(first, len(self.weight) - 1 - last)
         self._is_plain = bool((self.weight == 1).all())
         self._shifted_weight = ShiftedWeight(self.weight, placement)
         self._grid, self._placement = grid, placement
-        # The middle of the patch within the support.
+        # The patch's centre within the lit window.
         self._edge = 2 * (weight.shape[-1] // 2 - self.window.start)
-        self._layers = () if num_layers is None else (num_layers,)
-        self._folder = scratch_folder
-        self._device = torch.device(device)
-        self._total = self._canvas((*self._layers, *grid.shape), np.complex64)
-        self._cover = self._canvas(grid.shape, np.float32)
-        self._half: tuple[Canvas, Canvas] | None = None
-        if keeps_halves:
-            total = self._canvas((*self._layers, *grid.shape), np.complex64)
-            self._half = total, self._canvas(grid.shape, np.float32)
-        self.covering = covering_area(self.weight.cpu())
-        self._seen = np.zeros(0, bool)
-        # Corners of the covering areas: one table that doubles in size, not a list of small ones.
-        self._counted = np.zeros((0, 2), np.int64)
-        self._num_counted = 0
-        self.num_patches = self.num_duplicates = self.num_clipped = self.num_dropped = 0
+        self._folder, self._device = scratch_folder, torch.device(device)
+        layers = () if num_layers is None else (num_layers,)
+        self._sum = WeightedSum(
+            (*layers, *grid.shape), self._device, folder=scratch_folder, keeps_halves=keeps_halves
+        )
+        self._coverage = Coverage(covering_area(self.weight.cpu()))
+
+    @property
+    def covering(self) -> Tensor:
+        """One where a patch covers the object (n, n), zero elsewhere."""
+        return self._coverage.area
+
+    @property
+    def num_patches(self) -> int:
+        """Patches that were used."""
+        return self._coverage.num_patches
+
+    @property
+    def num_duplicates(self) -> int:
+        """Those of a pattern that had been added before."""
+        return self._coverage.num_duplicates
+
+    @property
+    def num_clipped(self) -> int:
+        """Those of which a part lies outside the grid and was left out."""
+        return self._coverage.num_clipped
+
+    @property
+    def num_dropped(self) -> int:
+        """Those that were left out altogether."""
+        return self._coverage.num_dropped
 
     def add(
         self,
@@ -152,7 +138,7 @@ class PatchAccumulator:
         rows: NDArray[np.int64] | None = None,
         is_even: NDArray[np.bool_] | None = None,
     ) -> PlacedPatches:
-        """Interpolate the patches of groups to whole pixels, and count them as added.
+        """Bring the patches of groups onto whole pixels, and count them as added.
 
         Parameters
         ----------
@@ -166,28 +152,32 @@ class PatchAccumulator:
             Which groups belong to the first half, where halves are kept.
         """
         shape = positions.shape[:2]
+        in_half = np.zeros(shape[0], bool) if is_even is None else is_even
+        flat_rows = None if rows is None else rows.ravel()
+        # Whole pixels are indices; only the fraction of a pixel is left to shift by.
         lit = patches[..., self.window, self.window].flatten(0, 1).to(self._device)
         corners, fractions = whole_corners(
             positions.reshape(-1, 2) - np.array(self._grid.origin), self._edge, self._placement
         )
-        used = self._admit(lit, corners, None if rows is None else rows.ravel())
+        used, clipped = self._usable(lit, corners)
+        self._coverage.add(corners, used, clipped, flat_rows)
+        # Weighted before the shift: what fades out towards the edges has no seam where it wraps.
         shifts = torch.as_tensor(fractions, dtype=torch.float32, device=self._device)
         weighted = lit if self._is_plain else lit * self.weight
         blocks = shift_to_pixels(weighted, shifts, self._placement)
-        first_half = np.zeros(shape[0], bool) if is_even is None else is_even
-        for part in (True, False):
-            mine = used & np.repeat(first_half == part, shape[1])
-            self._add_weights(
-                shifts, corners, mine, None if rows is None else rows.ravel(), is_even=part
-            )
+        # The divisor is known without phases, so it is added now and not kept with the patches.
+        for half in (True, False):
+            mine = used & np.repeat(in_half == half, shape[1])
+            self._add_weights(shifts, corners, mine, flat_rows, in_half=half)
         if not used.all():
-            # Not multiplied by zero, which would keep NaN.
+            # Not multiplied by zero: what is not a number would stay so.
             blocks[torch.as_tensor(~used, device=blocks.device)] = 0
         if shape[1] > 1 and self._device.type == "cpu":
+            # Members of a group share its phase: one block for all is less to keep and to add.
             blocks = blocks.reshape(*shape, *blocks.shape[1:])
-            return _merge(blocks, corners.reshape(*shape, 2), first_half)
+            return merge_blocks(blocks, corners.reshape(*shape, 2), in_half)
         owners = np.repeat(np.arange(shape[0]), shape[1])
-        return PlacedPatches(blocks, corners, owners, first_half[owners])
+        return PlacedPatches(blocks, corners, owners, in_half[owners])
 
     def add_placed(self, placed: PlacedPatches, phases: NDArray[np.float64] | None = None) -> None:
         """Add placed patches.
@@ -201,13 +191,10 @@ class PatchAccumulator:
         if phases is not None:
             turns = torch.as_tensor(np.exp(1j * phases[placed.groups]), dtype=blocks.dtype)
             blocks = blocks * turns.to(blocks.device).reshape(-1, *(1,) * (blocks.ndim - 1))
-        self._total.add(blocks, placed.corners)
-        if self._half is not None and placed.is_even.any():
-            mine = torch.as_tensor(placed.is_even, device=blocks.device)
-            self._half[0].add(blocks[mine], placed.corners[placed.is_even])
+        self._sum.add_blocks(blocks, placed.corners, placed.is_even)
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-        """Return the object so far, and its coverage.
+        """Return the object so far, and how well each of its pixels is covered.
 
         Returns
         -------
@@ -217,17 +204,8 @@ class PatchAccumulator:
             Number of different patterns in whose lit area a pixel lies: the area that takes
             `COVERING_POWER` of the weight.
         """
-        total, cover = self.sums()
-        mean = allocate(total.shape, np.complex64, self._folder)
-        for start in range(0, total.shape[-2], _BAND):
-            band = (..., slice(start, start + _BAND), slice(None))
-            known = cover[band[1:]] > UNLIT
-            np.divide(total[band], cover[band[1:]], out=mean[band], where=known)
-        count = HostCanvas(self._grid.shape, np.float32, self._folder)
-        for start in range(0, self._num_counted, _BAND):
-            corners = self._counted[start : min(start + _BAND, self._num_counted)]
-            count.add(self.covering.expand(len(corners), -1, -1), corners)
-        return mean, count.values()
+        mean = self._sum.mean()
+        return mean, self._coverage.count(HostCanvas(self._grid.shape, np.float32, self._folder))
 
     def halves(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64], NDArray[np.bool_]]:
         """Return two objects, each from every other group.
@@ -244,76 +222,28 @@ class PatchAccumulator:
         ConfigurationError
             If halves were not kept.
         """
-        if self._half is None:
-            raise ConfigurationError("the halves of this object were not kept: keeps_halves=True")
-        total, cover = self.sums()
-        even_total, even_cover = self._half[0].values(), self._half[1].values()
-        known = (even_cover > UNLIT) & (cover - even_cover > UNLIT)
-        first, second = np.zeros_like(even_total), total - even_total
-        np.divide(even_total, even_cover, out=first, where=known)
-        np.divide(second, cover - even_cover, out=second, where=known)
-        second *= known
-        return first, second, known
+        return self._sum.halves()
 
     def has_patch(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return of which patterns there is a patch.
-
-        Parameters
-        ----------
-        rows : (R,) int64
-            Patterns, with the numbers passed to `add` and `place`.
-
-        Returns
-        -------
-        (R,) bool
-            True where a patch was added.
-        """
-        known = np.zeros(len(rows), bool)
-        within = rows < len(self._seen)
-        known[within] = self._seen[rows[within]]
-        return known
+        """Return of which patterns (R,), numbered as in `add` and `place`, a patch was added."""
+        return self._coverage.has_patch(rows)
 
     def sums(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
         """Return the sum of weighted patches (..., H, W), and that of their weights (H, W)."""
-        return self._total.values(), self._cover.values()
+        return self._sum.values()
 
-    def _canvas(self, shape: tuple[int, ...], dtype: Any) -> Canvas:
-        if self._device.type == "cpu":
-            return HostCanvas(shape, dtype, self._folder)
-        return DeviceCanvas(shape, dtype, self._device)
-
-    def _admit(
-        self, lit: Tensor, corners: NDArray[np.int64], rows: NDArray[np.int64] | None
-    ) -> NDArray[np.bool_]:
-        """Count patches, and return which of them can be used."""
-        # Pixels without weight do not matter.
+    def _usable(
+        self, lit: Tensor, corners: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Find which patches can be used, and which of them reach beyond the grid."""
+        # What has no weight counts as no part of a patch.
         begin, end = corners + self._margin, corners + lit.shape[-1] - self._margin
         shape = np.array(self._grid.shape)
-        low, high = begin.min(axis=1), (end - shape).max(axis=1)
-        outside = (end <= 0).any(axis=1) | (begin >= shape).any(axis=1)
-        # The sum is not finite if any value is not; that is faster than testing each.
+        clipped = ((begin < 0) | (end > shape)).any(axis=1)
+        outside = ((end <= 0) | (begin >= shape)).any(axis=1)
+        # A single value that is not finite shows in the sum, which is quicker than to look.
         finite = torch.isfinite(torch.view_as_real(lit.flatten(1).sum(dim=1))).all(dim=1)
-        used: NDArray[np.bool_] = finite.cpu().numpy() & ~outside
-        self.num_patches += int(used.sum())
-        self.num_dropped += int((~used).sum())
-        self.num_clipped += int((used & ((low < 0) | (high > 0))).sum())
-        new = used
-        if rows is not None and len(rows):
-            missing = int(rows.max()) + 1 - len(self._seen)
-            if missing > 0:
-                self._seen = np.pad(self._seen, (0, missing + len(self._seen)))
-            first = np.zeros(len(rows), bool)
-            used_rows = np.flatnonzero(used)
-            first[used_rows[np.unique(rows[used_rows], return_index=True)[1]]] = True
-            new = used & first & ~self._seen[rows]
-            self._seen[rows[used]] = True
-            self.num_duplicates += int((used & ~new).sum())
-        number = self._num_counted + int(new.sum())
-        if number > len(self._counted):
-            self._counted = np.concatenate([self._counted, np.zeros((number, 2), np.int64)])
-        self._counted[self._num_counted : number] = corners[new]
-        self._num_counted = number
-        return used
+        return finite.cpu().numpy() & ~outside, np.asarray(clipped)
 
     def _add_weights(
         self,
@@ -322,41 +252,20 @@ class PatchAccumulator:
         used: NDArray[np.bool_],
         rows: NDArray[np.int64] | None,
         *,
-        is_even: bool,
+        in_half: bool,
     ) -> None:
-        """Add the weights of patches; those of the same pattern at once."""
+        """Add the weights of patches; those of one pattern lie at one place and are added once."""
         chosen = np.flatnonzero(used)
         if not len(chosen):
             return
-        times: NDArray[Any] = np.ones(len(chosen))
+        times = np.ones(len(chosen), np.int64)
         if rows is not None:
             _, first, times = np.unique(rows[chosen], return_index=True, return_counts=True)
             chosen = chosen[first]
         weights = self._shifted_weight.at(shifts[torch.as_tensor(chosen)])
         if (times != 1).any():
             weights *= torch.as_tensor(times, dtype=weights.dtype).to(weights.device)[:, None, None]
-        self._cover.add(weights, corners[chosen])
-        if is_even and self._half is not None:
-            self._half[1].add(weights, corners[chosen])
-
-
-def _merge(blocks: Tensor, corners: NDArray[np.int64], is_even: NDArray[np.bool_]) -> PlacedPatches:
-    """Add up the blocks of each group (B, C, ..., h, w) in the smallest block that holds them."""
-    groups, members = blocks.shape[:2]
-    first = corners.min(axis=1)
-    inside = corners - first[:, None]
-    rows, columns = (int(n) + blocks.shape[-1] for n in inside.max(axis=(0, 1)))
-    owners = np.arange(groups)
-    if rows * columns > members * blocks.shape[-1] ** 2:
-        # If members lie far apart, that block would be mostly empty.
-        owners = owners.repeat(members)
-        return PlacedPatches(blocks.flatten(0, 1), corners.reshape(-1, 2), owners, is_even[owners])
-    parts, edge = blocks.numpy(), blocks.shape[-1]
-    merged = np.zeros((groups, *parts.shape[2:-2], rows, columns), parts.dtype)
-    for group, places in enumerate(inside.tolist()):
-        for member, (top, left) in enumerate(places):
-            merged[group, ..., top : top + edge, left : left + edge] += parts[group, member]
-    return PlacedPatches(torch.from_numpy(merged), first, owners, is_even)
+        self._sum.add_weights(weights, corners[chosen], in_half=in_half)
 
 
 def stitch_patches(
@@ -378,9 +287,9 @@ def stitch_patches(
     shape : (int, int)
         Height and width of the object, in pixels.
     weight : (N, N) float32, optional
-        Trust in each patch pixel; None is a Hann window: largest in the middle, zero at the edges.
+        Trust in each patch pixel; None trusts the centre most and the edges not at all.
     placement : str
-        As `PatchAccumulator` has it.
+        See `PatchAccumulator`.
 
     Returns
     -------

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptychostream.stitching.accumulator import PlacedPatches
 from ptychostream.stitching.canvas import check_free_space
+from ptychostream.stitching.placed_patches import PlacedPatches
 
 
 class PatchSpool:

@@ -1,4 +1,7 @@
+import tracemalloc
+
 import numpy as np
+import pytest
 import torch
 from test_accumulator import _object, _true_patches, _weight
 
@@ -37,7 +40,7 @@ def test_a_lone_patch_and_patches_without_overlap_stay():
 def test_thumbnails_leave_the_memory_when_their_neighbours_have_come():
     x, y = np.meshgrid(np.arange(0, 400, 4.0), np.arange(0, 400, 4.0))
     positions = np.stack([x.ravel(), y.ravel()], axis=1)
-    alignment = PhaseAlignment(_weight(16), positions)
+    alignment = PhaseAlignment(_weight(16), positions, per_block=1000)
     patch = torch.ones(100, 16, 16, dtype=torch.complex64)
     for row in range(100):
         alignment.add(patch, np.arange(100 * row, 100 * row + 100))
@@ -58,3 +61,38 @@ def test_patches_that_never_come_or_are_not_finite_do_not_spoil_the_others():
     rest = alignment.solve() + turned
     assert np.std(rest[came[came != 3]]) < 0.02
     assert (alignment.solve()[np.setdiff1d(np.arange(40), came)] == 0).all()
+
+
+@pytest.mark.parametrize("order", ["lines", "shuffled"])
+def test_blocks_find_the_phases_that_all_at_once_do(order):
+    rng = np.random.default_rng(0)
+    x, y = np.meshgrid(np.arange(8, 168, 4.0), np.arange(8, 168, 4.0))
+    positions = np.stack([x.ravel(), y.ravel()], axis=1)
+    number = len(positions)
+    if order == "shuffled":
+        positions = positions[rng.permutation(number)]
+    # Any phase at all of each patch, a drift, and noise that no solution can explain.
+    turned = 0.2 * positions[:, 0] + rng.uniform(-np.pi, np.pi, number)
+    noise = rng.normal(size=(number, 16, 16, 2)).astype(np.float32) @ np.array([1, 1j])
+    patches = torch.as_tensor((1 + 0.3 * noise) * np.exp(1j * turned)[:, None, None])
+    found = {}
+    for per_block in (number, 200):
+        alignment = PhaseAlignment(_weight(16), positions, per_block=per_block)
+        for part in np.array_split(np.arange(number), 16):
+            alignment.add(patches.to(torch.complex64)[part], part)
+        # Whole turns between blocks are no difference.
+        rest = np.exp(1j * (alignment.solve() + turned))
+        found[per_block] = np.std(np.angle(rest * rest.mean().conj()))
+    assert found[number] < 0.08
+    assert found[200] < 1.3 * found[number]
+
+
+def test_what_is_kept_of_a_patch_is_some_tens_of_bytes():
+    positions = np.random.default_rng(0).uniform(0, 1200, (60_000, 2))
+    positions = positions[np.lexsort((positions[:, 0], positions[:, 1] // 100))]
+    tracemalloc.start()
+    alignment = PhaseAlignment(_weight(16), positions)
+    kept = tracemalloc.get_traced_memory()[0] / len(positions)
+    tracemalloc.stop()
+    assert alignment.num_patches == 60_000
+    assert kept < 60
