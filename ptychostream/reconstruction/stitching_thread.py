@@ -100,8 +100,10 @@ class Stitcher:
         if self._alignment is None or self._spool is None:
             self._accumulator.add_placed(placed)
         else:
-            if not self._spool.size:
-                each = placed.blocks.numel() * placed.blocks.element_size() / len(nodes)
+            is_first = not self._spool.size
+            self._spool.append(placed, nodes)
+            if is_first:
+                each = self._spool.size / len(nodes)
                 size = int(each * self._alignment.num_patches)
                 logger.info(
                     "patches wait in '%s' for the phases between them: %.2g GB",
@@ -111,7 +113,6 @@ class Stitcher:
                 self._spool.reserve(size)
             window = self._accumulator.window
             self._alignment.add(patches[:, 0, window, window], nodes)
-            self._spool.append(placed, nodes)
         self.seconds += time.perf_counter() - began
 
     def _finish(self, watch: ProgressMonitor) -> None:

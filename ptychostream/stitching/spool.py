@@ -1,4 +1,4 @@
-"""Placed patches, kept in a scratch file until the phases between them are known."""
+"""Placed patches set aside in a scratch file until the phases between them are known."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from ptychostream.stitching.canvas import check_free_space
+from ptychostream.stitching.packed_blocks import pack, unpack
 from ptychostream.stitching.placed_patches import PlacedPatches
 
 
 class PatchSpool:
     """A scratch file of placed patches: written once, read in order; gone when closed.
+
+    Patches are rounded to ten bits (`packed_blocks`): the file takes no more than patterns of
+    16 bits do.
 
     Parameters
     ----------
@@ -30,11 +34,11 @@ class PatchSpool:
         self.size = 0
 
     def close(self) -> None:
-        """Delete the file."""
+        """Give the file's space back."""
         self._file.close()
 
     def reserve(self, size: int) -> None:
-        """Refuse patches for which the disk has no room, before they are computed.
+        """Refuse what the disk will not hold, before it is computed.
 
         Raises
         ------
@@ -44,7 +48,7 @@ class PatchSpool:
         check_free_space(self.folder, size, "the patches until they are stitched")
 
     def append(self, placed: PlacedPatches, nodes: NDArray[np.int64]) -> None:
-        """Write patches to the file.
+        """Set patches aside.
 
         Parameters
         ----------
@@ -52,9 +56,11 @@ class PatchSpool:
             Number of each of its groups, under which its phase will be known.
         """
         self._file.seek(self.size)
-        # Copied as a whole, since small pieces that stay would fragment the memory.
+        blocks = placed.blocks.cpu().numpy()
+        # Whole: what stayed in memory of each would keep the memory between it from being used.
         for part in (
-            placed.blocks.cpu().contiguous().numpy(),
+            np.array(blocks.shape),
+            *pack(blocks),
             placed.corners,
             nodes[placed.groups],
             placed.is_even,
@@ -67,8 +73,9 @@ class PatchSpool:
         at = 0
         for _ in range(self._parts):
             self._file.seek(at)
-            blocks, corners, groups, is_even = (
-                np.load(self._file, allow_pickle=False) for _ in range(4)
+            shape, scale, data, corners, groups, is_even = (
+                np.load(self._file, allow_pickle=False) for _ in range(6)
             )
             at = self._file.tell()
-            yield PlacedPatches(torch.from_numpy(blocks), corners, groups, is_even)
+            blocks = torch.from_numpy(unpack(scale, data, tuple(shape.tolist())))
+            yield PlacedPatches(blocks, corners, groups, is_even)
