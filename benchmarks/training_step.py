@@ -15,7 +15,8 @@ from torch.nn import functional
 import ptychostream as ps
 from ptychostream.datasets.batches.scaling import scales_of
 from ptychostream.training.module import PinnModule
-from ptychostream.training.train import initial_model, training_groups
+from ptychostream.training.run import training_groups
+from ptychostream.training.train import initial_model
 
 
 def main():

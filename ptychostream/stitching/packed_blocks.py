@@ -29,8 +29,8 @@ def pack(blocks: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np
     lit = (pairs[is_lit].view(np.int16) + np.int16(_LARGEST)).view(np.uint16)
     high = np.zeros(-(-len(lit) // 4) * 4, np.uint8)
     high[: len(lit)] = lit >> 8
-    high = high[::4] | high[1::4] << 2 | high[2::4] << 4 | high[3::4] << 6
-    return scale, np.concatenate([np.packbits(is_lit), lit.astype(np.uint8), high])
+    fours = high[::4] | high[1::4] << 2 | high[2::4] << 4 | high[3::4] << 6
+    return scale, np.concatenate([np.packbits(is_lit), lit.astype(np.uint8), fours])
 
 
 def unpack(

@@ -1,11 +1,12 @@
-"""Run Lightning's trainer on a model by the configurations."""
+"""Run Lightning's trainer on a model, as the configurations ask."""
 
 import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +16,40 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from numpy.typing import NDArray
 
-from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.datasets.batches.loader import GroupLoader
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
 from ptychostream.progress import ShouldStop
-from ptychostream.training.callbacks import EpochReports
+from ptychostream.training.callbacks import Description, EpochReports
 from ptychostream.training.checkpoints import describe_run
 from ptychostream.training.collapse_monitor import NOT_A_NUMBER, CollapseWatch
 from ptychostream.training.interruption import StopRequests, TrainingEnded, signals_given_back
 from ptychostream.training.labels import TruePatches
-from ptychostream.training.module import LoaderFactory, PinnModule
+from ptychostream.training.module import PinnModule
 from ptychostream.training.progress import OnEpoch
+from ptychostream.training.run import TrainingRun
 from ptychostream.training.tracking import make_tracker
 
 logger = logging.getLogger(__name__)
 
 
 def fit(
-    config: TrainingConfig,
-    execution: PyTorchExecutionConfig,
+    run: TrainingRun,
     model: PtychoPINN,
-    loaders: Mapping[str, LoaderFactory],
     *,
     labels: Mapping[str, TruePatches] | None = None,
     on_epoch: OnEpoch | None = None,
     should_stop: ShouldStop | None = None,
-    resume_from: Path | None = None,
-    data_name: str = "",
-    callbacks: Sequence[Callback] = (),
 ) -> dict[str, list[float]]:
     """Train a model with Lightning.
 
     Parameters
     ----------
-    loaders : mapping
-        `train` and perhaps `validation`: functions of rank and world size that make the batches
-        of one process.
     labels : mapping, optional
-        The true patches of the same, where the losses need them.
+        The true patches of each part of the run, where the losses need them.
 
     Returns
     -------
@@ -70,55 +65,28 @@ def fit(
     KeyboardInterrupt
         If a signal ended training; the last checkpoint is on disk.
     """
-    monitor: str = execution.checkpoint_monitor_metric
-    if "validation" not in loaders and monitor == "val_loss":
-        monitor = "train_loss"
-    # Convolutions, pooling and resizing are faster with the channels of a pixel side by side.
+    execution = run.execution
+    # The channels of a pixel side by side: convolutions, pooling and resizing are faster so.
     for layer in model.generator.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     module = PinnModule(
         model,
-        config,
+        run.config,
         execution,
-        monitor=monitor,
-        loaders=loaders,
+        monitor=run.monitor,
+        loaders={part: partial(run.loader, part) for part in run.parts},
         labels=labels,
-        run=describe_run(config, execution, data_name),
+        run=describe_run(run.config, execution, run.data_name),
     )
-    history = EpochReports(config.nepochs, config.model.group_size, on_epoch)
-    folder = Path(config.output_dir) / "checkpoints"
+    reports = EpochReports(run.config.nepochs, run.config.model.group_size, on_epoch)
     requests = StopRequests(
-        should_stop, folder / "last.ckpt" if execution.enable_checkpointing else None
+        should_stop, _checkpoints(run) / "last.ckpt" if execution.enable_checkpointing else None
     )
-    early = EarlyStopping(
-        monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
-    )
-    every: list[Callback] = [
-        history,
-        CollapseWatch(supervised=config.model.model_type == "supervised"),
-        *callbacks,
-        early,
-        requests,
-    ]
-    if execution.enable_checkpointing:
-        every.append(
-            ModelCheckpoint(
-                folder,
-                filename="best-{epoch}",
-                monitor=monitor,
-                mode=execution.checkpoint_mode,
-                save_top_k=execution.checkpoint_save_top_k,
-                save_last=True,
-                save_on_train_epoch_end=True,
-                # A run replaces an earlier one in the same folder.
-                enable_version_counter=False,
-            )
-        )
     with ExitStack() as stack:
         stack.enter_context(_quiet_lightning())
         stack.enter_context(_settings_given_back())
-        trainer = _make_trainer(config, execution, every, loaders, resumed=resume_from is not None)
+        trainer = _make_trainer(run, make_callbacks(run, reports, requests))
         device = trainer.strategy.root_device
         if execution.pin_memory and device.type != "cuda":
             raise ConfigurationError(
@@ -128,42 +96,113 @@ def fit(
         if trainer.is_global_zero:
             logger.info(
                 "training %s on %s: %d parameters",
-                config.model.architecture,
+                run.config.model.architecture,
                 device if trainer.world_size == 1 else f"{trainer.world_size} devices",
                 sum(p.numel() for p in model.parameters() if p.requires_grad),
             )
         stack.enter_context(mixed_convolutions(model, execution.precision, device.type))
         stack.enter_context(signals_given_back())
         try:
-            trainer.fit(module, ckpt_path=resume_from, weights_only=True)
+            trainer.fit(module, ckpt_path=run.checkpoint, weights_only=True)
+            is_ended = False
         except TrainingEnded:
-            if not requests.stopped:
-                raise KeyboardInterrupt from None
-            done = float(requests.epochs_done)
-            logger.info("training stopped after %.2f of %d epochs", done, config.nepochs)
-            return history.losses | {"stopped_after": [done]}
-        if requests.signalled:
-            raise KeyboardInterrupt
-        if trainer.global_step == module.steps_before and trainer.is_global_zero:
+            is_ended = True
+        if trainer.global_step == module.steps_before and trainer.is_global_zero and not is_ended:
             logger.warning(
                 "nothing was trained: the run had come to its end; name more than nepochs=%d to "
                 "go on with it",
-                config.nepochs,
+                run.config.nepochs,
             )
-    if not history.losses["train_loss"] or not np.isfinite(history.losses["train_loss"][-1]):
+    return interpret_end(run, reports, requests, is_ended=is_ended)
+
+
+def make_callbacks(
+    run: TrainingRun, reports: EpochReports, requests: StopRequests
+) -> list[Callback]:
+    """Make what happens beside the steps: reports, checks, pictures, checkpoints."""
+    execution = run.execution
+    callbacks: list[Callback] = [
+        reports,
+        CollapseWatch(supervised=run.config.model.model_type == "supervised"),
+        Description(
+            run.requested,
+            {"intensity_scale": run.intensity_scale, "probe_guess": run.store.probe},
+        ),
+    ]
+    if execution.recon_log_every_n_epochs:
+        callbacks.append(_pictures(run))
+    callbacks += [
+        EarlyStopping(
+            run.monitor, patience=execution.early_stop_patience, mode=execution.checkpoint_mode
+        ),
+        requests,
+    ]
+    if execution.enable_checkpointing:
+        callbacks.append(
+            ModelCheckpoint(
+                _checkpoints(run),
+                filename="best-{epoch}",
+                monitor=run.monitor,
+                mode=execution.checkpoint_mode,
+                save_top_k=execution.checkpoint_save_top_k,
+                save_last=True,
+                save_on_train_epoch_end=True,
+                # A run takes the place of an earlier one in the same folder.
+                enable_version_counter=False,
+            )
+        )
+    return callbacks
+
+
+def interpret_end(
+    run: TrainingRun, reports: EpochReports, requests: StopRequests, *, is_ended: bool
+) -> dict[str, list[float]]:
+    """Return the losses of a run that came to its end or was stopped (`is_ended`).
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If a signal ended it.
+    ConfigurationError
+        If the last loss is no number.
+    """
+    losses = reports.losses
+    if is_ended and requests.stopped:
+        done = float(requests.epochs_done)
+        logger.info("training stopped after %.2f of %d epochs", done, run.config.nepochs)
+        return losses | {"stopped_after": [done]}
+    if is_ended or requests.signalled:
+        raise KeyboardInterrupt
+    if not losses["train_loss"] or not np.isfinite(losses["train_loss"][-1]):
         raise ConfigurationError(NOT_A_NUMBER)
-    return history.losses
+    return losses
 
 
-def _make_trainer(
-    config: TrainingConfig,
-    execution: PyTorchExecutionConfig,
-    callbacks: list[Callback],
-    loaders: Mapping[str, LoaderFactory],
-    *,
-    resumed: bool,
-) -> lightning.Trainer:
-    tracker = make_tracker(execution.logger_backend, Path(config.output_dir), resumed=resumed)
+def _checkpoints(run: TrainingRun) -> Path:
+    return Path(run.config.output_dir) / "checkpoints"
+
+
+def _pictures(run: TrainingRun) -> Callback:
+    """Make the callback that logs reconstructions of some groups."""
+    from ptychostream.training.pictures import ReconstructionLog
+
+    part = run.parts["train"]
+    table = part.groups
+
+    def serve_rows(rows: NDArray[np.int64]) -> GroupLoader:
+        chosen = dataclasses.replace(
+            part, groups=dataclasses.replace(table, nn_indices=table.nn_indices[rows])
+        )
+        return run.serve(chosen, "table", 0, 1, torch.device("cpu"))
+
+    return ReconstructionLog(run.execution, part.store, serve_rows, table.nn_indices[:, 0])
+
+
+def _make_trainer(run: TrainingRun, callbacks: list[Callback]) -> lightning.Trainer:
+    config, execution = run.config, run.execution
+    tracker = make_tracker(
+        execution.logger_backend, Path(config.output_dir), resumed=run.checkpoint is not None
+    )
     options: dict[str, Any] = {}
     try:
         if execution.precision != "32-true":
@@ -192,7 +231,7 @@ def _make_trainer(
             logger=tracker,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            limit_val_batches=1.0 if "validation" in loaders else 0,
+            limit_val_batches=1.0 if "validation" in run.parts else 0,
             log_every_n_steps=1,
             **options,
         )
@@ -213,7 +252,7 @@ def _make_trainer(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's messages about itself while it runs."""
+    """Keep Lightning's advice on itself away from the user, for as long as it runs."""
     named = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [log.level for log in named]
     with warnings.catch_warnings():
@@ -231,7 +270,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def _settings_given_back() -> Iterator[None]:
-    """Restore the settings that `deterministic` changes for the whole program."""
+    """Restore what `deterministic` changes for the whole program."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark

@@ -19,7 +19,7 @@ from ptychostream.ptychopinn.backends.base import load_backend
 from ptychostream.ptychopinn.backends.training_data import as_store
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch, load
 from ptychostream.ptychopinn.raw_data import RawDataTorch
-from ptychostream.training.train import training_groups
+from ptychostream.training.run import training_groups
 from ptychostream.workflows import (
     load_inference_bundle,
     load_inference_bundle_with_backend,

@@ -13,7 +13,8 @@ from ptychostream.ptychopinn.backends.pytorch import _predict
 from ptychostream.scan import ArrayPatterns
 from ptychostream.training.objective import objective
 from ptychostream.training.probes import refine_probes
-from ptychostream.training.train import initial_model, training_groups
+from ptychostream.training.run import training_groups
+from ptychostream.training.train import initial_model
 
 QUIET = ps.PyTorchExecutionConfig(logger_backend=None, enable_checkpointing=False)
 MASK = np.zeros((16, 16), bool)

@@ -17,7 +17,7 @@ from ptychostream.errors import DataContractError
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.scan import ArrayPatterns, Scan
-from ptychostream.training.train import training_groups
+from ptychostream.training.run import training_groups
 
 if TYPE_CHECKING:
     from ptychostream.ptychopinn.backends.base import TrainingData
