@@ -45,15 +45,7 @@ class HostCanvas:
         self._sum = allocate(shape, dtype, folder)
 
     def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
-        """Add blocks; see `Canvas.add`.
-
-        Parameters
-        ----------
-        blocks : (B, ..., h, w)
-            Blocks of pixels.
-        corners : (B, 2) int64
-            Row and column of each block's first pixel.
-        """
+        """Add blocks; see `Canvas.add`."""
         total, (height, width) = self._sum, self._sum.shape[-2:]
         rows, columns = blocks.shape[-2:]
         # Slices stream through memory; index_add_ would read an index for every pixel too.
@@ -85,15 +77,7 @@ class DeviceCanvas:
         self._sum = torch.zeros(*shape[:-2], pixels, dtype=kind, device=device)
 
     def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
-        """Add blocks; see `Canvas.add`.
-
-        Parameters
-        ----------
-        blocks : (B, ..., h, w)
-            Blocks of pixels.
-        corners : (B, 2) int64
-            Row and column of each block's first pixel.
-        """
+        """Add blocks; see `Canvas.add`."""
         height, width = self._shape[-2:]
         first = torch.as_tensor(corners, device=blocks.device)
         rows = first[:, 0, None] + torch.arange(blocks.shape[-2], device=blocks.device)
