@@ -14,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 INSTALLED := $(VENV)/.installed
-EXTRAS := dev,docs,ptychodus,dask,s3,mlflow,tensorboard,tensorflow
+EXTRAS := dev,docs,ptychodus,formats,dask,s3,mlflow,tensorboard,tensorflow
 OUT := demo
 
 # The version of ptychodus that `test-ptychodus` takes; `test` takes the one in the constraints.

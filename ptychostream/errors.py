@@ -31,3 +31,7 @@ class BackendUnavailableError(PtychoStreamError, RuntimeError):
 
 class TrainingProcessError(PtychoStreamError, RuntimeError):
     """One of several training processes died; the others have been ended."""
+
+
+class MissingPartError(PtychoStreamError, ImportError):
+    """An optional part is not installed; the message says how to install it."""

@@ -116,11 +116,11 @@ def _broken(name, change):
         (lambda a: a.pop("diff3d"), ["'bad.npz'", "'diff3d'"]),
         (lambda a: a.update(diff3d=a["diff3d"][:, :14]), ["(30, 14, 16)"]),
         (lambda a: a.update(diff3d=a["diff3d"][:29]), ["29 diffraction patterns", "30"]),
-        (lambda a: a["xcoords"].__setitem__(3, np.nan), ["row 3", "nan"]),
-        (lambda a: a["ycoords"].__setitem__(3, -np.inf), ["row 3", "inf"]),
+        (lambda a: a["xcoords"].__setitem__(3, np.nan), ["not finite", "--leave_out '[3]'"]),
+        (lambda a: a["ycoords"].__setitem__(3, -np.inf), ["not finite", "--leave_out '[3]'"]),
         (lambda a: a["diff3d"].__setitem__((5, 1, 1), np.nan), ["pattern 5", "nan"]),
         (lambda a: a["diff3d"].__setitem__((7, 1, 1), np.inf), ["pattern 7", "inf"]),
-        (lambda a: a["xcoords"].__setitem__(9, 1e7), ["position 9", "1e+07", "outlier"]),
+        (lambda a: a["xcoords"].__setitem__(9, 1e7), ["position 9", "1e+07", "--leave_out '[9]'"]),
     ],
 )
 def test_bad_input_ends_in_one_message_and_leaves_nothing(tmp_path, capsys, change, words):

@@ -34,6 +34,7 @@ from ptychostream.datasets.sources.position_changes import transform_matrix
 from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
 from ptychostream.datasets.sources.probes import make_beam, propagate, read_probe_file
 from ptychostream.datasets.sources.rows import as_ranges, rows_of, with_numbers
+from ptychostream.datasets.sources.stray_positions import check_places
 from ptychostream.datasets.sources.survey import Survey, survey
 from ptychostream.datasets.sources.units import HC_EV_M, quantity
 from ptychostream.datasets.sources.window import CleanPatterns, Window, WindowedPatterns
@@ -110,8 +111,8 @@ def assemble_and_see(
     metadata, pixel_height = joined_metadata(parts, options)
     placed = joined_positions(parts, options, count)
     kept, numbers = _kept_rows(parts, options, count, placed)
-    if kept is not None:
-        patterns = SubsetPatterns(patterns, kept)
+    if kept is not None and numbers is not None:
+        patterns = SubsetPatterns(patterns, numbers)
         placed = placed.select(kept)
     _check_counts(parts, options, patterns, placed)
     probe = None if options.probe is None else _probe_option(options)
@@ -148,13 +149,20 @@ def assemble_and_see(
             if options.centre is None
             else centre_option(options.centre, reference)
         )
+        if options.centre in (None, "auto"):
+            # The probe's own diffraction may lie beside the zero frequency.
+            beside = expected_centre(shape, probe)
+            centre = (
+                centre[0] - beside[0] + shape[1] // 2,
+                centre[1] - beside[1] + shape[0] // 2,
+            )
     if mean is not None and options.swap_quadrants is None and not swap and is_corner_centred(mean):
         warnings.append(
             "the patterns are brightest in their corners; the zero frequency belongs at pixel "
             "(N/2, N/2). If it lies in the corner, build with --swap_quadrants true"
         )
     elif mean is not None and options.centre is None and centre is not None:
-        expected = expected_centre(shape, probe if _fits(probe, shape) else None)
+        expected = (float(shape[1] // 2), float(shape[0] // 2))
         if shape[0] == shape[1] and not shape[0] % 2 and is_off(centre, expected, shape[0]):
             warnings.append(
                 f"the beam lies at (x {centre[0]:.1f}, y {centre[1]:.1f}) on the detector and not "
@@ -188,6 +196,14 @@ def assemble_and_see(
     scan_probe, after, guess = _sized_probe(parts, probe, shape, edge, binned, final)
     positions, stage = _in_pixels(
         parts, placed, geometry, options, edge=edge, binned=binned, final=final, after=after
+    )
+    warnings += check_places(
+        parts.name,
+        positions,
+        placed.values,
+        edge,
+        numbers=np.arange(len(positions)) if numbers is None else numbers,
+        leave_out=options.leave_out,
     )
     start = placed.start
     if start is not None and after:
@@ -262,21 +278,20 @@ def _patterns_of(parts: ScanParts) -> PatternSource:
 def _kept_rows(
     parts: ScanParts, options: InputOptions, count: int, placed: Placed
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """Return which patterns are kept, and their numbers in the file; None where all are."""
+    """Return the numbers of positions and of patterns that are kept; None where all are."""
     kept = np.arange(count) if placed.rows is None else placed.rows
     if options.leave_out.strip("[]() "):
         # Positions without a pattern have numbers, too.
-        highest = max(count, len(placed.values) if placed.rows is None else 0)
+        highest = max(count, len(placed.values)) if placed.rows is None else count
+        kept = np.arange(highest) if placed.rows is None else kept
         kept = np.setdiff1d(kept, rows_of(options.leave_out, highest, name=parts.name))
-        if not len(kept):
+        if not (kept < count).any():
             raise DataContractError(
                 f"{parts.name}: leave_out={options.leave_out} leaves no pattern"
             )
-        beyond = kept[kept >= count]
-        kept = kept[kept < count] if len(beyond) else kept
-    if np.array_equal(kept, np.arange(count)):
+    elif placed.rows is None:
         return None, None
-    return kept, kept
+    return kept, kept[kept < count]
 
 
 def _check_counts(
@@ -294,7 +309,8 @@ def _check_counts(
         )
         raise DataContractError(
             f"{parts.name}: {count} diffraction patterns but {len(positions)} scan positions. "
-            f"{advice}; lost patterns in between have to be named instead, by their numbers"
+            f"{advice}. If patterns were lost in between, give --positions FILE with a column "
+            "'trigger', which says to which pattern each position belongs"
         )
     wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(wrong) == count:
@@ -376,10 +392,6 @@ def _said_of_values(
             f"{as_ranges(lost)}; leave them out: {with_numbers(options.leave_out, lost)}"
         )
     return warnings
-
-
-def _fits(probe: NDArray[np.complex64] | None, shape: tuple[int, int]) -> bool:
-    return probe is not None and probe.shape[-2:] == shape
 
 
 def _window(

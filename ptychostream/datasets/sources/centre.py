@@ -85,4 +85,11 @@ def is_corner_centred(mean: NDArray[np.float64]) -> bool:
     # An even background says nothing.
     light = np.maximum(mean - np.median(mean), 0)
     swapped = np.fft.fftshift(light)
-    return bool((swapped * squared).sum() < 0.6 * (light * squared).sum())
+    if not (swapped * squared).sum() < 0.6 * (light * squared).sum():
+        return False
+    # A beam in one corner of a detector is only off its centre.
+    rows, columns = mean.shape[0] // 2, mean.shape[1] // 2
+    quarters = [
+        part.sum() for half in (light[:rows], light[rows:]) for part in np.split(half, [columns], 1)
+    ]
+    return bool(min(quarters) > 0.05 * sum(quarters))

@@ -29,7 +29,9 @@ def is_hdf5(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as stream:
-        return stream.read(len(_SIGNATURE)) == _SIGNATURE
+        # MATLAB's files have 512 bytes of their own before.
+        head = stream.read(512 + len(_SIGNATURE))
+    return head.startswith(_SIGNATURE) or head[512:] == _SIGNATURE
 
 
 class Hdf5Patterns(PatternSource):
@@ -60,6 +62,9 @@ class Hdf5Patterns(PatternSource):
         number = math.prod(self._scan_shape)
         self._rows = np.arange(number) if rows is None else rows
         self._shape = (len(self._rows), shape[-2], shape[-1])
+
+    #: Single rows can be read, only not as quickly as whole chunks.
+    seekable = True
 
     #: Rows that are compressed together would be decoded again for each scattered read.
     random_access = False

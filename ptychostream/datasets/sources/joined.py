@@ -21,6 +21,7 @@ class JoinedPatterns(PatternSource):
             raise DataContractError(f"patterns that belong together have the sizes {shapes}")
         self._starts = np.cumsum([0, *(source.shape[0] for source in self._sources)])
         self.random_access = all(source.random_access for source in self._sources)
+        self.seekable = all(getattr(source, "seekable", False) for source in self._sources)
 
     @property
     @override

@@ -12,6 +12,7 @@ from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.parts import ScanParts
+from ptychostream.datasets.sources.preprocess import Orientation
 from ptychostream.datasets.sources.units import convert
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import ArrayPatterns, PatternSource, ScanMetadata
@@ -112,9 +113,15 @@ def read_mapped(path: Path, options: InputOptions) -> ScanParts:
             detector_pixel_size_m=numbers.get("detector_pixel"),
         ),
         scan_shape=(shape[0], shape[1]) if shape is not None and len(shape) == 4 else None,
+        orientation=orientation_of_matlab(path),
         provenance={"format": "map", "file": path.name, "map": options.map},
         looked_for={"patterns": f"holds {describe(listing(path))}"},
     )
+
+
+def orientation_of_matlab(path: Path) -> Orientation:
+    """Return how patterns are turned: MATLAB's HDF5 has its axes the other way round."""
+    return "transpose" if path.suffix == ".mat" and is_hdf5(path) else "identity"
 
 
 def _patterns(path: Path, name: str) -> tuple[PatternSource, tuple[int, ...]]:

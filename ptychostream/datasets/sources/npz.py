@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ptychostream.config.scaling_profile import check_scaling_profile
 from ptychostream.datasets.sources.amplitude import AmplitudePatterns
+from ptychostream.datasets.sources.mapped import propose
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.ptychopinn_metadata import photons_of_metadata
@@ -108,7 +109,7 @@ def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             "patterns": pattern_key,
         },
         looked_for={
-            "patterns": f"lacks 'diff3d'; {listed}",
+            "patterns": f"lacks 'diff3d'; {listed}{_proposal(members)}",
             "positions": f"lacks {', '.join(map(repr, missing))}; {listed}",
             "probe": f"lacks 'probeGuess'; {listed}",
         },
@@ -196,6 +197,12 @@ def _flavoured(scan: Scan, flavour: NpzFlavour) -> Scan:
     index = np.zeros(scan.num_patterns, np.int64) if scan.scan_index is None else scan.scan_index
     start = scan.positions if scan.positions_start is None else scan.positions_start
     return replace(scan, bad_pixels=bad, scan_index=index, positions_start=start)
+
+
+def _proposal(members: NpzMembers) -> str:
+    shapes = {key: (members.shape(key), str(members.dtype(key))) for key in members.keys()}  # noqa: SIM118
+    proposed = propose(shapes)
+    return f"; from the shapes it may be --map {proposed}" if proposed else ""
 
 
 def _read_positions(members: NpzMembers, x_key: str, y_key: str) -> NDArray[np.float64]:

@@ -159,7 +159,8 @@ def _sample(source: PatternSource) -> tuple[NDArray[np.int64], NDArray[Any]]:
     if number <= most:
         return np.arange(number), np.concatenate([*source.blocks(most)])
     if not source.random_access and not getattr(source, "seekable", False):
-        return np.arange(most), next(iter(source.blocks(most)))
+        block = next(iter(source.blocks(most)))
+        return np.arange(len(block)), block
     rows = np.unique(np.linspace(0, number - 1, most).round().astype(np.int64))
     return rows, source.read(rows)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.datasets.sources import READERS, find_format, options_with, read_scan
 from ptychostream.datasets.sources.assemble import ProbeFinder
 from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.other_formats import BARE
 from ptychostream.datasets.store.group_store import open_group_store
 from ptychostream.datasets.store.storage import is_store
 from ptychostream.errors import ConfigurationError, DataContractError
@@ -117,7 +118,8 @@ def _scans_of(
     found: list[Path] = []
     skipped: list[Path] = []
     for entry in sorted(folder.iterdir()):
-        (found if find_format(entry) else skipped).append(entry)
+        name = find_format(entry)
+        (found if name and name not in BARE else skipped).append(entry)
     if not found:
         raise DataContractError(
             f"'{folder}' holds no scan in a known format; known are {', '.join(sorted(READERS))}"

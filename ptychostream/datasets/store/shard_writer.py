@@ -137,9 +137,12 @@ def _examined(
         wrong = np.flatnonzero(~(valid | ~good).all(axis=(1, 2)))
         if len(wrong):
             values = block[wrong[0]][good & ~valid[wrong[0]]]
+            number = rows[wrong[0]] if scan.file_rows is None else scan.file_rows[rows[wrong[0]]]
             raise DataContractError(
-                f"{scan.name}: pattern {rows[wrong[0]]} holds {values[0]}; patterns must be finite "
-                "and not negative: flag such pixels in bad_pixels, or replace them first"
+                f"{scan.name}: pattern {number} holds {values[0]}; patterns must be finite and not "
+                "negative: flag such pixels (bad_pixels, or --mask FILE), leave such patterns out "
+                f"(--leave_out '[{number}]'), or let what is negative after a dark subtraction be "
+                "zero: --negative zero"
             )
         # Detectors mark dead pixels with -1 or NaN; where they are flagged they carry nothing.
         block = np.where(valid, block, block.dtype.type(0))

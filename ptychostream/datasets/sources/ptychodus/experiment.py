@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ptychostream.datasets.sources.hdf5_links import unreadable
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
 from ptychostream.datasets.sources.pairing import pair_by_index
 from ptychostream.datasets.sources.ptychodus.conventions import (
@@ -48,7 +49,7 @@ def is_ptychodus_product(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return "probe_position_x_m" in file and "raw_data" in file
     except OSError as error:
-        raise DataContractError(f"'{path}' is damaged HDF5: {error}") from error
+        raise unreadable(path, error) from error
 
 
 def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | None = None) -> Scan:

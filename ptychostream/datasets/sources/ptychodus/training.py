@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ptychostream.datasets.sources.hdf5_links import unreadable
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
 from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
 from ptychostream.errors import DataContractError
@@ -30,7 +31,7 @@ def is_ptychodus_training(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return "patterns" in file and "probe_position_x_px" in file
     except OSError as error:
-        raise DataContractError(f"'{path}' is damaged HDF5: {error}") from error
+        raise unreadable(path, error) from error
 
 
 def read_ptychodus_training(

@@ -1,0 +1,1 @@
+"""Formats of other programs and beamlines, one a file."""

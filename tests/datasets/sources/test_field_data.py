@@ -1,0 +1,525 @@
+"""Scans as beamlines leave them end right, or in a sentence whose advice works."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+import ptychostream as ps
+from ptychostream.datasets.sources import InputOptions
+from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.geometry import far_field_pixel_m
+
+M, N = 64, 16
+ENERGY, DISTANCE, PIXEL = 8800.0, 1.9, 75e-6
+SIZE = far_field_pixel_m(ENERGY, DISTANCE, PIXEL, N)
+EVERY = np.arange(M)
+XY = ("x_translation", "y_translation")
+
+
+@pytest.fixture(scope="module")
+def truth(tiny_scan):
+    return {
+        "diff3d": tiny_scan.patterns.read(EVERY).astype(np.uint32),
+        "xcoords": tiny_scan.positions[:, 0],
+        "ycoords": tiny_scan.positions[:, 1],
+        "probeGuess": tiny_scan.probe,
+    }
+
+
+@pytest.fixture
+def npz(truth, tmp_path):
+    """Write the scan with some arrays changed; None leaves one out."""
+
+    def write(**changes):
+        path = tmp_path / "scan.npz"
+        arrays = {**truth, **changes}
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def nexus(truth, tmp_path):
+    """Write the scan as NeXus, with values in units of their own."""
+
+    def write(factors=(), units=(), **changes):
+        factors, units = dict(factors), dict(units)
+        metres = np.stack([truth["xcoords"], truth["ycoords"]], axis=1) * SIZE
+        values = {
+            "entry/data/data": truth["diff3d"],
+            "entry/sample/transformations/x_translation": metres[:, 0],
+            "entry/sample/transformations/y_translation": metres[:, 1],
+            "entry/instrument/beam/incident_energy": ENERGY,
+            "entry/instrument/detector/distance": DISTANCE,
+            "entry/instrument/detector/x_pixel_size": PIXEL,
+            "entry/instrument/beam/probe": truth["probeGuess"],
+        } | changes
+        path = tmp_path / "scan.nxs"
+        with h5py.File(path, "w") as file:
+            for name, value in values.items():
+                if value is None:
+                    continue
+                key = name.split("/")[-1]
+                factor = factors.get(key)
+                file[name] = value if factor is None else np.asarray(value) * factor
+                if key in units:
+                    file[name].attrs["units"] = units[key]
+        return path
+
+    return write
+
+
+def read(path, **options):
+    return ps.read_scan(path, options=InputOptions(**options)) if options else ps.read_scan(path)
+
+
+def assert_is(scan, truth, rows=EVERY):
+    """The patterns of some rows, and their positions up to a shift."""
+    np.testing.assert_array_equal(scan.patterns.read(np.arange(len(rows))), truth["diff3d"][rows])
+    true = np.stack([truth["xcoords"], truth["ycoords"]], axis=1)[rows]
+    np.testing.assert_allclose(
+        scan.positions - scan.positions[0], true - true[0], atol=1e-9 * np.abs(true).max()
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "units"),
+    [
+        ({"distance": 1e3}, {"distance": "mm"}),
+        ({"distance": 1e2, "x_pixel_size": 1e6}, {"distance": "cm", "x_pixel_size": "um"}),
+        (dict.fromkeys(XY, 1e6), dict.fromkeys(XY, "µm")),
+        (dict(zip(XY, (1e9, 1e3), strict=True)), dict(zip(XY, ("nm", "mm"), strict=True))),
+        ({"incident_energy": 1e-3}, {"incident_energy": "keV"}),
+        ({"incident_energy": 1.602176634e-19}, {"incident_energy": "J"}),
+    ],
+)  # fmt: skip
+def test_lengths_and_energies_are_read_in_the_units_that_the_file_says(
+    truth, nexus, factors, units
+):
+    scan = read(nexus(factors, units))
+    assert_is(scan, truth)
+    assert scan.metadata.energy_eV == pytest.approx(ENERGY)
+    assert scan.metadata.detector_distance_m == pytest.approx(DISTANCE)
+    assert scan.metadata.object_pixel_size_m == pytest.approx(SIZE)
+
+
+def test_an_unknown_unit_is_refused_by_name(nexus):
+    with pytest.raises(DataContractError, match=r"distance'.*'furlongs per week'"):
+        read(nexus(units={"distance": "furlongs per week"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [(3.0, "GeV"), (3e9 * 1.602176634e-19, "J"), (3e9, None)]
+)
+def test_the_storage_ring_is_not_the_beam(truth, nexus, value, unit):
+    path = nexus(**{"entry/instrument/source/energy": value})
+    if unit:
+        with h5py.File(path, "r+") as file:
+            file["entry/instrument/source/energy"].attrs["units"] = unit
+    assert read(path).metadata.energy_eV == pytest.approx(ENERGY)
+    with h5py.File(path, "r+") as file:
+        del file["entry/instrument/beam/incident_energy"]
+    with pytest.raises(DataContractError, match="--energy"):
+        read(path)
+    assert_is(read(path, energy="8.8keV"), truth)
+
+
+@pytest.mark.parametrize("unit", ["angstrom", "nm", "m", None])
+def test_a_wavelength_is_as_good_as_an_energy(nexus, unit):
+    factor = {"angstrom": 1e10, "nm": 1e9, "m": 1.0, None: 1e10}[unit]
+    name = "entry/instrument/beam/incident_wavelength"
+    path = nexus(
+        units={"incident_wavelength": unit} if unit else {},
+        **{name: 1.239841984e-6 / ENERGY * factor, "entry/instrument/beam/incident_energy": None},
+    )
+    assert read(path).metadata.energy_eV == pytest.approx(ENERGY)
+
+
+def test_raster_data_of_four_dimensions_are_flattened(truth, nexus):
+    path = nexus(**{"entry/data/data": truth["diff3d"].reshape(8, 8, N, N)})
+    scan = read(path)
+    assert_is(scan, truth)
+    np.testing.assert_array_equal(
+        scan.patterns.read(np.array([9, 3, 60])), truth["diff3d"][[9, 3, 60]]
+    )
+
+
+def _mirror(patterns, *axes):
+    return np.roll(np.flip(patterns, axes), 1, axes)
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast", "written"),
+    [
+        ((0, -1), (-1, 0), lambda p: p),
+        ((0, 1), (-1, 0), lambda p: _mirror(p, 1)),
+        ((0, -1), (1, 0), lambda p: _mirror(p, 2)),
+        ((0, 1), (1, 0), lambda p: _mirror(p, 1, 2)),
+        ((-1, 0), (0, -1), lambda p: p.swapaxes(1, 2)),
+        ((1, 0), (0, -1), lambda p: _mirror(p, 2).swapaxes(1, 2)),
+    ],
+)
+@pytest.mark.parametrize("form", ["rows", "columns"])
+def test_the_detectors_axes_are_followed(truth, nexus, slow, fast, written, form):
+    basis = np.array([[*slow, 0], [*fast, 0]]) * PIXEL
+    path = nexus(
+        **{
+            "entry/data/data": written(truth["diff3d"]),
+            "entry/instrument/detector/basis_vectors": basis if form == "rows" else basis.T,
+        }
+    )
+    assert_is(read(path), truth)
+
+
+def test_axes_along_one_line_are_refused(nexus):
+    with pytest.raises(DataContractError, match="not perpendicular"):
+        read(
+            nexus(**{"entry/instrument/detector/basis_vectors": np.array([[0, -1, 0], [0, 1, 0]])})
+        )
+
+
+def test_missing_files_are_named_and_never_read_as_zeros(truth, nexus, tmp_path):
+    path = nexus(**{"entry/data/data": None})
+    layout = h5py.VirtualLayout((M, N, N), np.uint32)
+    for part in range(4):
+        name = tmp_path / f"part{part}.h5"
+        with h5py.File(name, "w") as file:
+            file["data"] = truth["diff3d"][16 * part : 16 * part + 16]
+        layout[16 * part : 16 * part + 16] = h5py.VirtualSource(name.name, "data", (16, N, N))
+    with h5py.File(path, "r+") as file:
+        file.require_group("entry/data").create_virtual_dataset("data", layout)
+    assert_is(read(path), truth)
+    (tmp_path / "part1.h5").unlink()
+    (tmp_path / "part3.h5").unlink()
+    with pytest.raises(DataContractError, match=r"2 can't be read: 'part1.h5', 'part3.h5'"):
+        read(path)
+    with h5py.File(path, "r+") as file:
+        del file["entry/data/data"]
+        file["entry/data/data"] = h5py.ExternalLink("gone.h5", "data")
+    with pytest.raises(DataContractError, match=r"'gone.h5', which is missing"):
+        read(path)
+
+
+def test_a_file_in_use_is_not_called_damaged(nexus):
+    fcntl = pytest.importorskip("fcntl")
+    path = nexus()
+    with path.open("rb") as writer:
+        # As HDF5 locks a file that it writes to.
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        with pytest.raises(DataContractError, match="HDF5_USE_FILE_LOCKING"):
+            read(path)
+    assert read(path).num_patterns == M
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (np.uint16, 65535),
+        (np.uint32, 2**32 - 1),
+        (np.uint32, 2**32 - 2),
+        (np.uint32, 2**16 - 1),
+        (np.int32, 2**31 - 1),
+        (np.int32, -1),
+        (np.uint64, 2**64 - 1),
+        (np.float32, np.nan),
+        (np.float32, np.inf),
+        (np.float64, 2.0**32 - 1),
+        (np.float32, 1e9),
+    ],
+)
+@pytest.mark.parametrize("gap", [np.s_[:, 5:7], np.s_[3], np.s_[11:14, 2:5]])
+def test_gaps_are_flagged_whatever_they_hold(truth, npz, dtype, value, gap):
+    true = np.zeros((N, N), bool)
+    true[gap] = True
+    patterns = np.minimum(truth["diff3d"], 60000).astype(dtype)
+    patterns[:, true] = value
+    scan = read(npz(diff3d=patterns))
+    np.testing.assert_array_equal(scan.bad_pixels, true)
+    assert scan.measurement_domain == "counts"
+
+
+def test_a_sound_scan_is_not_accused(npz, truth, tmp_path, caplog):
+    for scale in (1, 0.01, 0.0005):
+        counts = np.random.default_rng(0).poisson(truth["diff3d"] * scale)
+        scan = read(npz(diff3d=counts.astype(np.uint16)))
+        assert scan.bad_pixels is None and scan.warnings == ()
+
+
+@pytest.mark.parametrize(("row", "column"), [(2, 13), (12, 4), (6, 11)])
+def test_hot_and_dead_pixels_are_flagged(npz, truth, row, column):
+    rng = np.random.default_rng(0)
+    patterns = rng.poisson(truth["diff3d"] + 50).astype(np.uint32)
+    patterns[:, row, column] = rng.poisson(400_000, M)
+    patterns[:, column, row] = 0
+    assert np.argwhere(read(npz(diff3d=patterns)).bad_pixels).tolist() == sorted(
+        [[row, column], [column, row]]
+    )
+
+
+def test_a_value_that_the_sample_missed_is_found_in_the_end(npz, truth, tmp_path, caplog):
+    patterns = np.tile(truth["diff3d"], (6, 1, 1)).astype(np.uint16)
+    rng = np.random.default_rng(0)
+    x, y = (np.tile(truth[k], 6) + rng.uniform(0, 1, 6 * M) for k in ("xcoords", "ycoords"))
+    patterns[101, 3, 4] = 65535
+    store = ps.build_group_store(npz(diff3d=patterns, xcoords=x, ycoords=y), tmp_path / "s.zarr")
+    assert np.argwhere(store.bad_pixels[0]).tolist() == [[3, 4]]
+
+
+def test_a_mask_of_good_pixels_is_refused_and_inverted(npz, truth, tmp_path):
+    good = np.ones((N, N), bool)
+    good[:, 5:7] = False
+    patterns = np.where(good, truth["diff3d"], 0)
+    path = npz(bad_pixels=good, diff3d=patterns)
+    with pytest.raises(DataContractError, match="looks inverted.*--invert_mask"):
+        read(path)
+    np.testing.assert_array_equal(read(path, invert_mask=True).bad_pixels, ~good)
+    with pytest.raises(DataContractError, match="flags every pixel"):
+        read(npz(bad_pixels=np.ones((N, N), bool)))
+    np.save(tmp_path / "mask.npy", ~good)
+    joined = read(npz(diff3d=patterns), mask=str(tmp_path / "mask.npy"))
+    np.testing.assert_array_equal(joined.bad_pixels, ~good)
+
+
+def _advice(message):
+    (found,) = set(re.findall(r"--leave_out '(.*?)'", message))
+    return found
+
+
+@pytest.mark.parametrize("bad", [[3], [0, 63], [20, 21, 22, 23, 40], [*range(30, 60)]])
+@pytest.mark.parametrize("what", ["nan", "outlier", "dark", "bright"])
+def test_the_advice_to_leave_out_mends_in_one_step_and_then_is_quiet(
+    npz, truth, tmp_path, caplog, bad, what
+):
+    if what == "outlier" and len(bad) > 9:
+        pytest.skip("nearly half of the positions are no outliers")
+    x, patterns = truth["xcoords"].copy(), truth["diff3d"].copy()
+    if what in ("nan", "outlier"):
+        x[bad] = np.nan if what == "nan" else 4e4
+    elif what == "dark":
+        patterns[bad] = 0
+    else:
+        patterns[bad] = 60_000
+        if len(bad) > 9:
+            pytest.skip("nearly half of the patterns are no exception")
+    path = npz(xcoords=x, diff3d=patterns)
+    before = "[10]"
+    options = InputOptions(leave_out=before)
+    if what in ("nan", "outlier"):
+        with pytest.raises(DataContractError) as caught:
+            ps.build_group_store(path, tmp_path / "s.zarr", options=options)
+        said = str(caught.value)
+    else:
+        store = ps.build_group_store(path, tmp_path / "s.zarr", options=options)
+        (said,) = store.attributes["warnings"]
+    caplog.clear()
+    options = InputOptions(leave_out=_advice(said))
+    store = ps.build_group_store(path, tmp_path / "s.zarr", options=options, overwrite=True)
+    assert store.attributes["warnings"] == []
+    assert_is(store.scan(0), truth, np.setdiff1d(EVERY, [10, *bad]))
+
+
+@pytest.mark.parametrize("more", [1, 5, -1, -5])
+def test_patterns_and_positions_of_unequal_number_are_paired_as_advised(npz, truth, more):
+    patterns = truth["diff3d"]
+    patterns = np.concatenate([patterns, patterns[:more]]) if more > 0 else patterns[:more]
+    path = npz(diff3d=patterns)
+    with pytest.raises(DataContractError, match="diffraction patterns but") as caught:
+        read(path)
+    scan = read(path, leave_out=_advice(str(caught.value)))
+    assert_is(scan, truth, np.arange(min(M, len(patterns))))
+
+
+def test_numbers_come_from_ranges_and_files(npz, truth, tmp_path):
+    (tmp_path / "lost.txt").write_text("7 8\n30:33\n")
+    scan = read(npz(), leave_out=f"3,50:60,{tmp_path / 'lost.txt'}")
+    left = [3, 7, 8, 30, 31, 32, *range(50, 60)]
+    assert_is(scan, truth, np.setdiff1d(EVERY, left))
+    for wrong in ("64", "-1", "60:70"):
+        with pytest.raises(DataContractError, match="no pattern"):
+            read(npz(), leave_out=wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "header"),
+    [
+        ("um", None, "x_um,y_um"),
+        ("mm", "mm", ""),
+        ("nm", None, "Y (nm),X (nm)"),
+        ("px", "px", "x,y"),
+    ],
+)
+def test_positions_come_from_a_table_in_any_unit(npz, truth, tmp_path, text, unit, header):
+    factor = {"um": 1e6 * SIZE, "mm": 1e3 * SIZE, "nm": 1e9 * SIZE, "px": 1.0}[text]
+    table = np.stack([truth["xcoords"], truth["ycoords"]], axis=1) * factor
+    if header.startswith("Y"):
+        table = table[:, ::-1]
+    np.savetxt(tmp_path / "xy.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
+    geometry = {"energy": "8.8keV", "distance": "190cm", "detector_pixel": "75um"}
+    path = npz(xcoords=None, ycoords=None)
+    scan = read(path, positions=str(tmp_path / "xy.csv"), position_unit=unit, **geometry)
+    assert_is(scan, truth)
+
+
+def test_positions_without_a_unit_are_refused_with_the_option(npz, tmp_path):
+    np.savetxt(tmp_path / "xy.csv", np.ones((M, 2)), delimiter=",")
+    with pytest.raises(DataContractError, match="--position_unit"):
+        read(npz(), positions=str(tmp_path / "xy.csv"))
+
+
+def test_triggers_pair_positions_with_patterns(npz, truth, tmp_path):
+    rows = np.random.default_rng(0).permutation(M)
+    table = np.column_stack([rows, truth["xcoords"][rows], truth["ycoords"][rows]])
+    header = "trigger,x_px,y_px"
+    np.savetxt(tmp_path / "t.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
+    assert_is(read(npz(xcoords=None, ycoords=None), positions=str(tmp_path / "t.csv")), truth)
+
+
+@pytest.mark.parametrize("transform", ["swap", "flip_x", "flip_y", "scale=2", "swap,flip_x"])
+def test_positions_are_changed_back(npz, truth, transform):
+    x, y = truth["xcoords"], truth["ycoords"]
+    x, y = {
+        "swap": (y, x),
+        "flip_x": (-x, y),
+        "flip_y": (x, -y),
+        "scale=2": (x / 2, y / 2),
+        "swap,flip_x": (y, -x),
+    }[transform]
+    assert_is(read(npz(xcoords=x, ycoords=y), position_transform=transform), truth)
+
+
+def test_a_raster_needs_its_step_alone(npz, truth):
+    path = npz(xcoords=None, ycoords=None, diff3d=truth["diff3d"].reshape(4, 16, N, N))
+    scan = read(path, step="2,3")
+    steps = scan.positions - scan.positions[0]
+    assert steps[1].tolist() == [2, 0] and steps[16].tolist() == [0, 3]
+    assert scan.num_patterns == M
+    with pytest.raises(ConfigurationError, match="fewer than the 64 patterns"):
+        read(path, step="2,3", scan_shape="4,4")
+
+
+@pytest.mark.parametrize(
+    "pad", [((0, 0), (4, 4)), ((3, 5), (6, 2)), ((0, 1), (0, 1)), ((7, 0), (0, 0))]
+)
+def test_a_window_is_cut_before_shapes_are_judged(npz, truth, pad):
+    patterns = np.pad(truth["diff3d"], ((0, 0), *pad))
+    path = npz(diff3d=patterns)
+    centre = f"{pad[1][0] + N // 2},{pad[0][0] + N // 2}"
+    assert_is(read(path, centre=centre, crop=N), truth)
+
+
+def test_a_beam_off_the_centre_is_said_with_the_option(npz, truth):
+    patterns = np.roll(truth["diff3d"], (4, -3), axis=(1, 2))
+    (warning,) = read(npz(diff3d=patterns)).warnings
+    x, y = re.findall(r"--centre (\d+),(\d+)", warning)[0]
+    assert abs(int(x) - (N // 2 - 3)) <= 1 and abs(int(y) - (N // 2 + 4)) <= 1
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">u4", "<i4", ">f4", ">f8", "<f2", "u1"])
+@pytest.mark.parametrize("domain", ["counts", "amplitude"])
+def test_every_type_is_binned_exactly(npz, truth, tmp_path, dtype, domain):
+    counts = np.minimum(truth["diff3d"], 250)
+    values = (counts if domain == "counts" else np.sqrt(counts)).astype(dtype)
+    path = npz(diff3d=values, probeGuess=truth["probeGuess"])
+    options = InputOptions(bin=2, measurement_domain=domain, look="none")
+    store = ps.build_group_store(path, tmp_path / "s.zarr", options=options)
+    true = values.astype(np.float64)
+    true = true if domain == "counts" else true**2
+    true = true.reshape(M, N // 2, 2, N // 2, 2).sum(axis=(2, 4))
+    found = store.diffraction(EVERY).astype(np.float64)
+    np.testing.assert_allclose(found if domain == "counts" else found**2, true, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.37, 12.5])
+@pytest.mark.parametrize("domain", ["counts", "amplitude"])
+def test_counts_and_amplitudes_are_told_apart(npz, truth, gain, domain):
+    values = truth["diff3d"] * gain
+    values = (values if domain == "counts" else np.sqrt(values)).astype(np.float32)
+    scan = read(npz(diff3d=values))
+    assert scan.measurement_domain == domain
+    assert scan.warnings == ()
+
+
+def test_files_of_one_stage_keep_their_places(nexus, truth, tmp_path):
+    left = np.flatnonzero(truth["xcoords"] < np.median(truth["xcoords"]))
+    right = np.setdiff1d(EVERY, left)
+    metres = np.stack([truth["xcoords"], truth["ycoords"]], axis=1) * SIZE
+    paths = []
+    for name, rows in (("a", left), ("b", right)):
+        path = nexus(
+            **{
+                "entry/data/data": truth["diff3d"][rows],
+                "entry/sample/transformations/x_translation": metres[rows, 0],
+                "entry/sample/transformations/y_translation": metres[rows, 1],
+            }
+        )
+        paths.append(path.rename(tmp_path / f"{name}.nxs"))
+    true = np.stack([truth["xcoords"], truth["ycoords"]], axis=1)[np.concatenate([left, right])]
+    both = ps.build_group_store(paths, tmp_path / "both.zarr")
+    np.testing.assert_allclose(both.positions - both.positions[0], true - true[0], atol=1e-9)
+    ps.build_group_store(paths[0], tmp_path / "grown.zarr", growing=True)
+    grown = ps.append_patterns(tmp_path / "grown.zarr", ps.read_scan(paths[1]))
+    np.testing.assert_allclose(grown.positions - grown.positions[0], true - true[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("chunks", [(M, 4, 4), (M, 16, 1), (5, 16, 16), (1, 8, 8)])
+def test_patterns_are_equal_whatever_the_order_of_the_chunks(truth, nexus, chunks, monkeypatch):
+    many = np.tile(truth["diff3d"], (30, 1, 1))
+    chunks = (len(many), *chunks[1:]) if chunks[0] == M else chunks
+    path = nexus(**{"entry/data/data": None})
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("entry/data/data", data=many, chunks=chunks, compression="lzf")
+    from ptychostream.datasets.sources import hdf5_patterns
+
+    monkeypatch.setattr(hdf5_patterns, "_HELD", 2**16)
+    with h5py.File(path) as file:
+        source = hdf5_patterns.hdf5_patterns(file, "entry/data/data", path)
+    blocks = [*source.blocks(100)]
+    assert {len(block) for block in blocks[:-1]} <= {*range(1, 101)}
+    np.testing.assert_array_equal(np.concatenate(blocks), many)
+
+
+@pytest.mark.parametrize(
+    "probe", ["gaussian:5", "gaussian:500nm", "fzp:diameter=120um,outer=300nm"]
+)
+def test_a_beam_is_made_with_the_power_of_the_patterns(npz, truth, probe):
+    geometry = {"energy": "8.8keV", "distance": "1.9m", "detector_pixel": "75um"}
+    scan = read(npz(probeGuess=None), probe=probe, **geometry)
+    power = float((np.abs(scan.probe) ** 2).sum())
+    assert power == pytest.approx(np.percentile(truth["diff3d"].sum(axis=(1, 2)), 90), rel=0.2)
+
+
+def test_without_a_probe_the_options_are_named_and_a_finder_is_asked(npz, truth):
+    with pytest.raises(DataContractError, match=r"lacks 'probeGuess'.*--probe FILE"):
+        read(npz(probeGuess=None))
+    options = InputOptions(probe="from_patterns")
+    found = ps.datasets.sources.read_scan(
+        npz(probeGuess=None), options=options, find_probe=lambda scan, _: truth["probeGuess"]
+    )
+    np.testing.assert_array_equal(found.probe, truth["probeGuess"])
+
+
+def test_other_names_are_proposed_and_mapped(tmp_path, truth):
+    path = tmp_path / "other.npz"
+    np.savez(
+        path,
+        frames=truth["diff3d"],
+        pos_x=truth["xcoords"],
+        pos_y=truth["ycoords"],
+        beam=truth["probeGuess"],
+    )
+    with pytest.raises(DataContractError, match="--map") as caught:
+        read(path)
+    proposed = re.findall(r"--map (diff3d=\S+?)[;\s]", str(caught.value) + " ")[0]
+    assert_is(read(path, map=proposed), truth)
+
+
+def test_options_come_from_a_file_and_what_is_given_wins(npz, tmp_path, truth):
+    (tmp_path / "b.yaml").write_text("energy: 9keV\ndistance: 1.9\ndetector_pixel: 75um\ncrop: 8\n")
+    scan = read(npz(), metadata=str(tmp_path / "b.yaml"), energy="8.8keV", crop=16)
+    assert scan.metadata.energy_eV == ENERGY and scan.N == 16
+    (tmp_path / "b.yaml").write_text("enrgy: 9keV\n")
+    with pytest.raises(ConfigurationError, match="no option enrgy"):
+        read(npz(), metadata=str(tmp_path / "b.yaml"))
