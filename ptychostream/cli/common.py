@@ -68,10 +68,9 @@ def new_parser(command: str, description: str) -> ArgumentParser:
 
 def add_cache_options(parser: ArgumentParser) -> None:
     """Add where a command keeps what it fetches from a store at a URL."""
-    parser.add_argument(
-        "--cache", type=Path, help="folder that keeps what is fetched from a store at a URL"
-    )
-    parser.add_argument("--cache_limit", default="20 GiB", help="most that this folder may take")
+    group = parser.add_argument_group("stores at a URL")
+    group.add_argument("--cache", type=Path, help="folder that keeps what is fetched")
+    group.add_argument("--cache_limit", default="20 GiB", help="most that this folder may take")
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
