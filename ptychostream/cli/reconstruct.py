@@ -13,6 +13,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.aliases import expand_aliases
 from ptychostream.cli.common import add_cache_options, log_to, logger, new_parser, path_or_url, say
+from ptychostream.cli.experiments import (
+    chosen_experiments,
+    folder_of,
+    read_summary,
+    summary_row,
+    write_summary,
+)
 from ptychostream.cli.input_options import add_input_options, input_options
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, StoreExistsError
@@ -94,15 +101,52 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         execution = replace(execution, enable_progress_bar=True)
     bundle = None if options.model_path is None else load_bundle(options.model_path)
     with _opened(options) as store:
-        _check_experiment(options, bundle, store)
+        experiments = chosen_experiments(options.experiment, store.num_experiments)
+        only = experiments[0] if experiments is not None and len(experiments) == 1 else None
+        is_one = experiments is None or (only is not None and options.experiment != "all")
+        for experiment in [only] if is_one else experiments or []:
+            _check_experiment(experiment, bundle, store)
         # Before a log of an earlier reconstruction is replaced.
         check_execution(execution)
-        if (options.out / "object.npz").exists() and not options.overwrite:
-            raise StoreExistsError(
-                f"'{options.out}' holds a result already; add --overwrite, or choose another folder"
-            )
-        log_to(options.out, "reconstruct.log")
-        _reconstruct(options, execution, bundle, store)
+        if is_one:
+            _make_room(options.out, overwrite=options.overwrite)
+            log_to(options.out, "reconstruct.log")
+            _reconstruct(options, execution, bundle, store, only, options.out)
+        else:
+            log_to(options.out, "reconstruct.log")
+            _reconstruct_each(options, execution, bundle, store, experiments or [])
+
+
+def _make_room(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a result that nobody asked to be replaced."""
+    if (out / "object.npz").exists() and not overwrite:
+        raise StoreExistsError(
+            f"'{out}' holds a result already; add --overwrite, or choose another folder"
+        )
+
+
+def _reconstruct_each(
+    options: Any,
+    execution: PyTorchExecutionConfig,
+    bundle: "ModelBundle | None",
+    store: "GroupStore",
+    experiments: Sequence[int],
+) -> None:
+    """Reconstruct experiments one after the other, each in a folder of its own, with a table."""
+    rows, done = (read_summary(options.out) if options.resume else []), 0
+    for experiment in experiments:
+        folder = folder_of(options.out, experiment)
+        if options.resume and (folder / "report.json").exists():
+            done += 1
+            continue
+        _make_room(folder, overwrite=options.overwrite or options.resume)
+        result = _reconstruct(options, execution, bundle, store, experiment, folder)
+        rows = [row for row in rows if str(row["experiment"]) != str(experiment)]
+        rows.append(summary_row(experiment, result))
+        write_summary(options.out, rows)
+    kept = f", {done} were there already" if done else ""
+    made = len(experiments) - done
+    say(f"{made} of {len(experiments)} experiments reconstructed in {options.out}{kept}")
 
 
 def _check_options(parser: Any, options: Any) -> None:
@@ -118,6 +162,8 @@ def _check_options(parser: Any, options: Any) -> None:
             parser.error(f"--{unused[0]} has no effect without --model_path")
         if options.start == "network":
             parser.error("--start network needs --model_path")
+    if options.resume and options.experiment is None:
+        parser.error("--resume has no effect without --experiment all or a list")
     if options.follow:
         chosen = changed(CHOICES)
         if chosen:
@@ -126,15 +172,17 @@ def _check_options(parser: Any, options: Any) -> None:
         parser.error("--interval_s has no effect without --follow")
 
 
-def _check_experiment(options: Any, bundle: "ModelBundle | None", store: "GroupStore") -> None:
+def _check_experiment(
+    experiment: int | None, bundle: "ModelBundle | None", store: "GroupStore"
+) -> None:
     """Refuse an experiment that the store does not hold, or that the model does not fit."""
     from ptychostream.reconstruction.options import choose_experiment
     from ptychostream.solver.start import only_experiment
 
     if bundle is None:
-        only_experiment(store, options.experiment)
+        only_experiment(store, experiment)
     else:
-        choose_experiment(bundle, store, options.experiment)
+        choose_experiment(bundle, store, experiment)
 
 
 @contextmanager
@@ -180,16 +228,17 @@ def _reconstruct(
     execution: PyTorchExecutionConfig,
     bundle: "ModelBundle | None",
     store: "GroupStore",
-) -> None:
-    """Reconstruct, and write all files of the result."""
+    experiment: int | None,
+    out: Path,
+) -> "ReconstructionResult":
+    """Reconstruct one experiment, and write all files of the result."""
     from ptychostream.config import write_yaml
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
     from ptychostream.reconstruction.report_files import write_result_files
 
-    out: Path = options.out
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())
     result = None
-    for result in _results(options, execution, bundle, store):
+    for result in _results(options, execution, bundle, store, experiment):
         logger.info(
             "%d positions: %s",
             len(result.positions),
@@ -202,7 +251,8 @@ def _reconstruct(
             result,
             bundle,
             out,
-            title=PurePosixPath(options.store).name,
+            title=PurePosixPath(options.store).name
+            + (f", experiment {experiment}" if store.num_experiments > 1 else ""),
             options={"Options of this reconstruction": asked},
         )
     if result is None:
@@ -216,6 +266,7 @@ def _reconstruct(
     )
     if result.is_partial:
         raise KeyboardInterrupt(f"the result in {out} is partial")
+    return result
 
 
 def make_parser() -> ArgumentParser:
@@ -236,7 +287,12 @@ def make_parser() -> ArgumentParser:
     _add_solver_options(parser)
     add_input_options(parser)
     parser.add_argument("--model_path", type=Path, help="folder of wts.h5.zip")
-    parser.add_argument("--experiment", type=int, help="which experiment, if there are several")
+    parser.add_argument(
+        "--experiment", type=str, help="which of several: a number, 0,4 or 2:5, or all"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave experiments out that have a result already"
+    )
     parser.add_argument("--refine_passes", type=int, help="former name of --passes")
     parser.add_argument(
         "--align_phases", type=bool, default=True, help="find the patches' phases by overlap"
@@ -324,6 +380,7 @@ def _results(
     execution: PyTorchExecutionConfig,
     bundle: "ModelBundle | None",
     store: "GroupStore",
+    experiment: int | None,
 ) -> "Iterable[ReconstructionResult]":
     """Reconstruct, once or while the store grows."""
     from ptychostream.reconstruction.reconstruct import follow, reconstruct
@@ -334,7 +391,7 @@ def _results(
         passes = options.refine_passes
     how: dict[str, Any] = {
         "execution": execution,
-        "experiment": options.experiment,
+        "experiment": experiment,
         "passes": passes,
         "canvas_budget": options.canvas_budget,
         "scratch_folder": options.scratch_folder or options.out,
