@@ -88,7 +88,7 @@ def remove_plugin() -> str:
     target = plugin_folder() / PLUGIN.name
     if not target.is_symlink() and not target.exists():
         return "nothing to do: ptychodus does not find it"
-    if target == _source():
+    if not target.is_symlink() and target.resolve() == _source():
         raise ConfigurationError(
             f"'{target}' belongs to the installed package; remove both: pip uninstall ptychostream"
         )
