@@ -1,40 +1,46 @@
-"""Write files whole or not at all, read them with errors that name them, lock folders."""
+"""Write files whole or not at all; read them with errors that name them."""
 
-import fcntl
 import os
+import re
 import secrets
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 
-from ptychostream.errors import (
-    DataContractError,
-    PtychoStreamError,
-    StorageError,
-    StoreExistsError,
-)
+from ptychostream.errors import DataContractError, PtychoStreamError, StorageError
 
 #: Bytes of the fixed part of a zip entry's local header, before its name and extra field.
 _LOCAL_HEADER = 30
+
+#: Names of files that are being written: host, process and writer follow the file's own name.
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)(-\w+)?\.partial")
+
+#: Arrays up to this size, in bytes, and so much larger than on disk, are read without question.
+_LARGE, _EXPANSION = 2**28, 100
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success, fsync it and rename it to `path`."""
     # Each writer has a name of its own, so that two threads may write the same file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    writer = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    partial = path.with_name(f".{path.name}.{writer}.partial")
     try:
         yield partial
-        with partial.open("rb") as stream:
+        with partial.open("r+b") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` on success; errors say what to do.
+
+    What writers of the same file that were killed have left is removed.
 
     Raises
     ------
@@ -44,6 +50,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise StorageError(f"could not write '{path}': it is a folder; choose another name")
+        _clear_left(path)
         with atomic_file(path) as partial:
             yield partial
     except OSError as error:
@@ -53,26 +60,6 @@ def whole_file(path: Path) -> Iterator[Path]:
             f"could not write '{path}': {error.strerror or error}; free space, or choose a folder "
             "that can be written to"
         ) from error
-
-
-@contextmanager
-def locked(folder: Path, message: str) -> Iterator[None]:
-    """Lock a folder against other processes.
-
-    Raises
-    ------
-    StoreExistsError
-        With this message, if another process has locked it.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreExistsError(message) from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def zip_entry_offset(file: Path, header_offset: int) -> int:
@@ -111,3 +98,50 @@ def reading(path: Path) -> Iterator[None]:
         raise DataContractError(
             f"'{path}' can't be read ({reason}); copy or convert it again"
         ) from cause
+
+
+def check_expansion(label: str, declared: int, stored: int) -> None:
+    """Refuse an array that fills far more memory than it takes on disk; DataContractError."""
+    if declared > _LARGE and declared > _EXPANSION * stored:
+        raise DataContractError(
+            f"{label} declares {declared} bytes but holds {stored}; write it again, uncompressed "
+            "if it is right"
+        )
+
+
+def _clear_left(path: Path) -> None:
+    """Remove what processes of this machine that are gone have left of a file."""
+    for left in path.parent.glob(f".{_escaped(path.name)}.*.partial"):
+        match = _PARTIAL.fullmatch(left.name)
+        is_ours = match and match["name"] == path.name and match["host"] in (None, _host())
+        if match and is_ours and not is_alive(int(match["pid"])):
+            _remove(left)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine exists."""
+    if os.name == "nt":
+        # Signals there end the process that they are sent to: no question that can be asked.
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _host() -> str:
+    """Return a short name of this machine, which others that share a disk do not have."""
+    return f"{zlib.crc32(gethostname().encode()):08x}"
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _remove(path: Path) -> None:
+    # A folder that has become read-only, or has gone: the cause is raised already.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -133,6 +133,16 @@ class PatternSource(ABC):
         for start in range(0, self.shape[0], length):
             yield self.read(np.arange(start, min(start + length, self.shape[0])))
 
+    def check(self) -> None:
+        """Compare the patterns with a checksum that reading them does not compare, if any.
+
+        Raises
+        ------
+        DataContractError
+            If they differ.
+        """
+        return
+
 
 class ArrayPatterns(PatternSource):
     """Patterns that are an array, in memory or memory-mapped.
@@ -190,6 +200,10 @@ class SubsetPatterns(PatternSource):
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         return self._source.read(self._rows[np.asarray(rows)])
+
+    @override
+    def check(self) -> None:
+        self._source.check()
 
 
 @dataclass(frozen=True, kw_only=True)

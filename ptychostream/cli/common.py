@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import unicodedata
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -77,7 +78,7 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     """Parse a command line, and set up logging as it asks."""
     if {"--help", "-h"} & set(words):
         hide_rare_options(parser)
-    _refuse_empty_file(parser, words)
+    _check_files_of_options(parser, words)
     options = parser.parse_args(list(words))
     level = logging.INFO
     if options.quiet:
@@ -90,13 +91,29 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Any:
     return options
 
 
-def _refuse_empty_file(parser: ArgumentParser, words: Sequence[str]) -> None:
-    """Name a file of options that holds none, which jsonargparse does not."""
+def _check_files_of_options(parser: ArgumentParser, words: Sequence[str]) -> None:
+    """Refuse files of options that hold none, or more than plain values."""
+    from ptychostream.config.plain_yaml import load_yaml
+
     for word, following in pairwise([*words, ""]):
         flag, given, value = word.partition("=")
         file = Path(value if given else following)
-        if flag == "--config" and file.is_file() and not file.stat().st_size:
+        if flag not in ("--config", "--execution") or not _is_file(file):
+            continue
+        if not file.stat().st_size:
             parser.error(f"the file of options '{file}' is empty; leave out {flag}, or fill it")
+        try:
+            load_yaml(file.read_text(encoding="utf-8"), f"the file of options '{file}'")
+        except (ConfigurationError, OSError, ValueError) as error:
+            parser.error(str(error))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # YAML on the command line itself, which is no possible name.
+        return False
 
 
 def path_or_url(text: str | Path) -> Path | str:
@@ -143,10 +160,26 @@ def _keep_log(path: Path, *, append: bool = False) -> None:
     logger.addHandler(handler)
 
 
+def printable(text: str) -> str:
+    """Write control characters out: names and records from files must not steer a terminal."""
+    return "".join(
+        letter
+        if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co")
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+class _TerminalFormat(logging.Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def say(text: str) -> None:
     """Print a result, unless the user asked for quiet; log files keep it anyway."""
     if logger.level <= logging.INFO:
-        print(text, flush=True)
+        print(printable(text), flush=True)
     _into_files(logging.INFO, text)
 
 
@@ -162,7 +195,7 @@ def _into_files(level: int, text: str, error: BaseException | None = None) -> No
 def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> int:
     """Run a command, and turn what goes wrong into one message."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_TerminalFormat("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False
     try:
@@ -170,7 +203,7 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         message = ": ".join(("interrupted", *map(str, interrupt.args)))
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)
         _into_files(logging.WARNING, message)
         return 130
     except BrokenPipeError:
@@ -183,7 +216,7 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
         _into_files(logging.ERROR, f"error: {error}", error)
         if "--debug" in words:
             raise
-        print(f"error: {_message(error)}", file=sys.stderr)
+        print(f"error: {printable(_message(error))}", file=sys.stderr)
         return 1
     finally:
         for attached in list(logger.handlers):

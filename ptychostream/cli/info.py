@@ -78,9 +78,9 @@ def _is_result(path: Path) -> bool:
         return "object" in arrays and not {"diff3d", "diffraction"} & set(arrays.keys())
     if name is not None or not is_hdf5(path):
         return False
-    import h5py
+    from ptychostream.hdf5_files import open_hdf5
 
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return "object" in file
 
 
@@ -146,6 +146,8 @@ def _sources(store: "GroupStore") -> str:
     provenance = list(store.attributes["provenance"])
     provenance += [source for segment in store.segments[1:] for source in segment.sources]
     names = list(dict.fromkeys(str(p.get("file", p)) for p in provenance))
+    # A line break in a name would pass for a line of ours.
+    names = [name if name.isprintable() else repr(name) for name in names]
     more = len(names) - _SOURCES_SHOWN
     shown = ", ".join(names[:_SOURCES_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown

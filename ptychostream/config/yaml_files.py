@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ptychostream.config.describe import describe_fields
 from ptychostream.config.fields import unknown_names
 from ptychostream.errors import ConfigurationError, MissingFileError
+from ptychostream.files import whole_file
 
 Config = TypeVar("Config")
 
@@ -67,7 +68,8 @@ def write_yaml(config: Any, path: Path) -> None:
     """Write a configuration as YAML."""
     import yaml
 
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+    with whole_file(path) as partial:
+        partial.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
 
 
 def read_yaml(kind: type[Config], path: Path) -> Config:
@@ -80,13 +82,13 @@ def read_yaml(kind: type[Config], path: Path) -> Config:
     ConfigurationError
         If the file is not a mapping of known fields, or a value does not fit.
     """
-    import yaml
+    from ptychostream.config.plain_yaml import load_yaml
 
     if not path.is_file():
         raise MissingFileError(f"no configuration file '{path}'")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # A ValueError: bytes that are no text, or a date that does not exist.
-    except (yaml.YAMLError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"'{path}' is not YAML: {error}") from error
+    values = load_yaml(text, f"'{path}'")
     return from_mapping(kind, {} if values is None else values, origin=f"'{path}'")

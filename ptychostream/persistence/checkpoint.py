@@ -1,6 +1,5 @@
 """Lightning checkpoints of a training run, read as data."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ def read_checkpoint(path: Path) -> ModelBundle:
         If it is damaged, holds anything but data, or is not ours.
     """
     origin = f"'{path}'"
-    content = _load(path, origin)
+    content = load_checkpoint(path)
     about = _description(content, origin)
     try:
         config = from_mapping(TrainingConfig, {**about["config"], "n_images": None}, origin=origin)
@@ -59,7 +58,7 @@ def read_description(path: Path) -> dict[str, Any]:
         If it is damaged, holds anything but data, or is not ours.
     """
     origin = f"'{path}'"
-    return _description(_load(path, origin), origin)
+    return _description(load_checkpoint(path), origin)
 
 
 def _description(content: dict[str, Any], origin: str) -> dict[str, Any]:
@@ -85,14 +84,24 @@ def _description(content: dict[str, Any], origin: str) -> dict[str, Any]:
         ) from error
 
 
-def _load(path: Path, origin: str) -> dict[str, Any]:
-    with Members(path, origin, _LIMITS):
-        pass
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint as plain data, with every checksum compared.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, or holds anything but data.
+    """
+    origin = f"'{path}'"
+    with Members(path, origin, _LIMITS) as members:
+        # PyTorch itself compares none.
+        members.check()
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    # What PyTorch's reader makes of a hostile file is open-ended.
+    except Exception as error:
         # PyTorch's own message ends in advice to load what it has just refused.
-        why = str(error).splitlines()[0].split(". ")[0]
+        why = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise DataContractError(f"{origin} is no checkpoint of plain data: {why}") from error
     if not isinstance(content, dict):
         raise DataContractError(f"{origin} is no checkpoint")

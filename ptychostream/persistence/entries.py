@@ -39,6 +39,7 @@ _ENTRY_BYTES = 1024
 _COUNT, _SIZE = 4, 5
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
+_PIECE = 2**20
 #: Errors of zipfile for damaged directories and entries.
 _UNREADABLE = (zipfile.BadZipFile, ValueError, RuntimeError, OSError, struct.error)
 _DAMAGED = (*_UNREADABLE, KeyError, EOFError, zlib.error)
@@ -117,6 +118,16 @@ class Members:
                 return member.read(count)
         except _DAMAGED as error:
             self.refuse(name, f"can't be read: {error}", error)
+
+    def check(self) -> None:
+        """Compare the checksum of every member, in little memory."""
+        for name in self.sizes:
+            try:
+                with self._archive.open(name) as member:
+                    while member.read(_PIECE):
+                        pass
+            except _DAMAGED as error:
+                self.refuse(name, f"is damaged: {error}", error)
 
     def refuse(self, name: str, why: str, cause: Exception | None = None) -> NoReturn:
         """Raise an error for an entry.

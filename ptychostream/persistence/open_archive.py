@@ -44,10 +44,18 @@ def find_archive(directory: str | Path) -> Path:
     if path.is_dir():
         path = path / ARCHIVE_NAME
     if not path.is_file():
-        unfinished = (path.parent / "checkpoints" / "last.ckpt").exists()
-        advice = ": the run there is unfinished; end it by train --resume" if unfinished else ""
+        left = checkpoints_of(path.parent)
+        advice = ""
+        if left:
+            advice = f": the run there is unfinished; end it by train --resume, or use '{left[0]}'"
         raise MissingFileError(f"no model archive '{path}'{advice}")
     return path
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """List the checkpoints of a run, newest first."""
+    found = (folder / "checkpoints").glob(f"*{_SUFFIX}")
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def open_archive(path: Path) -> Members:

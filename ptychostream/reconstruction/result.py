@@ -174,17 +174,18 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
             misfit_of_patterns=result.misfit_of_patterns,
             is_partial=result.is_partial,
         )
-    write_product(
-        product,
-        obj=result.object,
-        probe=result.probe,
-        positions=result.positions,
-        origin=result.origin,
-        numbers=result.numbers,
-        metadata=result.metadata,
-        losses=result.losses or result.misfit.tolist(),
-        comments="; ".join(_comments(result)),
-    )
+        # Within: where the product can't be written, the earlier arrays stay beside it.
+        write_product(
+            product,
+            obj=result.object,
+            probe=result.probe,
+            positions=result.positions,
+            origin=result.origin,
+            numbers=result.numbers,
+            metadata=result.metadata,
+            losses=result.losses or result.misfit.tolist(),
+            comments="; ".join(_comments(result)),
+        )
     return [arrays, product]
 
 

@@ -4,7 +4,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from ptychostream.errors import (
     MissingFileError,
 )
 from ptychostream.files import reading
+from ptychostream.hdf5_files import open_hdf5
 from ptychostream.simulation.objects.texture import stretched, transmission
 
 _HDF5 = (".h5", ".hdf5")
@@ -148,7 +148,7 @@ def read_positions(path: str | Path) -> NDArray[np.float64]:
 
 
 def _ptychodus_positions(path: Path) -> NDArray[np.float64]:
-    with reading(path), h5py.File(path, "r") as file:
+    with reading(path), open_hdf5(path) as file:
         columns = {}
         if "probe_position_x_px" in file:
             for axis in "xy":
@@ -191,7 +191,7 @@ def _read(
                 found = tuple(archive)
         elif path.suffix in _HDF5:
             key = hdf5_key
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 if key in file:
                     return np.asarray(file[key][()]).astype(dtype)
                 found = tuple(file)

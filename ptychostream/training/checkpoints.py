@@ -1,11 +1,16 @@
 """Which run a checkpoint belongs to, and which checkpoint is the last."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
-from ptychostream.errors import ConfigurationError, MissingFileError
+from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
+from ptychostream.persistence.checkpoint import load_checkpoint
+from ptychostream.persistence.open_archive import checkpoints_of
+
+logger = logging.getLogger(__name__)
 
 #: Fields that may differ between a run and the one that continues it.
 _FREE = {"nepochs", "output_dir", "train_data_file", "test_data_file", "n_images", "backend"}
@@ -66,18 +71,36 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: in
 
 
 def find_checkpoint(place: str | Path) -> Path:
-    """Return the checkpoint to continue from.
+    """Find the checkpoint to go on from: a file, or the newest of a run that is whole.
 
     Raises
     ------
     MissingFileError
         If there is none.
+    DataContractError
+        If the file, or every checkpoint of the run, is damaged.
     """
     place = Path(place)
-    found = place if place.is_file() else place / "checkpoints" / "last.ckpt"
-    if not found.is_file():
+    if place.is_file():
+        load_checkpoint(place)
+        return place
+    found = checkpoints_of(place)
+    last = place / "checkpoints" / "last.ckpt"
+    if not found:
         raise MissingFileError(
-            f"no checkpoint '{found}' to resume from; train without resuming, or with "
+            f"no checkpoint '{last}' to resume from; train without resuming, or with "
             "enable_checkpointing"
         )
-    return found
+    damaged: DataContractError | None = None
+    for path in found:
+        try:
+            load_checkpoint(path)
+        except DataContractError as error:
+            logger.warning("%s; looking for another checkpoint", error)
+            damaged = damaged or error
+            continue
+        if damaged is not None:
+            logger.warning("going on from '%s', the newest checkpoint that is whole", path)
+        return path
+    assert damaged is not None
+    raise damaged

@@ -19,11 +19,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 
 from ptychostream.datasets.batches.loader import GroupLoader
-from ptychostream.errors import ConfigurationError
+from ptychostream.errors import ConfigurationError, DataContractError, PtychoStreamError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
 from ptychostream.progress import ShouldStop
 from ptychostream.training.callbacks import Description, EpochReports
+from ptychostream.training.checkpoint_files import WholeCheckpoints
 from ptychostream.training.checkpoints import describe_run
 from ptychostream.training.collapse_monitor import NOT_A_NUMBER, CollapseWatch
 from ptychostream.training.interruption import StopRequests, TrainingEnded, signals_given_back
@@ -107,6 +108,14 @@ def fit(
             is_ended = False
         except TrainingEnded:
             is_ended = True
+        except Exception as error:
+            if run.checkpoint is None or requests.has_begun or isinstance(error, PtychoStreamError):
+                raise
+            # Plain data with intact checksums, but not what Lightning restores a run from.
+            raise DataContractError(
+                f"'{run.checkpoint}' can't be resumed from ({type(error).__name__}: {error}); "
+                "resume from another checkpoint, or train anew"
+            ) from error
         if trainer.global_step == module.steps_before and trainer.is_global_zero and not is_ended:
             logger.warning(
                 "nothing was trained: the run had come to its end; name more than nepochs=%d to "
@@ -203,7 +212,7 @@ def _make_trainer(run: TrainingRun, callbacks: list[Callback]) -> lightning.Trai
     tracker = make_tracker(
         execution.logger_backend, Path(config.output_dir), resumed=run.checkpoint is not None
     )
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"plugins": [WholeCheckpoints()]}
     try:
         if execution.precision != "32-true":
             kind = lightning.Trainer(
@@ -214,7 +223,7 @@ def _make_trainer(run: TrainingRun, callbacks: list[Callback]) -> lightning.Trai
                     "precision='16-mixed' needs a GPU, and this run is on the CPU; use "
                     "'bf16-mixed' or '32-true'"
                 )
-            options["plugins"] = [ConvolutionsOnly(execution.precision, kind)]
+            options["plugins"].append(ConvolutionsOnly(execution.precision, kind))
         trainer = lightning.Trainer(
             accelerator=execution.accelerator,
             devices=execution.devices,

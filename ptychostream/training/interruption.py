@@ -34,17 +34,20 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
 
     Attributes
     ----------
+    has_begun : bool
+        Whether all is restored and the first batch may come.
     epochs_done : float
         When training was left: the last epoch counts in part.
     """
 
     def __init__(self, should_stop: ShouldStop | None, checkpoint: Path | None) -> None:
-        self.stopped = self.signalled = False
+        self.stopped = self.signalled = self.has_begun = False
         self.epochs_done = 0.0
         self._should_stop, self._checkpoint = should_stop, checkpoint
 
     @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.has_begun = True
         if threading.current_thread() is not threading.main_thread():
             return
 

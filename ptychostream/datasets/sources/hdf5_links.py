@@ -1,5 +1,6 @@
 """Open HDF5 files, and name what they refer to and what is missing."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import h5py
 
 from ptychostream.errors import DataContractError
+from ptychostream.hdf5_files import FOLLOW_LINKS
 
 #: What HDF5 says about a file that another program holds open for writing.
 _IN_USE = ("unable to lock file", "already open for write", "errno = 11", "errno 11")
@@ -116,7 +118,13 @@ def check_sources(dataset: Any, path: Path) -> None:
             if key not in looked:
                 looked.add(key)
                 missing += _missing_source(dataset, source, path)
-    for name, *_ in getattr(dataset, "external", None) or ():
+    external = getattr(dataset, "external", None) or ()
+    if external and FOLLOW_LINKS not in os.environ:
+        raise DataContractError(
+            f"'{path}': '{dataset.name.strip('/')}' is kept in {len(external)} raw files of its "
+            f"own; copy it into the file, or set {FOLLOW_LINKS}=1 if you trust it"
+        )
+    for name, *_ in external:
         if _beside(path, name) is None:
             missing.append(f"'{name}'")
     if missing:

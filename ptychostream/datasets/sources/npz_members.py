@@ -2,6 +2,8 @@
 
 import logging
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -9,11 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.errors import DataContractError
+from ptychostream.files import check_expansion, zip_entry_offset
 from ptychostream.plain_pickle import loads_text
 from ptychostream.scan import PatternSource
 
@@ -22,15 +26,28 @@ logger = logging.getLogger(__name__)
 Shape = tuple[int, ...]
 
 #: What reading a damaged archive raises.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 #: PtychoPINN's description of a simulation: JSON text in a pickled array.
 METADATA = "_metadata"
 #: Bytes that it may have.
 _METADATA_BYTES = 2**20
 
-#: Bytes of the fixed part of a zip entry's local header, before its name and extra field.
-_LOCAL_HEADER = 30
+#: Bytes that are read at once to compare a checksum.
+_PIECE = 2**20
 
 
 class NpzMembers:
@@ -52,6 +69,9 @@ class NpzMembers:
                 for entry in archive.infolist():
                     if entry.filename.endswith(".npy"):
                         self._read_header(archive, entry)
+                    else:
+                        # A name that is damaged must not make a member vanish.
+                        archive.open(entry).close()
         except _DAMAGE as error:
             if isinstance(error, DataContractError):
                 raise
@@ -95,10 +115,15 @@ class NpzMembers:
         """
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+                entry = archive.getinfo(f"{name}.npy")
+                label = f"'{self.path}': '{name}'"
+                check_expansion(label, entry.file_size, entry.compress_size)
                 array = np.lib.format.read_array(stream, allow_pickle=False)
                 # Zip checks the checksum at the end of the member only.
                 stream.read(1)
                 return np.asarray(array)
+        except DataContractError:
+            raise
         except _DAMAGE as error:
             raise self._damaged(name, error) from error
 
@@ -124,13 +149,26 @@ class NpzMembers:
         """
         if self.is_plain(name):
             shape, offset = self.stack_shape(name), self.data_offset(name)
-            return FilePatterns(self.path, shape, self.dtype(name), offset)
+            return MemberPatterns(self, name, shape, offset)
         if self._headers[name][1]:
             raise DataContractError(
                 f"'{self.path}': '{name}' is in Fortran order, which can't be read pattern by "
                 "pattern; save it again with np.ascontiguousarray"
             )
         return StreamedPatterns(self, name)
+
+    def check(self, name: str) -> None:
+        """Compare an uncompressed member with its checksum; DataContractError if they differ."""
+        with zipfile.ZipFile(self.path) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+        found, left = 0, entry.file_size
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(zip_entry_offset(self.path, entry.header_offset))
+            buffer = memoryview(bytearray(_PIECE))
+            while left and (count := file.readinto(buffer[:left])):
+                found, left = crc32(buffer[:count], found), left - count
+        if left or found != entry.CRC:
+            raise self._damaged(name, "it fails its checksum")
 
     def data_offset(self, name: str) -> int:
         """Find where an uncompressed member's values begin in the file.
@@ -145,11 +183,7 @@ class NpzMembers:
             _skip_header(stream)
             header = stream.tell()
             start = archive.getinfo(f"{name}.npy").header_offset
-        with self.path.open("rb") as file:
-            file.seek(start)
-            local = file.read(_LOCAL_HEADER)
-            names = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-        offset = start + _LOCAL_HEADER + names + header
+        offset = zip_entry_offset(self.path, start) + header
         if offset + int(np.prod(shape)) * dtype.itemsize > self.path.stat().st_size:
             raise self._damaged(name, "the file is truncated")
         return offset
@@ -212,6 +246,20 @@ class NpzMembers:
                 stream.read(1)
         except _DAMAGE as error:
             raise self._damaged(name, error) from error
+
+
+class MemberPatterns(FilePatterns):
+    """Patterns of an uncompressed member, which are read in any order."""
+
+    def __init__(
+        self, members: NpzMembers, name: str, shape: tuple[int, int, int], offset: int
+    ) -> None:
+        super().__init__(members.path, shape, members.dtype(name), offset)
+        self._members, self._name = members, name
+
+    @override
+    def check(self) -> None:
+        self._members.check(self._name)
 
 
 class StreamedPatterns(PatternSource):

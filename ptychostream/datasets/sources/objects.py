@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +11,7 @@ from ptychostream.datasets.sources.hdf5_patterns import is_hdf5
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.errors import DataContractError, MissingFileError
 from ptychostream.files import reading
+from ptychostream.hdf5_files import open_hdf5
 
 #: Keys under which an NPZ file may hold an object, in order of preference.
 _KEYS = ("object", "objectGuess")
@@ -52,7 +52,7 @@ def read_object_and_origin(path: Path) -> tuple[NDArray[np.complex64], tuple[flo
     key, origin = "object", (0.0, 0.0)
     with reading(path):
         if path.suffix in (".h5", ".hdf5") or is_hdf5(path):
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 if "object" in file:
                     obj, origin = _read_product(path, file["object"])
         elif path.suffix == ".npy":

@@ -35,8 +35,8 @@ from ptychostream.datasets.store.shard_writer import ShardJob
 from ptychostream.datasets.store.staging import StagedStore
 from ptychostream.datasets.store.storage import StoreFiles, open_location
 from ptychostream.errors import DataContractError
-from ptychostream.files import locked
 from ptychostream.geometry import check_extent
+from ptychostream.locks import locked
 from ptychostream.memory import parse_bytes
 from ptychostream.scan import PatternSource, Scan
 

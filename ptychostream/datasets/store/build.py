@@ -232,6 +232,8 @@ def readable_sources(plan: StoreLayout, scratch: Path, *, shared: bool) -> tuple
     shared : bool
         Whether other processes read them: patterns in memory are then copied, too.
     """
+    for scan in plan.scans:
+        scan.patterns.check()
     return tuple(
         uncompressed_copy(scan.patterns, scratch / f"patterns-{number}.raw", shared=shared)
         for number, scan in enumerate(plan.scans)

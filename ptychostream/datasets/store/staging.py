@@ -13,7 +13,7 @@ from pathlib import Path
 from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import ConfigurationError, DataContractError, StoreExistsError
-from ptychostream.files import locked
+from ptychostream.locks import locked
 
 logger = logging.getLogger(__name__)
 

@@ -3,13 +3,12 @@
 import itertools
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import nn
 
 from ptychostream.errors import ConfigurationError
-from ptychostream.files import whole_file
+from ptychostream.hdf5_files import whole_hdf5
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.persistence.bundle import ModelBundle
 
@@ -43,7 +42,7 @@ def export_weights(bundle: ModelBundle, path: Path) -> Path:
             "'cnn' does"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with whole_hdf5(path) as file:
         for number, name in enumerate(_in_keras_order(generator)):
             layer = generator.get_submodule(name)
             assert isinstance(layer, nn.Conv2d)

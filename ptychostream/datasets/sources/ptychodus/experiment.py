@@ -7,7 +7,6 @@ import json
 import logging
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ptychostream.datasets.sources.hdf5_links import unreadable
@@ -20,7 +19,7 @@ from ptychostream.datasets.sources.ptychodus.conventions import (
 from ptychostream.datasets.sources.ptychodus.product import read_product_tables, write_product
 from ptychostream.datasets.sources.ptychopinn_metadata import photons_of_hdf5
 from ptychostream.errors import DataContractError
-from ptychostream.files import whole_file
+from ptychostream.hdf5_files import open_hdf5, whole_hdf5
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ def is_ptychodus_product(path: Path) -> bool:
     if path.name in (DIFFRACTION_FILE, PRODUCT_FILE) and is_ptychodus_product(path.parent):
         return True
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return "probe_position_x_m" in file and "raw_data" in file
     except OSError as error:
         raise unreadable(path, error) from error
@@ -73,22 +72,25 @@ def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | N
             f"'{product}': object pixels of {pixel.tolist()} m; their size must be positive"
         )
     try:
-        with h5py.File(stack, "r") as file:
+        with open_hdf5(stack) as file:
             if name not in file:
                 raise DataContractError(
                     f"'{stack}' lacks '{name}'; it holds {', '.join(map(repr, file))}"
                 )
             data = file[name]
             shape, dtype = data.shape, data.dtype
-            index = np.arange(shape[0]) if "indexes" not in file else np.asarray(file["indexes"])
+            if len(shape) != 3:
+                raise DataContractError(f"'{stack}': '{name}' is {shape}, expected (M, N, N)")
+            number = len(tables["indexes"]) if "indexes" not in file else len(file["indexes"])
+            if number != shape[0]:
+                raise DataContractError(f"'{stack}' has {shape[0]} patterns but {number} indexes")
+            index = np.arange(number) if "indexes" not in file else np.asarray(file["indexes"])
             bad = np.asarray(file["bad_pixels"][:], bool) if "bad_pixels" in file else None
             detector = data.attrs.get("detector_pixel_width_m")
             nphotons = photons_of_hdf5(file, f"'{stack}'")
             origin = json.loads(file.attrs.get("provenance", "{}"))
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise DataContractError(f"'{stack}' can't be read: {error}; copy it again") from error
-    if len(index) != shape[0]:
-        raise DataContractError(f"'{stack}' has {shape[0]} patterns but {len(index)} indexes")
     pairing = pair_by_index(index.astype(np.int64), tables["indexes"], positions_m)
     logger.info("'%s': %s", stack, pairing.report())
     pixels = (pairing.positions - tables["centre_m"]) / pixel + tables["middle"] + HALF_PIXEL
@@ -124,7 +126,7 @@ def write_diffraction(scan: Scan, path: Path) -> None:
     The file appears under its name only when it is complete. Amplitudes are written as counts.
     """
     pixel = scan.metadata.detector_pixel_size_m or ASSUMED_DETECTOR_PIXEL_M
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with whole_hdf5(path) as file:
         patterns = write_counts(scan, file)
         patterns.attrs["detector_pixel_width_m"] = pixel
         patterns.attrs["detector_pixel_height_m"] = pixel

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from ptychostream.datasets.sources.ptychodus.conventions import (
     object_pixel_size_m,
 )
 from ptychostream.errors import DataContractError
-from ptychostream.files import whole_file
+from ptychostream.hdf5_files import open_hdf5, whole_hdf5
 from ptychostream.scan import ScanMetadata
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ _KEYS = ("probe_position_indexes", "probe_position_x_m", "probe_position_y_m", "
 def read_product_tables(path: Path) -> dict[str, Any]:
     """Read what surrounds the patterns."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             missing = [key for key in (*_KEYS, "object") if key not in file]
             if missing:
                 raise DataContractError(
@@ -124,7 +123,7 @@ def write_product(
     height, width = obj.shape
     metres = (positions - HALF_PIXEL) * pixel
     energy = metadata.energy_eV or ASSUMED_ENERGY_EV
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with whole_hdf5(path) as file:
         file.attrs["name"] = name
         assumed = "geometry assumed: the scan does not record all of it" if is_assumed else ""
         file.attrs["comments"] = "\n".join(filter(None, (assumed, comments)))

@@ -10,14 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ptychostream.datasets.sources.hdf5_links import unreadable
 from ptychostream.datasets.sources.hdf5_patterns import Hdf5Patterns, is_hdf5, write_counts
 from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
 from ptychostream.errors import DataContractError
-from ptychostream.files import whole_file
+from ptychostream.hdf5_files import open_hdf5, whole_hdf5
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 _KEYS = ("patterns", "probe", "probe_position_x_px", "probe_position_y_px")
@@ -28,7 +27,7 @@ def is_ptychodus_training(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return "patterns" in file and "probe_position_x_px" in file
     except OSError as error:
         raise unreadable(path, error) from error
@@ -45,7 +44,7 @@ def read_ptychodus_training(
         If a dataset is missing or damaged, or the arrays do not fit together.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             missing = [key for key in _KEYS if key not in file]
             if missing:
                 raise DataContractError(
@@ -95,7 +94,7 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
     scan : Scan
         The scan; an object of ones is written where it has none.
     """
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with whole_hdf5(path) as file:
         write_counts(scan, file)
         file["probe"] = scan.probe
         guess = scan.object_guess
