@@ -2,6 +2,8 @@
 # make demo     simulate, reconstruct, evaluate: a picture in a minute
 # make test     the whole test suite
 # make test-ptychodus  the tests of the ptychodus extension, with another version of it
+# make fuzz     damage every kind of file, kill every writer: a table, and a failure if one is wrong
+# make test-ptychodus  the tests of the ptychodus extension, with another version of ptychodus
 # make check    linters, types, import contracts, docstrings, dependencies
 # make docs     the documentation as a site, in site/; any warning is an error
 # make package  wheel and sdist in dist/, installed into an empty environment and tried
@@ -34,6 +36,7 @@ PUBLIC := $(addprefix ptychostream/, scan.py physics.py patches.py geometry.py e
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+.PHONY: demo fuzz test test-ptychodus check docs package pictures install clean
 
 install: $(INSTALLED)
 
@@ -93,3 +96,9 @@ package: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT) site dist build
+
+# Cases of damage for each kind of file.
+FUZZ ?= 400
+
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz/run.py $(FUZZ)
