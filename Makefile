@@ -1,9 +1,8 @@
 # make help     this list
 # make demo     simulate, reconstruct, evaluate: a picture in a minute
 # make test     the whole test suite
+# make fuzz     damage files of every kind: a table, and a failure if one is read wrongly
 # make test-ptychodus  the tests of the ptychodus extension, with another version of it
-# make fuzz     damage every kind of file, kill every writer: a table, and a failure if one is wrong
-# make test-ptychodus  the tests of the ptychodus extension, with another version of ptychodus
 # make check    linters, types, import contracts, docstrings, dependencies
 # make docs     the documentation as a site, in site/; any warning is an error
 # make package  wheel and sdist in dist/, installed into an empty environment and tried
@@ -32,11 +31,10 @@ PUBLIC := $(addprefix ptychostream/, scan.py physics.py patches.py geometry.py e
 	reconstruction/reconstruct.py models/pinn.py persistence/bundle.py persistence/archive.py \
 	evaluation/evaluate.py ptychopinn/spec.py ptychopinn/raw_data.py ptychopinn/container.py)
 
-.PHONY: help demo test test-ptychodus check docstrings docs package pictures install clean
+.PHONY: help demo fuzz test test-ptychodus check docstrings docs package pictures install clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
-.PHONY: demo fuzz test test-ptychodus check docs package pictures install clean
 
 install: $(INSTALLED)
 

@@ -83,9 +83,8 @@ class _UntrustedDataset(h5py.Dataset):  # type: ignore[misc]
 
     @override
     def __getitem__(self, selection: Any, new_dtype: Any = None) -> Any:
-        if selection in ((), Ellipsis) or (
-            isinstance(selection, slice) and selection == slice(None)
-        ):
+        is_whole = isinstance(selection, tuple | slice) and selection in ((), slice(None))
+        if is_whole or selection is Ellipsis:
             check_expansion(self._label, self.nbytes, self._stored)
         return super().__getitem__(selection, new_dtype)
 

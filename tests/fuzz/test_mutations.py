@@ -1,6 +1,6 @@
 """Damaged files are refused in our words, or give the same data: a few of each kind here.
 
-`make fuzz` tries many more, and writes the table of docs/reference/faults.md.
+`make fuzz` tries many more, and prints a table.
 """
 
 import os
