@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from ptychodus_runs import REPOSITORY
 
+from ptychostream.errors import ConfigurationError, MissingFileError
+
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 
 LIST = """
@@ -109,6 +111,23 @@ def test_the_plugin_is_installed_and_removed_by_hand(tmp_path, monkeypatch):
     assert (tmp_path / "ptychostream.py").read_text().startswith('"""Where ptychodus looks')
     assert "removed" in install.remove_plugin()
     assert "nothing to do" in install.remove_plugin()
+
+
+def test_a_wheels_own_file_is_neither_removed_nor_linked_to_itself(tmp_path, monkeypatch):
+    from ptychodus_ext import install
+
+    own = tmp_path / "ptychostream.py"
+    own.write_text("# of the wheel")
+    monkeypatch.setattr(install, "plugin_folder", lambda: tmp_path)
+    monkeypatch.setattr(install, "_source", lambda: own)
+    with pytest.raises(ConfigurationError, match="pip uninstall ptychostream"):
+        install.remove_plugin()
+    assert "nothing to do" in install.install_plugin()
+    assert own.read_text() == "# of the wheel"
+    own.unlink()
+    with pytest.raises(MissingFileError, match="reinstall it"):
+        install.install_plugin()
+    assert not own.is_symlink()
 
 
 def test_doctor_says_whether_ptychodus_finds_the_library(capsys):
