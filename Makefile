@@ -5,6 +5,7 @@
 # make test-ptychodus  the tests of the ptychodus extension, with another version of it
 # make check    linters, types, import contracts, docstrings, dependencies
 # make docs     the documentation as a site, in site/; any warning is an error
+# make gpu      patterns a second on this machine's GPU, in gpu.json; a few minutes
 # make package  wheel and sdist in dist/, installed into an empty environment and tried
 #
 # Each works alone after a clone: it makes .venv and installs what it needs.
@@ -31,7 +32,7 @@ PUBLIC := $(addprefix ptychostream/, scan.py physics.py patches.py geometry.py e
 	reconstruction/reconstruct.py models/pinn.py persistence/bundle.py persistence/archive.py \
 	evaluation/evaluate.py ptychopinn/spec.py ptychopinn/raw_data.py ptychopinn/container.py)
 
-.PHONY: help demo fuzz test test-ptychodus check docstrings docs package pictures install clean
+.PHONY: help demo fuzz test test-ptychodus check docstrings docs package pictures gpu install clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -91,6 +92,9 @@ package: $(INSTALLED)
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python tests/try_package.py dist
+
+gpu: $(CORE)
+	$(BIN)/python benchmarks/gpu.py gpu.json
 
 clean:
 	rm -rf $(VENV) $(VENV)-ptychodus-* $(OUT) site dist build
