@@ -26,7 +26,7 @@ class ModelConfig:
     """`pinn` learns from the measured patterns alone, `supervised` from labelled patches."""
     architecture: str = "cnn"
     """The generator's name: `cnn` is the contract's network, `unrolled` starts from the physics,
-    `fno` and `ffno` are made of Fourier layers.
+    `fno` and `ffno` are made of Fourier layers, `fast` is small, for live pictures.
     """
     fno_modes: PositiveInt = 12
     """Frequencies kept per axis by a Fourier network (`fno`, `ffno`); at most N / 2."""
@@ -76,6 +76,8 @@ class ModelConfig:
     """`none` is this package's forward physics; `upstream` is PtychoPINN's for the CNN:
     its merge, mask and probe scale, and modes that add coherently.
     """
+    fast_width: PositiveInt = 32
+    """Channels of the `fast` generator's convolutions."""
     unrolled_steps: PositiveInt = 5
     """Data-consistency steps of the `unrolled` generator."""
     unrolled_width: PositiveInt = 32

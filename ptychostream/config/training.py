@@ -42,6 +42,11 @@ class TrainingConfig:
     """Weight of the mean absolute error against true patches, cut out of the store's object;
     supervised training always has it, with a weight of 1 where this is 0.
     """
+    targets: Literal["object_guess", "solver"] = "object_guess"
+    """What true patches are cut out of: `object_guess` is the store's object; `solver` is what the
+    solver makes of the store's own patterns, for which no truth is needed. It is mixed with the
+    diffraction loss by `realspace_mae_weight`, 1 where that is 0.
+    """
     realspace_weight: NonNegativeFloat = 0.0
     """Weight of the squared differences of neighbouring pixels of the object patches."""
     amplitude_variation_weight: NonNegativeFloat = 0.0
@@ -50,8 +55,8 @@ class TrainingConfig:
     """Weight of one minus the cosine of the phase differences of neighbouring pixels."""
     overlap_weight: Annotated[float, Field(ge=0, le=1)] | None = None
     """Part of the diffraction loss, from 0 to 1, that is taken on the pattern of a neighbour which
-    the generator does not see. None is 0 for the CNN; for `unrolled` it is 1 for lone patterns,
-    which otherwise fit their own noise, and 0.25 for groups.
+    the generator does not see. None is 0 for the CNN; for `unrolled` and `fast` it is 1 for lone
+    patterns, which otherwise fit their own noise, and 0.25 for groups.
     """
     nphotons: PositiveFloat = 1e9
     """Mean photons per pattern, for data that carry no photon counts themselves, and with
@@ -180,7 +185,8 @@ class TrainingConfig:
         """The value that `overlap_weight` stands for."""
         if self.overlap_weight is not None:
             return self.overlap_weight
-        if self.model.architecture != "unrolled" or self.model.model_type == "supervised":
+        starts_from_physics = self.model.architecture in ("unrolled", "fast")
+        if not starts_from_physics or self.model.model_type == "supervised":
             return 0.0
         return 1.0 if self.model.gridsize == 1 else 0.25
 
@@ -189,7 +195,7 @@ class TrainingConfig:
         """Neighbours per group whose patterns are predicted but not seen."""
         if not self.overlap_share:
             return 0
-        # Lone patterns are noisy teachers: three cost little more than one.
+        # With gridsize 1 a single held-out pattern is noisy; averaging three costs little.
         return 3 if self.model.gridsize == 1 else 1
 
 

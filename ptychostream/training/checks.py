@@ -142,14 +142,14 @@ def check_data(
                 f"{config.model.group_size}, but '{data.path}' has an experiment of {smallest} "
                 "positions; set it to 0"
             )
-        if needs_labels(config):
+        if needs_labels(config) and config.targets == "object_guess":
             for experiment in range(data.num_experiments):
                 if data.object_guess_of(experiment) is None:
                     raise DataContractError(
                         f"'{data.path}' has no object_guess of experiment {experiment}, which "
                         f"model_type={config.model.model_type!r} with realspace_mae_weight="
                         f"{config.realspace_mae_weight:g} compares with; build the store from a "
-                        "scan with objectGuess, or train without"
+                        "scan with objectGuess, set targets to 'solver', or train without"
                     )
 
 

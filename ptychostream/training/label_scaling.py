@@ -16,9 +16,17 @@ _SAMPLE = 256
 
 @torch.no_grad()
 def objects_in_model_unit(
-    store: GroupStore, model: PtychoPINN, scales: Scales
+    store: GroupStore,
+    model: PtychoPINN,
+    scales: Scales,
+    objects: list[NDArray[np.complex64]] | None = None,
 ) -> list[NDArray[np.complex64]]:
-    """Scale a store's objects so that with the model's probe they give the measured power.
+    """Scale objects such that, lit by the model's probe, they have the measured energy.
+
+    Parameters
+    ----------
+    objects : list of (H, W) complex64, optional
+        One object per experiment, on the grid that begins at (0, 0); None takes the store's.
 
     Returns
     -------
@@ -30,9 +38,9 @@ def objects_in_model_unit(
     DataContractError
         If an object is missing, or zero under the scan.
     """
-    objects = []
+    scaled = []
     for experiment in range(store.num_experiments):
-        obj = store.object_guess_of(experiment)
+        obj = store.object_guess_of(experiment) if objects is None else objects[experiment]
         rows = store.rows(experiment)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).round().astype(int)]
         predicted = 0.0
@@ -48,5 +56,5 @@ def objects_in_model_unit(
                 f"{'missing' if obj is None else 'zero under the scan'}; labels need it"
             )
         measured = float(store.total_counts[rows].sum() * scales.rms[experiment] ** 2)
-        objects.append((obj * np.sqrt(measured / predicted)).astype(np.complex64))
-    return objects
+        scaled.append((obj * np.sqrt(measured / predicted)).astype(np.complex64))
+    return scaled

@@ -81,6 +81,25 @@ def complex_mae(patches: Tensor, true: Tensor) -> Tensor:
     return (patches - true).abs().mean()
 
 
+def turned_mae(patches: Tensor, true: Tensor, light: Tensor | float) -> Tensor:
+    """Mean absolute error of complex patches, each turned to the phase of the true one.
+
+    A pattern does not know the global phase of its patch, and nothing is known where no light
+    falls: neither is learned.
+
+    Parameters
+    ----------
+    patches, true : (..., N, N) complex
+        Predicted and true transmission.
+    light : (..., N, N) float
+        Weight of each pixel; broadcasts.
+    """
+    weight = light / torch.as_tensor(light).mean() * torch.ones_like(patches.real)
+    agreement = (weight * patches * true.conj()).sum(dim=(-2, -1), keepdim=True).detach()
+    turn = agreement / agreement.abs().clamp_min(_TINY)
+    return (weight * (patches - turn * true).abs()).mean()
+
+
 def amplitude_variation(images: Tensor) -> Tensor:
     """Absolute differences of neighbouring amplitudes, a prior for areas with sharp edges.
 

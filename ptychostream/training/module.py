@@ -14,6 +14,7 @@ from typing_extensions import override
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.models.canvas_size import CanvasSize
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.physics import intensity
 from ptychostream.training.checkpoints import check_same_run
 from ptychostream.training.clipping import clip_by_weights
 from ptychostream.training.labels import TruePatches
@@ -128,7 +129,12 @@ class PinnModule(lightning.LightningModule):
             self.model.good_pixels,
             physics_weight=weight,
             true_patches=true,
+            light=1.0 if true is None else self._light(batch),
         )
+
+    def _light(self, batch: TensorDict) -> Tensor:
+        """Intensity (B, 1, N, N) of the probes; labels teach nothing of them."""
+        return intensity(self.model.scaled_probe(batch["experiment_id"])).detach()[:, None]
 
     def close_epoch(self) -> None:
         """Turn the sums of the epoch into `means`, the same in all processes."""

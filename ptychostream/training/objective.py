@@ -13,6 +13,7 @@ from ptychostream.training.losses import (
     phase_variation,
     poisson_nll,
     total_variation,
+    turned_mae,
 )
 
 
@@ -24,6 +25,7 @@ def objective(
     *,
     physics_weight: float = 1.0,
     true_patches: Tensor | None = None,
+    light: Tensor | float = 1.0,
 ) -> Tensor:
     """Return the losses of a batch, weighted as configured.
 
@@ -38,6 +40,8 @@ def objective(
         From 0, the amplitude error alone, to 1, the configured sum.
     true_patches : (B, C, N, N) complex64, optional
         Labels in the model's unit, where the configuration needs them.
+    light : (B, 1, N, N) float32
+        Intensity of the probes, for labels that hold only where light falls.
     """
     patches = prediction.object_patches
     total = torch.zeros((), device=patches.device)
@@ -51,7 +55,10 @@ def objective(
     if needs_labels(config):
         assert true_patches is not None
         weight = config.realspace_mae_weight or 1.0
-        total = total + weight * complex_mae(patches, true_patches)
+        if config.targets == "solver":
+            total = total + weight * turned_mae(patches, true_patches, light)
+        else:
+            total = total + weight * complex_mae(patches, true_patches)
     regularisers = (
         (config.realspace_weight, total_variation),
         (config.amplitude_variation_weight, amplitude_variation),
@@ -65,7 +72,8 @@ def objective(
 
 def needs_labels(config: TrainingConfig) -> bool:
     """Return whether a configuration compares with a true object."""
-    return config.model.model_type == "supervised" or config.realspace_mae_weight > 0
+    is_supervised = config.model.model_type == "supervised"
+    return is_supervised or config.realspace_mae_weight > 0 or config.targets == "solver"
 
 
 def _diffraction(

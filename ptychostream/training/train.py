@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.store import GroupStore
@@ -28,6 +30,7 @@ from ptychostream.training.processes import (
 )
 from ptychostream.training.progress import OnEpoch
 from ptychostream.training.run import TrainingRun, resolve_run
+from ptychostream.training.targets import solved_objects
 
 
 def train(
@@ -114,7 +117,11 @@ def train(
     from ptychostream.training.fit import fit
 
     history = fit(
-        run, model, labels=_labels(run, model), on_epoch=on_epoch, should_stop=should_stop
+        run,
+        model,
+        labels=_labels(run, model, should_stop),
+        on_epoch=on_epoch,
+        should_stop=should_stop,
     )
     return ModelBundle(
         model=model.cpu().eval(),
@@ -155,11 +162,23 @@ def initial_model(config: TrainingConfig, store: GroupStore, *, seed: int) -> Pt
         )
 
 
-def _labels(run: TrainingRun, model: PtychoPINN) -> dict[str, TruePatches]:
+def _labels(
+    run: TrainingRun, model: PtychoPINN, should_stop: ShouldStop | None
+) -> dict[str, TruePatches]:
     """Cut the true patches that losses compare with, where they do."""
     if not needs_labels(run.config):
         return {}
-    return {
-        name: TruePatches(objects_in_model_unit(part.store, model, part.scales), run.config.model.N)
-        for name, part in run.parts.items()
-    }
+    labels: dict[str, TruePatches] = {}
+    solved: dict[str, list[NDArray[np.complex64]] | None] = {}
+    for name, part in run.parts.items():
+        path = str(part.store.path)
+        if path not in solved:
+            solved[path] = None
+            if run.config.targets == "solver":
+                seed = run.config.subsample_seed or 0
+                solved[path] = solved_objects(
+                    part.store, model, run.execution, seed=seed, should_stop=should_stop
+                )
+        scaled = objects_in_model_unit(part.store, model, part.scales, solved[path])
+        labels[name] = TruePatches(scaled, run.config.model.N)
+    return labels

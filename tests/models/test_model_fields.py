@@ -21,6 +21,7 @@ FNO = {
     "fno_blocks": 2,
     "fno_cnn_blocks": 1,
 }
+FAST = {"N": 16, "architecture": "fast", "fast_width": 8}
 LOGITS = FNO | {"generator_output_mode": "amp_phase_logits"}
 
 #: Field: the configurations that it is changed in, and its other value.
@@ -50,6 +51,7 @@ CASES = {
     "probe_scale": [(UNROLLED, 8.0), (CNN, 8.0)],
     "gaussian_smoothing_sigma": [(UNROLLED, 1.0), (CNN, 1.0)],
     "compat": [(CNN, "upstream")],
+    "fast_width": [(FAST, 12)],
     "unrolled_steps": [(UNROLLED, 3)],
     "unrolled_width": [(UNROLLED, 12)],
 }

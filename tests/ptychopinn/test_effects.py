@@ -81,6 +81,7 @@ FOURIER_FIELDS = (
     *("fno_input_transform", "generator_output_mode"),
 )
 BESIDE |= {each: {"_model": FOURIER} for each in FOURIER_FIELDS}
+BESIDE["fast_width"] = {"_model": {"architecture": "fast"}}
 BESIDE["compat"] = {"architecture": "cnn", "N": 64, "_data": "wide", "gridsize": 2}
 
 #: The value that is set.
@@ -116,6 +117,8 @@ VALUE = {
     "neighbor_count": 12,
     "neighbor_pool_size": 12,
     "realspace_weight": 0.5,
+    "targets": "solver",
+    "fast_width": 4,
     "nphotons": 1e3,
     "scale_contract_version": "legacy_v1",
     "measurement_domain": "normalized_amplitude",

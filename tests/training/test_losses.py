@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ptychostream.training.losses import amplitude_mae, poisson_nll, total_variation
+from ptychostream.training.losses import amplitude_mae, poisson_nll, total_variation, turned_mae
 
 
 def test_poisson_nll_is_least_where_rate_equals_counts():
@@ -40,3 +40,16 @@ def test_total_variation_is_the_sum_of_squared_steps():
     image = torch.tensor([[1.0 + 0j, 2.0 + 1j], [1.0, 0.0]], dtype=torch.complex64)
     steps = abs(1 + 1j) ** 2 + abs(-1) ** 2 + abs(0) ** 2 + abs(-2 - 1j) ** 2
     assert total_variation(image).item() == pytest.approx(steps / 4)
+
+
+def test_labels_of_any_global_phase_and_beyond_the_light_teach_the_same():
+    torch.manual_seed(0)
+    true, patches = torch.randn(2, 3, 1, 8, 8, dtype=torch.complex128)
+    light = torch.rand(3, 1, 8, 8).double()
+    light[..., :2] = 0
+    angle = 6 * torch.rand(3, 1, 1, 1).double()
+    turned = true * torch.polar(torch.ones_like(angle), angle)
+    turned[..., :2] = 5
+    torch.testing.assert_close(turned_mae(patches, turned, light), turned_mae(patches, true, light))
+    assert turned_mae(true, turned, light) < 1e-6
+    assert turned_mae(patches, true, light) > 0.1

@@ -95,6 +95,18 @@ def test_labels_are_missed_before_training(tmp_path, make_config):
             _run(store, make_config, config)
 
 
+def test_the_solver_teaches_where_no_object_is_known(tmp_path, make_config, caplog):
+    caplog.set_level(logging.INFO)
+    scan = ps.simulate_scan(num_positions=49, N=16, nphotons=1e5)
+    object.__setattr__(scan, "object_guess", None)
+    store = ps.build_group_store(scan, tmp_path / "s.zarr")
+    config = {"model": {"model_type": "supervised"}, "targets": "solver", "nepochs": 4}
+    bundle = _run(store, make_config, config, learning_rate=3e-3)
+    assert "experiment 1 of 1 solved for labels" in caplog.text
+    losses = bundle.history["train_loss"]
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("positions", [1, 3, 4])
 def test_very_few_positions_train(tmp_path, make_config, positions, caplog):
     caplog.set_level(logging.INFO)

@@ -4,12 +4,14 @@ from ptychostream.config import ModelConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.models.generators.base import Generator
+from ptychostream.models.generators.fast import Fast
 from ptychostream.models.generators.ffno import FactorizedFourierNetwork
 from ptychostream.models.generators.fno import FourierNetwork
 from ptychostream.models.generators.unrolled import Unrolled
 
 GENERATORS: dict[str, type[Generator]] = {
     "cnn": Autoencoder,
+    "fast": Fast,
     "ffno": FactorizedFourierNetwork,
     "fno": FourierNetwork,
     "unrolled": Unrolled,

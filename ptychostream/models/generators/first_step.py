@@ -43,11 +43,23 @@ def first_step(
     energies = measured.square().sum(dim=(-2, -1)) / seen_light[:, None]
     level = energies.clamp_min(_TINY).sqrt()
     measured = measured / level[:, :, None, None]
-    waves = beam.expand(-1, diffraction.shape[1], -1, -1, -1)
-    # From the wave to the object: the least-squares step, smaller where there is little light.
-    change = (beam.conj() * wave_change(waves, measured, known, _DISTRUST)).sum(dim=2)
+    empty = torch.ones_like(measured, dtype=beam.dtype)
+    return level, object_step(empty, measured, known, beam, light)
+
+
+def object_step(
+    patches: Tensor, measured: Tensor, known: Tensor | None, beam: Tensor, light: Tensor
+) -> Tensor:
+    """Find the change of patches (B, C, N, N) that measured amplitudes ask for, each by itself.
+
+    `measured` and `known` are those of `measured_part`, `beam` is (B, 1, P, N, N), and `light`
+    (B, N, N) its intensity.
+    """
+    change = beam.conj() * wave_change(beam * patches[:, :, None], measured, known, _DISTRUST)
+    # From the wave to the object: the least-squares step, held back where there is little light.
     brightest = light.amax(dim=(-2, -1), keepdim=True)
-    return level, change / (_REGULARISATION * brightest + (1 - _REGULARISATION) * light)[:, None]
+    damping = _REGULARISATION * brightest + (1 - _REGULARISATION) * light
+    return change.sum(dim=2) / damping[:, None]
 
 
 def measured_part(
