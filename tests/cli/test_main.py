@@ -245,7 +245,7 @@ def test_single_patterns_are_left_out_of_one_scan(capsys):
     assert main(["build", "a.npz", "s.zarr", "--leave_out", "[3,4]"]) == 0
     store = ps.open_group_store("s.zarr")
     assert store.num_patterns == 28
-    assert store.attributes["provenance"][0]["preprocessing"]["leave_out"] == [3, 4]
+    assert store.attributes["provenance"][0]["options"]["leave_out"] == "[3,4]"
     assert main(["build", "a.npz", "a.npz", "t.zarr", "--leave_out", "[3]"]) == 2
     assert "--leave_out counts the patterns of one scan" in capsys.readouterr().err
 
