@@ -136,12 +136,17 @@ class PatternSource(ABC):
     def check(self) -> None:
         """Compare the patterns with a checksum that reading them does not compare, if any.
 
+        Patterns that are made from others compare those.
+
         Raises
         ------
         DataContractError
             If they differ.
         """
-        return
+        for inner in vars(self).values():
+            for source in inner if isinstance(inner, list | tuple) else (inner,):
+                if isinstance(source, PatternSource):
+                    source.check()
 
 
 class ArrayPatterns(PatternSource):
@@ -200,10 +205,6 @@ class SubsetPatterns(PatternSource):
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         return self._source.read(self._rows[np.asarray(rows)])
-
-    @override
-    def check(self) -> None:
-        self._source.check()
 
 
 @dataclass(frozen=True, kw_only=True)

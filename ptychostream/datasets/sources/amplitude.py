@@ -43,10 +43,6 @@ class AmplitudePatterns(PatternSource):
         return np.dtype(np.float32)
 
     @override
-    def check(self) -> None:
-        self._source.check()
-
-    @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         unique, inverse = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
         if self._source.random_access:

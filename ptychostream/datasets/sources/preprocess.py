@@ -229,10 +229,6 @@ class PreprocessedPatterns(PatternSource):
         return self._change(self._source.read(rows))
 
     @override
-    def check(self) -> None:
-        self._source.check()
-
-    @override
     def blocks(self, length: int) -> Iterator[NDArray[Any]]:
         for block in self._source.blocks(length):
             yield self._change(block)
