@@ -29,7 +29,7 @@ from ptychostream.reconstruction.reconstructor import Reconstructor, limit_unlit
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.solver.held_out import judge_result, neighbours_of_middle
 from ptychostream.solver.options import SolverOptions
-from ptychostream.solver.solver import PROBE_AT_REST, Solver, SolverState
+from ptychostream.solver.solver import Solver, SolverState
 from ptychostream.solver.start import (
     SolverStart,
     make_solver,
@@ -428,7 +428,7 @@ class _Run:
             num_clipped=0,
             metadata=store.metadata_of(self.experiment),
             fit=fit,
-            remarks=tuple(_remarks(solver, options)),
+            remarks=tuple(_remarks(solver)),
             seconds=seconds,
         )
         if network is None:
@@ -490,7 +490,7 @@ class _Run:
         return replace(fit, held_out=held_out, twin=twin)
 
 
-def _remarks(solver: Solver, options: SolverOptions) -> list[str]:
+def _remarks(solver: Solver) -> list[str]:
     """Return what a user should know of the run itself."""
     remarks = []
     if solver.stopped_by == "divergence":
@@ -498,14 +498,12 @@ def _remarks(solver: Solver, options: SolverOptions) -> list[str]:
             "there is no result: the misfit rises from pass to pass, even with short steps; "
             "probe and patterns do not belong together"
         )
-    if options.refine_probe and solver.probe_change and solver.stopped_by != "request":
-        change = solver.probe_change[-1]
-        if change > PROBE_AT_REST:
-            remarks.append(
-                f"the probe still changes by {change:.1%} a pass after {len(solver.misfit)} "
-                "passes: it has not converged; go on from this result with --start, or give more "
-                "--passes"
-            )
+    if solver.probe_moves and solver.stopped_by != "request":
+        remarks.append(
+            f"the probe still changes by {solver.probe_change[-1]:.1%} a pass after "
+            f"{len(solver.misfit)} passes: it has not converged; go on from this result with "
+            "--start, or give more --passes"
+        )
     return remarks
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fft import fft2, ifft2
 
+from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.solver.canvas import Canvas
 from ptychostream.solver.layout import PatchLayout
@@ -36,8 +37,9 @@ _ALONE = 1
 #: Passes in which all positions move together, before each moves by itself.
 _TOGETHER = 6
 
-#: Largest relative change of the probe in a pass that counts as converged.
-PROBE_AT_REST = 0.02
+#: Largest relative change of the probe in a pass that counts as converged; where a typical pixel
+#: has hardly a photon (`_DIM`), noise alone moves it more.
+PROBE_AT_REST, _DIM = 0.02, 0.1
 
 #: Beams of a fixed probe are kept up to this part of the memory budget.
 _BEAM_SHARE = 0.25
@@ -178,6 +180,12 @@ class Solver:
         self._mean_counts /= len(self._patterns)
         self._brightness = brightness(self._mean_counts)
         self._power = float(self._mean_counts.sum())
+        if not 0 < self._power < math.inf:
+            raise DataContractError(
+                f"the {len(self._patterns)} patterns hold {self._power:g} photons on average where "
+                "the detector can be trusted: nothing can be solved for; look at the mask, and at "
+                "the values (ptychostream info)"
+            )
         self.probe *= (self._power / self.probe.abs().square().sum()).sqrt()
 
     def start_from(self, obj: NDArray[np.complex64], grid: ObjectGrid) -> None:
@@ -239,9 +247,8 @@ class Solver:
             )
             if (
                 number == self.passes + extra
-                and options.refine_probe
                 and options.minutes is None
-                and change > PROBE_AT_REST
+                and self.probe_moves
                 and extra < self.passes
             ):
                 # The object that belongs to an older probe is no part of the mean.
@@ -251,6 +258,16 @@ class Solver:
             if self._is_at_rest():
                 self.stopped_by = "rest"
                 return
+
+    @property
+    def probe_moves(self) -> bool:
+        """Return whether the probe still changes, by more than noise alone moves it."""
+        return (
+            self._options.refine_probe
+            and bool(self.probe_change)
+            and self.probe_change[-1] > PROBE_AT_REST
+            and self._brightness > _DIM
+        )
 
     def _has_diverged(self) -> bool:
         return not self.misfit[-1] < _DIVERGED * max(self.misfit[0], 0.3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scans import gaussian_beam, likeness, predicted, small_scan
 
-from ptychostream.errors import ConfigurationError
+from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.solver.held_out import judge
 from ptychostream.solver.options import SolverOptions
@@ -213,6 +213,12 @@ def test_a_true_model_predicts_patterns_left_out_and_a_wrong_one_does_not():
     swapped = judge(counts, scan.positions[:, ::-1].copy(), scan.probe, good, options)
     assert right.explained > 0.95
     assert swapped.explained < 0.65
+
+
+def test_patterns_without_light_are_refused():
+    scan = small_scan(1e5)
+    with pytest.raises(DataContractError, match="0 photons on average"):
+        _solve(scan, 0 * scan.rates)
 
 
 @pytest.mark.parametrize(
