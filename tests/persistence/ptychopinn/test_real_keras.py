@@ -66,6 +66,11 @@ def _archive(model, config, folder):
     return folder / "wts.h5.zip"
 
 
+#: Outputs are some units large; how two libraries round in single precision, layer by layer,
+#: differs between processors. A weight in a wrong place changes them by far more.
+ROUNDING = 3e-4
+
+
 def _inputs(config, groups=2):
     rng = np.random.default_rng(1)
     amplitude = rng.gamma(1.0, size=(groups, config.N, config.N, config.group_size)) * SCALE
@@ -92,7 +97,7 @@ def test_a_keras_model_keeps_its_outputs_here_and_back_there(kind, tmp_path: Pat
     bundle = ps.load_bundle(tmp_path / "new.zip")
     inputs = _inputs(config)
     expected = np.asarray(model(inputs))
-    np.testing.assert_allclose(_decoded(bundle, inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(_decoded(bundle, inputs), expected, atol=ROUNDING)
     assert sum(p.numel() for p in bundle.model.generator.parameters()) == model.count_params()
 
     back = tmp_path / "back.weights.h5"
@@ -115,5 +120,5 @@ def test_what_the_optimiser_adds_is_left_aside(tmp_path):
     trained.fit(inputs, np.ones((2, 64, 64, 1)), verbose=0)
     path = _archive(trained, config, tmp_path)
     np.testing.assert_allclose(
-        _decoded(ps.load_bundle(path), inputs), np.asarray(model(inputs)), atol=1e-5
+        _decoded(ps.load_bundle(path), inputs), np.asarray(model(inputs)), atol=ROUNDING
     )
