@@ -53,7 +53,7 @@ _RUNNING = ("accelerator", "inference_batch_size", "middle_trim", "pad_eval")
 #: Fields of the execution for which training has its own, and one that changes nothing.
 _SPARE = ("gradient_clip_val", "gradient_clip_algorithm", "scheduler", "persistent_workers")
 #: What can be chosen as architecture; `auto` is the best of the backend that is set.
-ARCHITECTURES = ("auto", "unrolled", "cnn", "fno", "ffno")
+ARCHITECTURES = ("auto", "unrolled", "cnn", "fast", "fno", "ffno")
 _BEST = {"pytorch": "unrolled", "tensorflow": "cnn"}
 
 
@@ -63,8 +63,9 @@ def _table() -> dict[str, list[Setting]]:
         model["architecture"],
         default="auto",
         choices=ARCHITECTURES,
-        meaning="The network: unrolled starts from the physics, cnn is PtychoPINN's, fno and ffno "
-        "work on Fourier modes; auto takes unrolled, and cnn for the tensorflow backend.",
+        meaning="The network: unrolled starts from the physics, cnn is PtychoPINN's, fast is "
+        "small, fno and ffno work on Fourier modes; auto takes unrolled, and cnn for the "
+        "tensorflow backend.",
     )
     # The probes that an application begins with are guesses, and two epochs of the default
     # network are enough: about a minute for 400 patterns.

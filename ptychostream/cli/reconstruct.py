@@ -1,6 +1,7 @@
 """`ptychostream reconstruct SCAN|STORE -o OUT [--model_path RUN]`."""
 
 import sys
+from argparse import SUPPRESS
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -293,7 +294,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="leave experiments out that have a result already"
     )
-    parser.add_argument("--refine_passes", type=int, help="former name of --passes")
+    parser.add_argument("--refine_passes", type=int, help=SUPPRESS)
     parser.add_argument(
         "--align_phases", type=bool, default=True, help="find the patches' phases by overlap"
     )

@@ -90,7 +90,7 @@ class PtychoPINN(nn.Module):
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
         measured = self.network_input(batch)[:, :size]
         known = self._known(batch["experiment_id"])
-        if canvas_size is not None and self.generator.takes_canvas_size:
+        if canvas_size is not None and getattr(self.generator, "takes_canvas_size", False):
             patches = self.generator(measured, probe, relative, known, canvas_size)
         else:
             patches = self.generator(measured, probe, relative, known)

@@ -54,7 +54,7 @@ def test_an_archive_of_the_existing_pytorch_backend(tmp_path, capsys):
         archive.writestr("diffraction_to_obj/params.dill", pickle.dumps(values))
     assert main(["info", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    for text in ("PyTorch backend, format 2.0-pytorch", "N 64, gridsize 1", "that package"):
+    for text in ("PyTorch backend, format 2.0-pytorch", "N 64, gridsize 1", "PtychoPINN"):
         assert text in said
 
 

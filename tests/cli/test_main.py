@@ -162,7 +162,7 @@ def test_impossible_configurations_are_refused_before_anything_is_written(tmp_pa
     assert main(["simulate", "s.zarr", "--num_positions", "36", "--N", "16"]) == 0
     line = "train s.zarr -o run --model.architecture resnet"
     assert main(line.split()) == 1
-    assert "there are cnn, ffno, fno, unrolled" in capsys.readouterr().err
+    assert "there are cnn, fast, ffno, fno, unrolled" in capsys.readouterr().err
     assert main(["train", "s.zarr", "-o", "run", "--nepochs", "0"]) in (1, 2)
     assert "nepochs=0" in capsys.readouterr().err
     assert main("train s.zarr -o run --nepochs 2 --stage_1_epochs 3".split()) in (1, 2)
@@ -326,8 +326,8 @@ def test_results_do_not_go_into_a_store_and_a_reference_may_be_zipped(tmp_path, 
     assert main([*evaluate, "s.npz", "--experiment", "5"]) == 1
     assert "experiment=5 chooses one of a store" in capsys.readouterr().err
     assert main([*reconstruct, "--interval_s", "9"]) == 2
-    assert "--interval_s does nothing without --follow" in capsys.readouterr().err
-    assert main([*reconstruct, "--neighbor_count", "-1"]) == 1
+    assert "--interval_s has no effect without --follow" in capsys.readouterr().err
+    assert main([*reconstruct, "--overwrite", "--neighbor_count", "-1"]) == 1
     assert "neighbor_count=-1 must not be negative" in capsys.readouterr().err
     assert main(["build", "s.npz", "t.zarr.zip"]) == 1
     assert "stores in zip files are read, never written" in capsys.readouterr().err

@@ -101,5 +101,5 @@ def test_sizes_without_a_contract_are_refused():
 
 
 def test_unknown_architectures_are_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match="'resnet'; there are cnn, ffno, fno, unrolled"):
+    with pytest.raises(ConfigurationError, match="'resnet'; there are cnn, fast, ffno"):
         build_generator(ModelConfig(architecture="resnet"))

@@ -22,7 +22,7 @@ def test_a_missing_or_old_ptychodus_says_what_to_install(monkeypatch, found):
         return found
 
     monkeypatch.setattr(metadata, "version", version)
-    with pytest.raises(BackendUnavailableError, match=r"pip install 'ptychostream\[ptychodus\]'"):
+    with pytest.raises(BackendUnavailableError, match=r"pip install 'ptychodus\[gui\]"):
         installed_version()
 
 

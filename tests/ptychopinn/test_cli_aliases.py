@@ -56,7 +56,7 @@ def test_names_of_the_existing_train_command_set_the_fields(tiny_store, tmp_path
 def _record(tmp_path):
     from ptychostream.config import write_yaml
 
-    def record(config, execution, out, *, resume, overwrite):
+    def record(config, execution, out, **options):
         out.mkdir()
         write_yaml(config, out / "config.yaml")
         write_yaml(execution, out / "execution.yaml")

@@ -261,15 +261,12 @@ def test_a_field_that_is_set_is_seen_in_the_run(stores, kind, name, tmp_path, ca
 
 
 def _loader(stores, **execution):
-    from ptychostream.datasets.batches.scaling import scales_of
-    from ptychostream.training.train import _loader as make
-    from ptychostream.training.train import _Part
+    from ptychostream.training.run import resolve_run
 
-    store = stores["counts"]
     config = ps.TrainingConfig(model=ps.ModelConfig(N=16))
     chosen = ps.PyTorchExecutionConfig(**execution)
-    part = _Part(store, scales_of(store), store.groups(1))
-    return make(config, chosen, part, "shuffled", 0, 1, torch.device("cpu"))
+    run = resolve_run(config, stores["counts"], None, chosen, None)
+    return run.loader("train", 0, 1, torch.device("cpu"))
 
 
 def _output_dir(stores, folder, _):

@@ -152,6 +152,8 @@ def _other(kind, item):
         return not default
     if isinstance(default, int | float):
         return default + 1
+    if item.name == "targets":
+        return "solver"
     return Path("/elsewhere") if "Path" in str(item.type) else 3
 
 

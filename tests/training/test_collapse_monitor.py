@@ -90,8 +90,8 @@ def test_a_scale_that_runs_away_is_said(tiny_store, make_config, caplog, monkeyp
     def brighten(model):
         forward = model.forward
 
-        def brighter(batch):
-            prediction = forward(batch)
+        def brighter(batch, *arguments):
+            prediction = forward(batch, *arguments)
             return prediction._replace(intensity=9 * prediction.intensity)
 
         model.forward = brighter

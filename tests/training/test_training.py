@@ -134,7 +134,7 @@ def test_execution_knobs_change_the_result(tiny_store, make_config, changes):
 @pytest.mark.parametrize(
     ("changes", "execution", "message"),
     [
-        ({"model": {"model_type": "supervised"}, "mae_weight": 1}, {}, "mae_weight=1 acts on"),
+        ({"model": {"model_type": "supervised"}, "mae_weight": 1}, {}, "mae_weight=1.0 acts on"),
         ({"model": {"fno_modes": 3}}, {}, "fno_modes=3 has no meaning for"),
         ({"stage_1_epochs": 2}, {}, "set nepochs to 2"),
         ({"stage_1_epochs": 1, "torch_loss_mode": "mae"}, {}, "go over from"),

@@ -37,7 +37,7 @@ def test_checkpoints_are_as_many_and_as_good_as_asked_for(tiny_store, make_confi
 
 
 def test_threads_windows_and_memory_reach_the_loader(tiny_store, make_config, monkeypatch):
-    import ptychostream.training.train as training
+    import ptychostream.training.run as training
 
     asked = []
     make_loader = training.make_loader

@@ -152,7 +152,10 @@ def predict_patches(
     )
     loader = _import("ptycho.loader")
     container = loader.load(lambda: grouped, probe, which=None, create_split=False)
-    scale = _import("ptycho.params").get(_SCALE)
+    # The archive's own scale; where it holds none, PtychoPINN has computed one.
+    scale = values.get(_SCALE)
+    if scale is None:
+        scale = _import("ptycho.params").get(_SCALE)
     patches = np.asarray(model.predict([container.X * scale, container.local_offsets]))
     centres = np.asarray(container.global_offsets, float).reshape(len(patches), 2)
     return patches[..., 0].astype(np.complex64), centres

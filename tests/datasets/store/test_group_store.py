@@ -168,7 +168,7 @@ def test_what_keeps_files_from_being_read_is_not_called_damage(
     store = ps.open_group_store(tmp_path / "s.zarr")
     store.groups(2, 6)
 
-    def fail(storage, name, *part):
+    def fail(storage, name, *part, **options):
         raise error
 
     monkeypatch.setattr(StoreFiles, "read", fail)
