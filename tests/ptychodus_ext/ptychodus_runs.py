@@ -164,9 +164,11 @@ PTYCHO = {
         """,
     "loader.py": """
         from types import SimpleNamespace
+        from ptycho import params
 
         def load(make, probe, which=None, create_split=False):
             data = make()
+            params.cfg.setdefault('intensity_scale', 2.0)
             return SimpleNamespace(X=data['X'], local_offsets=0 * data['at'],
                                    global_offsets=data['at'])
         """,

@@ -155,8 +155,7 @@ LINES = [(command, line) for command, lines in OPTIONS.items() for line in lines
 def test_an_option_of_ptychopinns_commands_is_ours_or_refused_by_name(
     command, line, tiny_store, tmp_path, monkeypatch, capsys
 ):
-    from ptychostream.cli import reconstruct, train
-    from ptychostream.cli.common import parser_of
+    from ptychostream.cli.main import find_command
 
     words = line.split()
     try:
@@ -165,7 +164,7 @@ def test_an_option_of_ptychopinns_commands_is_ours_or_refused_by_name(
         assert words[0] in str(error)
         assert "not an option here: " in str(error)
         return
-    parser = parser_of((train if command == "train" else reconstruct).run)
+    parser = find_command(command if command == "train" else "reconstruct").make_parser()
     needed = ["-o", "out"] if command == "train" else ["-o", "out", "--model_path", "run"]
     positional = [] if expanded and not expanded[0].startswith("-") else ["scan.zarr"]
     parser.parse_args([*positional, *expanded, *needed])
