@@ -61,7 +61,7 @@ BESIDE = {
     "plateau_patience": PLATEAUS,
     "plateau_min_lr": PLATEAUS,
     "plateau_threshold": PLATEAUS,
-    "prefetch_factor": {"memory_budget": "80 KiB"},
+    "prefetch_factor": {"memory_budget": "20 KiB"},
     "physics_weight_schedule": {"nepochs": 3, "stage_2_epochs": 3},
     "stage_3_lr_factor": {"nepochs": 3, "stage_3_epochs": 2},
     "recon_log_every_n_epochs": {},
