@@ -313,6 +313,10 @@ def _precision(stores, *_):
     assert results[0] != results[1]
 
 
+def _prefetch_factor(stores, *_):
+    assert _loader(stores, prefetch_factor=3)._ahead == 3
+
+
 def _num_workers(stores, *_):
     assert _loader(stores, num_workers=3).num_threads == 3
 
@@ -393,6 +397,7 @@ _OTHERWISE = {
     "test_data_file": _data_files,
     "accelerator": _accelerator,
     "precision": _precision,
+    "prefetch_factor": _prefetch_factor,
     "num_workers": _num_workers,
     "inference_batch_size": _inference_batch_size,
     "deterministic": _deterministic,
