@@ -333,7 +333,7 @@ def test_results_do_not_go_into_a_store_and_a_reference_may_be_zipped(tmp_path, 
     assert "stores in zip files are read, never written" in capsys.readouterr().err
     assert main(["build", "s.npz", "t.zarr", "--patterns_per_chunk", "0"]) == 1
     assert "patterns_per_chunk=0 must be at least 1" in capsys.readouterr().err
-    assert main([*reconstruct, "--n_groups", "99"]) == 0
+    assert main([*reconstruct, "--overwrite", "--n_groups", "99"]) == 0
     assert "n_groups=99, but 's.zarr' has 36 to draw" in capsys.readouterr().err
     log = Path("result/reconstruct.log").read_bytes()
     assert main([*reconstruct, "--execution.memory_budget", "foo"]) == 1

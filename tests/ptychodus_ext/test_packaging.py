@@ -41,8 +41,14 @@ def _copy_installed(package: str, target: Path) -> None:
 
 def _run(*words) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    # Not in the folder of the sources: `-m` would find the extension there.
     return subprocess.run(
-        list(map(str, words)), env=environment, capture_output=True, text=True, timeout=300
+        list(map(str, words)),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(sys.executable).parent,
     )
 
 
