@@ -17,7 +17,7 @@ from ptychodus_ext.settings import StreamSettings
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid, object_grid
-from ptychostream.scan import PatternSource
+from ptychostream.pattern_sources import DerivedPatterns, PatternSource
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
@@ -47,21 +47,12 @@ class StoppedError(Exception):
     """The user or the application asked to stop."""
 
 
-class _Patterns(PatternSource):
+class _Patterns(DerivedPatterns):
     """Patterns whose copying moves the progress bar, and ends once the application asks to stop."""
 
     def __init__(self, source: PatternSource, application: Application) -> None:
-        self._source, self._application, self._num_read = source, application, 0
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._source.shape
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
+        super().__init__(source)
+        self._application, self._num_read = application, 0
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:

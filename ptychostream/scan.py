@@ -1,16 +1,25 @@
-"""One ptychographic scan, lazily read and checked once."""
+"""One ptychographic scan: its patterns are read when they are needed, its arrays checked once."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import override
 
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import check_extent
+from ptychostream.pattern_sources import ArrayPatterns, PatternSource, SubsetPatterns
+
+__all__ = [
+    "ArrayPatterns",
+    "MeasurementDomain",
+    "PatternSource",
+    "Scan",
+    "ScanMetadata",
+    "SubsetPatterns",
+    "to_amplitude",
+    "to_counts",
+]
 
 MeasurementDomain = Literal["counts", "amplitude"]
 
@@ -79,132 +88,6 @@ def to_counts(
         return patterns
     squares = np.square(patterns, dtype=np.float64)
     return (np.rint(squares) if whole else squares).astype(dtype, copy=False)
-
-
-class PatternSource(ABC):
-    """Patterns that are read in blocks, from a file, an array or a computation.
-
-    Attributes
-    ----------
-    random_access : bool
-        Whether any rows can be read without reading those before them.
-    """
-
-    random_access: bool = True
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
-        """M, N, N."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> np.dtype[Any]:
-        """Data type as measured."""
-
-    @abstractmethod
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Read some patterns.
-
-        Parameters
-        ----------
-        rows : (B,) int64
-            Which patterns.
-
-        Returns
-        -------
-        (B, N, N)
-            The patterns, in this order.
-        """
-
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        """Iterate over all patterns in acquisition order.
-
-        Parameters
-        ----------
-        length : int
-            Patterns per block.
-
-        Yields
-        ------
-        (B, N, N)
-            A block; the last may be shorter.
-        """
-        for start in range(0, self.shape[0], length):
-            yield self.read(np.arange(start, min(start + length, self.shape[0])))
-
-    def check(self) -> None:
-        """Compare the patterns with a checksum that reading them does not compare, if any.
-
-        Patterns that are made from others compare those.
-
-        Raises
-        ------
-        DataContractError
-            If they differ.
-        """
-        for inner in vars(self).values():
-            for source in inner if isinstance(inner, list | tuple) else (inner,):
-                if isinstance(source, PatternSource):
-                    source.check()
-
-
-class ArrayPatterns(PatternSource):
-    """Patterns that are an array, in memory or memory-mapped.
-
-    Parameters
-    ----------
-    array : (M, N, N)
-        The patterns.
-    """
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        m, height, width = self._array.shape
-        return m, height, width
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
-
-    @override
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        return np.asarray(self._array[rows])
-
-
-class SubsetPatterns(PatternSource):
-    """Some patterns of another source.
-
-    Parameters
-    ----------
-    source : PatternSource
-        All patterns.
-    rows : (M,) int64
-        Rows of the source, in this order.
-    """
-
-    def __init__(self, source: PatternSource, rows: NDArray[np.int64]) -> None:
-        self._source, self._rows = source, rows
-        self.random_access = source.random_access
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return len(self._rows), *self._source.shape[1:]
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
-
-    @override
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        return self._source.read(self._rows[np.asarray(rows)])
 
 
 @dataclass(frozen=True, kw_only=True)

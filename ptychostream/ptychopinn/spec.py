@@ -13,6 +13,7 @@ from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import split_coordinates
 from ptychostream.ptychopinn.labels import cut_labels_of_experiments
+from ptychostream.scan import to_amplitude
 
 
 def normalisation_factor(diffraction: NDArray[Any]) -> float:
@@ -181,11 +182,9 @@ def to_spec_dict(
     number, size = members.shape
     stored = store.diffraction(members.ravel()).reshape(number, size, store.N, store.N)
     bad = store.bad_pixels[store.experiment_id[members[:, 0]]]
-    if bad.any():
-        stored[np.broadcast_to(bad[:, None], stored.shape)] = 0
-    if store.measurement_domain == "counts":
-        stored = np.sqrt(stored, dtype=np.float32)
-    diffraction = np.ascontiguousarray(np.moveaxis(stored.astype(np.float32, copy=False), 1, -1))
+    flagged = bad[:, None] if bad.any() else None
+    amplitude = to_amplitude(stored, store.measurement_domain, flagged)
+    diffraction = np.ascontiguousarray(np.moveaxis(amplitude, 1, -1))
     return dictionary_of_store(
         store,
         diffraction,

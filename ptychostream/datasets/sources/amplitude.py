@@ -1,19 +1,19 @@
 """Patterns seen as float32 amplitudes, whatever they are stored as."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ptychostream.scan import MeasurementDomain, PatternSource, to_amplitude
+from ptychostream.pattern_sources import ChangedPatterns, PatternSource
+from ptychostream.scan import MeasurementDomain, to_amplitude
 
 #: Patterns read at once from a source that can only be read from first to last.
 _BLOCK = 256
 
 
-class AmplitudePatterns(PatternSource):
+class AmplitudePatterns(ChangedPatterns):
     """Amplitudes, the square root of counts, of any source; readable by row.
 
     Parameters
@@ -30,12 +30,9 @@ class AmplitudePatterns(PatternSource):
         domain: MeasurementDomain,
         bad_pixels: NDArray[np.bool_] | None = None,
     ) -> None:
-        self._source, self._domain, self._bad_pixels = source, domain, bad_pixels
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._source.shape
+        super().__init__(source)
+        self.random_access = True
+        self._domain, self._bad_pixels = domain, bad_pixels
 
     @property
     @override
@@ -46,22 +43,18 @@ class AmplitudePatterns(PatternSource):
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         unique, inverse = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
         if self._source.random_access:
-            return self._amplitude(self._source.read(unique))[inverse]
+            return self.change(self._source.read(unique))[inverse]
         found = np.empty((len(unique), *self.shape[1:]), np.float32)
         start = at = 0
         for block in self._source.blocks(_BLOCK):
             stop = start + len(block)
             end = int(np.searchsorted(unique, stop))
-            found[at:end] = self._amplitude(block[unique[at:end] - start])
+            found[at:end] = self.change(block[unique[at:end] - start])
             start, at = stop, end
             if at == len(unique):
                 break
         return found[inverse]
 
     @override
-    def blocks(self, length: int) -> Iterator[NDArray[np.float32]]:
-        for block in self._source.blocks(length):
-            yield self._amplitude(block)
-
-    def _amplitude(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
+    def change(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
         return to_amplitude(patterns, self._domain, self._bad_pixels)

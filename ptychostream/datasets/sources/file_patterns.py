@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ptychostream.errors import DataContractError
-from ptychostream.scan import PatternSource
+from ptychostream.pattern_sources import OpenedPatterns
 
 
-class FilePatterns(PatternSource):
+class FilePatterns(OpenedPatterns):
     """Patterns that lie uncompressed in a file, read in place.
 
     They are read and not mapped: what a process maps counts as its memory, and a file that
@@ -42,16 +42,6 @@ class FilePatterns(PatternSource):
         """Travel to another process as an address, not as data."""
         at = (self._path.resolve(), self._shape, self._dtype, self._offset)
         return _opened_again, (at, _state_of(self._file))
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from ptychostream.datasets.sources.hdf5_links import check_sources, find, open_hdf5
 from ptychostream.errors import DataContractError
-from ptychostream.scan import PatternSource, Scan
+from ptychostream.pattern_sources import OpenedPatterns
+from ptychostream.scan import Scan, to_counts
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -34,7 +35,7 @@ def is_hdf5(path: Path) -> bool:
     return head.startswith(_SIGNATURE) or head[512:] == _SIGNATURE
 
 
-class Hdf5Patterns(PatternSource):
+class Hdf5Patterns(OpenedPatterns):
     """Patterns in an HDF5 dataset; the file is open only while it is read.
 
     Datasets by external links and virtual datasets over several files are read as HDF5 resolves
@@ -68,16 +69,6 @@ class Hdf5Patterns(PatternSource):
 
     #: Rows that are compressed together would be decoded again for each scattered read.
     random_access = False
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -194,8 +185,7 @@ def write_counts(scan: Scan, file: h5py.File) -> h5py.Dataset:
     )
     at = 0
     for block in scan.patterns.blocks(_PER_CHUNK):
-        values = np.square(block, dtype=np.float32) if is_amplitude else block
-        patterns[at : at + len(block)] = values
+        patterns[at : at + len(block)] = to_counts(block, scan.measurement_domain)
         at += len(block)
     bad = scan.bad_pixels
     file["bad_pixels"] = np.zeros((edge, edge), bool) if bad is None else bad

@@ -18,8 +18,8 @@ from typing_extensions import override
 from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.errors import DataContractError
 from ptychostream.files import check_expansion, zip_entry_offset
+from ptychostream.pattern_sources import OpenedPatterns
 from ptychostream.plain_pickle import loads_text
-from ptychostream.scan import PatternSource
 
 logger = logging.getLogger(__name__)
 
@@ -262,23 +262,14 @@ class MemberPatterns(FilePatterns):
         self._members.check(self._name)
 
 
-class StreamedPatterns(PatternSource):
+class StreamedPatterns(OpenedPatterns):
     """Patterns of a compressed member: read from the first to the last."""
 
     random_access = False
 
     def __init__(self, members: NpzMembers, name: str) -> None:
         self._members, self._name = members, name
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._members.stack_shape(self._name)
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._members.dtype(self._name)
+        self._shape, self._dtype = members.stack_shape(name), members.dtype(name)
 
     @override
     def blocks(self, length: int) -> Iterator[NDArray[Any]]:

@@ -5,7 +5,7 @@ else in the object plane, as in cropping, padding and binning, positions, probe 
 are changed to match; an orientation is a correction of the patterns alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.scan import PatternSource, Scan
+from ptychostream.pattern_sources import ChangedPatterns, PatternSource
+from ptychostream.scan import Scan
 
 Orientation = Literal[
     "identity", "rot90", "rot180", "rot270", "flip_x", "flip_y", "transpose", "anti_transpose"
@@ -180,7 +181,7 @@ def preprocess(scan: Scan, options: Preprocessing) -> Scan:
     )
 
 
-class PreprocessedPatterns(PatternSource):
+class PreprocessedPatterns(ChangedPatterns):
     """Patterns that are changed when they are read.
 
     Parameters
@@ -200,9 +201,9 @@ class PreprocessedPatterns(PatternSource):
         is_amplitude: bool,
         name: str,
     ) -> None:
-        self._source, self._options, self._mask = source, options, mask
+        super().__init__(source)
+        self._options, self._mask = options, mask
         self._is_amplitude, self._name = is_amplitude, name
-        self.random_access = source.random_access
 
     @property
     @override
@@ -225,15 +226,7 @@ class PreprocessedPatterns(PatternSource):
         return np.dtype(f"{measured.kind}{4 if measured.itemsize <= 2 else 8}")
 
     @override
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        return self._change(self._source.read(rows))
-
-    @override
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        for block in self._source.blocks(length):
-            yield self._change(block)
-
-    def _change(self, block: NDArray[Any]) -> NDArray[Any]:
+    def change(self, block: NDArray[Any]) -> NDArray[Any]:
         options = self._options
         block = _oriented(block, options)
         if self._mask is not None and self._mask.any() and options.bad_pixels != "keep":

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ptychostream.scan import PatternSource
+from ptychostream.pattern_sources import ChangedPatterns, DerivedPatterns, PatternSource
 
 
 @dataclass(frozen=True)
@@ -53,39 +53,26 @@ class Window:
         return out
 
 
-class WindowedPatterns(PatternSource):
+class WindowedPatterns(ChangedPatterns):
     """Patterns of which a window is read, after their quadrants are swapped where needed."""
 
     def __init__(self, source: PatternSource, window: Window, *, swap_quadrants: bool) -> None:
-        self._source, self._window, self._swap = source, window, swap_quadrants
-        self.random_access = source.random_access
+        super().__init__(source)
+        self._window, self._swap = window, swap_quadrants
 
     @property
     @override
     def shape(self) -> tuple[int, int, int]:
         return self._source.shape[0], self._window.edge, self._window.edge
 
-    @property
     @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
-
-    @override
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        return self._change(self._source.read(rows))
-
-    @override
-    def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        for block in self._source.blocks(length):
-            yield self._change(block)
-
-    def _change(self, block: NDArray[Any]) -> NDArray[Any]:
+    def change(self, block: NDArray[Any]) -> NDArray[Any]:
         if self._swap:
             block = np.fft.fftshift(block, axes=(-2, -1))
         return np.ascontiguousarray(self._window.cut(block))
 
 
-class CleanPatterns(PatternSource):
+class CleanPatterns(DerivedPatterns):
     """Patterns whose values are checked while they are read.
 
     Parameters
@@ -110,19 +97,9 @@ class CleanPatterns(PatternSource):
         zero_negative: bool,
         name: str,
     ) -> None:
-        self._source, self._bad, self._ceiling, self._skip = source, bad, ceiling, skip
+        super().__init__(source)
+        self._bad, self._ceiling, self._skip = bad, ceiling, skip
         self._zero_negative, self._name = zero_negative, name
-        self.random_access = source.random_access
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._source.shape
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:

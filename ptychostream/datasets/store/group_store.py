@@ -1,4 +1,4 @@
-"""An open store: patterns by row, groups by parameters, and whether all of it is intact."""
+"""An open store: tables, patterns by row, groups by their parameters, verification."""
 
 import logging
 import time
@@ -13,38 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ptychostream.datasets.grouping.parameters import (
-    GroupingParameters,
-    NeighborFunction,
-    Policy,
-)
+from ptychostream.datasets.grouping.parameters import GroupingParameters, NeighborFunction, Policy
 from ptychostream.datasets.grouping.table import Groups, compute_groups
 from ptychostream.datasets.store.chain import Blocks, open_chain, segment_name
 from ptychostream.datasets.store.chunk_cache import ChunkCache
-from ptychostream.datasets.store.format import (
-    FINISHED,
-    GROUPINGS,
-    SEGMENTS,
-)
+from ptychostream.datasets.store.chunks import StoredChunks
+from ptychostream.datasets.store.format import FINISHED, GROUPINGS, SEGMENTS
+from ptychostream.datasets.store.joined_tables import joined_tables
 from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
 from ptychostream.datasets.store.manifest import Files, manifest_digest, read_manifest
 from ptychostream.datasets.store.segment import Segment, open_segment
-from ptychostream.datasets.store.shards import GoneError
 from ptychostream.datasets.store.storage import REQUESTS_IN_FLIGHT, StoreFiles, open_location
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.memory import parse_bytes
-from ptychostream.scan import MeasurementDomain, PatternSource, Scan, ScanMetadata, SubsetPatterns
+from ptychostream.pattern_sources import OpenedPatterns, SubsetPatterns
+from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
 logger = logging.getLogger(__name__)
 
-#: Memory for chunks that were decoded lately, and disk for what was fetched.
+#: Memory for the chunks that were decoded last, and disk space for fetched files.
 _CACHE_BUDGET = "64 MiB"
 _CACHE_LIMIT = "20 GiB"
 
 
 @dataclass(frozen=True, eq=False)
 class GroupStore:
-    """A store, open for reading: what was complete when it was opened, and never less or more.
+    """A store, open for reading, as it was when it was opened: later changes are not seen.
 
     Rows are always in acquisition order. M is the number of patterns over all E experiments, P of
     probe modes, N the edge of a pattern.
@@ -72,7 +66,7 @@ class GroupStore:
     segments : tuple of Segment
         What was built, then what was appended.
     cache : ChunkCache
-        Chunks that `diffraction` decoded lately; loaders do without.
+        Chunks that `diffraction` decoded last; loaders have a cache of their own.
     """
 
     path: Path | str
@@ -136,7 +130,7 @@ class GroupStore:
     @property
     def num_chunks(self) -> int:
         """Chunks that hold the patterns."""
-        return int(self._first_chunks[-1])
+        return self._chunks.number
 
     @property
     def object_guess(self) -> NDArray[np.complex64] | None:
@@ -154,48 +148,16 @@ class GroupStore:
         return self.object_guess_of(0)
 
     def object_guess_of(self, experiment: int) -> NDArray[np.complex64] | None:
-        """Read the object (H, W) of one experiment.
-
-        Parameters
-        ----------
-        experiment : int
-            Which experiment.
-
-        Returns
-        -------
-        (H, W) complex64 or None
-            None where the source had none.
-        """
+        """Read the object (H, W) complex64 of one experiment; None where the source had none."""
         guesses = (segment.object_guess(experiment) for segment in self.segments)
         return next((guess for guess in guesses if guess is not None), None)
 
     def metadata_of(self, experiment: int) -> ScanMetadata:
-        """Return what is known about one experiment.
-
-        Parameters
-        ----------
-        experiment : int
-            Which experiment.
-
-        Returns
-        -------
-        ScanMetadata
-            None where not known.
-        """
+        """Return what is known about one experiment."""
         return ScanMetadata(**self.attributes["metadata"][experiment])
 
     def rows(self, experiment: int) -> NDArray[np.int64]:
-        """Return the rows of one experiment.
-
-        Parameters
-        ----------
-        experiment : int
-            Which experiment.
-
-        Returns
-        -------
-        (M,) int64
-            Rows of its patterns, ascending.
+        """Return the rows (M,) int64 of one experiment, ascending.
 
         Raises
         ------
@@ -213,23 +175,15 @@ class GroupStore:
 
     @cached_property
     def _rows_by_experiment(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        # Once for all experiments: to look for each of them anew costs as often all patterns.
+        # Sorted once for all experiments: each search would go through all patterns.
         rows = np.argsort(self.experiment_id, kind="stable")
         ends = np.searchsorted(self.experiment_id[rows], np.arange(self.num_experiments + 1))
         return rows, ends
 
     def pattern_numbers(self, experiment: int) -> NDArray[np.int64]:
-        """Return numbers that pair the patterns of one experiment with positions.
+        """Return numbers (M,) int64 that pair the patterns of one experiment with positions.
 
-        Parameters
-        ----------
-        experiment : int
-            Which experiment.
-
-        Returns
-        -------
-        (M,) int64
-            `scan_index` where these are all different, otherwise 0, 1, ….
+        They are `scan_index` where these are all different, otherwise 0, 1, ….
         """
         numbers = self.scan_index[self.rows(experiment)]
         return numbers if len(np.unique(numbers)) == len(numbers) else np.arange(len(numbers))
@@ -244,22 +198,17 @@ class GroupStore:
         """Whether it was declared that nothing more will be appended."""
         return self._storage.has(FINISHED)
 
-    @cached_property
+    @property
     def storage_rows(self) -> NDArray[np.int64]:
-        """(M,) int64: chunk · `patterns_per_chunk` + place in the chunk, of each acquisition row.
+        """(M,) int64: chunk · `patterns_per_chunk` + number in the chunk, of each row.
 
         Each appended segment begins a new chunk, so that some numbers may be left out.
         """
-        if len(self.segments) == 1:
-            return self.segments[0].storage_rows
-        firsts = self._first_chunks[:-1] * self.patterns_per_chunk
-        return np.concatenate(
-            [first + s.storage_rows for first, s in zip(firsts, self.segments, strict=True)]
-        )
+        return self._chunks.storage_rows
 
     @cached_property
-    def _first_chunks(self) -> NDArray[np.int64]:
-        return np.cumsum([0, *(segment.num_chunks for segment in self.segments)])
+    def _chunks(self) -> StoredChunks:
+        return StoredChunks(self.segments, self.cache, reopen=lambda: self.refreshed()._chunks)
 
     @property
     def _storage(self) -> StoreFiles:
@@ -267,7 +216,7 @@ class GroupStore:
 
     @property
     def requests_in_flight(self) -> int:
-        """Chunks that are worth requesting at the same time: many, where each request waits."""
+        """Chunks to request at the same time: many where the store is remote."""
         return REQUESTS_IN_FLIGHT if self._storage.is_remote else 1
 
     def read_chunk(
@@ -294,29 +243,7 @@ class GroupStore:
         DataContractError
             If the chunk is damaged or missing; the message names it.
         """
-        number, inside = self._locate(chunk)
-        try:
-            self.segments[number].read_chunk(inside, out, decoding)
-        except GoneError:
-            if not number:
-                raise
-            self._read_packed(number, inside, out)
-
-    def _locate(self, chunk: int) -> tuple[int, int]:
-        """Find the segment of a chunk, and the chunk's number in it."""
-        number = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
-        return number, chunk - int(self._first_chunks[number])
-
-    def _read_packed(self, number: int, chunk: int, out: NDArray[Any]) -> None:
-        """Read a chunk of a segment that was packed into another one since this was opened."""
-        first = sum(segment.num_patterns for segment in self.segments[:number])
-        chunks, inside = np.divmod(self.segments[number].storage_rows, self.patterns_per_chunk)
-        rows = np.flatnonzero(chunks == chunk)
-        out[inside[rows]] = self._packed.diffraction(first + rows)
-
-    @cached_property
-    def _packed(self) -> "GroupStore":
-        return self.refreshed()
+        self._chunks.read_chunk(chunk, out, decoding)
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
@@ -338,37 +265,12 @@ class GroupStore:
         DataContractError
             If a chunk is damaged.
         """
-        wanted = np.asarray(rows)
-        if wanted.size and wanted.dtype.kind not in "iu":
-            raise IndexError(
-                f"rows are {wanted.dtype}, expected whole numbers; of a mask, take np.flatnonzero"
-            )
-        wanted = wanted.astype(np.int64).ravel()
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.num_patterns):
-            raise IndexError(f"rows must lie in 0 … {self.num_patterns - 1}, got {wanted}")
-        out = np.empty((len(wanted), self.N, self.N), self.dtype)
-        chunk, inside = np.divmod(self.storage_rows[wanted], self.patterns_per_chunk)
-        by_chunk = np.argsort(chunk, kind="stable")
-        numbers, firsts = np.unique(chunk[by_chunk], return_index=True)
-        for number, here in zip(numbers, np.split(by_chunk, firsts[1:]), strict=False):
-            out[here] = self._kept_chunk(int(number))[inside[here]]
-        return out
+        return self._chunks.read_rows(rows)
 
     @property
     def num_groupings(self) -> int:
         """Tables of groups that the store keeps."""
         return len(self._storage.folders(GROUPINGS))
-
-    def _kept_chunk(self, chunk: int) -> NDArray[Any]:
-        number, inside = self._locate(chunk)
-        # Segments keep their names for ever, while chunks of the store are numbered anew.
-        key = (self.segments[number].blocks, inside)
-        return self.cache.get(key, lambda: self._decoded(chunk))
-
-    def _decoded(self, chunk: int) -> NDArray[Any]:
-        decoded = np.empty((self.patterns_per_chunk, self.N, self.N), self.dtype)
-        self.read_chunk(chunk, decoded)
-        return decoded
 
     def groups(
         self,
@@ -395,21 +297,21 @@ class GroupStore:
         gridsize : int
             Patterns along one side of a group, which holds C = gridsize².
         neighbor_count : int
-            Nearest neighbours K that a group is drawn from, besides its seed.
+            Nearest neighbours K that a group is drawn from, besides its centre.
         num_groups : int, optional
-            Positions that seed groups, in each experiment; None is every one. With
-            `enable_oversampling`, groups in each experiment.
+            Centres of groups in each experiment; None is every position. With
+            `enable_oversampling`, the number of groups in each experiment.
         groups_per_position : int
-            Groups drawn around each seed.
+            Groups drawn around each centre.
         neighbor_function : str
             `nearest` draws from the K nearest positions; `min_distance` from the K nearest that
             lie between two distances; `four_quadrant` takes one in each quadrant.
         sequential : bool
-            Whether the first positions are the seeds, instead of a draw.
+            Whether the first positions are the centres, instead of drawn ones.
         seed : int
             Seed of the draws.
         held_out : int
-            Members drawn beyond C, the last columns of the table.
+            Held-out neighbours drawn beyond C, the last columns of the table.
         n_subsample : int, optional
             Patterns drawn from each experiment before grouping; None is all.
         enable_oversampling : bool
@@ -417,12 +319,12 @@ class GroupStore:
         neighbor_pool_size : int, optional
             Nearest neighbours that oversampling combines; None is `neighbor_count`.
         min_neighbor_distance : float
-            Least distance between seed and neighbour, in pixels (`min_distance`).
+            Least distance between centre and neighbour, in pixels (`min_distance`).
         max_neighbor_distance : float, optional
-            Largest distance between seed and neighbour, in pixels (`min_distance`).
+            Largest distance between centre and neighbour, in pixels (`min_distance`).
         policy : str
-            `default` keeps the seed in its group; `upstream` draws, number for number, what the
-            PtychoPINN draws for this seed.
+            `default` keeps the centre in its group; `upstream` draws exactly what PtychoPINN draws
+            for this seed.
 
         Returns
         -------
@@ -432,7 +334,7 @@ class GroupStore:
         Raises
         ------
         ConfigurationError
-            If an option is unknown, or does nothing beside the others.
+            If an option is unknown, or has no effect beside the others.
         DataContractError
             If there are too few positions or neighbours.
         """
@@ -455,18 +357,7 @@ class GroupStore:
         return self.kept_groups(parameters)
 
     def kept_groups(self, parameters: GroupingParameters) -> Groups:
-        """Find a grouping: a kept one, else it is computed and kept.
-
-        Parameters
-        ----------
-        parameters : GroupingParameters
-            Which grouping.
-
-        Returns
-        -------
-        Groups
-            The table.
-        """
+        """Find a grouping: a kept one, else it is computed and kept."""
         kept = load_grouping(self._storage, parameters, grown_to=self._grown_to)
         if kept is not None:
             return kept
@@ -475,13 +366,7 @@ class GroupStore:
         return computed
 
     def keep_groups(self, groups: Groups) -> None:
-        """Keep a table, so that `kept_groups` finds it under its parameters.
-
-        Parameters
-        ----------
-        groups : Groups
-            The table; it takes the place of one with the same parameters.
-        """
+        """Keep a table for `kept_groups`; it replaces one with the same parameters."""
         keep_grouping(self._storage, groups, grown_to=self._grown_to)
 
     @property
@@ -504,16 +389,11 @@ class GroupStore:
             )
 
     def release(self) -> None:
-        """Let go of the store's files, so that another store may take their place."""
+        """Close the store's files, so that another store can replace them."""
         self._storage.release()
 
     def refreshed(self) -> "GroupStore":
-        """Open the store as it is now.
-
-        Returns
-        -------
-        GroupStore
-            This very store where nothing was appended to it, packed or compacted.
+        """Open the store as it is now; return this one where nothing has changed.
 
         Raises
         ------
@@ -532,7 +412,7 @@ class GroupStore:
             return now
         appended = open_chain(self._storage, self.segments[1:])
         same = [s.blocks for s in appended] == [s.blocks for s in self.segments[1:]]
-        return self if same else _joined(self.path, (self.segments[0], *appended), self.cache)
+        return self if same else _of_segments(self.path, (self.segments[0], *appended), self.cache)
 
     def follow(
         self, *, interval_s: float = 1.0, timeout_s: float | None = None
@@ -584,35 +464,11 @@ class GroupStore:
                 waited += interval_s
 
     def scan(self, experiment: int = 0) -> Scan:
-        """Return one experiment as a scan, in acquisition order; patterns stay in the store.
-
-        Parameters
-        ----------
-        experiment : int
-            Which experiment.
-
-        Returns
-        -------
-        Scan
-            What the store was built from.
-        """
+        """Return one experiment as a scan, in acquisition order; patterns stay in the store."""
         return self.part(experiment, self.rows(experiment))
 
     def part(self, experiment: int, rows: NDArray[np.int64]) -> Scan:
-        """Return some patterns of one experiment as a scan; they stay in the store.
-
-        Parameters
-        ----------
-        experiment : int
-            Which experiment.
-        rows : (M,) int64
-            Rows of its patterns.
-
-        Returns
-        -------
-        Scan
-            With the experiment's probe, object and metadata.
-        """
+        """Return the patterns in some rows (M,) of one experiment as a scan."""
         modes = self.attributes["probe_modes"][experiment]
         bad = self.bad_pixels[experiment]
         return Scan(
@@ -630,21 +486,12 @@ class GroupStore:
         )
 
 
-class StoredPatterns(PatternSource):
+class StoredPatterns(OpenedPatterns):
     """The patterns of a store as a source, in acquisition order."""
 
     def __init__(self, store: GroupStore) -> None:
         self._store = store
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._store.num_patterns, self._store.N, self._store.N
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._store.dtype
+        self._shape, self._dtype = (store.num_patterns, store.N, store.N), store.dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -695,7 +542,7 @@ def open_group_store(
     listing = storage.sizes() if storage.is_remote and storage.can_list else None
     segments = (open_segment(storage, present=listing), *open_chain(storage, listing=listing))
     cache = ChunkCache(parse_bytes(cache_budget))
-    return _joined(str(storage) if folder is None else folder, segments, cache)
+    return _of_segments(str(storage) if folder is None else folder, segments, cache)
 
 
 def _open_same(
@@ -719,61 +566,8 @@ def _open_same(
         raise DataContractError(
             f"'{path}' is no longer the store that it was ({error}); open it again"
         ) from error
-    return _joined(path, tuple(segments), ChunkCache(parse_bytes(_CACHE_BUDGET)))
+    return _of_segments(path, tuple(segments), ChunkCache(parse_bytes(_CACHE_BUDGET)))
 
 
-def _joined(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) -> GroupStore:
-    base = segments[0]
-    tables = {name: name for name in ("positions", "positions_start", "scan_index")}
-    tables["total_counts"] = "energy"
-    try:
-        return GroupStore(
-            path=path,
-            probe=_joined_probes([s.tables["probe"] for s in segments if "probe" in s.tables]),
-            bad_pixels=_rows([s.tables["bad_pixels"] for s in segments if "probe" in s.tables]),
-            experiment_id=_rows([base.tables["experiment_id"], *map(_experiments, segments[1:])]),
-            attributes=_joined_attributes(segments),
-            segments=segments,
-            cache=cache,
-            **{name: _rows([s.tables[key] for s in segments]) for name, key in tables.items()},
-        )
-    except KeyError as error:
-        raise DataContractError(
-            f"store '{path}' is damaged: it has no table {error}; copy or build the store again"
-        ) from error
-
-
-def _experiments(segment: Segment) -> NDArray[np.int64]:
-    table = segment.tables.get("experiment_id")
-    if table is None:  # a segment of 0.1, all of one experiment
-        return np.full(segment.num_patterns, segment.attributes["experiment"])
-    return table
-
-
-def _joined_probes(probes: list[NDArray[np.complex64]]) -> NDArray[np.complex64]:
-    """Join probes (E, P, N, N); modes that an experiment does not have are zero."""
-    modes = max(each.shape[1] for each in probes)
-    widths = [((0, 0), (0, modes - each.shape[1]), (0, 0), (0, 0)) for each in probes]
-    return _rows(
-        [
-            np.pad(each, width) if width[1][1] else each
-            for each, width in zip(probes, widths, strict=True)
-        ]
-    )
-
-
-def _joined_attributes(segments: tuple[Segment, ...]) -> dict[str, Any]:
-    """Add the record of experiments that were appended to that of those that were built."""
-    attributes = segments[0].attributes
-    added = [s.attributes for s in segments[1:] if "probe_modes" in s.attributes]
-    if not added:
-        return attributes
-    lists = ("probe_modes", "metadata", "provenance")
-    return attributes | {
-        name: [item for each in (attributes, *added) for item in each[name]] for name in lists
-    }
-
-
-def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Join tables; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _of_segments(path: Path | str, segments: tuple[Segment, ...], cache: ChunkCache) -> GroupStore:
+    return GroupStore(path=path, segments=segments, cache=cache, **joined_tables(path, segments))

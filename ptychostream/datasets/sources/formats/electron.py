@@ -10,7 +10,7 @@ from typing_extensions import override
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.units import convert
 from ptychostream.errors import DataContractError, MissingPartError
-from ptychostream.scan import PatternSource
+from ptychostream.pattern_sources import OpenedPatterns
 
 #: Endings of 4D-STEM data; others belong to formats that are read without RosettaSciIO.
 _ENDINGS = {
@@ -79,22 +79,14 @@ def read_electron(path: Path, measurement_domain: Any = None) -> ScanParts:
     )
 
 
-class LazyPatterns(PatternSource):
+class LazyPatterns(OpenedPatterns):
     """Patterns of a dask array, which is computed where it is read."""
 
     def __init__(self, array: Any) -> None:
         self._array = array.reshape(-1, *array.shape[-2:])
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
         number, height, width = self._array.shape
-        return int(number), int(height), int(width)
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._array.dtype)
+        self._shape = int(number), int(height), int(width)
+        self._dtype = np.dtype(array.dtype)
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -9,7 +9,8 @@ from typing_extensions import override
 
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.errors import ConfigurationError, DataContractError, MissingPartError
-from ptychostream.scan import PatternSource, ScanMetadata
+from ptychostream.pattern_sources import OpenedPatterns
+from ptychostream.scan import ScanMetadata
 
 
 def read_with_ptychodus(path: Path, name: str, measurement_domain: Any = None) -> ScanParts:
@@ -62,7 +63,7 @@ def read_with_ptychodus(path: Path, name: str, measurement_domain: Any = None) -
     )
 
 
-class DiffractionPatterns(PatternSource):
+class DiffractionPatterns(OpenedPatterns):
     """The arrays of a dataset of ptychodus, one after another."""
 
     def __init__(self, dataset: Any) -> None:
@@ -70,18 +71,9 @@ class DiffractionPatterns(PatternSource):
         numbers = [array.get_num_patterns() for array in self._arrays]
         self._starts = np.cumsum([0, *numbers])
         first = np.asarray(self._arrays[0].get_patterns())
-        self._edges, self._dtype = first.shape[-2:], first.dtype
+        self._shape = (int(self._starts[-1]), *first.shape[-2:])
+        self._dtype = first.dtype
         self._cached = (0, first)
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return int(self._starts[-1]), self._edges[0], self._edges[1]
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._dtype
 
     #: Each array is loaded whole.
     random_access = False
@@ -89,7 +81,7 @@ class DiffractionPatterns(PatternSource):
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         rows = np.asarray(rows)
-        out = np.empty((len(rows), *self._edges), self._dtype)
+        out = np.empty((len(rows), *self._shape[1:]), self._dtype)
         which = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(which):
             if self._cached[0] != number:

@@ -13,7 +13,7 @@ from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.datasets.sources.mapped import parse_map, propose
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.errors import DataContractError, MissingPartError
-from ptychostream.scan import ArrayPatterns, PatternSource
+from ptychostream.pattern_sources import ArrayPatterns, OpenedPatterns, PatternSource
 
 _TIFF = (".tif", ".tiff")
 _FABIO = (".cbf", ".edf", ".img", ".mccd", ".sfrm")
@@ -105,7 +105,7 @@ def _from_matlab(path: Path) -> tuple[PatternSource, dict[str, Any]]:
     return ArrayPatterns(np.ascontiguousarray(array.reshape(-1, *array.shape[-2:]))), {}
 
 
-class TiffPatterns(PatternSource):
+class TiffPatterns(OpenedPatterns):
     """The pages of a TIFF file."""
 
     def __init__(self, path: Path) -> None:
@@ -117,16 +117,6 @@ class TiffPatterns(PatternSource):
             number = int(np.prod(series.shape[:-2]))
             self._shape = (number, int(series.shape[-2]), int(series.shape[-1]))
             self._dtype = np.dtype(series.dtype)
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -141,7 +131,7 @@ class TiffPatterns(PatternSource):
         return out
 
 
-class ImagePatterns(PatternSource):
+class ImagePatterns(OpenedPatterns):
     """Numbered image files, one pattern each."""
 
     def __init__(self, paths: list[Path]) -> None:
@@ -149,16 +139,6 @@ class ImagePatterns(PatternSource):
         first = _read_image(paths[0])
         self._shape = (len(paths), *first.shape[-2:])
         self._dtype = first.dtype
-
-    @property
-    @override
-    def shape(self) -> tuple[int, int, int]:
-        return self._shape
-
-    @property
-    @override
-    def dtype(self) -> np.dtype[Any]:
-        return self._dtype
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -1,0 +1,75 @@
+"""The tables and the record of all segments of a store, as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.datasets.store.segment import Segment
+from ptychostream.errors import DataContractError
+
+
+def joined_tables(path: Path | str, segments: Sequence[Segment]) -> dict[str, Any]:
+    """Join what segments hold besides patterns, under the names of `GroupStore`'s attributes.
+
+    Raises
+    ------
+    DataContractError
+        If a table is missing.
+    """
+    base = segments[0]
+    with_probe = [s.tables for s in segments if "probe" in s.tables]
+    tables = {name: name for name in ("positions", "positions_start", "scan_index")}
+    tables["total_counts"] = "energy"
+    try:
+        joined = {name: _rows([s.tables[key] for s in segments]) for name, key in tables.items()}
+        return joined | {
+            "probe": _joined_probes([each["probe"] for each in with_probe]),
+            "bad_pixels": _rows([each["bad_pixels"] for each in with_probe]),
+            "experiment_id": _rows(
+                [base.tables["experiment_id"], *map(_experiments, segments[1:])]
+            ),
+            "attributes": _joined_attributes(segments),
+        }
+    except KeyError as error:
+        raise DataContractError(
+            f"store '{path}' is damaged: it has no table {error}; copy or build the store again"
+        ) from error
+
+
+def _experiments(segment: Segment) -> NDArray[np.int64]:
+    table = segment.tables.get("experiment_id")
+    if table is None:  # a segment of 0.1, all of one experiment
+        return np.full(segment.num_patterns, segment.attributes["experiment"])
+    return table
+
+
+def _joined_probes(probes: list[NDArray[np.complex64]]) -> NDArray[np.complex64]:
+    """Join probes (E, P, N, N); modes that an experiment does not have are zero."""
+    modes = max(each.shape[1] for each in probes)
+    widths = [((0, 0), (0, modes - each.shape[1]), (0, 0), (0, 0)) for each in probes]
+    return _rows(
+        [
+            np.pad(each, width) if width[1][1] else each
+            for each, width in zip(probes, widths, strict=True)
+        ]
+    )
+
+
+def _joined_attributes(segments: Sequence[Segment]) -> dict[str, Any]:
+    """Add the record of experiments that were appended to that of those that were built."""
+    attributes = segments[0].attributes
+    added = [s.attributes for s in segments[1:] if "probe_modes" in s.attributes]
+    if not added:
+        return attributes
+    lists = ("probe_modes", "metadata", "provenance")
+    return attributes | {
+        name: [item for each in (attributes, *added) for item in each[name]] for name in lists
+    }
+
+
+def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join tables; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
