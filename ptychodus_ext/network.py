@@ -16,13 +16,12 @@ from typing_extensions import override
 
 from ptychodus_ext.application import Application
 from ptychodus_ext.measured import GOAL, Measured, StoppedError, find_measured, write_store
-from ptychodus_ext.models import check_model, find_model
+from ptychodus_ext.network_files import TrainingFiles, check_model, find_model, find_training_files
 from ptychodus_ext.results import percent, reconstruct_in_child, warn_of_no_result
 from ptychodus_ext.runs import errors_in_log, run_child
 from ptychodus_ext.scratch import scratch_folder
 from ptychodus_ext.settings import StreamSettings
 from ptychodus_ext.tasks.archive import publish
-from ptychodus_ext.training_files import TrainingFiles, find_training_files
 from ptychostream.children import Done, Progress
 from ptychostream.config import to_mapping
 from ptychostream.errors import MissingFileError

@@ -15,8 +15,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from typing_extensions import override
 
-from ptychostream.cli.examples import EXAMPLES
-from ptychostream.cli.short_help import USUAL, hide_rare_options
+from ptychostream.cli.help import EXAMPLES, USUAL, hide_rare_options
 from ptychostream.errors import ConfigurationError, PtychoStreamError
 
 #: Our logger, above all modules.

@@ -24,8 +24,7 @@ from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
 from ptychostream.progress import ShouldStop
 from ptychostream.training.callbacks import Description, EpochReports
-from ptychostream.training.checkpoint_files import WholeCheckpoints
-from ptychostream.training.checkpoints import describe_run
+from ptychostream.training.checkpoints import WholeCheckpoints, describe_run
 from ptychostream.training.collapse_monitor import NOT_A_NUMBER, CollapseWatch
 from ptychostream.training.interruption import StopRequests, TrainingEnded, signals_given_back
 from ptychostream.training.labels import TruePatches

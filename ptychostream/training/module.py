@@ -16,10 +16,14 @@ from ptychostream.models.canvas_size import CanvasSize
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.physics import intensity
 from ptychostream.training.checkpoints import check_same_run
-from ptychostream.training.clipping import clip_by_weights
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import objective
-from ptychostream.training.schedule import learning_rate_curve, make_optimizer, make_plateau
+from ptychostream.training.optimizer import (
+    clip_by_weights,
+    learning_rate_curve,
+    make_optimizer,
+    make_plateau,
+)
 from ptychostream.training.stages import learning_rate_factor, physics_weight
 
 #: Makes the loader of one process, given its rank, the number of processes, and its device.

@@ -13,8 +13,7 @@ from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.batches.loader import GroupLoader, make_loader
 from ptychostream.datasets.batches.sampler import Order
 from ptychostream.datasets.batches.scaling import Scales, scales_of, with_scaling_profile
-from ptychostream.datasets.batches.selection import select_groups
-from ptychostream.datasets.batches.split import split_by_position
+from ptychostream.datasets.batches.selection import select_groups, split_by_position
 from ptychostream.datasets.batches.windows import AHEAD
 from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store import GroupStore

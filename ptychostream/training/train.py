@@ -21,7 +21,6 @@ from ptychostream.training.checks import (
 from ptychostream.training.label_scaling import objects_in_model_unit
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import needs_labels
-from ptychostream.training.probes import refine_probes
 from ptychostream.training.processes import (
     fit_to_launcher,
     is_first_process,
@@ -30,7 +29,7 @@ from ptychostream.training.processes import (
 )
 from ptychostream.training.progress import OnEpoch
 from ptychostream.training.run import TrainingRun, resolve_run
-from ptychostream.training.targets import solved_objects
+from ptychostream.training.solver_runs import refine_probes, solved_objects
 
 
 def train(

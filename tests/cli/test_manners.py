@@ -17,9 +17,8 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.cli.common import run_guarded
-from ptychostream.cli.examples import EXAMPLES
+from ptychostream.cli.help import EXAMPLES, USUAL
 from ptychostream.cli.main import COMMANDS, find_command, main
-from ptychostream.cli.short_help import USUAL
 
 PROGRAM = [sys.executable, "-m", "ptychostream.cli.main"]
 SMALL = ["--num_positions", "20", "--N", "16"]

@@ -117,7 +117,7 @@ def write_archive(path: Path, whole: Whole) -> None:
 
 
 def write_checkpoint(path: Path, whole: Whole) -> None:
-    from ptychostream.training.checkpoint_files import WholeCheckpoints
+    from ptychostream.training.checkpoints import WholeCheckpoints
 
     WholeCheckpoints().save_checkpoint(checkpoint_of(whole.bundle), path)
 

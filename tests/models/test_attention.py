@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ptychostream.config import ModelConfig
-from ptychostream.models.attention import BlockAttention
 from ptychostream.models.generators import build_generator
+from ptychostream.models.generators.autoencoder import BlockAttention
 
 NUMBERS = Path(__file__).parents[1] / "data" / "attention_forward.npz"
 

@@ -14,8 +14,8 @@ from ptychodus_runs import REPOSITORY
 pytest.importorskip("ptychodus", reason="pip install 'ptychostream[ptychodus]'")
 
 from ptychodus_ext import hook
-from ptychodus_ext.after_import import after_import
 from ptychodus_ext.compatibility import check_parameters
+from ptychodus_ext.hook import after_import
 from ptychostream.errors import BackendUnavailableError
 
 

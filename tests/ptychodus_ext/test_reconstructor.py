@@ -14,7 +14,7 @@ from ptychodus_runs import make_experiment, phase_correlation
 
 import ptychostream as ps
 from ptychodus_ext.library import PtychoStreamLibrary
-from ptychodus_ext.training_files import find_training_files
+from ptychodus_ext.network_files import find_training_files
 from ptychostream.errors import DataContractError, MissingFileError
 
 

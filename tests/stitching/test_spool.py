@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ptychostream.stitching import PatchSpool, PlacedPatches
-from ptychostream.stitching.packed_blocks import pack, unpack
+from ptychostream.stitching.spool import pack, unpack
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 5), (2, 2, 4, 4), (1, 1, 1), (0, 4, 4)])

@@ -12,8 +12,8 @@ from ptychostream.datasets.batches.scaling import scales_of, with_scaling_profil
 from ptychostream.ptychopinn.backends.pytorch import _predict
 from ptychostream.scan import ArrayPatterns
 from ptychostream.training.objective import objective
-from ptychostream.training.probes import refine_probes
 from ptychostream.training.run import training_groups
+from ptychostream.training.solver_runs import refine_probes
 from ptychostream.training.train import initial_model
 
 QUIET = ps.PyTorchExecutionConfig(logger_backend=None, enable_checkpointing=False)

@@ -6,15 +6,15 @@ import torch
 
 import ptychostream as ps
 from ptychostream.datasets.batches.scaling import scales_of
-from ptychostream.datasets.batches.split import split_by_position
+from ptychostream.datasets.batches.selection import split_by_position
 from ptychostream.errors import DataContractError
 from ptychostream.models.precision import mixed_convolutions
 from ptychostream.ptychopinn.labels import cut_labels
-from ptychostream.training.clipping import clip_by_weights
 from ptychostream.training.label_scaling import objects_in_model_unit
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.losses import amplitude_variation, complex_mae, phase_variation
 from ptychostream.training.objective import objective
+from ptychostream.training.optimizer import clip_by_weights
 from ptychostream.training.train import initial_model
 
 

@@ -13,7 +13,7 @@ import torch
 import ptychostream as ps
 from ptychostream import errors as ps_errors
 from ptychostream.errors import ConfigurationError, MissingFileError
-from ptychostream.training.probes import refine_probes
+from ptychostream.training.solver_runs import refine_probes
 from ptychostream.training.train import initial_model
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 import ptychostream as ps
-from ptychostream.training.schedule import learning_rate_curve
+from ptychostream.training.optimizer import learning_rate_curve
 from ptychostream.training.stages import learning_rate_factor, physics_weight
 
 STAGES = {"stage_1_epochs": 2, "stage_2_epochs": 5, "stage_3_epochs": 3, "nepochs": 12}

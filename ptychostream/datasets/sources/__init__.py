@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from ptychostream.datasets.sources.assemble import ProbeFinder, assemble
 from ptychostream.datasets.sources.cxi import is_cxi, read_cxi
 from ptychostream.datasets.sources.npz import is_npz, read_npz
-from ptychostream.datasets.sources.option_files import with_metadata_file
-from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.options import InputOptions, with_metadata_file
 from ptychostream.datasets.sources.other_formats import OTHER_READERS, read_unknown
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.ptychodus.experiment import (

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.hdf5_links import check_sources, find, open_hdf5
+from ptychostream.datasets.sources.hdf5_links import check_sources, find, open_linked_hdf5
 from ptychostream.datasets.sources.hdf5_patterns import is_hdf5
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.units import unit_of
@@ -36,7 +36,7 @@ def listing(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """List the arrays of a file: their names, with shape and data type."""
     if is_hdf5(path):
         found: dict[str, tuple[tuple[int, ...], str]] = {}
-        with open_hdf5(path) as file:
+        with open_linked_hdf5(path) as file:
             file.visititems(lambda name, item: _note(found, name, item))
             for name in file:
                 # Links are not visited.
@@ -78,7 +78,7 @@ def read_array(path: Path, inside: str) -> tuple[NDArray[Any], str | None]:
     suffix = path.suffix.lower()
     with reading(path):
         if is_hdf5(path):
-            with open_hdf5(path) as file:
+            with open_linked_hdf5(path) as file:
                 data = find(file, inside or _only(listing(path), path), path)
                 if not isinstance(data, h5py.Dataset):
                     raise _lacks(path, inside)

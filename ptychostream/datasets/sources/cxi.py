@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.hdf5_links import find, open_hdf5, unreadable
+from ptychostream.datasets.sources.hdf5_links import find, open_linked_hdf5, unreadable
 from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.joined import JoinedPatterns
 from ptychostream.datasets.sources.nexus_axes import orientation_of
@@ -113,7 +113,7 @@ def is_cxi(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     try:
-        with open_hdf5(path) as file:
+        with open_linked_hdf5(path) as file:
             entry = _Entry(file, path)
             return bool(entry.name and (entry.find("patterns") or entry.numbered()))
     except OSError as error:
@@ -130,7 +130,7 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
     DataContractError
         If a quantity is damaged, has an unknown unit, or lies in a file that is missing.
     """
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         entry = _Entry(file, path)
         patterns, where = entry.patterns()
         energy, warnings = entry.energy()

@@ -16,8 +16,10 @@ _IN_USE = ("unable to lock file", "already open for write", "errno = 11", "errno
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file for reading.
+def open_linked_hdf5(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file of an instrument for reading: its links are followed.
+
+    For files that we or ptychodus wrote, see `hdf5_files.open_hdf5`, which refuses data of other folders.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ptychostream.datasets.sources.hdf5_links import check_sources, find, open_hdf5
+from ptychostream.datasets.sources.hdf5_links import check_sources, find, open_linked_hdf5
 from ptychostream.errors import DataContractError
 from ptychostream.pattern_sources import OpenedPatterns
 from ptychostream.scan import Scan, to_counts
@@ -76,7 +76,7 @@ class Hdf5Patterns(OpenedPatterns):
         if not len(wanted):
             return np.empty((0, *self._shape[1:]), self._dtype)
         try:
-            with open_hdf5(self._path) as file:
+            with open_linked_hdf5(self._path) as file:
                 block = self._gathered(file[self._name], wanted)
         except (OSError, KeyError) as error:
             raise DataContractError(
@@ -103,7 +103,7 @@ class Hdf5Patterns(OpenedPatterns):
 
     @override
     def blocks(self, length: int) -> Iterator[NDArray[Any]]:
-        with open_hdf5(self._path) as file:
+        with open_linked_hdf5(self._path) as file:
             chunks = file[self._name].chunks if self._name in file else None
         if chunks is None or len(chunks) != 3 or chunks[0] <= 4 * length:
             step = length
@@ -135,7 +135,7 @@ class Hdf5Patterns(OpenedPatterns):
         scratch.truncate(number * height * width * size)
         columns = max(1, _HELD // (number * chunks[1] * chunks[2] * size)) * chunks[2]
         window = max(1, _HELD // (height * width * size))
-        with open_hdf5(self._path) as file:
+        with open_linked_hdf5(self._path) as file:
             data = file[self._name]
             for row in range(0, height, chunks[1]):
                 for column in range(0, width, columns):

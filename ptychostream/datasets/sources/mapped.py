@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.arrays import describe, listing, read_array
-from ptychostream.datasets.sources.hdf5_links import open_hdf5
+from ptychostream.datasets.sources.hdf5_links import open_linked_hdf5
 from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.options import InputOptions
@@ -126,7 +126,7 @@ def orientation_of_matlab(path: Path) -> Orientation:
 
 def _patterns(path: Path, name: str) -> tuple[PatternSource, tuple[int, ...]]:
     if is_hdf5(path):
-        with open_hdf5(path) as file:
+        with open_linked_hdf5(path) as file:
             return hdf5_patterns(file, name, path), file[name].shape
     if path.suffix == ".npz":
         members = NpzMembers(path)

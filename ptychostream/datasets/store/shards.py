@@ -72,8 +72,6 @@ class ShardReader:
     ----------
     sizes : dict
         Bytes of each shard, by file name.
-    chunk_shape : (int, int, int)
-        Patterns in a chunk, and their edges N, N.
     transposed : bool
         Whether the pattern axis is the last one within a chunk.
     digests : dict, optional
@@ -84,14 +82,13 @@ class ShardReader:
         self,
         storage: StoreFiles,
         sizes: dict[str, int],
-        chunk_shape: tuple[int, int, int],
         *,
         chunks_per_shard: int,
         transposed: bool,
         digests: dict[str, str] | None = None,
     ) -> None:
         self._storage, self._sizes = storage, sizes
-        self._chunk_shape, self._chunks_per_shard = chunk_shape, chunks_per_shard
+        self._chunks_per_shard = chunks_per_shard
         self._transposed, self._digests = transposed, digests or {}
         self._indices: dict[int, NDArray[np.uint64]] = {}
         self._index_locks: dict[int, Lock] = {}
@@ -104,12 +101,10 @@ class ShardReader:
         transposed = array.is_transposed()
         if transposed is None:
             return None
-        length, height, width = array.chunks
         return cls(
             array.storage,
             sizes,
-            (length, height, width),
-            chunks_per_shard=array.shards[0] // length,
+            chunks_per_shard=array.shards[0] // array.chunks[0],
             transposed=transposed,
             digests=digests,
         )

@@ -13,7 +13,6 @@ from ptychostream.config import ModelConfig
 from ptychostream.config.model import PATCH_SIZES
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.activations import AMPLITUDE_ACTIVATIONS, phase_activation
-from ptychostream.models.attention import BlockAttention
 from ptychostream.models.generators.base import Generator
 from ptychostream.models.layers import ConvPair, border_mask, conv3x3, upsample
 from ptychostream.patches import extract_patches
@@ -177,3 +176,39 @@ class Decoder(nn.Module):
             outer = self.outer_last(upsample(self.outer(x[:, -OUTER_CHANNELS:])))
             image = image + functional.silu(outer) * self.border
         return image
+
+
+#: Channels per hidden unit of the channel gate.
+_REDUCTION = 16
+
+
+class BlockAttention(nn.Module):
+    """Multiply channels, then pixels, by weights that depend on their mean and maximum.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the block, at least 16.
+
+    References
+    ----------
+    Woo, Park, Lee & Kweon, CBAM: Convolutional Block Attention Module, ECCV 2018.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // _REDUCTION, 1)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.expand = nn.Linear(hidden, channels)
+        self.pixels = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self._channel_logits(x.mean(dim=(2, 3))) + self._channel_logits(x.amax(dim=(2, 3)))
+        x = x * torch.sigmoid(gate)[:, :, None, None]
+        summary = torch.cat((x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)), dim=1)
+        return x * torch.sigmoid(self.pixels(summary))
+
+    def _channel_logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.expand(functional.relu(self.squeeze(x)))
+        return logits

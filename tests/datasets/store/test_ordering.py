@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.datasets.store.ordering import hilbert_order
+from ptychostream.datasets.store.plan import hilbert_order
 
 
 def test_neighbours_along_the_curve_are_neighbours_in_space():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.datasets.sources.hdf5_links import open_hdf5
+from ptychostream.datasets.sources.hdf5_links import open_linked_hdf5
 from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.units import HC_EV_M
@@ -16,13 +16,13 @@ def is_hxn(path: Path) -> bool:
     """Return whether a file holds `diffamp`."""
     if not is_hdf5(path):
         return False
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         return "diffamp" in file
 
 
 def read_hxn(path: Path, measurement_domain: Any = None) -> ScanParts:
     """Read `diffamp`, `points` (2, M), `lambda_nm`, `z_m` and `ccd_pixel_um`."""
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         patterns = hdf5_patterns(file, "diffamp", path)
         points = None
         if "points" in file:

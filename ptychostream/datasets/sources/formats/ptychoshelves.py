@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptychostream.datasets.sources.hdf5_links import open_hdf5
+from ptychostream.datasets.sources.hdf5_links import open_linked_hdf5
 from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.mapped import orientation_of_matlab
 from ptychostream.datasets.sources.parts import ScanParts
@@ -18,7 +18,7 @@ def is_ptychoshelves(path: Path) -> bool:
     """Return whether a file holds patterns in `dp`."""
     if not is_hdf5(path):
         return False
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         return isinstance(file.get("dp"), h5py.Dataset) and file["dp"].ndim == 3
 
 
@@ -28,11 +28,11 @@ def read_ptychoshelves(path: Path, measurement_domain: Any = None) -> ScanParts:
     That is `…_para…` beside `…_dp…` for PtychoShelves, `metadata…` beside `dp…` for pty-chi.
     """
     beside = _beside(path)
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         patterns = hdf5_patterns(file, "dp", path)
         found = _parameters(file)
     if beside is not None:
-        with open_hdf5(beside) as file:
+        with open_linked_hdf5(beside) as file:
             found = {**found, **_parameters(file)}
     return ScanParts(
         name=f"'{path}'",

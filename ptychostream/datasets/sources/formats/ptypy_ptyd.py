@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.datasets.sources.hdf5_links import open_hdf5
+from ptychostream.datasets.sources.hdf5_links import open_linked_hdf5
 from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.joined import JoinedPatterns
 from ptychostream.datasets.sources.parts import ScanParts
@@ -17,7 +17,7 @@ def is_ptyd(path: Path) -> bool:
     """Return whether a file holds chunks of patterns and their metadata, as ptypy writes them."""
     if not is_hdf5(path):
         return False
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         return "chunks" in file and ("meta" in file or "info" in file)
 
 
@@ -29,7 +29,7 @@ def read_ptyd(path: Path, measurement_domain: Any = None) -> ScanParts:
     DataContractError
         If there is no chunk of patterns.
     """
-    with open_hdf5(path) as file:
+    with open_linked_hdf5(path) as file:
         names = sorted(
             (name for name in file["chunks"] if "data" in file["chunks"][name]),
             key=lambda name: (len(name), name),

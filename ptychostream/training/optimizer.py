@@ -1,10 +1,11 @@
-"""Optimisers and learning rate schedules, by the names that the configuration uses."""
+"""Optimisers, learning rate schedules and the limit of gradients."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from ptychostream.config import TrainingConfig
@@ -82,3 +83,35 @@ def make_plateau(
         min_lr=config.plateau_min_lr,
         threshold=config.plateau_threshold,
     )
+
+
+#: Least norm of weights that is assumed; otherwise layers that start at zero would never change.
+_LEAST = 1e-3
+
+
+@torch.no_grad()
+def clip_by_weights(parameters: Iterable[nn.Parameter], ratio: float) -> None:
+    """Scale down the gradients that are too large for their weights, in place.
+
+    Parameters
+    ----------
+    ratio : float
+        Largest norm of a unit's gradient, relative to the norm of its weights; a unit is one output
+        channel.
+
+    References
+    ----------
+    Brock, De, Smith & Simonyan, arXiv:2102.06171 (2021), equation 3.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        limit = _unit_norms(parameter).clamp_min(_LEAST) * ratio
+        norm = _unit_norms(parameter.grad)
+        parameter.grad.mul_(torch.clamp(limit / norm.clamp_min(1e-12), max=1.0))
+
+
+def _unit_norms(values: Tensor) -> Tensor:
+    if values.ndim < 2:
+        return values.abs()
+    return values.square().sum(dim=tuple(range(1, values.ndim)), keepdim=True).sqrt()
