@@ -19,7 +19,7 @@ _IN_USE = ("unable to lock file", "already open for write", "errno = 11", "errno
 def open_linked_hdf5(path: Path) -> Iterator[Any]:
     """Open an HDF5 file of an instrument for reading: its links are followed.
 
-    For files that we or ptychodus wrote, see `hdf5_files.open_hdf5`, which refuses data of other folders.
+    `hdf5_files.open_hdf5` opens the files that we write; it refuses data of other folders.
 
     Raises
     ------
