@@ -65,7 +65,7 @@ CHOICES = (
 )
 
 #: Options that only a network has a use for.
-NETWORK_OPTIONS = (*CHOICES, "align_phases", "placement", "weight", "follow", "interval_s")
+NETWORK_OPTIONS = (*CHOICES, "align_phases", "placement", "weight")
 
 #: Options that are handed to the solver as they are.
 SOLVER_OPTIONS = (
@@ -103,16 +103,14 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     bundle = None if options.model_path is None else load_bundle(options.model_path)
     with _opened(options) as store:
         experiments = chosen_experiments(options.experiment, store.num_experiments)
-        only = experiments[0] if experiments is not None and len(experiments) == 1 else None
-        is_one = experiments is None or (only is not None and options.experiment != "all")
-        for experiment in [only] if is_one else experiments or []:
-            _check_experiment(experiment, bundle, store)
+        is_one = experiments is None or options.join or options.experiment.isdecimal()
+        _check_experiments(experiments, bundle, store)
         # Before a log of an earlier reconstruction is replaced.
         check_execution(execution)
         if is_one:
             _make_room(options.out, overwrite=options.overwrite)
             log_to(options.out, "reconstruct.log")
-            _reconstruct(options, execution, bundle, store, only, options.out)
+            _reconstruct(options, execution, bundle, store, experiments, options.out)
         else:
             log_to(options.out, "reconstruct.log")
             _reconstruct_each(options, execution, bundle, store, experiments or [])
@@ -141,7 +139,7 @@ def _reconstruct_each(
             done += 1
             continue
         _make_room(folder, overwrite=options.overwrite or options.resume)
-        result = _reconstruct(options, execution, bundle, store, experiment, folder)
+        result = _reconstruct(options, execution, bundle, store, [experiment], folder)
         rows = [row for row in rows if str(row["experiment"]) != str(experiment)]
         rows.append(summary_row(experiment, result))
         write_summary(options.out, rows)
@@ -163,8 +161,13 @@ def _check_options(parser: Any, options: Any) -> None:
             parser.error(f"--{unused[0]} has no effect without --model_path")
         if options.start == "network":
             parser.error("--start network needs --model_path")
-    if options.resume and options.experiment is None:
-        parser.error("--resume has no effect without --experiment all or a list")
+    for name in ("resume", "join"):
+        if options[name] and options.experiment is None:
+            parser.error(f"--{name} has no effect without --experiment all or a list")
+    if options.join and options.model_path is not None:
+        parser.error("--join is for the solver alone; leave --model_path out")
+    if options.join and options.resume:
+        parser.error("--resume has no effect with --join, which gives one result")
     if options.follow:
         chosen = changed(CHOICES)
         if chosen:
@@ -173,17 +176,18 @@ def _check_options(parser: Any, options: Any) -> None:
         parser.error("--interval_s has no effect without --follow")
 
 
-def _check_experiment(
-    experiment: int | None, bundle: "ModelBundle | None", store: "GroupStore"
+def _check_experiments(
+    experiments: Sequence[int] | None, bundle: "ModelBundle | None", store: "GroupStore"
 ) -> None:
-    """Refuse an experiment that the store does not hold, or that the model does not fit."""
+    """Refuse experiments that were not chosen among several, or that the model does not fit."""
     from ptychostream.reconstruction.options import choose_experiment
-    from ptychostream.solver.start import only_experiment
+    from ptychostream.solver.start import chosen_experiments
 
     if bundle is None:
-        only_experiment(store, experiment)
+        chosen_experiments(store, experiments)
     else:
-        choose_experiment(bundle, store, experiment)
+        for experiment in [None] if experiments is None else experiments:
+            choose_experiment(bundle, store, experiment)
 
 
 @contextmanager
@@ -229,17 +233,17 @@ def _reconstruct(
     execution: PyTorchExecutionConfig,
     bundle: "ModelBundle | None",
     store: "GroupStore",
-    experiment: int | None,
+    experiments: Sequence[int] | None,
     out: Path,
 ) -> "ReconstructionResult":
-    """Reconstruct one experiment, and write all files of the result."""
+    """Reconstruct one object, and write all files of the result."""
     from ptychostream.config import write_yaml
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
     from ptychostream.reconstruction.report_files import write_result_files
 
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())
     result = None
-    for result in _results(options, execution, bundle, store, experiment):
+    for result in _results(options, execution, bundle, store, experiments):
         logger.info(
             "%d positions: %s",
             len(result.positions),
@@ -252,8 +256,7 @@ def _reconstruct(
             result,
             bundle,
             out,
-            title=PurePosixPath(options.store).name
-            + (f", experiment {experiment}" if store.num_experiments > 1 else ""),
+            title=PurePosixPath(options.store).name + _named(experiments, store),
             options={"Options of this reconstruction": asked},
         )
     if result is None:
@@ -268,6 +271,14 @@ def _reconstruct(
     if result.is_partial:
         raise KeyboardInterrupt(f"the result in {out} is partial")
     return result
+
+
+def _named(experiments: Sequence[int] | None, store: "GroupStore") -> str:
+    """Return which of several experiments a result is of, as a part of its title."""
+    if experiments is None or store.num_experiments == 1:
+        return ""
+    listed = ", ".join(map(str, experiments))
+    return f", experiment{'s' if len(experiments) > 1 else ''} {listed}"
 
 
 def make_parser() -> ArgumentParser:
@@ -290,6 +301,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--model_path", type=Path, help="folder of wts.h5.zip")
     parser.add_argument(
         "--experiment", type=str, help="which of several: a number, 0,4 or 2:5, or all"
+    )
+    parser.add_argument(
+        "--join", action="store_true", help="one object from them: parts of one stage, one probe"
     )
     parser.add_argument(
         "--resume", action="store_true", help="leave experiments out that have a result already"
@@ -381,7 +395,7 @@ def _results(
     execution: PyTorchExecutionConfig,
     bundle: "ModelBundle | None",
     store: "GroupStore",
-    experiment: int | None,
+    experiments: Sequence[int] | None,
 ) -> "Iterable[ReconstructionResult]":
     """Reconstruct, once or while the store grows."""
     from ptychostream.reconstruction.reconstruct import follow, reconstruct
@@ -392,14 +406,19 @@ def _results(
         passes = options.refine_passes
     how: dict[str, Any] = {
         "execution": execution,
-        "experiment": experiment,
+        "experiment": (
+            experiments if experiments is None or len(experiments) > 1 else experiments[0]
+        ),
         "passes": passes,
         "canvas_budget": options.canvas_budget,
         "scratch_folder": options.scratch_folder or options.out,
         **{name: options[name] for name in SOLVER_OPTIONS},
     }
     if bundle is None:
-        yield reconstruct(store, **how)
+        if options.follow:
+            yield from follow(store, **how, interval_s=options.interval_s)
+        else:
+            yield reconstruct(store, **how)
         return
     how |= {name: options[name] for name in ("align_phases", "placement", "weight")}
     if options.follow:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +67,32 @@ class LiveObject:
         self.grid = grid
 
 
+class Live(Protocol):
+    """What shows an object before its scan is complete."""
+
+    @property
+    def least(self) -> int:
+        """Patterns that a first object needs."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another look improves the object, without new patterns."""
+
+    def rows(self, store: GroupStore) -> NDArray[np.int64]:
+        """Return the rows (M,) of the store that are used."""
+
+    def look(self, store: GroupStore, done: int, watch: ProgressMonitor) -> ReconstructionResult:
+        """Return the object so far; rows before `done` were there at the last look."""
+
+    def finish(self, store: GroupStore) -> ReconstructionResult:
+        """Return the object of the complete store."""
+
+
 def follow_store(
-    recipe: Reconstructor,
+    live: Live,
     store: GroupStore,
     *,
-    finish: Callable[[GroupStore], ReconstructionResult],
     interval_s: float,
-    grid: ObjectGrid | None,
     should_stop: Callable[[], bool] | None,
 ) -> Iterator[ReconstructionResult]:
     """Reconstruct a store while it grows.
@@ -90,62 +110,77 @@ def follow_store(
     Raises
     ------
     ConfigurationError
-        If the interval is not positive, or several processes are asked for.
+        If the interval is not positive.
     """
     if interval_s <= 0:
         raise ConfigurationError(f"interval_s={interval_s} must be positive")
-    execution = recipe.execution
-    if execution.devices > 1 and execution.strategy != "dp":
-        raise ConfigurationError(
-            f"devices={execution.devices} needs strategy='dp' while following a store; or use 1"
-        )
-    live, done, last = LiveObject(), 0, -np.inf
-    so_far: ReconstructionResult | None = None
+    done, last = 0, -np.inf
     with ProgressMonitor(should_stop=should_stop) as watch:
         while True:
             # Asked first: what is appended before the end is then seen by the look after it.
             is_complete = store.is_complete
             store = store.refreshed()
-            rows = recipe.rows(store)
+            rows = live.rows(store)
             if is_complete and not watch.asks_to_stop():
                 break
-            # Groups need neighbours, and a fit of the phases needs some patches.
-            enough = len(rows) >= max(recipe.bundle.config.neighbor_count + 1, 2)
-            is_new = bool((rows >= done).any()) and enough
-            if is_new and time.perf_counter() - last >= interval_s:
-                began = time.perf_counter()
-                result = _add_new(recipe, store, live, done, grid, watch)
+            is_new = bool((rows >= done).any()) or (done and live.goes_on)
+            is_due = time.perf_counter() - last >= interval_s
+            if is_new and is_due and len(rows) >= live.least:
+                result = live.look(store, done, watch)
                 done, last = store.num_patterns, time.perf_counter()
-                result.seconds["total"] = last - began
-                so_far = result if so_far is None else _together(so_far, result)
-                yield so_far
+                yield result
             if watch.asks_to_stop():
                 return
             time.sleep(min(_LOOK, interval_s))
     logger.info("the store is finished: reconstructing all %d patterns", len(rows))
-    yield finish(store)
+    yield live.finish(store)
 
 
-def _add_new(
-    recipe: Reconstructor,
-    store: GroupStore,
-    live: LiveObject,
-    done: int,
-    grid: ObjectGrid | None,
-    watch: ProgressMonitor,
-) -> ReconstructionResult:
-    """Stitch the groups around patterns from row `done` on, and add them to the object so far."""
-    rows = recipe.rows(store)
-    here = grid or _union(
-        choose_grid(store, recipe.experiment, store.positions[rows], pads=True), live.grid
-    )
-    groups = groups_of(store, recipe.experiment, recipe.bundle.config, None)
-    groups = replace(groups, nn_indices=groups.nn_indices[groups.nn_indices[:, 0] >= done])
-    stitched = recipe.stitch(store, groups, here, watch)
-    live.add(stitched.accumulator, here, stitched.factor)
-    result = recipe.result(store, stitched, here, *live.result())
-    # Patterns of before have their patches in the object, and not in the newest sums.
-    return replace(result, without_patch=np.empty(0, np.int64), is_partial=True)
+class LiveStitching:
+    """What a network sees of each new pattern, stitched to what is there."""
+
+    goes_on = False
+
+    def __init__(
+        self,
+        recipe: Reconstructor,
+        *,
+        grid: ObjectGrid | None,
+        finish: Callable[[GroupStore], ReconstructionResult],
+    ) -> None:
+        execution = recipe.execution
+        if execution.devices > 1 and execution.strategy != "dp":
+            raise ConfigurationError(
+                f"devices={execution.devices} needs strategy='dp' while following a store; or use 1"
+            )
+        self._recipe, self._grid, self.finish = recipe, grid, finish
+        self._object = LiveObject()
+        self._so_far: ReconstructionResult | None = None
+        # Groups need neighbours, and a fit of the phases needs some patches.
+        self.least = max(recipe.bundle.config.neighbor_count + 1, 2)
+
+    def rows(self, store: GroupStore) -> NDArray[np.int64]:
+        return self._recipe.rows(store)
+
+    def look(self, store: GroupStore, done: int, watch: ProgressMonitor) -> ReconstructionResult:
+        """Stitch the groups around patterns from row `done` on, and add them."""
+        began, recipe, live = time.perf_counter(), self._recipe, self._object
+        rows = recipe.rows(store)
+        here = self._grid or _union(
+            choose_grid(store, recipe.experiment, store.positions[rows], pads=True), live.grid
+        )
+        groups = groups_of(store, recipe.experiment, recipe.bundle.config, None)
+        groups = replace(groups, nn_indices=groups.nn_indices[groups.nn_indices[:, 0] >= done])
+        stitched = recipe.stitch(store, groups, here, watch)
+        live.add(stitched.accumulator, here, stitched.factor)
+        result = recipe.result(store, stitched, here, *live.result())
+        # Patterns of before have their patches in the object, and not in the newest sums.
+        result = replace(result, without_patch=np.empty(0, np.int64), is_partial=True)
+        result.seconds["total"] = time.perf_counter() - began
+        if self._so_far is not None:
+            result = _together(self._so_far, result)
+        self._so_far = result
+        return result
 
 
 def _together(before: ReconstructionResult, now: ReconstructionResult) -> ReconstructionResult:

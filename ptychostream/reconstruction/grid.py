@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid, check_extent, object_grid
+from ptychostream.solver.start import rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,17 @@ def choose_grid(
     return object_grid(positions, store.N)
 
 
+def grid_of(store: GroupStore, experiments: Sequence[int], *, pads: bool = False) -> ObjectGrid:
+    """Choose the grid of one experiment's object, or of that which several share."""
+    positions = store.positions[rows_of(store, experiments)]
+    if len(experiments) == 1:
+        return choose_grid(store, experiments[0], positions, pads=pads)
+    check_extent(positions, store.N, name=f"'{store.path}'")
+    return object_grid(positions, store.N)
+
+
 def canvas_folder(grid: ObjectGrid, budget: int, scratch_folder: Path | None) -> Path | None:
-    """Say where the sums of an object are kept."""
+    """Return the folder for the sums of an object; None is the memory."""
     size = grid.height * grid.width * _BYTES_PER_PIXEL
     if size <= budget:
         return None

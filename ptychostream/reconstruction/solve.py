@@ -1,6 +1,6 @@
 """Run the solver on an experiment of a store, pass by pass."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid
-from ptychostream.reconstruction.grid import choose_grid
+from ptychostream.reconstruction.grid import grid_of
 from ptychostream.solver.solver import SolverState
 from ptychostream.solver.start import (
     SolverStart,
+    chosen_experiments,
     make_solver,
-    only_experiment,
     read_start,
     solver_options,
 )
@@ -23,7 +23,7 @@ from ptychostream.solver.start import (
 def solve(
     store: GroupStore,
     *,
-    experiment: int | None = None,
+    experiment: int | Sequence[int] | None = None,
     start: str | Path | NDArray[np.complex64] | SolverStart = "flat",
     grid: ObjectGrid | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -36,8 +36,9 @@ def solve(
     ----------
     store : GroupStore
         The patterns.
-    experiment : int, optional
-        Which experiment, where there are several.
+    experiment : int or sequence of int, optional
+        Which experiment, where there are several; or those that share one object, as parts of
+        one stage, and the probe of the first.
     start : str, Path, (H, W) complex64 or SolverStart
         `flat`, the `object.npz` of an earlier result, or an object on the grid.
     grid : ObjectGrid, optional
@@ -74,14 +75,8 @@ def solve(
     >>> [number for number, _ in states], states[-1][1] < states[0][1]
     ([1, 2, 3], True)
     """
-    number = only_experiment(store, experiment)
-    chosen = solver_options(store, number, **options)
-    grid = grid or grid_of(store, number)
-    solver = make_solver(store, number, chosen, read_start(start, grid))
+    chosen = chosen_experiments(store, experiment)
+    asked = solver_options(store, chosen, **options)
+    grid = grid or grid_of(store, chosen)
+    solver = make_solver(store, chosen, asked, read_start(start, grid))
     yield from solver.run(grid=grid, should_stop=should_stop, on_patterns=on_patterns)
-
-
-def grid_of(store: GroupStore, experiment: int) -> ObjectGrid:
-    """Return the grid of an experiment's object."""
-    rows = np.flatnonzero(store.experiment_id == experiment)
-    return choose_grid(store, experiment, store.positions[rows], pads=False)

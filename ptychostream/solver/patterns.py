@@ -80,7 +80,7 @@ class DealtPatterns:
         store: GroupStore,
         rows: NDArray[np.int64],
         *,
-        experiment: int,
+        good_pixels: NDArray[np.bool_],
         seed: int,
         memory_budget: int,
         scratch_folder: Path | None = None,
@@ -88,7 +88,7 @@ class DealtPatterns:
         device: torch.device | str = "cpu",
         on_progress: Callable[[int], object] | None = None,
     ) -> "DealtPatterns":
-        """Read patterns of an experiment chunk by chunk; a scratch file holds what is too large."""
+        """Read rows of a store chunk by chunk; a scratch file holds what is too large."""
         in_storage_order = np.argsort(store.storage_rows[rows], kind="stable")
         order, bounds = deal(in_storage_order, seed)
         shape = (len(rows), store.N, store.N)
@@ -107,7 +107,7 @@ class DealtPatterns:
             values,
             order,
             bounds,
-            ~store.bad_pixels[experiment],
+            good_pixels,
             are_counts=are_counts and not keeps_roots,
             device=device,
         )

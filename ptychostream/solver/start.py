@@ -1,6 +1,6 @@
 """What a run of the solver starts from: an experiment of a store, and perhaps an earlier result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class SolverStart:
     positions: NDArray[np.float64] | None = None
 
 
-def solver_options(store: GroupStore, experiment: int, **options: Any) -> SolverOptions:
+def solver_options(store: GroupStore, experiments: Sequence[int], **options: Any) -> SolverOptions:
     """Make the options of a run; what is None is left to the scan."""
     known = {item.name for item in fields(SolverOptions)}
     unknown = sorted(set(options) - known)
@@ -51,7 +51,7 @@ def solver_options(store: GroupStore, experiment: int, **options: Any) -> Solver
     for name in ("memory_budget", "canvas_budget"):
         if name in chosen:
             chosen[name] = parse_bytes(chosen[name])
-    chosen.setdefault("refine_probe", not is_simulated(store, experiment))
+    chosen.setdefault("refine_probe", not all(is_simulated(store, each) for each in experiments))
     return SolverOptions(**chosen)
 
 
@@ -61,35 +61,51 @@ def is_simulated(store: GroupStore, experiment: int) -> bool:
     return "simulated" in provenance or store.metadata_of(experiment).nphotons is not None
 
 
-def only_experiment(store: GroupStore, experiment: int | None) -> int:
-    """Return the experiment to solve for."""
+def chosen_experiments(
+    store: GroupStore, experiment: int | Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the experiments to solve for: one, or several that share one object."""
     if experiment is None:
         if store.num_experiments > 1:
             raise DataContractError(
                 f"'{store.path}' holds {store.num_experiments} experiments; choose one by "
-                "experiment, from 0 on"
+                "experiment, from 0 on, or join several that lie on one stage"
             )
-        return 0
-    if not 0 <= experiment < store.num_experiments:
-        raise DataContractError(
-            f"'{store.path}' has no experiment {experiment}; it holds {store.num_experiments}"
-        )
-    return experiment
+        return (0,)
+    chosen = (experiment,) if isinstance(experiment, int) else tuple(experiment)
+    for each in chosen:
+        if not 0 <= each < store.num_experiments:
+            raise DataContractError(
+                f"'{store.path}' has no experiment {each}; it holds {store.num_experiments}"
+            )
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ConfigurationError(f"experiment={list(chosen)} names none, or one of them twice")
+    return chosen
+
+
+def rows_of(store: GroupStore, experiments: Sequence[int]) -> NDArray[np.int64]:
+    """Return the rows (M,) of some experiments, in the order of the store."""
+    return np.flatnonzero(np.isin(store.experiment_id, experiments))
+
+
+def good_pixels_of(store: GroupStore, experiments: Sequence[int]) -> NDArray[np.bool_]:
+    """Return the pixels (N, N) that can be trusted in each of some experiments."""
+    return np.logical_and.reduce(~store.bad_pixels[list(experiments)])
 
 
 def make_solver(
     store: GroupStore,
-    experiment: int,
+    experiments: Sequence[int],
     options: SolverOptions,
     start: SolverStart,
     on_read: Callable[[int], object] | None = None,
 ) -> Solver:
-    """Read an experiment's patterns, and make the solver for them."""
-    rows = np.flatnonzero(store.experiment_id == experiment)
+    """Read the patterns of experiments, and make the solver for them; the first has the probe."""
+    rows = rows_of(store, experiments)
     patterns = DealtPatterns.of_store(
         store,
         rows,
-        experiment=experiment,
+        good_pixels=good_pixels_of(store, experiments),
         seed=options.seed,
         memory_budget=options.memory_budget,
         scratch_folder=options.scratch_folder,
@@ -97,13 +113,13 @@ def make_solver(
         device=options.device,
         on_progress=on_read,
     )
-    probe = probe_of(store, experiment) if start.probe is None else start.probe
+    probe = probe_of(store, experiments[0]) if start.probe is None else start.probe
     positions = store.positions[rows] if start.positions is None else start.positions
     if positions.shape != (len(rows), 2) or probe.shape[-2:] != (store.N, store.N):
         raise DataContractError(
             f"the start has {len(positions)} positions and a probe of {probe.shape[-1]} px, but "
-            f"experiment {experiment} of '{store.path}' has {len(rows)} patterns of {store.N} px; "
-            "start from a result of the same scan"
+            f"experiment {experiments[0]} of '{store.path}' has {len(rows)} patterns of "
+            f"{store.N} px; start from a result of the same scan"
         )
     solver = Solver(patterns, positions, probe, options)
     if start.object is not None and start.grid is not None:

@@ -104,8 +104,8 @@ def _solved(
     **options: Any,
 ) -> Solver:
     """Run the solver over one experiment to its end; `options` as for `solver_options`."""
-    chosen = solver_options(store, experiment, **options)
-    solver = make_solver(store, experiment, chosen, SolverStart(probe=probe.cpu().numpy()))
+    chosen = solver_options(store, (experiment,), **options)
+    solver = make_solver(store, (experiment,), chosen, SolverStart(probe=probe.cpu().numpy()))
     for _ in solver.run(should_stop=should_stop):
         pass
     return solver

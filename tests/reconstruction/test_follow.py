@@ -160,3 +160,22 @@ def test_parts_with_phases_of_their_own_become_one_object():
     assert seen.max() == 3
     np.testing.assert_array_equal(coverage > 0, seen > 0)
     np.testing.assert_allclose(obj, 2 * true * (seen > 0), atol=1e-5)
+
+
+def test_the_solver_goes_on_while_a_scan_grows_and_needs_no_network(whole, tmp_path):
+    path = tmp_path / "s.zarr"
+    store = ps.build_group_store(whole.select(np.arange(100)), path, growing=True)
+    following = ps.follow(store, interval_s=0.01)
+    first, second = next(following), next(following)
+    assert first.is_partial
+    # The same patterns again: the object goes on from where it was.
+    assert second.misfit[-1] < first.misfit[-1]
+    ps.append_patterns(path, whole.select(np.arange(100, 225)))
+    latest = next(result for result in following if len(result.positions) == 225)
+    assert latest.is_partial
+    finish_group_store(path)
+    *_, last = following
+    assert not last.is_partial
+    offline = ps.reconstruct(ps.open_group_store(path), checks_fit=False)
+    assert last.object.shape == offline.object.shape
+    assert last.misfit[-1] < 1.05 * offline.misfit[-1]

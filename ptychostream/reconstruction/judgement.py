@@ -1,0 +1,91 @@
+"""Judge a solution: by all patterns, and by some that it has not seen."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ptychostream.datasets.store import GroupStore
+from ptychostream.reconstruction.fit import Fit
+from ptychostream.solver.held_out import judge_result, neighbours_of_middle
+from ptychostream.solver.options import SolverOptions
+from ptychostream.solver.solver import Solver
+from ptychostream.solver.start import good_pixels_of, rows_of
+
+logger = logging.getLogger(__name__)
+
+#: Patterns of the short run that judges a result, and its passes.
+_JUDGED, _JUDGING_PASSES = 150, 12
+
+
+def judge_solution(
+    solver: Solver,
+    store: GroupStore,
+    experiments: Sequence[int],
+    options: SolverOptions,
+    *,
+    leaves_out: bool,
+    should_stop: Callable[[], bool],
+) -> Fit:
+    """Compare a solution with all patterns, and with some that a short run has not seen.
+
+    Without `leaves_out` the second part is not made; after a stop, neither is.
+    """
+    unknown = np.full(len(solver.layout.positions), np.nan, np.float32)
+    fit = Fit(
+        misfit=solver.misfit,
+        deviance=solver.deviance,
+        misfit_of_patterns=unknown,
+        deviance_of_patterns=unknown,
+        final=solver.misfit[-1] if solver.misfit else float("nan"),
+        passes=len(solver.misfit),
+        stopped_by=solver.stopped_by,
+    )
+    if should_stop():
+        # Who stops does not want to wait for another pass.
+        return fit
+    misfit, deviance = solver.misfit_of_patterns()
+    fit = replace(
+        fit,
+        misfit_of_patterns=misfit,
+        deviance_of_patterns=deviance,
+        final=solver.final_misfit,
+    )
+    logger.info("misfit R of the result over all patterns: %.4f", fit.final)
+    if not leaves_out:
+        return fit
+    rows = rows_of(store, experiments)
+    chosen = neighbours_of_middle(solver.layout.positions.numpy(), _JUDGED)
+    patterns = store.diffraction(rows[chosen]).astype(np.float32)
+    counts = patterns if store.measurement_domain == "counts" else patterns**2
+    good = good_pixels_of(store, experiments)
+    short = replace(options, passes=_JUDGING_PASSES, minutes=None, probe_modes=None)
+    held_out, twin = judge_result(
+        solver, counts * good, chosen, good, short, should_stop=should_stop
+    )
+    if held_out is not None:
+        logger.info(
+            "patterns left out of a short run: misfit R %.4f, skill %.3f, explained %.2f",
+            held_out.misfit,
+            held_out.skill,
+            held_out.explained,
+        )
+    return replace(fit, held_out=held_out, twin=twin)
+
+
+def remarks_on(solver: Solver) -> list[str]:
+    """Return what a user should know of a run, a sentence each."""
+    remarks = []
+    if solver.stopped_by == "divergence":
+        remarks.append(
+            "there is no result: the misfit rises from pass to pass, even with short steps; "
+            "probe and patterns do not belong together"
+        )
+    if solver.probe_moves and solver.stopped_by != "request":
+        remarks.append(
+            f"the probe still changes by {solver.probe_change[-1]:.1%} a pass after "
+            f"{len(solver.misfit)} passes: it has not converged; go on from this result with "
+            "--start, or give more --passes"
+        )
+    return remarks

@@ -1,0 +1,290 @@
+"""One reconstruction: a network's start, the solver, and what is said of the result."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
+from ptychostream.datasets.store import GroupStore
+from ptychostream.errors import ConfigurationError
+from ptychostream.evaluation import split_frc
+from ptychostream.geometry import ObjectGrid
+from ptychostream.memory import parse_bytes
+from ptychostream.persistence.bundle import ModelBundle
+from ptychostream.progress import ProgressMonitor, progress_bar
+from ptychostream.reconstruction.follow import Live, LiveStitching, follow_store
+from ptychostream.reconstruction.follow_solver import LiveSolver
+from ptychostream.reconstruction.grid import canvas_folder, grid_of
+from ptychostream.reconstruction.groups import Seeds, groups_of
+from ptychostream.reconstruction.joining import remarks_on_joining
+from ptychostream.reconstruction.judgement import judge_solution, remarks_on
+from ptychostream.reconstruction.options import choose_device
+from ptychostream.reconstruction.reconstructor import Reconstructor, limit_unlit
+from ptychostream.reconstruction.result import ReconstructionResult
+from ptychostream.solver.options import SolverOptions
+from ptychostream.solver.solver import SolverState
+from ptychostream.solver.start import (
+    SolverStart,
+    make_solver,
+    read_start,
+    rows_of,
+    solver_options,
+)
+from ptychostream.stitching import Placement, WeightName
+
+logger = logging.getLogger(__name__)
+
+#: Called after each pass; True ends the run with what there is.
+OnPass = Callable[[SolverState], object]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReconstructionOptions:
+    """What a reconstruction is asked for, beside the solver's own options.
+
+    Attributes
+    ----------
+    align_phases : bool
+        Whether the global phase of each patch is found from its neighbours before stitching.
+    groups_per_position : int
+        Groups drawn around each position; their patches are averaged.
+    seeds : str
+        Positions around which groups are drawn: `every` one, or `covering`, just enough that
+        each pattern is in a group.
+    placement : str
+        How patches are placed between pixels: `fourier`, or `bilinear`.
+    weight : str or (N, N) float32
+        Trust in each patch pixel: `probe`, `uniform`, or weights of your own.
+    passes : int, optional
+        Passes of the solver; None is its usual number, 0 leaves the network's object.
+    checks_fit : bool
+        Whether the result is judged by patterns left out of a short extra run.
+    solver : dict
+        Options of the solver by name; None is left to the scan.
+    """
+
+    align_phases: bool = True
+    groups_per_position: int = 1
+    seeds: Seeds = "every"
+    placement: Placement = "fourier"
+    weight: WeightName | Tensor = "probe"
+    passes: int | None = None
+    checks_fit: bool = True
+    solver: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check names and numbers.
+
+        Raises
+        ------
+        ConfigurationError
+            If a name is unknown or a number out of range.
+        """
+        if self.passes is not None and (not isinstance(self.passes, int) or self.passes < 0):
+            raise ConfigurationError(f"passes={self.passes} must be 0, 1, 2, …")
+        for name, kind in (("seeds", Seeds), ("placement", Placement)):
+            value, known = getattr(self, name), get_args(kind)
+            if value not in known:
+                raise ConfigurationError(f"{name}={value!r} is unknown; choose one of {known}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run:
+    """One reconstruction: what it is made from, and what it is asked for."""
+
+    store: GroupStore
+    bundle: ModelBundle | None
+    experiments: tuple[int, ...]
+    options: ReconstructionOptions
+    execution: PyTorchExecutionConfig
+    start: str | Path | NDArray[np.complex64] | SolverStart
+    config: InferenceConfig | None
+    grid: ObjectGrid | None
+    on_progress: Callable[[int, int], object] | None
+    on_pass: OnPass | None
+    should_stop: Callable[[], bool] | None
+
+    def result(self) -> ReconstructionResult:
+        """Let the network see the patterns, if there is one, and solve."""
+        began, store = time.perf_counter(), self.store
+        grid = self.grid or grid_of(store, self.experiments, pads=self.execution.pad_eval)
+        passes = self._solver_options.passes if self.options.passes != 0 else 0
+        bar = progress_bar(
+            "reconstructing", self.on_progress, is_shown=self.execution.enable_progress_bar
+        )
+        with bar as told, ProgressMonitor(told, self.should_stop) as watch:
+            watch.total = len(rows_of(store, self.experiments)) * passes
+            if isinstance(self.start, str) and self.start == "network":
+                result = self._by_network(grid, watch)
+                start = SolverStart(object=result.object, grid=grid, probe=result.probe)
+            else:
+                result, start = None, read_start(self.start, grid)
+            if result is None or (passes and not watch.asks_to_stop()):
+                result = self.solved(start, grid, watch, network=result)
+        seconds = result.seconds | {"total": time.perf_counter() - began}
+        result = replace(result, seconds=seconds, is_partial=watch.is_stopped)
+        for text in result.warnings():
+            logger.warning("%s", text)
+        return result
+
+    @property
+    def _solver_options(self) -> SolverOptions:
+        return solver_options(
+            self.store,
+            self.experiments,
+            passes=self.options.passes or None,
+            device=str(choose_device(self.execution.accelerator)),
+            **self.options.solver,
+        )
+
+    def follow(self, interval_s: float) -> Iterator[ReconstructionResult]:
+        """Show what the network sees, or what the solver has, while the store grows."""
+        options = self.options
+        if self.config is not None or options.groups_per_position != 1 or options.seeds != "every":
+            raise ConfigurationError(
+                "config, groups_per_position and seeds are not available while following a "
+                "store: every pattern is used as it comes"
+            )
+        return follow_store(
+            self._live(), self.store, interval_s=interval_s, should_stop=self.should_stop
+        )
+
+    def _live(self) -> Live:
+        """Return what shows the object while the store grows."""
+        if self.bundle is not None:
+            return LiveStitching(
+                self.reconstructor(),
+                grid=self.grid,
+                finish=lambda grown: replace(self, store=grown).result(),
+            )
+
+        def solve(
+            grown: GroupStore, start: SolverStart, passes: int, watch: ProgressMonitor
+        ) -> ReconstructionResult:
+            options = replace(self.options, passes=passes, checks_fit=False)
+            run = replace(self, store=grown, options=options)
+            return run.solved(start, self.grid or grid_of(grown, self.experiments), watch)
+
+        return LiveSolver(
+            self.experiments,
+            solve=solve,
+            finish=lambda grown, start: replace(self, store=grown, start=start).result(),
+        )
+
+    def reconstructor(self) -> Reconstructor:
+        """Return the network with its options of stitching."""
+        if self.bundle is None:
+            raise ConfigurationError(
+                "start='network' needs a model: reconstruct(bundle, store), or --model_path"
+            )
+        return Reconstructor(
+            bundle=self.bundle,
+            execution=self.execution,
+            experiment=self.experiments[0],
+            align_phases=self.options.align_phases,
+            placement=self.options.placement,
+            weight=self.options.weight,
+            scratch_folder=self.options.solver["scratch_folder"],
+        )
+
+    def _by_network(self, grid: ObjectGrid, watch: ProgressMonitor) -> ReconstructionResult:
+        """Stitch what the network sees in each group."""
+        recipe, options, store = self.reconstructor(), self.options, self.store
+        groups = groups_of(
+            store,
+            self.experiments[0],
+            recipe.bundle.config,
+            self.config,
+            options.groups_per_position,
+            options.seeds,
+        )
+        # Stitching a group is a step, as predicting it is.
+        watch.total += len(groups) * (1 + options.align_phases)
+        budget = parse_bytes(options.solver["canvas_budget"])
+        folder = canvas_folder(grid, budget, recipe.scratch_folder)
+        stitched = recipe.stitch(
+            store, groups, grid, watch, canvas_folder=folder, keeps_halves=folder is None
+        )
+        stitching = time.perf_counter()
+        obj, coverage = stitched.accumulator.result()
+        frc = None if folder else split_frc(*stitched.accumulator.halves(), coverage)
+        # In place: a second object may not fit.
+        obj *= np.float32(stitched.factor)
+        stitched.seconds["stitch"] += time.perf_counter() - stitching
+        return replace(recipe.result(store, stitched, grid, obj, coverage), frc=frc)
+
+    def solved(
+        self,
+        start: SolverStart,
+        grid: ObjectGrid,
+        watch: ProgressMonitor,
+        *,
+        network: ReconstructionResult | None = None,
+    ) -> ReconstructionResult:
+        """Solve, and judge the result."""
+        began, store, options = time.perf_counter(), self.store, self._solver_options
+        solver = make_solver(store, self.experiments, options, start)
+        read = time.perf_counter()
+        for state in solver.run(
+            grid=grid, should_stop=watch.asks_to_stop, on_patterns=watch.advance
+        ):
+            logger.info("pass %d of %d: misfit R %.4f", state.number, state.passes, state.misfit)
+            if self.on_pass is not None and self.on_pass(state) is True:
+                solver.stopped_by = "request"
+                break
+        solved = time.perf_counter()
+        fit = judge_solution(
+            solver,
+            store,
+            self.experiments,
+            options,
+            leaves_out=self.options.checks_fit,
+            should_stop=watch.asks_to_stop,
+        )
+        obj = solver.object_on(grid)
+        coverage, is_dark = solver.coverage_on(grid)
+        obj[is_dark] = 0
+        limit_unlit(obj, coverage)
+        rows, first = rows_of(store, self.experiments), self.experiments[0]
+        is_one = len(self.experiments) == 1
+        seconds = {
+            "read": read - began,
+            "solve": solved - read,
+            "check": time.perf_counter() - solved,
+        }
+        result = ReconstructionResult(
+            object=obj,
+            coverage=coverage,
+            origin=grid.origin,
+            probe=solver.probe_found(),
+            positions=solver.layout.positions.numpy().copy(),
+            positions_measured=store.positions[rows],
+            numbers=store.pattern_numbers(first) if is_one else None,
+            num_patches=len(rows),
+            num_clipped=0,
+            metadata=store.metadata_of(first),
+            fit=fit,
+            remarks=(*remarks_on(solver), *remarks_on_joining(store, self.experiments)),
+            seconds=seconds,
+        )
+        if network is None:
+            return result
+        return replace(
+            result,
+            losses=network.losses,
+            frc=network.frc,
+            saturation=network.saturation,
+            num_patches=network.num_patches,
+            num_clipped=network.num_clipped,
+            num_dropped=network.num_dropped,
+            num_duplicates=network.num_duplicates,
+            without_patch=network.without_patch,
+            seconds={**network.seconds, **seconds},
+        )
