@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ptychostream.datasets.store import GroupStore
     from ptychostream.persistence.bundle import ModelBundle
     from ptychostream.reconstruction.result import ReconstructionResult
+    from ptychostream.reconstruction.run import OnPass
 
 #: Execution options that only training has a use for. A file of options may serve both
 #: commands, but who names one here expects it to do something.
@@ -239,11 +240,14 @@ def _reconstruct(
     """Reconstruct one object, and write all files of the result."""
     from ptychostream.config import write_yaml
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
+    from ptychostream.reconstruction.live_page import LivePage
     from ptychostream.reconstruction.report_files import write_result_files
 
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())
     result = None
-    for result in _results(options, execution, bundle, store, experiments):
+    title = PurePosixPath(options.store).name + _named(experiments, store)
+    page = None if options.follow else LivePage(out, title=title)
+    for result in _results(options, execution, bundle, store, experiments, on_pass=page):
         logger.info(
             "%d positions: %s",
             len(result.positions),
@@ -256,8 +260,9 @@ def _reconstruct(
             result,
             bundle,
             out,
-            title=PurePosixPath(options.store).name + _named(experiments, store),
+            title=title,
             options={"Options of this reconstruction": asked},
+            refresh_s=options.interval_s if options.follow else None,
         )
     if result is None:
         raise KeyboardInterrupt("there were not enough patterns for an object yet")
@@ -396,6 +401,8 @@ def _results(
     bundle: "ModelBundle | None",
     store: "GroupStore",
     experiments: Sequence[int] | None,
+    *,
+    on_pass: "OnPass | None",
 ) -> "Iterable[ReconstructionResult]":
     """Reconstruct, once or while the store grows."""
     from ptychostream.reconstruction.reconstruct import follow, reconstruct
@@ -410,6 +417,7 @@ def _results(
             experiments if experiments is None or len(experiments) > 1 else experiments[0]
         ),
         "passes": passes,
+        "on_pass": on_pass,
         "canvas_budget": options.canvas_budget,
         "scratch_folder": options.scratch_folder or options.out,
         **{name: options[name] for name in SOLVER_OPTIONS},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptychostream.errors import DataContractError
+from ptychostream.files import whole_file
 
 #: The file that the page is made from, beside the pictures.
 RECORD = "report.json"
@@ -110,6 +111,17 @@ def write_report(folder: Path) -> Path:
             f"no report can be made: '{evaluation}' holds a {type(metrics).__name__}, expected an "
             "object of figures of merit; evaluate again"
         )
+    return write_page(folder, record, metrics=metrics, configuration=configuration)
+
+
+def write_page(
+    folder: Path,
+    record: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    configuration: str | None = None,
+) -> Path:
+    """Write `report.html` from a record and the pictures in a folder."""
     parts = [
         f"<h1>{_text(record['title'])}</h1>",
         f'<p class="soft">{_text(record["subtitle"])}</p>',
@@ -135,11 +147,13 @@ def write_report(folder: Path) -> Path:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Without an icon the browser would request one from a server.
         '<link rel="icon" href="data:,">'
+        f"{_refresh(record.get('refresh_s'))}"
         f"<title>{_text(record['title'])}</title><style>{_STYLE}</style></head>"
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    with whole_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 
@@ -163,6 +177,13 @@ def _check_record(path: Path, record: object) -> None:
         )
 
 
+def _refresh(seconds: object) -> str:
+    """Let a browser load the page of a run that goes on again."""
+    if not isinstance(seconds, int | float):
+        return ""
+    return f'<meta http-equiv="refresh" content="{max(1, round(seconds))}">'
+
+
 def _text(value: object) -> str:
     return html.escape(str(value))
 
@@ -177,7 +198,7 @@ def _tiles(tiles: Sequence[Sequence[str]]) -> str:
 
 def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
-        return '<p class="soft">No warnings: every position was used, and no patch left out.</p>'
+        return '<p class="soft">No warnings.</p>'
     listed = "".join(f"<li>{_text(warning)}</li>" for warning in warnings)
     return f'<div class="warnings"><b>Warnings</b><ul>{listed}</ul></div>'
 

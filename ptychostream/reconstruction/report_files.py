@@ -42,6 +42,7 @@ def write_result_files(
     *,
     title: str,
     options: Mapping[str, str] | None = None,
+    refresh_s: float | None = None,
 ) -> list[Path]:
     """Write arrays, product, pictures and the report.
 
@@ -97,6 +98,8 @@ def write_result_files(
             **{f"seconds: {name}": value for name, value in result.seconds.items()},
         },
         "configuration": dict(options or {}),
+        # Of a scan that still grows: the page loads itself again.
+        "refresh_s": refresh_s if result.is_partial else None,
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
     written.append(write_report(folder))

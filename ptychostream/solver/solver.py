@@ -93,6 +93,13 @@ class SolverState:
         return self._solver.probe_found()
 
     @property
+    def coverage(self) -> NDArray[np.float32]:
+        """How many positions light each pixel of the object, (H, W)."""
+        layout = self._solver.layout
+        grid = self._grid or ObjectGrid(*layout.shape, layout.origin)
+        return self._solver.coverage_on(grid)[0]
+
+    @property
     def positions(self) -> NDArray[np.float64]:
         """The positions (M, 2) as solved, (x, y) in pixels."""
         return self._solver.layout.positions.numpy().copy()

@@ -41,7 +41,7 @@ def test_an_interrupt_leaves_a_partial_result_in_the_folder(folder):
     process = _start(folder, "--refine_passes", "100000000")
     log = folder / "out" / "reconstruct.log"
     for _ in range(600):
-        if log.exists() and "refining" in log.read_text():
+        if log.exists() and "pass 1 of" in log.read_text():
             break
         time.sleep(0.1)
     time.sleep(0.3)
