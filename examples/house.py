@@ -99,6 +99,7 @@ IDEAS = {
     "evaluation": "figures, report",
     "children": "processes",
     "scan": "one scan",
+    "pattern_sources": "where from",
     "geometry": "x, y and rows",
     "physics": "probe to detector",
     "patches": "cut and place",

@@ -1,6 +1,7 @@
-"""Fill the page for those who come from PtychoPINN with what the code knows of its names."""
+"""Fill the pages about PtychoPINN with what the code knows of its names."""
 
 from dataclasses import fields
+from functools import partial
 
 from ptychostream.cli.aliases import options_of
 from ptychostream.config import (
@@ -69,4 +70,27 @@ def options():
     return "| Command | Option of PtychoPINN | Here |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-GENERATED = {"fields": same_fields, "settings": port_settings, "options": options}
+def contract_fields(kind):
+    """List the fields of one configuration, with PtychoPINN's names of them."""
+    older = {}
+    for old, new in OLDER_FIELDS.items():
+        older.setdefault(new, []).append(f"`{old}`")
+    has_older = kind in (ModelConfig, TrainingConfig)
+    rows = []
+    for item in fields(kind):
+        name = item.name
+        if name == "model":
+            continue
+        is_own = name in OWN_FIELDS or kind is PyTorchExecutionConfig
+        key = "none" if is_own else f"`{KEY_MAPPINGS.get(name, name)}`"
+        old = ", ".join(older.get(name, ["same"])) if has_older else "none"
+        default = getattr(kind(), name)
+        shown = default if isinstance(default, str | int | float | type(None)) else str(default)
+        rows.append(f"| `{name}` | `{shown!r}` | {old} | {key} |")
+    head = "| Field | Default | Older PyTorch name | Legacy key |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+GENERATED = {"fields": same_fields, "settings": port_settings, "options": options} | {
+    f"fields of {kind.__name__}": partial(contract_fields, kind) for kind in _KINDS
+}

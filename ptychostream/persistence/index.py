@@ -2,9 +2,17 @@
 
 import hashlib
 import json
-import math
-import sys
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from ptychostream.errors import DataContractError
 from ptychostream.persistence.entries import Members
@@ -61,42 +69,39 @@ def read_index(members: Members) -> dict[str, Any]:
     return index
 
 
+class _Probe(BaseModel):
+    modes: tuple[StrictInt, StrictInt]
+
+
+class _Model(BaseModel):
+    outputs: list[StrictStr]
+
+
+class _Kinds(BaseModel):
+    """What the entries of an index must be; others may be there, too."""
+
+    backend: Literal["pytorch"]
+    config: dict[str, Any]
+    intensity_scale: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
+    history: dict[str, list[StrictFloat]]
+    sha256: dict[str, Any]
+    legacy: dict[str, StrictStr | StrictBool | StrictInt | StrictFloat] = {}
+    provenance: dict[str, Any] = {}
+    probe: _Probe = _Probe(modes=(0, 0))
+    models: dict[str, _Model] = {}
+    versions: dict[str, StrictStr] = {}
+    parameters: StrictInt | None = None
+
+
 def _check_kinds(members: Members, index: dict[str, Any]) -> None:
-    scale, history = index["intensity_scale"], index["history"]
-    if not _is_number(scale) or not 0 < scale < math.inf:
-        members.refuse(INDEX, f"has the intensity scale {scale!r}")
-    if not isinstance(history, dict) or not all(
-        isinstance(losses, list) and all(map(_is_number, losses)) for losses in history.values()
-    ):
-        members.refuse(INDEX, "has a history that is no lists of numbers")
-    for key in ("config", "sha256", "legacy", "provenance", "probe", "models", "versions"):
-        if not isinstance(index.get(key, {}), dict):
-            found = type(index[key]).__name__
-            members.refuse(INDEX, f"has a {key} that is no dictionary but a {found}")
-    if "probe" in index:
-        modes = index["probe"].get("modes")
-        if not isinstance(modes, list) or [type(count) for count in modes] != [int, int]:
-            members.refuse(INDEX, "has a probe whose 'modes' is no list of two whole numbers")
-    for name, model in index.get("models", {}).items():
-        outputs = model.get("outputs") if isinstance(model, dict) else None
-        if not isinstance(outputs, list) or not all(isinstance(o, str) for o in outputs):
-            members.refuse(INDEX, f"has a model {name!r} whose 'outputs' is no list of names")
-    for key, value in index.get("versions", {}).items():
-        if not isinstance(value, str):
-            found = type(value).__name__
-            members.refuse(INDEX, f"has a version of {key!r} that is no string but a {found}")
-    if not isinstance(index.get("parameters"), int | None):
-        members.refuse(INDEX, "has a number of parameters that is no whole number")
-    if not all(isinstance(v, str | int | float) for v in index.get("legacy", {}).values()):
-        members.refuse(INDEX, "has legacy values that are not plain")
-    if index["backend"] != "pytorch":
-        members.refuse(INDEX, f"names the backend {index['backend']!r}, expected 'pytorch'")
-
-
-def _is_number(value: Any) -> bool:
-    # Whole numbers can be too large for a float.
-    large = isinstance(value, int) and abs(value) > sys.float_info.max
-    return isinstance(value, int | float) and not isinstance(value, bool) and not large
+    try:
+        _Kinds.model_validate(index)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        members.refuse(
+            INDEX, f"has a wrong {where}: {first['msg']}, got {first['input']!r:.99}", error
+        )
 
 
 def check_digest(

@@ -117,7 +117,7 @@ def follow_store(
     done, last = 0, -np.inf
     with ProgressMonitor(should_stop=should_stop) as watch:
         while True:
-            # Asked first: what is appended before the end is then seen by the look after it.
+            # Check `is_complete` before refreshing, or the last segment could be missed.
             is_complete = store.is_complete
             store = store.refreshed()
             rows = live.rows(store)
@@ -174,9 +174,13 @@ class LiveStitching:
         stitched = recipe.stitch(store, groups, here, watch)
         live.add(stitched.accumulator, here, stitched.factor)
         result = recipe.result(store, stitched, here, *live.result())
-        # Patterns of before have their patches in the object, and not in the newest sums.
-        result = replace(result, without_patch=np.empty(0, np.int64), is_partial=True)
-        result.seconds["total"] = time.perf_counter() - began
+        result = replace(
+            result,
+            # Earlier patterns are in the object already; they must not be reported as missing.
+            without_patch=np.empty(0, np.int64),
+            is_partial=True,
+            seconds=result.seconds | {"total": time.perf_counter() - began},
+        )
         if self._so_far is not None:
             result = _together(self._so_far, result)
         self._so_far = result

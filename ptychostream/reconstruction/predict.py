@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +24,27 @@ from ptychostream.errors import ConfigurationError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.precision import mixed_convolutions
 
-#: Patches (B, C, N, N) of some groups, their members (B, C), and their rows of the table (B,).
-Predicted = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
+
+class Predicted(NamedTuple):
+    """The patches of a batch of groups.
+
+    Attributes
+    ----------
+    patches : (B, C, N, N) complex64
+        Object patches.
+    members : (B, C) int64
+        The patterns that they belong to.
+    nodes : (B,) int64
+        Rows of the group table.
+    read_s, predict_s : float
+        Seconds spent waiting for the batch, and in the network.
+    """
+
+    patches: Tensor
+    members: NDArray[np.int64]
+    nodes: NDArray[np.int64]
+    read_s: float
+    predict_s: float
 
 
 def inference_loader(
@@ -59,35 +79,24 @@ def predict(
     model: PtychoPINN,
     loader: GroupLoader,
     execution: PyTorchExecutionConfig,
-    seconds: dict[str, float],
     *,
     first: int = 0,
 ) -> Generator[Predicted, None, None]:
-    """Predict the patches of all groups of a loader.
+    """Predict the patches of all groups of a loader, on the model's device.
 
     Parameters
     ----------
-    seconds : dict
-        Time spent waiting for data and in the network is added to `read` and `predict`.
-
-    Yields
-    ------
-    patches : (B, C, N, N) complex64
-        Object patches, on the model's device.
-    members : (B, C) int64
-        The patterns that they belong to.
-    nodes : (B,) int64
-        Rows of the group table.
+    first : int
+        Row of the first group in the whole table.
     """
     began = time.perf_counter()
     with replicated(model, execution) as reconstruct:
         for batch in loader:
-            seconds["read"] += time.perf_counter() - began
-            began = time.perf_counter()
+            read = time.perf_counter()
             members = batch["nn_indices"].cpu().numpy()
             patches = reconstruct(batch).to(torch.complex64)
-            seconds["predict"] += time.perf_counter() - began
-            yield patches, members, np.arange(first, first + len(members))
+            nodes = np.arange(first, first + len(members))
+            yield Predicted(patches, members, nodes, read - began, time.perf_counter() - read)
             first += len(members)
             began = time.perf_counter()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ptychostream.children import ChildError, ChildGroup, Done, Job, Output
+from ptychostream.children import ChildError, ChildGroup, Job, Output
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store import GroupStore
@@ -20,6 +20,8 @@ from ptychostream.reconstruction.predict import Predicted
 #: Batches that a process may be ahead of what was taken.
 AHEAD = 3
 
+_TIMES = ("read_s", "predict_s")
+
 
 def predict_in_processes(
     bundle: ModelBundle,
@@ -28,7 +30,6 @@ def predict_in_processes(
     execution: PyTorchExecutionConfig,
     batch_size: int,
     device: torch.device,
-    seconds: dict[str, float],
     *,
     scratch_folder: Path | None = None,
 ) -> Generator[Predicted, None, None]:
@@ -86,10 +87,10 @@ def predict_in_processes(
                         file.unlink()
                         first = message.values["first"]
                         nodes = np.arange(first, first + len(patches))
-                        yield patches, groups.nn_indices[nodes], nodes
-                    elif isinstance(message, Done):
-                        for part in ("read", "predict"):
-                            seconds[part] += message.values[part] / world
+                        # Processes work at the same time: what passes is a share of theirs.
+                        read_s, predict_s = (message.values[s] / world for s in _TIMES)
+                        members = groups.nn_indices[nodes]
+                        yield Predicted(patches, members, nodes, read_s, predict_s)
             except ChildError as error:
                 raise ConfigurationError(
                     f"process {error.number} of {world} failed: {error}"

@@ -132,7 +132,6 @@ class Reconstructor:
             scratch_folder=self.scratch_folder,
             amplitude_limit=amplitude_limit(self.bundle.config.model),
         )
-        seconds = {"read": 0.0, "predict": 0.0}
         size = execution.inference_batch_size or batch_size_for(
             groups.group_size, store.N, self.device
         )
@@ -144,13 +143,12 @@ class Reconstructor:
                 execution,
                 size,
                 self.device,
-                seconds,
                 scratch_folder=self.scratch_folder,
             )
         else:
             scales = scales_of(store, self.bundle.config.nphotons)
             loader = inference_loader(store, groups, scales, execution, size, self.device)
-            predicted = predict(model, loader, execution, seconds)
+            predicted = predict(model, loader, execution)
         try:
             stitcher.run(predicted, watch)
         finally:
@@ -161,7 +159,7 @@ class Reconstructor:
             accumulator,
             *scale_to_photons(probe, store, self.experiment),
             stitcher.num_saturated / lit if lit else None,
-            seconds | {"stitch": stitcher.seconds},
+            stitcher.seconds,
         )
 
     def result(

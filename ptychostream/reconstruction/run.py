@@ -217,8 +217,9 @@ class Run:
         frc = None if folder else split_frc(*stitched.accumulator.halves(), coverage)
         # In place: a second object may not fit.
         obj *= np.float32(stitched.factor)
-        stitched.seconds["stitch"] += time.perf_counter() - stitching
-        return replace(recipe.result(store, stitched, grid, obj, coverage), frc=frc)
+        result = recipe.result(store, stitched, grid, obj, coverage)
+        stitch_s = result.seconds["stitch"] + time.perf_counter() - stitching
+        return replace(result, frc=frc, seconds=result.seconds | {"stitch": stitch_s})
 
     def solved(
         self,

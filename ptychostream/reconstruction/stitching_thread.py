@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ptychostream.progress import ProgressMonitor
 from ptychostream.reconstruction.predict import Predicted
@@ -31,9 +30,9 @@ class Stitcher:
     ----------
     positions : (M, 2) float64
         Scan positions (x, y) of all patterns, in pixels.
-    seeds : (G,) int64, optional
-        Seed of every group that will come, for finding the phases between them; None adds
-        patches with the phases that they have.
+    centres : (G,) int64, optional
+        Centre of each group, for finding the phases between their patches; None adds patches
+        with the phases that they have.
     scratch_folder : Path, optional
         Where patches wait for their phases.
     amplitude_limit : float, optional
@@ -42,14 +41,16 @@ class Stitcher:
     Attributes
     ----------
     num_saturated, num_lit : int
-        Pixels at the amplitude's limit, and all that were looked at.
+        Pixels at the amplitude's limit, and all pixels that were counted.
+    seconds : dict of str to float
+        Time spent so far in `read`, `predict` and `stitch`, which overlap.
     """
 
     def __init__(
         self,
         accumulator: PatchAccumulator,
         positions: NDArray[np.float64],
-        seeds: NDArray[np.int64] | None,
+        centres: NDArray[np.int64] | None,
         *,
         scratch_folder: Path | None = None,
         amplitude_limit: float | None = None,
@@ -58,25 +59,21 @@ class Stitcher:
         self._alignment: PhaseAlignment | None = None
         self._spool: PatchSpool | None = None
         self._limit = amplitude_limit
-        self.seconds = 0.0
+        self.seconds = {"read": 0.0, "predict": 0.0, "stitch": 0.0}
         self.num_saturated = self.num_lit = 0
-        if seeds is not None:
+        if centres is not None:
             weight = accumulator.weight
-            self._alignment = PhaseAlignment(weight, positions[seeds])
+            self._alignment = PhaseAlignment(weight, positions[centres])
             self._spool = PatchSpool(scratch_folder)
 
     def run(self, predicted: Iterable[Predicted], watch: ProgressMonitor) -> None:
-        """Take all patches of a source, while it predicts the next, and add them up.
-
-        Parameters
-        ----------
-        watch : ProgressMonitor
-            Told of the progress, and asked whether to stop: then what came is added up.
-        """
+        """Add up patches while the next ones are predicted, to the end or until a stop."""
         pending: deque[Future[None]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="ptychostream-stitch") as thread:
-            for patches, members, nodes in watch.steps(predicted, lambda item: len(item[1])):
-                pending.append(thread.submit(self._take, patches, members, nodes))
+            for batch in watch.steps(predicted, lambda batch: len(batch.members)):
+                self.seconds["read"] += batch.read_s
+                self.seconds["predict"] += batch.predict_s
+                pending.append(thread.submit(self._take, batch))
                 while len(pending) > _WAITING:
                     pending.popleft().result()
             for future in pending:
@@ -88,8 +85,9 @@ class Stitcher:
         if self._spool is not None:
             self._spool.close()
 
-    def _take(self, patches: Tensor, members: NDArray[np.int64], nodes: NDArray[np.int64]) -> None:
+    def _take(self, batch: Predicted) -> None:
         began = time.perf_counter()
+        patches, members, nodes = batch.patches, batch.members, batch.nodes
         is_even = members[:, 0] % 2 == 0
         placed = self._accumulator.place(patches, self._positions[members], members, is_even)
         if self._limit is not None:
@@ -113,7 +111,7 @@ class Stitcher:
                 self._spool.reserve(size)
             window = self._accumulator.window
             self._alignment.add(patches[:, 0, window, window], nodes)
-        self.seconds += time.perf_counter() - began
+        self.seconds["stitch"] += time.perf_counter() - began
 
     def _finish(self, watch: ProgressMonitor) -> None:
         if self._alignment is None or self._spool is None:
@@ -123,4 +121,4 @@ class Stitcher:
         for placed in self._spool:
             self._accumulator.add_placed(placed, phases)
             watch.advance(len(np.unique(placed.groups)))
-        self.seconds += time.perf_counter() - began
+        self.seconds["stitch"] += time.perf_counter() - began

@@ -18,8 +18,8 @@ from ptychostream.reconstruction.predict import inference_loader, predict
 from ptychostream.reconstruction.processes import AHEAD
 
 
-def run(arguments: dict[str, Any], channel: Channel) -> dict[str, float]:
-    """Predict one process's part of the groups, a file for each batch; return the seconds."""
+def run(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Predict one process's part of the groups, a file for each batch."""
     folder, rank = Path(arguments["folder"]), arguments["rank"]
     execution = PyTorchExecutionConfig(**arguments["execution"])
     bundle, store = load_bundle(folder, restore=None), open_group_store(arguments["store"])
@@ -34,12 +34,15 @@ def run(arguments: dict[str, Any], channel: Channel) -> dict[str, float]:
     )
     scales = scales_of(store, bundle.config.nphotons)
     loader = inference_loader(store, groups, scales, execution, arguments["batch_size"], device)
-    seconds = {"read": 0.0, "predict": 0.0}
-    predicted = predict(model, loader, execution, seconds, first=first)
-    for number, (patches, _, nodes) in enumerate(predicted):
+    for number, batch in enumerate(predict(model, loader, execution, first=first)):
         while (folder / f"{rank}-{number - AHEAD}.npy").exists():
             time.sleep(0.005)
         file = folder / f"{rank}-{number}.npy"
-        np.save(file, patches.cpu().numpy())
-        channel.output({"first": nodes[0]}, {"patches": file})
-    return seconds
+        np.save(file, batch.patches.cpu().numpy())
+        values = {
+            "first": batch.nodes[0],
+            "read_s": batch.read_s,
+            "predict_s": batch.predict_s,
+        }
+        channel.output(values, {"patches": file})
+    return {}

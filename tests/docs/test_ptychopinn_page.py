@@ -15,17 +15,32 @@ from ptychostream.legacy import OWN_FIELDS
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def page():
-    """The page as mkdocs fills it."""
+def _filled(page):
+    """A page as mkdocs fills it."""
     spec = importlib.util.spec_from_file_location("hook", ROOT / "docs/hooks/ptychopinn.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
-    return hook.on_page_markdown((ROOT / "docs/how-to/come-from-ptychopinn.md").read_text())
+    return hook.on_page_markdown((ROOT / "docs" / page).read_text())
+
+
+@pytest.fixture(scope="module")
+def page():
+    return _filled("how-to/come-from-ptychopinn.md")
 
 
 def test_no_marker_is_left(page):
     assert "<!-- generated" not in page
+
+
+def test_the_contract_lists_every_field_in_its_order():
+    contract = _filled("reference/contract.md")
+    assert "<!-- generated" not in contract
+    for kind in (ps.ModelConfig, ps.TrainingConfig, ps.InferenceConfig, ps.PyTorchExecutionConfig):
+        section = contract.split(f"\n### {kind.__name__}\n")[1].split("\n#")[0]
+        listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, re.MULTILINE)
+        own = [item.name for item in fields(kind) if item.name != "model"]
+        assert [name for name, _ in listed] == own
+        assert len(section.splitlines()) > len(own) + 2
 
 
 @pytest.mark.parametrize(

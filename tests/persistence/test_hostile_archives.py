@@ -298,20 +298,20 @@ def ours(tmp_path, tiny_store, make_config):
 
 INDEXES = {
     "probe": [
-        ([1], "a probe that is no dictionary but a list"),
-        ({}, "'modes'"),
-        ({"modes": 3}, "'modes'"),
-        ({"modes": [1, "x"]}, "'modes'"),
+        ([1], "wrong probe: "),
+        ({}, "probe.modes"),
+        ({"modes": 3}, "probe.modes: .*tuple, got 3"),
+        ({"modes": [1, "x"]}, "probe.modes.1: .* got 'x'"),
     ],
     "models": [
-        (["x"], "models that is no dictionary but a list"),
-        ({"m": 1}, "model 'm'"),
-        ({"m": {"outputs": [1]}}, "model 'm'"),
+        (["x"], "wrong models: .*dictionary"),
+        ({"m": 1}, "wrong models.m: "),
+        ({"m": {"outputs": [1]}}, "wrong models.m.outputs.0: .* got 1"),
     ],
-    "versions": [("x", "versions that is no dictionary but a str"), ({"torch": {}}, "'torch'")],
-    "parameters": [("x", "number of parameters")],
-    "intensity_scale": [(10**400, "intensity scale")],
-    "history": [({"train_loss": [10**400]}, "history")],
+    "versions": [("x", "wrong versions: .*dictionary"), ({"torch": {}}, "versions.torch")],
+    "parameters": [("x", "wrong parameters: .* got 'x'")],
+    "intensity_scale": [(10**400, "wrong intensity_scale")],
+    "history": [({"train_loss": [10**400]}, "wrong history.train_loss.0")],
 }
 
 

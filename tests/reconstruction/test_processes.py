@@ -40,11 +40,10 @@ def predicted(tiny_store, tmp_path, monkeypatch):
         batches, errors = [], []
 
         def run():
-            seconds = {"read": 0.0, "predict": 0.0}
             try:
                 batches.extend(
                     predict_in_processes(
-                        bundle, tiny_store, groups, ONE, 9, CPU, seconds, scratch_folder=scratch
+                        bundle, tiny_store, groups, ONE, 9, CPU, scratch_folder=scratch
                     )
                 )
             except Exception as error:
@@ -74,12 +73,12 @@ def test_what_libraries_print_to_either_output_is_passed_over(predicted, tiny_st
     loader = inference_loader(tiny_store, groups, scales, ONE, 9, CPU)
     model = bundle.model.with_probe(tiny_store.probe, tiny_store.bad_pixels)
     with torch.no_grad():
-        expected = list(predict(model, loader, ONE, {"read": 0.0, "predict": 0.0}))
+        expected = list(predict(model, loader, ONE))
     assert len(found) == len(expected) == 8
     for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
-        np.testing.assert_array_equal(ours[1], theirs[1])
-        np.testing.assert_array_equal(ours[2], theirs[2])
+        np.testing.assert_allclose(ours.patches, theirs.patches, atol=1e-5)
+        np.testing.assert_array_equal(ours.members, theirs.members)
+        np.testing.assert_array_equal(ours.nodes, theirs.nodes)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +114,8 @@ store = ps.open_group_store({str(tiny_store.path)!r})
 bundle = untrained(tiny_config(folder), store)
 groups = groups_of(store, 0, bundle.config, None)
 # More batches than a process may be ahead: it waits for us to take them.
-seconds = {{"read": 0.0, "predict": 0.0}}
 batches = predict_in_processes(
-    bundle, store, groups, ONE, 4, CPU, seconds, scratch_folder=folder
+    bundle, store, groups, ONE, 4, CPU, scratch_folder=folder
 )
 next(batches)
 print("begun", flush=True)
