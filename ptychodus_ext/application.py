@@ -1,4 +1,4 @@
-"""What a reconstructor asks of the running application, and tells it."""
+"""The running application: progress, stop, curves and pictures."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ class Plot(Protocol):
 
 
 class Application:
-    """The application that a library belongs to; alone, it never stops and shows nothing.
+    """The application of a library; unconnected, it never stops and shows nothing.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Application:
         self.model_changes = Observable()
 
     def connect(self, processing: Any, tasks: Any, reconstructors: Sequence[Reconstructor]) -> None:
-        """Join the application, which makes its libraries before its own parts."""
+        """Connect to the application, which makes its libraries before its other parts."""
         self._processing, self._tasks = processing, tasks
         self._remember_training_inputs(processing.processing_api, reconstructors)
 

@@ -13,7 +13,7 @@ logger = logging.getLogger("ptychostream.ptychodus")
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """What is trained on.
+    """The files of a training.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ def find_training_files(folder: Path, store: Path | None) -> TrainingFiles:
     Parameters
     ----------
     folder : Path
-        Looked through first, for stores (`*.zarr`), then for `train_data.npz`, then for any
+        Searched first, for stores (`*.zarr`), then for `train_data.npz`, then for any
         other `*.npz`. `test_data.*` is what the loss is watched on.
 
     Raises

@@ -1,4 +1,4 @@
-"""The settings panel in the window: what most runs need is open, the rest is folded."""
+"""The settings panel in the window: usual settings are open, the others folded."""
 
 import logging
 import re
@@ -71,7 +71,7 @@ class PanelFactory(ReconstructorViewControllerFactory):
         try:
             return self._panel(self._library.find(reconstructor_name))
         except Exception as error:
-            # The window must open.
+            # An error here must not keep the window from opening.
             logger.exception("the settings panel of PtychoStream can't be shown")
             return QLabel(f"The settings of PtychoStream can't be shown: {error}")
 

@@ -1,4 +1,4 @@
-"""From what a child hands over to products: one after each pass, and the result."""
+"""Make products from the output of a child: one after each pass, and the result."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ def reconstruct_in_child(
     *,
     name: str,
 ) -> Iterator[ReconstructOutput]:
-    """Yield a product after each pass, where somebody looks, and the result."""
+    """Yield a product after each pass if a window shows it, and the result."""
     shown, done = "", 0
     for message in run_child(task, arguments, application):
         if isinstance(message, Progress):
@@ -33,7 +33,7 @@ def reconstruct_in_child(
             application.show_progress(done, GOAL)
         elif isinstance(message, Output):
             is_result = message.values["is_result"]
-            # After Stop, ptychodus takes the next product for the last.
+            # After Stop, ptychodus treats the next product as the last one.
             if is_result or application.wants_pictures:
                 shown = "result" if is_result else "picture"
                 product = _product(message, measured, name)
@@ -47,7 +47,7 @@ def reconstruct_in_child(
 
 
 def warn_of_no_result(product: Product) -> None:
-    """Say that the new product is still the one that the run began with."""
+    """Warn that the new product is unchanged: the one that the run began with."""
     logger.warning(
         "stopped before there was a result: the new product shows what '%s' had before",
         product.metadata.name,
@@ -87,5 +87,5 @@ def _comment(name: str, misfit: float | None, passes: int, warnings: list[str]) 
 
 
 def percent(message: Progress) -> int:
-    """Return where the progress bar stands; its end is for the result."""
+    """Return the value of the progress bar; its end is reached with the result."""
     return min(GOAL - 1, GOAL * message.done // max(message.total, 1))

@@ -1,4 +1,4 @@
-"""Run a task in a child process, for as long as the user and the application want it."""
+"""Run a task in a child process, until it ends or a stop is requested."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ def run_child(
                 application.show_log()
             if application.should_stop():
                 if application.is_closing or not has_begun or time.monotonic() > deadline:
-                    # Nobody looks at a result, or there is none.
+                    # The caller has left the loop, or there is no result.
                     return
                 if deadline == float("inf"):
                     deadline = time.monotonic() + _STOP_GRACE_S

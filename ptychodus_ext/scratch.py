@@ -1,4 +1,4 @@
-"""Scratch folders that are gone after the application, whatever ends it."""
+"""Scratch folders that are removed when the application ends, also when it is killed."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ class ScratchFolder:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Have a scratch folder while the context lasts."""
+    """Yield a scratch folder, which is removed when the context ends."""
     folder = ScratchFolder()
     try:
         yield folder.path

@@ -1,4 +1,4 @@
-"""The reconstructor that needs no training: object, probe and positions out of what is loaded."""
+"""The reconstructor without training: object, probe and positions from the loaded patterns."""
 
 import logging
 from collections.abc import Iterator

@@ -53,7 +53,7 @@ class NumberField(ParameterViewController, Observer):
             bounds = (self._setting.minimum, self._setting.maximum)
             low, high = (value if bound is None else self._setting.kind(bound) for bound in bounds)
             self._parameter.set_value(min(max(value, low), high))
-        # A value that is not possible is seen to be another one.
+        # The field shows the value that an impossible one was changed to.
         self._show()
 
     def _show(self) -> None:
@@ -113,7 +113,7 @@ class PathField(ParameterViewController, Observer):
 
 
 class Text(ParameterViewController, Observer):
-    """A line that says something, and says it anew when something changes."""
+    """A line of text that is updated when an observed object changes."""
 
     def __init__(self, changes: Observable, say: Callable[[], str]) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ class Window(Observer):
     controller : ProcessingController
         Of ptychodus.
     train_on_files : callable
-        What *Train* of ptychodus does: ask for a folder, and train on the files in it.
+        The action of ptychodus's *Train*: ask for a folder, and train on its files.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class Window(Observer):
         self._update(self._algorithm)
 
     def train(self) -> bool:
-        """Train on the product that is chosen; return False where ptychodus is to do its own."""
+        """Train on the chosen product; return False where ptychodus has to train itself."""
         is_remote = (
             self._compute.is_globus_button_checked() or self._compute.is_genesis_button_checked()
         )
@@ -68,7 +68,7 @@ class Window(Observer):
         index = self._products.currentIndex()
         if index < 0 or not self._controller._has_dataset_or_warn(index, "train"):
             return True
-        # Nothing is written beside the user's data: the model is saved where the user says.
+        # The model is not written beside the user's data: the user chooses where to save it.
         self._models = self._models or ScratchFolder()
         self._num_models += 1
         folder = self._models.path / f"model-{self._num_models}"

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class LazyArray(DiffractionArray):
-    """One part, read whenever it is asked for and kept nowhere."""
+    """One part, read each time that it is requested, and not kept."""
 
     def __init__(self, part: Part) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class _Patterns:
         with self._lock:
             if self._source is None:
                 with tempfile.TemporaryDirectory(prefix="ptychostream-") as folder:
-                    # A file that is mapped stays readable after it has been deleted.
+                    # A mapped file stays readable after it has been deleted.
                     self._source = uncompressed_copy(
                         self._scan.patterns, Path(folder) / "patterns.raw"
                     )

@@ -1,4 +1,4 @@
-"""What only this application needs to know, besides the configurations of the library."""
+"""Settings that only ptychodus needs, besides the configurations of the library."""
 
 from typing import Literal
 
@@ -67,7 +67,7 @@ class ReconstructOptions:
 
 @configuration
 class StoreOptions:
-    """Patterns that do not pass through ptychodus."""
+    """Patterns in a store instead of those that ptychodus has loaded."""
 
     store_path: AnyPath | None = None
     """Group store (a .zarr folder) whose patterns, positions and probe take the place of the

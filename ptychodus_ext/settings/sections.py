@@ -24,7 +24,7 @@ from ptychostream.config import (
     from_mapping,
 )
 
-#: Fields that are known otherwise: from the patterns, the reconstructor, the folders that
+#: Fields with values from elsewhere: from the patterns, the reconstructor, the folders that
 #: ptychodus gives, or another setting of the same meaning.
 _KNOWN = {
     "N",

@@ -1,4 +1,4 @@
-"""Leave a trained model where it is wanted."""
+"""Copy a trained model to its target."""
 
 import shutil
 from pathlib import Path

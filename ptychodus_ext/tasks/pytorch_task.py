@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Train a network, and leave its archive where it is wanted.
+    """Train a network, and copy its archive to its target.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         `train` and `test` files, `config`, `execution`, a scratch `folder`, and the archive's
         `target`.
     """
-    # Imported here: it takes seconds, in which the parent already watches.
+    # Imported late: it takes seconds, during which the parent already supervises the child.
     from ptychostream.persistence import save_bundle
     from ptychostream.training.train import train as train_on
 
@@ -54,7 +54,7 @@ def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
 
 class _Batches:
-    """Tells of the progress within epochs: training asks after each batch whether to stop."""
+    """Reports progress within epochs: called after each batch as a check for a stop."""
 
     def __init__(self, channel: Channel, num_epochs: int, expected: int) -> None:
         self._channel, self._num_epochs = channel, num_epochs
@@ -92,8 +92,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         The `model` archive or None, the `store` and its `experiment`, the object's `grid`,
         `execution`, `options` and a `folder` for the results.
     channel : Channel
-        Is told of the progress, and receives the solution after a pass now and then, and the
-        result, as files.
+        Receives the progress and, as files, solutions after some passes and the result.
     """
     from ptychostream.persistence import load_bundle
     from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with
@@ -132,7 +131,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
 
 def _doubts(fit: Any) -> list[str]:
-    """Warn of a solution that explains next to nothing, also where no certificate could be had."""
+    """Warn of a solution that explains hardly anything, also without a certificate."""
     if fit is None:
         return []
     ideal = np.inf if fit.held_out is None else fit.held_out.misfit_ideal
@@ -148,7 +147,7 @@ def _doubts(fit: Any) -> list[str]:
 
 
 class _Pictures:
-    """Hands over solutions as files, now and then."""
+    """Sends solutions as files, at intervals."""
 
     def __init__(self, channel: Channel, folder: Path, counts: float, interval_s: float) -> None:
         self._channel, self._folder, self._counts = channel, folder, counts
@@ -156,7 +155,7 @@ class _Pictures:
         self._misfit: list[float] = []
 
     def show(self, state: Any) -> None:
-        """Hand over the solution after a pass, for a tenth of the time at most."""
+        """Send the solution after a pass; sending takes a tenth of the time at most."""
         self._misfit.append(state.misfit)
         began = time.monotonic()
         if began < self._next:
@@ -191,7 +190,7 @@ class _Pictures:
 
 
 def _seldom(channel: Channel) -> Callable[[int, int], None]:
-    """Tell of progress ten times a second at most: there may be thousands of steps."""
+    """Report progress ten times a second at most: there may be thousands of steps."""
     told = -1.0
 
     def tell(done: int, total: int) -> None:

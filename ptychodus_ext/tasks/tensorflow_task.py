@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Train a network, and leave its archive where it is wanted.
+    """Train a network, and copy its archive to its target.
 
     Parameters
     ----------
     arguments : dict
         `train` and `test` files, `config`, a scratch `folder`, and the archive's `target`.
     channel : Channel
-        Is told of the epochs when all are over: the package tells of them no earlier.
+        Reports the epochs at the end: the package does not report them earlier.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     patches, centres = predict_patches(config, raw, probe[0])
     height, width, origin = arguments["grid"]
     grid = ObjectGrid(height, width, tuple(origin))
-    # Where patches overlap, each counts by the light that fell on it.
+    # Overlapping patches are averaged with the light on them as weight.
     weight = intensity(torch.as_tensor(probe[:1]))
     accumulator = PatchAccumulator(grid, weight, torch.device("cpu"))
     accumulator.add(torch.as_tensor(patches), centres)

@@ -1,6 +1,6 @@
-"""Options of PtychoPINN's command lines: as other names of ours, or refused with what to do.
+"""Options of PtychoPINN's command lines: translated to ours, or refused with advice.
 
-Flags themselves are generated from the dataclasses; here is only which of them is meant. These are
+Our own options are made from the dataclasses; the tables say which of them is meant. These are
 the options of `ptycho_torch.train` and `ptycho_torch.inference`, and of the scripts `ptycho_train`
 and `ptycho_inference`, whose options for PyTorch begin with `--torch-`.
 """
@@ -14,7 +14,7 @@ from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.config.ptychopinn_settings import advice_for_value
 from ptychostream.errors import ConfigurationError
 
-#: Stands for the store, which has no name here.
+#: Stands for the store, which is an argument without a name here.
 _POSITIONAL = ""
 #: Name → ours, where a value follows.
 _SHARED = {

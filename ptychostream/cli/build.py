@@ -77,7 +77,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 
 
 def describe_plan(plan: "StoreLayout", target: Path | str) -> str:
-    """Say what a build would write."""
+    """Describe what a build would write."""
     patterns, edge, _ = plan.shape
     size = patterns * edge**2 * plan.dtype.itemsize
     lines = [

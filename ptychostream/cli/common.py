@@ -25,7 +25,7 @@ _FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):  # type: ignore[misc]
-    """Leaves the lines of the examples as they are, and names types as people do."""
+    """Keeps the lines of the examples as they are, and writes types in plain words."""
 
     def format_help(self) -> str:
         """Return the help text."""
@@ -111,7 +111,7 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):
-        # YAML on the command line itself, which is no possible name.
+        # The value is YAML text itself: no file can have this name.
         return False
 
 
@@ -160,7 +160,7 @@ def _keep_log(path: Path, *, append: bool = False) -> None:
 
 
 def printable(text: str) -> str:
-    """Write control characters out: names and records from files must not steer a terminal."""
+    """Escape control characters: text from files must not control the terminal."""
     return "".join(
         letter
         if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co")
@@ -183,7 +183,7 @@ def say(text: str) -> None:
 
 
 def _into_files(level: int, text: str, error: BaseException | None = None) -> None:
-    """Give log files what the terminal has seen in its own form, or shall not see."""
+    """Write to log files only: the terminal shows it in another form, or not at all."""
     info = None if error is None else (type(error), error, error.__traceback__)
     record = logger.makeRecord(logger.name, level, "", 0, text, (), info)
     for handler in logger.handlers:
@@ -192,7 +192,7 @@ def _into_files(level: int, text: str, error: BaseException | None = None) -> No
 
 
 def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> int:
-    """Run a command, and turn what goes wrong into one message."""
+    """Run a command; an error ends it with one message."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TerminalFormat("%(message)s"))
     logger.addHandler(handler)
@@ -206,7 +206,7 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
         _into_files(logging.WARNING, message)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more at exit.
+        # The reader of our output closed the pipe; otherwise Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except SystemExit as request:

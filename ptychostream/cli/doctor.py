@@ -39,7 +39,7 @@ def make_parser() -> ArgumentParser:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Say what works on this machine."""
+    """Print what works on this machine."""
     if options.install_plugin:
         print(_ask_extension("--install"))
     for name, value in report():
@@ -76,13 +76,13 @@ def report() -> list[tuple[str, str]]:
 
 
 def _is_installed(module: str) -> bool:
-    """Ask for the code and not for a name: our plugin for ptychodus lies in its namespace."""
+    """Return whether a module has code: our plugin alone makes the namespace of ptychodus."""
     spec = util.find_spec(module)
     return spec is not None and spec.origin is not None
 
 
 def _ask_extension(*words: str) -> str:
-    """Ask the extension for ptychodus, in its own process: this package never imports it."""
+    """Query the ptychodus extension in a child process: this package never imports it."""
     command = [sys.executable, "-m", "ptychodus_ext.install", *words]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode and words:
@@ -94,7 +94,7 @@ def _version(module: str) -> str:
     try:
         return metadata.version(module)
     except metadata.PackageNotFoundError:
-        # Some modules come with a package of another name.
+        # Some modules belong to a package of another name.
         names = metadata.packages_distributions().get(module, [])
         return f"in {', '.join(names)}" if names else "installed"
 

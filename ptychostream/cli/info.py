@@ -35,7 +35,7 @@ def make_parser() -> ArgumentParser:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Say what a scan file, a store, a model or a reconstructed object is.
+    """Print what a scan file, a store, a model or a reconstructed object is.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _sources(store: "GroupStore") -> str:
     provenance = list(store.attributes["provenance"])
     provenance += [source for segment in store.segments[1:] for source in segment.sources]
     names = list(dict.fromkeys(str(p.get("file", p)) for p in provenance))
-    # A line break in a name would pass for a line of ours.
+    # A line break in a name would look like another line of this list.
     names = [name if name.isprintable() else repr(name) for name in names]
     more = len(names) - _SOURCES_SHOWN
     shown = ", ".join(names[:_SOURCES_SHOWN])

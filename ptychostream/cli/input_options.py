@@ -1,4 +1,4 @@
-"""The options with which scans are read, the same for all commands that read them."""
+"""The options for reading scans, the same for all commands."""
 
 from dataclasses import fields
 from typing import Any

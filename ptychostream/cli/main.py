@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted, 141
-        the reader of our output went away.
+        the reader of our output closed the pipe.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):

@@ -53,7 +53,7 @@ TRAINING_OPTIONS = {
 }
 
 
-#: Options that choose among the positions, which a scan that is still growing has not yet.
+#: Options that choose among all positions, which are not known while a scan grows.
 CHOICES = (
     "n_groups",
     "n_subsample",
@@ -65,7 +65,7 @@ CHOICES = (
     "seeds",
 )
 
-#: Options that only a network has a use for.
+#: Options that only a network uses.
 NETWORK_OPTIONS = (*CHOICES, "align_phases", "placement", "weight")
 
 #: Options that are handed to the solver as they are.
@@ -83,7 +83,7 @@ SOLVER_OPTIONS = (
 
 
 def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
-    """Put our names for older ones, and refuse options that only training has a use for."""
+    """Replace older names of options, and refuse options that only training uses."""
     words = expand_aliases("reconstruct", words)
     for word in words:
         name = word.partition("=")[0].removeprefix("--execution.")
@@ -118,7 +118,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 
 
 def _make_room(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a result that nobody asked to be replaced."""
+    """Refuse to replace a result without `--overwrite`."""
     if (out / "object.npz").exists() and not overwrite:
         raise StoreExistsError(
             f"'{out}' holds a result already; add --overwrite, or choose another folder"
@@ -193,7 +193,7 @@ def _check_experiments(
 
 @contextmanager
 def _opened(options: Any) -> "Iterator[GroupStore]":
-    """Open a store; of a scan file make one, which goes away again unless it is to be kept."""
+    """Open a store; a scan file is built into one, temporary unless it is to be kept."""
     from ptychostream.datasets.store import build_group_store, open_group_store
     from ptychostream.datasets.store.storage import is_store
     from ptychostream.solver.probe_from_patterns import find_probe
@@ -279,7 +279,7 @@ def _reconstruct(
 
 
 def _named(experiments: Sequence[int] | None, store: "GroupStore") -> str:
-    """Return which of several experiments a result is of, as a part of its title."""
+    """Return the part of a title that names the experiment, where there are several."""
     if experiments is None or store.num_experiments == 1:
         return ""
     listed = ", ".join(map(str, experiments))
@@ -444,7 +444,7 @@ def _results(
 
 
 def _which_groups(options: Any, trained: TrainingConfig) -> InferenceConfig:
-    """Choose groups as asked for, and otherwise as the model was trained."""
+    """Choose groups by the options given, the rest as in the model's training."""
     return InferenceConfig(
         n_groups=options.n_groups,
         n_subsample=options.n_subsample,

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from ptychostream.cli.common import new_parser, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
-#: Options that take the place of one of `simulate_scan`, and name several.
+#: Options that name several values of an option of `simulate_scan`.
 _SEVERAL = ("objects", "probes", "scan_patterns")
 
 

@@ -41,7 +41,7 @@ def make_parser() -> ArgumentParser:
 
 
 def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
-    """Put our names for older ones, and what the run that is resumed wrote before the rest."""
+    """Replace older names of options, and prepend the options of the run that is resumed."""
     return _with_written_configuration(expand_aliases("train", words))
 
 
@@ -49,7 +49,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     """Train a network on a store."""
     from ptychostream.datasets.store import open_group_store
 
-    # What the command line says of data and results counts, whatever a YAML file says.
+    # Paths on the command line take precedence over those in a YAML file.
     options.train_data_file, options.output_dir = options.store, options.out
     options.test_data_file = options.validation or options.test_data_file
     if options.model.N is None:
@@ -72,7 +72,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 
 
 def _refuse_to_replace(out: Path) -> None:
-    """Keep a model, and a run that can be gone on with, from being lost unasked."""
+    """Refuse to overwrite a model, or a run that can be resumed, without `--overwrite`."""
     from ptychostream.training.processes import is_first_process
 
     kept = [name for name in ("wts.h5.zip", "checkpoints/last.ckpt") if (out / name).exists()]
@@ -84,7 +84,7 @@ def _refuse_to_replace(out: Path) -> None:
 
 
 def _with_written_configuration(words: list[str]) -> list[str]:
-    """Put the options that a run wrote before those of the command line that resumes it."""
+    """Prepend the options that a run wrote to those of the command line that resumes it."""
     if "--resume" not in words:
         return words
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -113,7 +113,7 @@ def train_into(
     Parameters
     ----------
     resume : bool
-        Whether to go on with the run that the folder holds.
+        Whether to resume the run in the folder.
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
@@ -136,7 +136,7 @@ def train_into(
     first = is_first_process()
     if first:
         if overwrite and not resume:
-            # Half of a new run beside the old model would be taken for a whole.
+            # An unfinished new run beside the old model would look finished.
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
             for name in (ARCHIVE_NAME, "losses.png"):
                 (out / name).unlink(missing_ok=True)

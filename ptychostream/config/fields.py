@@ -107,7 +107,7 @@ def plain_value(value: Any) -> Any:
     >>> plain_value((np.int64(3), 0.5))
     [3, 0.5]
     """
-    # Known by their methods, so that a configuration is made without importing NumPy.
+    # Recognised by their methods, so that NumPy need not be imported.
     if hasattr(value, "tolist") and hasattr(value, "dtype") and hasattr(value, "item"):
         return value.tolist()
     if isinstance(value, list | tuple):
@@ -116,7 +116,7 @@ def plain_value(value: Any) -> Any:
 
 
 def unknown_names(unknown: Iterable[object], kind: type) -> str:
-    """Name keys that a configuration does not have, and those that may have been meant."""
+    """Describe keys that a configuration does not have, with the keys that may be meant."""
     known = describe_fields(kind)
     names = sorted(map(str, unknown))
     near = {name: match for name in names for match in difflib.get_close_matches(name, known, n=1)}
@@ -140,7 +140,7 @@ def _message(kind: type, error: ValidationError, values: Mapping[str, Any]) -> s
     for each in error.errors(include_url=False):
         raised = each.get("ctx", {}).get("error")
         if not each["loc"]:
-            # Fields that contradict each other: the class's own words.
+            # Fields contradict each other: the class has a message of its own.
             return str(raised or each["msg"])
         name = str(each["loc"][0])
         seen = f"{name}={values[name]!r}"

@@ -22,7 +22,7 @@ class InferenceConfig:
     test_data_file: AnyPath | None = None
     """Scan or store to reconstruct."""
     n_groups: PositiveInt | None = None
-    """Positions that seed a group; None is every position."""
+    """Number of groups, each around a position; None is one around every position."""
     n_images: PositiveInt | None = None
     """Deprecated alias of `n_groups`."""
     n_subsample: PositiveInt | None = None

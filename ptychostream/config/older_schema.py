@@ -92,13 +92,13 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
 def _on_amplitudes(plain: dict[str, Any]) -> dict[str, Any]:
     """Train on the amplitude error: what PtychoPINN does without the likelihood."""
     if plain.get("model_type") == "supervised":
-        # There labels are learned from: a weight of the likelihood is not looked at.
+        # Supervised training there ignores the weight of the likelihood.
         return plain if "mae_weight" in plain else {**plain, "nll_weight": 1.0}
     return {"torch_loss_mode": "mae", "mae_weight": 1.0, **plain, "nll_weight": 0.0}
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the settings of a nested `model` beside the others."""
+    """Move the settings of a nested `model` to the top level."""
     flat = {name: plain_value(value) for name, value in values.items() if name != "model"}
     nested = values.get("model")
     if nested is None:
@@ -116,7 +116,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_foreign(values: dict[str, Any]) -> dict[str, Any]:
-    """Drop settings that are no field and do nothing here; refuse those that would do something."""
+    """Drop settings without a field that have no effect; refuse those that would have one."""
     kept = {}
     for name, value in values.items():
         foreign = setting(name)

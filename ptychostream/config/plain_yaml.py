@@ -28,13 +28,13 @@ def load_yaml(text: str, origin: str) -> Any:
         )
     try:
         return yaml.load(text, _PlainLoader)
-    # A ValueError: a date that does not exist, or a number of many digits.
+    # ValueError is raised for dates that do not exist, and for numbers of very many digits.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{origin} is not YAML: {error}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """A few characters that refer to each other can stand for more values than memory holds."""
+    """Refuses references: a few of them can expand to more values than memory holds."""
 
     depth = 0
 

@@ -1,7 +1,7 @@
 """PtychoPINN's settings that are no fields here: what stands for each, or why there is nothing.
 
-Whoever brings one is told so by name: by `from_older_schema`, by the configurations, by the
-command line, and on the page for those who come from PtychoPINN.
+`from_older_schema`, the configurations and the command line name such a setting in a message; the
+page for those who come from PtychoPINN lists all.
 """
 
 from dataclasses import dataclass
@@ -171,5 +171,5 @@ def setting(name: str) -> Setting | None:
 
 
 def advice_for_value(field: str, value: object) -> str:
-    """Say what to choose in place of one of PtychoPINN's values; empty for any other value."""
+    """Return what to choose instead of one of PtychoPINN's values; empty for other values."""
     return VALUES.get(field, {}).get(value, "") if isinstance(value, str) else ""

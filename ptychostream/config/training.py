@@ -70,8 +70,8 @@ class TrainingConfig:
     measurement_domain: ScaleDomain | None = None
     """`count_intensity` with `ci_intensity_v2`, `normalized_amplitude` with `legacy_v1`."""
     n_groups: PositiveInt | None = None
-    """Positions that seed a group, or groups where `enable_oversampling` draws more of them; None
-    uses every position of a store (and stands as 512 in the legacy dictionary).
+    """Number of groups, each around a position of its own unless `enable_oversampling` draws more;
+    None is one around every position of a store (and stands as 512 in the legacy dictionary).
     """
     n_images: PositiveInt | None = None
     """Deprecated alias of `n_groups`."""
@@ -108,7 +108,7 @@ class TrainingConfig:
     output_dir: AnyPath = Path("training_outputs")
     """Folder for results."""
     sequential_sampling: bool = False
-    """Whether the first positions in acquisition order seed the groups, instead of a draw."""
+    """Whether groups are drawn around the first positions in acquisition order, not random ones."""
     backend: Literal["tensorflow", "pytorch"] = "tensorflow"
     """Backend that a workflow dispatches to; `ptychostream.train` itself is PyTorch."""
     torch_loss_mode: Literal["poisson", "mae"] = "poisson"
@@ -200,7 +200,7 @@ class TrainingConfig:
 
 
 def _check_stages(config: TrainingConfig) -> None:
-    """Refuse stages that are longer than the run, or that have nothing to go over to."""
+    """Refuse stages that are longer than the run, or a transition without a physics loss."""
     stages = (config.stage_1_epochs, config.stage_2_epochs, config.stage_3_epochs)
     if sum(stages) > config.nepochs:
         raise ConfigurationError(
@@ -218,7 +218,7 @@ def _check_stages(config: TrainingConfig) -> None:
 def check_supervised(config: TrainingConfig) -> None:
     """Refuse options of the diffraction loss, which supervised training does not have.
 
-    Not at construction: programs for PtychoPINN make such configurations for the other backend.
+    Not checked at construction: programs for PtychoPINN make such configurations for TensorFlow.
 
     Parameters
     ----------

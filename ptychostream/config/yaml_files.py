@@ -55,7 +55,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], *, origin: str =
             nested = {} if value is None else value
             arguments[name] = from_mapping(expected, nested, origin=f"{where}.{name}")
         elif isinstance(value, str) and expected is float:
-            # YAML 1.1 reads 1e-3 as text. What is no number either is refused with its name.
+            # YAML 1.1 reads 1e-3 as text; text that is not a number is refused by its field's name.
             with suppress(ValueError):
                 arguments[name] = float(value)
     try:

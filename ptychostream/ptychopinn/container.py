@@ -1,4 +1,4 @@
-"""`PtychoDataContainerTorch` and `load`: grouped data as the tensors that models are fed."""
+"""`PtychoDataContainerTorch` and `load`: grouped data as the tensors that models take."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -169,7 +169,7 @@ class PtychoDataContainerTorch:
         Returns
         -------
         (B, N, N, C) complex64
-            As `Y`, but never made up.
+            As `Y`, which is ones where they are not known.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class PtychoDataContainerTorch:
         return self.Y
 
     def part(self, rows: slice | NDArray[np.int64]) -> "PtychoDataContainerTorch":
-        """Take some groups, of every member alike.
+        """Return some of the groups.
 
         Parameters
         ----------

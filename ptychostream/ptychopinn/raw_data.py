@@ -28,7 +28,7 @@ class RawDataTorch:
 
     Both of PtychoPINN's constructors work: that of its TensorFlow package, below, and that of its
     PyTorch port, `RawDataTorch(xcoords, ycoords, diff3d, probeGuess, scan_index, objectGuess,
-    config)`, which a stack of patterns in the third place tells apart.
+    config)`. The third argument tells them apart: a stack of patterns means the latter.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def grouped_dictionary(
     labels: NDArray[np.complex64] | None,
     object_guess: NDArray[np.complex64] | None,
 ) -> dict[str, Any]:
-    """Put together the grouped dictionary: every one is made here.
+    """Build the grouped dictionary from arrays.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def dictionary_of_store(
     factors: NDArray[np.float64],
     objects: list[NDArray[np.complex64] | None],
 ) -> dict[str, Any]:
-    """Put together the grouped dictionary of a store's groups, whose amplitudes are read already.
+    """Build the grouped dictionary of a store's groups from their amplitudes.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _FINALISTS, _REPEATS = 4, 2
 #: what can be explained.
 _ERRORS, _LEAD = 2.0, 0.05
 
-#: What a scan's best hypothesis explains, below which nothing is said.
+#: If even the best hypothesis explains less than this, the verdict is `undecided`.
 _TELLS = 0.15
 
 Verdict = Literal["sound", "mend", "undecided"]
@@ -41,7 +41,7 @@ class Ranked:
     Attributes
     ----------
     name : str
-        What it says of the scan.
+        What is wrong with the scan, in words.
     options : tuple of str
         Options of `build` that mend it.
     skill : float
@@ -146,7 +146,7 @@ def check(
     ranked = []
     for place, (hypothesis, first) in enumerate(tried):
         runs = [first]
-        # The scan as it is always gets as fair a trial as the best.
+        # The unchanged scan is judged as often as the best hypotheses.
         if place < _FINALISTS or hypothesis.kind == "none":
             more = (
                 _judge(hypothesis, part, good, options, seed + repeat)
@@ -195,7 +195,7 @@ def _summed_up(hypothesis: Hypothesis, runs: list[HeldOut]) -> Ranked:
 
 
 def _conclude(ranked: list[Ranked]) -> CheckResult:
-    """Turn the ranking into a verdict; in doubt a scan is not accused."""
+    """Turn the ranking into a verdict; in doubt, no change of the scan is advised."""
     best = ranked[0]
     as_it_is = next(item for item in ranked if not item.options)
 

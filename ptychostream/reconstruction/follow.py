@@ -22,14 +22,14 @@ from ptychostream.stitching import PatchAccumulator
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the store, at most: a request to stop is heard as often.
+#: Longest time between two looks at the store, and between two checks for a stop, in seconds.
 _LOOK = 0.2
 
 
 class LiveObject:
     """The sum of what was stitched so far, on a grid that grows with the scan.
 
-    Each part comes with phases of its own, and is turned to agree with what is there.
+    The global phase of each part is unknown: it is turned to agree with the object so far.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ def follow_store(
 
 
 class LiveStitching:
-    """What a network sees of each new pattern, stitched to what is there."""
+    """Stitch the network's patches of new patterns to the object so far."""
 
     goes_on = False
 
@@ -188,7 +188,7 @@ class LiveStitching:
 
 
 def _together(before: ReconstructionResult, now: ReconstructionResult) -> ReconstructionResult:
-    """Count what came before with what came now; the object is of both already."""
+    """Add up the counts of two results; the object already contains both."""
     counts = {
         name: getattr(before, name) + getattr(now, name)
         for name in ("num_patches", "num_clipped", "num_dropped", "num_duplicates")

@@ -12,10 +12,10 @@ from ptychostream.datasets.grouping.table import Groups
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 
-#: Positions that seed groups.
+#: Positions that groups are drawn around.
 Seeds = Literal["every", "covering"]
 
-#: Groups that are looked at together: as lists they are many times as large.
+#: Groups that are processed together: as lists they need many times the memory.
 _BLOCK = 2**14
 
 
@@ -35,7 +35,7 @@ def groups_of(
         What the network was trained with: its `gridsize`, and neighbours and seed unless
         `config` says otherwise.
     seeds : str
-        `every` position, or as few as give each pattern a group, `covering`.
+        `every` position, or `covering`: as few as put each pattern into a group.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def groups_of(
 
 
 def _covering(members: NDArray[np.int64], num_patterns: int) -> NDArray[np.int64]:
-    """Find groups, one after the other, whose seed none of those before has as a member."""
+    """Keep each group whose centre is no member of a group kept before it."""
     seen, kept = bytearray(num_patterns), []
     for start in range(0, len(members), _BLOCK):
         for number, group in enumerate(members[start : start + _BLOCK].tolist(), start):

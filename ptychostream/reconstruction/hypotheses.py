@@ -15,12 +15,12 @@ Part = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.complex64]]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A mend that may be needed.
+    """A change of the scan that may be needed.
 
     Attributes
     ----------
     name : str
-        What it says of the scan.
+        What is wrong with the scan, in words.
     options : tuple of str
         Options of `build` that mend it.
     change : callable

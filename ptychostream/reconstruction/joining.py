@@ -9,7 +9,7 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.solver.start import probe_of
 
-#: Probes that correlate less are said: the first one's is used for all.
+#: Probes that correlate less are reported: the probe of the first is used for all.
 _SAME_PROBE = 0.9
 
 #: Relative difference of pixel sizes that counts as the same.

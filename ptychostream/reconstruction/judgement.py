@@ -43,7 +43,7 @@ def judge_solution(
         stopped_by=solver.stopped_by,
     )
     if should_stop():
-        # Who stops does not want to wait for another pass.
+        # After a stop, no further passes are made.
         return fit
     misfit, deviance = solver.misfit_of_patterns()
     fit = replace(

@@ -1,4 +1,4 @@
-"""What a caller may ask of a reconstruction: checked, and turned into devices and numbers."""
+"""Check the execution options of a reconstruction, and choose device and batch size."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ _PIXELS_PER_BATCH = 64 * 64 * 64
 #: Memory that a batch takes for each pixel of its patches, with the widest of our networks.
 _BYTES_PER_PIXEL = 800
 
-#: Options that mean something to inference too but cannot be honoured: only these values.
+#: Options that inference would have to obey but cannot: the values that are accepted.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "num_nodes": (1,),
     "strategy": ("auto", "ddp", "dp"),
@@ -54,7 +54,7 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """Turn an accelerator's name into a device, and say which one it is.
+    """Return the device of an accelerator's name, and log it.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | 
 
 
 def batch_size_for(group_size: int, patch_size: int, device: torch.device) -> int:
-    """Choose how many groups are predicted together, by what memory there is."""
+    """Choose how many groups are predicted together, by the available memory."""
     pixels = group_size * patch_size**2
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -107,7 +107,7 @@ def batch_size_for(group_size: int, patch_size: int, device: torch.device) -> in
 
 
 def _available_memory() -> int:
-    """Bytes that can be had without swapping; what there is in all, where nobody says."""
+    """Return the available memory in bytes; all of it where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(n.split()[1]) for n in lines if n.startswith("MemAvailable"))

@@ -67,7 +67,7 @@ def inference_loader(
         groups,
         batch_size=batch_size,
         order="table",
-        # Copies of the model each take their part to their own device.
+        # Each copy of the model moves its part of the batch to its own device.
         device="cpu" if execution.strategy == "dp" else str(device),
         scales=scales,
         memory_budget=execution.memory_budget,
@@ -166,7 +166,7 @@ def _reconstruct(model: PtychoPINN, device: torch.device, batch: TensorDict) -> 
 
 @contextmanager
 def _deterministic(asked: bool | str, device: torch.device) -> Iterator[None]:
-    """Use deterministic algorithms only; `warn` complains of others, and uses them."""
+    """Use deterministic algorithms only; with `warn`, others are used with a warning."""
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     if asked and device.type == "cuda":

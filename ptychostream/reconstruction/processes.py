@@ -77,7 +77,7 @@ def predict_in_processes(
             )
             for rank in range(world)
         ]
-        # A process whose patches are no longer wanted has nothing to hand over.
+        # After a stop the patches of the processes are not needed: end them at once.
         with ChildGroup(jobs, stop_grace_s=0.0) as group:
             try:
                 for _, message in group:
@@ -87,7 +87,7 @@ def predict_in_processes(
                         file.unlink()
                         first = message.values["first"]
                         nodes = np.arange(first, first + len(patches))
-                        # Processes work at the same time: what passes is a share of theirs.
+                        # Processes work at the same time: the mean of their seconds is counted.
                         read_s, predict_s = (message.values[s] / world for s in _TIMES)
                         members = groups.nn_indices[nodes]
                         yield Predicted(patches, members, nodes, read_s, predict_s)

@@ -1,4 +1,4 @@
-"""How groups become an object: what a whole reconstruction and one that follows a scan share."""
+"""Groups to object by a network: shared by whole reconstructions and those of growing scans."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.reconstruction.stitching_thread import Stitcher
 from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
 
-#: Rows of the object that are looked at together.
+#: Rows of the object that are processed together.
 _BAND = 1024
 
 
@@ -119,7 +119,7 @@ class Reconstructor:
         accumulator = PatchAccumulator(
             grid,
             trust,
-            # What does not fit into memory does not fit into a device's either.
+            # An object too large for memory is too large for a device's memory, too.
             self.device if canvas_folder is None else "cpu",
             placement=self.placement,
             scratch_folder=canvas_folder,
@@ -175,8 +175,7 @@ class Reconstructor:
         Parameters
         ----------
         obj : (H, W) complex64
-            The object, as transmission; what no position lights is made no brighter than the
-            rest, in place.
+            The object, as transmission; clipped in place where no position lights it.
         coverage : (H, W) float32
             Patterns that cover each pixel.
         """
@@ -202,7 +201,7 @@ class Reconstructor:
 
 
 def limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
-    """Let no pixel outside the lit area be brighter than all of those inside: nothing holds it."""
+    """Clip amplitudes outside the lit area, where nothing constrains them, to the largest inside."""
     bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
     limit = max(
         (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),

@@ -1,4 +1,4 @@
-"""Everything that a reconstruction leaves in its folder: arrays, product, pictures, report."""
+"""All files of a reconstruction: arrays, product, pictures, report."""
 
 import json
 from collections.abc import Mapping
@@ -98,7 +98,7 @@ def write_result_files(
             **{f"seconds: {name}": value for name, value in result.seconds.items()},
         },
         "configuration": dict(options or {}),
-        # Of a scan that still grows: the page loads itself again.
+        # While a scan grows, its page reloads itself.
         "refresh_s": refresh_s if result.is_partial else None,
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))

@@ -104,7 +104,7 @@ class ReconstructionResult:
         return self.fit.misfit_of_patterns
 
     def warnings(self) -> list[str]:
-        """Say what a user should know before trusting the object.
+        """Return what a user should know before trusting the object.
 
         Returns
         -------
@@ -174,7 +174,7 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
             misfit_of_patterns=result.misfit_of_patterns,
             is_partial=result.is_partial,
         )
-        # Within: where the product can't be written, the earlier arrays stay beside it.
+        # Inside the block: if the product can't be written, the earlier arrays are kept.
         write_product(
             product,
             obj=result.object,

@@ -1,4 +1,4 @@
-"""From predicted patches to an object, beside the network: in a thread of its own."""
+"""Stitch patches in a thread, while the network predicts the next ones."""
 
 import logging
 import time
@@ -81,7 +81,7 @@ class Stitcher:
         self._finish(watch)
 
     def close(self) -> None:
-        """Give the scratch file back."""
+        """Delete the scratch file."""
         if self._spool is not None:
             self._spool.close()
 

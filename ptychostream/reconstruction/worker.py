@@ -27,7 +27,7 @@ def run(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     device = torch.device(f"{kind}:{rank}" if kind == "cuda" else kind)
     model = bundle.model.with_probe(store.probe, store.bad_pixels).to(device)
     table = np.load(folder / "groups.npy")
-    # A consecutive part: its patches are neighbours, and few chunks are decoded twice.
+    # A consecutive part: its groups are neighbours, so that few chunks are decoded twice.
     first, last = (part * len(table) // execution.devices for part in (rank, rank + 1))
     groups = Groups(
         nn_indices=table[first:last], parameters=GroupingParameters(**arguments["parameters"])

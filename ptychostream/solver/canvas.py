@@ -23,7 +23,7 @@ _MOST_STEPS = 2.0
 #: Pixels with more than this part of the brightest one's light count as lit.
 _LIT = 0.2
 
-#: Rows of the canvas that are looked at together.
+#: Rows of the canvas that are processed together.
 _BAND = 1024
 
 #: Bytes of a pixel: object, velocity, point ahead, pull, mean, light.
@@ -85,7 +85,7 @@ class Canvas:
         self.forget_mean()
 
     def set_light(self, light: Tensor, probe: Tensor, num_batches: int) -> int:
-        """Take over the light of the scan, held up where there is little; count lit pixels."""
+        """Set the light of the scan, with a floor where there is little; count lit pixels."""
         brightest = float(light.max())
         beam = float(probe.abs().square().sum(0).max())
         floor = max(_FLOOR * brightest, num_batches * beam / _MOST_STEPS)

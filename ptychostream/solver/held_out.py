@@ -17,7 +17,7 @@ from ptychostream.solver.solver import Solver
 #: Part of the patterns that is left out, at least this many.
 _LEFT_OUT, _FEWEST = 1 / 6, 4
 
-#: Rates below this are not told apart.
+#: Rates below this are treated as this rate.
 _DARK = 1e-6
 
 
@@ -150,7 +150,7 @@ def _compare(
         return float(2 * (ratio - measured + rate).sum()), float(noise.deviance(rate).sum())
 
     everywhere = np.broadcast_to(mean, measured.shape)
-    # A softened prediction: a rate of nothing would make a single photon infinitely unlikely.
+    # Softened: with a predicted rate of zero, a single photon would have an infinite deviance.
     soft = 0.98 * rates + 0.02 * everywhere
     found, expected = excess(soft)
     without, _ = excess(everywhere)

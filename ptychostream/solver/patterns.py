@@ -141,7 +141,7 @@ class DealtPatterns:
                 yield Block(chosen, self.rows[chosen], values.square(), values)
 
     def _gather(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Copy patterns; runs are read as slices, as a file likes it."""
+        """Copy patterns; consecutive ones are read as slices, which is fast in a file."""
         runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
         return np.concatenate([self._values[run[0] : run[-1] + 1] for run in runs])
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-#: The modulus of a wave sees half of a change of it: moves are doubled.
+#: Only half of a small change of a wave changes its modulus: moves are doubled.
 _SEEN = 2.0
 
 #: Part of the mean curvature by which each pattern's is raised, so that a patch without

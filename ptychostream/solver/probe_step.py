@@ -52,7 +52,7 @@ def order_modes(probe: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
         return probe, velocity
     flat = probe.flatten(1)
     turn = torch.linalg.eigh(flat @ flat.conj().T)[1].flip(1).conj().T
-    # Eigenvectors have any phase: those nearest to the modes of before leave them in place.
+    # The phase of an eigenvector is arbitrary: it is chosen nearest to the former modes.
     largest = turn.abs().argmax(1)
     turn = turn * torch.exp(-1j * turn[torch.arange(len(turn)), largest].angle())[:, None]
     probe, velocity = (torch.einsum("kl,lyx->kyx", turn, p) for p in (probe, velocity))

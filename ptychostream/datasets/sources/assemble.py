@@ -1,4 +1,4 @@
-"""Make a scan of what files hold and of what the options say, in an order that can't mislead.
+"""Make a scan from files and options, in an order in which no step misleads another.
 
 First patterns are left out, by their numbers in the file. Then positions are joined, values looked
 at, a square window is taken, and only then are shapes and extents judged.

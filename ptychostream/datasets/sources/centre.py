@@ -82,7 +82,7 @@ def is_corner_centred(mean: NDArray[np.float64]) -> bool:
     """
     y, x = (np.arange(length) - length // 2 for length in mean.shape)
     squared = (y[:, None] / mean.shape[0]) ** 2 + (x / mean.shape[1]) ** 2
-    # An even background says nothing.
+    # An even background does not tell where the centre is.
     light = np.maximum(mean - np.median(mean), 0)
     swapped = np.fft.fftshift(light)
     if not (swapped * squared).sum() < 0.6 * (light * squared).sum():

@@ -18,9 +18,9 @@ from ptychostream.pattern_sources import OpenedPatterns
 class FilePatterns(OpenedPatterns):
     """Patterns that lie uncompressed in a file, read in place.
 
-    They are read and not mapped: what a process maps counts as its memory, and a file that
-    becomes shorter while it is mapped ends the process. The file stays open: another one that
-    takes its name is not read instead.
+    They are read and not mapped: mapped pages count as the process's memory, and a process ends if
+    a file is truncated while it is mapped. The file stays open, so that a file that replaces it
+    under its name is not read instead.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class FilePatterns(OpenedPatterns):
         self._lock = threading.Lock()
 
     def __reduce__(self) -> Any:
-        """Travel to another process as an address, not as data."""
+        """Pickle as a path; unpickling checks that the file is unchanged."""
         at = (self._path.resolve(), self._shape, self._dtype, self._offset)
         return _opened_again, (at, _state_of(self._file))
 
@@ -81,7 +81,7 @@ class FilePatterns(OpenedPatterns):
 
 
 def _state_of(file: int) -> tuple[int, int]:
-    """Size and time of the last change: other content hardly has both."""
+    """Return size and time of the last change, which tell other content apart."""
     state = os.fstat(file)
     return state.st_size, state.st_mtime_ns
 

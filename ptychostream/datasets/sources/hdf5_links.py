@@ -76,7 +76,7 @@ def find(file: Any, name: str, path: Path) -> Any:
 
 
 def _keys(group: Any) -> Any:
-    # `in` follows links, and says no to a broken one.
+    # `in` on the group follows links, and returns False for a broken one.
     return group.keys()
 
 

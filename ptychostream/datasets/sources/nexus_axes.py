@@ -1,4 +1,4 @@
-"""Which way the rows and columns of a detector run, as CXI and NeXus files say it."""
+"""Directions of a detector's rows and columns, as CXI and NeXus files describe them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ def orientation_of(file: Any, detectors: Sequence[str], path: Path) -> Orientati
 
 
 def _modules(file: Any, detector: str) -> list[str]:
-    """List the groups under a detector that may say how its pixels run."""
+    """List the groups under a detector that may hold the directions of its pixels."""
     return ["", *(f"/{name}" for name in file[detector] if "module" in name)]
 
 

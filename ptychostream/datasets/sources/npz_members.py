@@ -70,7 +70,7 @@ class NpzMembers:
                     if entry.filename.endswith(".npy"):
                         self._read_header(archive, entry)
                     else:
-                        # A name that is damaged must not make a member vanish.
+                        # Opened to check it: a member with a damaged name must be an error.
                         archive.open(entry).close()
         except _DAMAGE as error:
             if isinstance(error, DataContractError):

@@ -1,4 +1,4 @@
-"""Objects out of any file that may hold one, with the place where they lie."""
+"""Read objects, with the position of their first pixel, from any file that may hold one."""
 
 import math
 from pathlib import Path

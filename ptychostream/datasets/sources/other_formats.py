@@ -1,4 +1,4 @@
-"""Formats beside the main ones, and files of which an option says how they are read."""
+"""Further formats, and files that are read as an option says."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ OTHER_READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Any], Sca
     "stack": (is_stack, read_stack),
 }
 
-#: Formats that hold patterns alone: in a folder of scans they are none.
+#: Formats that hold patterns only: such a file in a folder of scans is not a scan.
 BARE = ("electron", "stack")
 
 

@@ -33,7 +33,7 @@ class Pairing:
     dropped: int
 
     def report(self) -> str:
-        """Say in one line what was done."""
+        """Return in one line what was done."""
         return (
             f"{len(self.rows)} patterns paired with positions by index: {self.averaged} indexes "
             f"averaged, {self.interpolated} interpolated, {self.dropped} patterns dropped"

@@ -1,4 +1,4 @@
-"""Let a store grow: patterns of a running scan become segments, complete ones or none."""
+"""Append patterns of a running scan to a store, as segments that are complete or not there."""
 
 import json
 from contextlib import AbstractContextManager, nullcontext
@@ -97,7 +97,7 @@ def append_patterns(
         before, numbers = stored_runs(store, rows)
         plan = plan_build((*before, scan), store.patterns_per_chunk, experiments=[*numbers, number])
         with staged.lock() as scratch:
-            # What a killed appending left is not resumed: it is short.
+            # What a killed append left is deleted, not resumed: appending is quick.
             staged.start_or_resume("an appending", resume=False, overwrite=True)
             try:
                 job = ShardJob(staged, plan, readable_sources(plan, scratch, shared=False))
@@ -245,7 +245,7 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int | Literal["new"])
         )
     bad = store.bad_pixels[experiment]
     if "flagged" in scan.provenance:
-        # Found in the patterns, and not said by the file: another sample finds other pixels.
+        # The mask was found from the values of patterns: other patterns may flag other pixels.
         scan = replace(scan, bad_pixels=None)
     if scan.bad_pixels is not None and (scan.bad_pixels != bad).any():
         raise DataContractError(
@@ -255,7 +255,7 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int | Literal["new"])
     index = store.scan_index[rows]
     numbers = scan.scan_index
     if numbers is None and index.any():
-        # Where patterns are numbered, they go on to be.
+        # Numbered patterns are continued with the next numbers.
         numbers = index.max() + 1 + np.arange(scan.num_patterns)
     return replace(scan, bad_pixels=bad, scan_index=numbers)
 
@@ -277,7 +277,7 @@ def _refuse_again(
         )
     )
     good = np.ones((store.N, store.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
-    # Two measurements at one position may have the same sum, and hardly the same pixels.
+    # Two measurements at one position may have the same sum, but not the same pixels.
     for row in np.flatnonzero(np.isin(new, known) & (energies > 0)):
         pattern = patterns.read(np.array([row]))[0][good]
         held = store.diffraction(here[known == new[row]])[:, good]
@@ -292,7 +292,7 @@ def sole_appender(storage: StoreFiles) -> AbstractContextManager[None]:
     """Lock a store against others that append to it or compact it."""
     folder = storage.folder
     if folder is None or not (folder / MANIFEST).is_file():
-        # A URL has no locks; a missing store is named when it is opened.
+        # A URL has no locks; a missing store is an error when it is opened.
         return nullcontext()
     # Not the store's own folder, which its readers lock.
     (folder / SEGMENTS).mkdir(exist_ok=True)

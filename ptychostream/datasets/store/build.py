@@ -1,4 +1,4 @@
-"""Write scans into a store: aside, shard by shard, and published at once."""
+"""Build a store from scans: shard by shard in a hidden folder, renamed when complete."""
 
 import logging
 import os
@@ -142,7 +142,7 @@ def _build(
 ) -> GroupStore:
     staged = StagedStore(open_location(path))
     if not resume:
-        # Before anything is read; a store that is resumed may be complete already.
+        # Checked before anything is read; the store of a resumed build may be complete already.
         staged.check_target(overwrite=overwrite)
     paths = [source for source in listed if not isinstance(source, Scan)]
     scans: tuple[Scan, ...]
@@ -192,11 +192,11 @@ def _build(
 
 
 def _complete(target: StoreFiles, plan: StoreLayout) -> GroupStore | None:
-    """Open the store that this very build made before, if it came to its end."""
+    """Open the store if an earlier run of the same build completed it."""
     if not target.has(MANIFEST):
         return None
     store = open_group_store(str(target))
-    # Scans that do not say where they come from can't be told apart.
+    # Without a provenance, two scans can't be told apart.
     known = all(scan.provenance for scan in plan.scans)
     same = known and store.attributes.get("fingerprint") == plan.fingerprint()
     return store if same else None
@@ -204,7 +204,7 @@ def _complete(target: StoreFiles, plan: StoreLayout) -> GroupStore | None:
 
 @contextmanager
 def storage_errors(target: StoreFiles, then: str = "build again with resume") -> Iterator[None]:
-    """Turn the system's errors into one that says what to do.
+    """Turn errors of the system into a StorageError that says what to do.
 
     Raises
     ------

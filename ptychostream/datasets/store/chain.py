@@ -1,4 +1,4 @@
-"""Which appended segments make up a store: small ones are packed into larger ones meanwhile."""
+"""Which appended segments make up a store, while small ones are packed into larger ones."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from ptychostream.datasets.store.storage import StoreFiles
 #: First and last of the blocks that a segment holds.
 Blocks = tuple[int, int]
 
-#: The chain's names, for places that can't list their folders.
+#: File with the names of the segments, for storage that can't list folders.
 CHAIN = f"{SEGMENTS}/chain.json"
 
 #: Seconds that a packed segment stays, so that a process that was just started finds it.
@@ -84,7 +84,7 @@ def open_chain(
 
 
 def files_below(listing: dict[str, int], folder: str) -> dict[str, int]:
-    """Take the files of a folder out of a listing."""
+    """Select the files of a folder from a listing."""
     skip = len(folder) + 1
     return {n[skip:]: size for n, size in listing.items() if n.startswith(f"{folder}/")}
 
@@ -121,7 +121,7 @@ def write_chain(storage: StoreFiles, chain: list[Blocks]) -> None:
 
 def _is_old(storage: StoreFiles, blocks: Blocks) -> bool:
     if storage.folder is None:
-        # Nothing tells when it was written; readers find the patterns in what holds them now.
+        # Its age is unknown here; readers find its patterns in the segment that holds them now.
         return True
     manifest = Path(storage.folder) / _manifest(blocks)
     return time.time() - manifest.stat().st_mtime > GRACE_S

@@ -1,4 +1,4 @@
-"""Decoded chunks that were read lately, within a budget: random access comes back to them."""
+"""A cache of the decoded chunks that were read last, for random access."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

@@ -11,7 +11,7 @@ from ptychostream.errors import ConfigurationError
 
 @contextmanager
 def connected(cluster: Any) -> Iterator[Any]:
-    """Reach a cluster, for a while.
+    """Connect to a cluster while the context lasts.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def write_on_cluster(
             task = next(done)
             yield running.pop(task), task.result()
     finally:
-        # What still runs would write into a folder that is being cleared. A cluster that is gone
-        # answers nothing, and writes nothing either.
+        # Tasks that still run would write into a folder that is being cleared. A cluster that has
+        # ended raises an error here, and writes nothing.
         with suppress(Exception):
             wait(list(running), timeout=60)
 

@@ -1,4 +1,4 @@
-"""Write a grown store anew, all patterns in one order, in the place of the grown one."""
+"""Rewrite a grown store with all patterns in one order."""
 
 from pathlib import Path
 

@@ -80,7 +80,7 @@ class RangeCache:
             for _, size, path in sorted(found):
                 path.unlink(missing_ok=True)
                 used -= size
-                # Some room, so that not every part that is added trims again.
+                # Trim below the limit, so that the next part does not trim again.
                 if used <= 0.9 * self.limit:
                     break
         return used

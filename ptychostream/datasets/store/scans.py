@@ -131,7 +131,7 @@ def _scans_of(
 
 
 def _changed(scan: Scan, options: InputOptions) -> Scan:
-    """Change a scan of a store as the options say; it was looked at when it was built."""
+    """Change a scan of a store as the options say; its values were checked when it was built."""
     from ptychostream.datasets.sources.assemble import assemble
     from ptychostream.datasets.sources.parts import ScanParts
 

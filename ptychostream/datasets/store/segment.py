@@ -200,7 +200,7 @@ def open_segment(
         storage_rows = _inverse(tables.pop("storage_order"))
         _compact(tables)
         for table in (storage_rows, *(tables[n] for n in tables.keys() - {"probe", "bad_pixels"})):
-            # Stores that grow from this one share them.
+            # Read-only: later snapshots of a growing store share them.
             table.flags.writeable = False
         sizes = {name: size for name, (size, _) in files.items() if name.startswith(shards)}
         expected = -(-array.shape[0] // array.shards[0])

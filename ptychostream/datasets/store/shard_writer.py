@@ -18,7 +18,7 @@ from ptychostream.scan import PatternSource, Scan
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardRecord:
-    """What a build remembers of a finished shard.
+    """What a build records of a finished shard.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ def _examined(
                 f"(--leave_out '[{number}]'), or let what is negative after a dark subtraction be "
                 "zero: --negative zero"
             )
-        # Detectors mark dead pixels with -1 or NaN; where they are flagged they carry nothing.
+        # Detectors mark dead pixels with -1 or NaN; the values of flagged pixels are not used.
         block = np.where(valid, block, block.dtype.type(0))
     if scan.measurement_domain == "counts":
         return block, block.sum(axis=(1, 2), dtype=np.float64, where=good), True, True

@@ -1,8 +1,8 @@
 """Encode and decode shards: files in zarr's sharding format, without zarr's machinery.
 
-Zarr's own reader takes three times as long a chunk, most of it between its tasks; windows are what
-training waits for, so this is worth a page of code. What is written here zarr reads too; what has
-another layout is left to zarr.
+Zarr's own reader takes three times as long a chunk, most of it between its tasks; training
+waits for chunks, so that this page of code pays. Zarr reads the files that are written here;
+files of another layout are read by zarr.
 
 Within a chunk the pattern axis is the last one: a pixel's values in neighbouring patterns are of
 one size, so their high bits are zero together, and compress.
@@ -62,7 +62,7 @@ def encode_shard(
 
 
 class GoneError(DataContractError):
-    """The file of a chunk is not there any more."""
+    """The file of a chunk has been removed."""
 
 
 class ShardReader:

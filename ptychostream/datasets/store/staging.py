@@ -1,4 +1,4 @@
-"""Where a store is built: out of sight until it is complete, by one builder at a time."""
+"""Where a store is built: hidden until it is complete, by one process at a time."""
 
 import glob
 import logging
@@ -27,8 +27,8 @@ class StagedStore:
     """A store under construction.
 
     On this machine it is built beside the target under a hidden name, and appears by one rename.
-    At a URL, where nothing can be renamed, it is built in place: readers take it for a store
-    from the moment that its manifest is there, which is written last.
+    At a URL, where nothing can be renamed, it is built in place: readers accept it as a store
+    when its manifest is there, which is written last.
 
     Attributes
     ----------
@@ -137,17 +137,17 @@ class StagedStore:
                 "begin anew"
             )
         self.clear()
-        # Last: a build without it has nothing that is worth resuming.
+        # Written last: a build without it has nothing to resume.
         self.records.write(_FINGERPRINT, fingerprint.encode())
 
     def remove_strays(self, keep: set[str]) -> None:
-        """Delete what a killed build left, except these files."""
+        """Delete the files of a killed build, except these."""
         for name in self.storage.sizes():
             if name not in keep and not name.startswith(f"{_REMOTE_RECORDS}/"):
                 self.storage.remove(name)
 
     def is_intact(self, name: str, size: int, digest: str) -> bool:
-        """Return whether a recorded file is still what it was; at a URL, by its size alone."""
+        """Return whether a recorded file is unchanged; at a URL, by its size alone."""
         if (folder := self.storage.folder) is None:
             return self.storage.sizes(name.rsplit("/", 1)[0]).get(name) == size
         file = folder / name

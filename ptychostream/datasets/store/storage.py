@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 #: Files are hashed in parts of this many bytes.
 _PART = 16 * 2**20
 
-#: Places whose files have names and no folders.
+#: Protocols whose files have names but no folders.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
 
 #: Status of a response that is worth another try, and seconds before each.
@@ -97,7 +97,7 @@ class StoreFiles:
 
     @property
     def can_list(self) -> bool:
-        """Whether it tells which files there are: web servers don't, or only some of them."""
+        """Whether files can be listed: web servers list none, or only some."""
         return not {"http", "https"} & set(self._protocols)
 
     @property
@@ -120,11 +120,11 @@ class StoreFiles:
             self._handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
             self._close = weakref.finalize(self, os.close, self._handle)
             with suppress(OSError):  # some file systems have no locks
-                # Who replaces the store sees that its files are still read.
+                # The lock tells a process that replaces the store that the files are still read.
                 fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def release(self) -> None:
-        """Let go of the folder; nothing more is read from it."""
+        """Close the folder; nothing can be read from it afterwards."""
         if self._close is not None:
             self._close()
 
@@ -175,7 +175,7 @@ class StoreFiles:
                 return b""
             raise self._unreachable(error) from error
         if length is not None and len(data) > length:
-            # A web server that knows no ranges sends the whole file.
+            # A web server without support for ranges sends the whole file.
             return data[start : start + length]
         return data
 
@@ -259,7 +259,7 @@ class StoreFiles:
         return measured
 
     def read_together(self, digests: dict[str, str]) -> dict[str, bytes]:
-        """Read whole files with these digests, where each request waits all at the same time."""
+        """Read whole files with these digests; at a URL, all at the same time."""
         if not self.is_remote:
             return {name: self.read(name) for name in digests}
 
@@ -291,7 +291,7 @@ class StoreFiles:
                 try:
                     if path.is_file():
                         found[path.relative_to(self._root).as_posix()] = path.stat().st_size
-                except FileNotFoundError:  # somebody's scratch file, gone by now
+                except FileNotFoundError:  # a scratch file of another process, already removed
                     continue
         return found
 
@@ -368,7 +368,7 @@ class StoreFiles:
 
 
 def retried(request: Callable[[], Any], label: str) -> Any:
-    """Make a request, again after a while where it failed for a reason that passes."""
+    """Make a request, and repeat it if it failed for a temporary reason."""
     for wait in _WAITS_S:
         try:
             return request()
@@ -382,7 +382,7 @@ def retried(request: Callable[[], Any], label: str) -> Any:
 
 def _is_passing(error: Exception) -> bool:
     """Return whether a request may succeed a little later: the server is busy, or out of reach."""
-    # fsspec's web files call every failed look at a size a missing file.
+    # fsspec reports every failed request for a web file's size as a missing file.
     status = getattr(error, "status", getattr(error.__cause__, "status", None))
     if status is not None:
         return status in _PASSING

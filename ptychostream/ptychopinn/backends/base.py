@@ -12,13 +12,13 @@ from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
 
 if TYPE_CHECKING:
-    # Not imported otherwise: they need torch, which the TensorFlow backend does without.
+    # For type checkers only: these need torch, which the TensorFlow backend does not.
     from ptychostream.datasets.store import GroupStore
     from ptychostream.ptychopinn.container import PtychoDataContainerTorch
     from ptychostream.ptychopinn.raw_data import RawDataTorch
     from ptychostream.scan import Scan
 
-    #: What callers train on; the TensorFlow backend takes PtychoPINN's own data too.
+    #: Data to train on; the TensorFlow backend accepts PtychoPINN's own data, too.
     TrainingData: TypeAlias = (
         RawDataTorch | PtychoDataContainerTorch | GroupStore | Scan | str | Path
     )

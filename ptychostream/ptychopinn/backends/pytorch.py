@@ -1,4 +1,4 @@
-"""Our own training and inference, behind the calls that workflows make."""
+"""The PyTorch backend: training and inference of this package."""
 
 import logging
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def train_cdi_model(
     """Train a network, and write its archive into `config.output_dir`."""
     bundle = _train(train_data, test_data, config, execution_config)
     archive = save_bundle(bundle, config.output_dir)
-    # Always of this run: an earlier one's belongs to other data.
+    # Replaced in any case: the value of an earlier run belongs to other data.
     params.set("intensity_scale", bundle.intensity_scale)
     return {
         "backend": "pytorch",
@@ -152,7 +152,7 @@ def _predict(
 def in_callers_axes(
     offsets: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool
 ) -> NDArray[np.float64]:
-    """Turn positions (B, 1, 2, 1) over, for data whose axes are not the contract's."""
+    """Mirror or transpose positions (B, 1, 2, 1) of data whose axes differ from the contract's."""
     signs = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])
     turned = offsets * signs[None, None, :, None]
     return turned[:, :, ::-1] if transpose else turned

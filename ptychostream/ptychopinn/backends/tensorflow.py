@@ -1,4 +1,4 @@
-"""PtychoPINN's installed TensorFlow package `ptycho`: given the same values, it does the work."""
+"""The TensorFlow backend: PtychoPINN's installed package `ptycho` trains and reconstructs."""
 
 import logging
 import shutil
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: The one scaling profile that PtychoPINN's TensorFlow package has.
 _ITS_SCALING = ("legacy_v1", "normalized_amplitude")
-#: Fields that it takes and never reads: a script sets them, and nothing comes of it.
+#: Fields that it accepts and never reads.
 IDLE = (
     *("model_type", "fno_modes", "fno_width", "fno_blocks", "fno_cnn_blocks"),
     *("learned_input_channels", "max_hidden_channels", "resnet_width", "fno_input_transform"),
@@ -43,7 +43,7 @@ IDLE = (
     *("adam_beta2", "scheduler", "lr_warmup_epochs", "lr_min_ratio", "plateau_factor"),
     *("plateau_patience", "plateau_min_lr", "plateau_threshold"),
 )
-#: Networks of this package alone; other names are PtychoPINN's to know.
+#: Networks that only this package has; PtychoPINN checks all other names.
 _OUR_NETWORKS = ("unrolled", "fno", "ffno")
 #: Name of the archive that it looks for in a folder.
 _ARCHIVE = "wts.h5.zip"
@@ -131,7 +131,7 @@ def predict_patches(
         `model_path` is the folder of the archive, `neighbor_count` the neighbours that a group
         is drawn from; the model's own shape is the archive's.
     probe : (N, N) complex64
-        Illumination, one mode: the package knows no more.
+        Illumination, one mode: the package has no more.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def lay_out_archive(archive: Path, folder: Path) -> Path:
 
 @contextmanager
 def _folder_of(archive: Path) -> Iterator[Path]:
-    """Name the folder that the package loads an archive from; a scratch one where it has none."""
+    """Yield the folder to load an archive from: its own, or a scratch folder with a copy."""
     with zipfile.ZipFile(archive) as outer:
         is_bare = all(Path(name).name != _ARCHIVE for name in outer.namelist())
     if is_bare and archive.name == _ARCHIVE:
@@ -229,7 +229,7 @@ def _components(
 
 
 def _refuse_what_it_lacks(config: TrainingConfig | InferenceConfig) -> None:
-    """Refuse options that only the PyTorch backend has: PtychoPINN would never see them."""
+    """Refuse options that only the PyTorch backend has: PtychoPINN would ignore them."""
     for part in (config, config.model):
         default = type(part)()
         for name in sorted(OWN_FIELDS & {item.name for item in fields(part)}):
@@ -281,18 +281,18 @@ def _training_data(data: "TrainingData", config: TrainingConfig) -> Any:
 
 
 def _drawn(data: "TrainingData", config: TrainingConfig | InferenceConfig) -> Any:
-    """Hand raw data over with the patterns that are drawn; PtychoPINN draws where it loads."""
+    """Convert data for PtychoPINN, with the patterns that it would draw when it loads a file."""
     raw = _raw_data(data)
     if raw is None or config.n_subsample is None or config.n_subsample >= len(raw):
         return _data(data)
     if config.subsample_seed is not None:
-        # The same draw that `subsample` makes: the groups go on from the state after it.
+        # The same draw as in `subsample`: groups are drawn from the state that it leaves.
         np.random.choice(len(raw), config.n_subsample, replace=False)  # noqa: NPY002
     return _data(raw.subsample(config.n_subsample, config.subsample_seed))
 
 
 def _data(data: "TrainingData | None") -> Any:
-    """Hand our data over as PtychoPINN's raw data; its own pass as they are."""
+    """Convert our data to PtychoPINN's raw data; its own data are returned unchanged."""
     raw = _raw_data(data)
     return data if raw is None else _import("ptycho.raw_data").RawData(**raw.as_arrays())
 
@@ -302,7 +302,7 @@ def _raw_data(data: Any) -> Any:
     is_ours = type(data).__module__.partition(".")[0] == "ptychostream"
     if not is_ours and not isinstance(data, str | Path):
         return None
-    # Only now: these modules import torch, which PtychoPINN's own data do without.
+    # Imported late: these modules import torch, which PtychoPINN's own data do not need.
     from ptychostream.datasets.store import GroupStore, open_group_store
     from ptychostream.ptychopinn.raw_data import RawDataTorch
     from ptychostream.scan import Scan
@@ -329,7 +329,7 @@ def _raw_data(data: Any) -> Any:
 
 
 def _config(config: Any) -> Any:
-    """Hand a configuration over as PtychoPINN's, with the fields that it has."""
+    """Convert a configuration to PtychoPINN's class, with the fields that it has."""
     kind = getattr(_import("ptycho.config.config"), type(config).__name__)
     known = {item.name for item in fields(kind)}
     values = {}

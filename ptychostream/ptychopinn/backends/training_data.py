@@ -1,4 +1,4 @@
-"""Make stores, which the PyTorch backend trains on, of what callers pass as data."""
+"""Turn the data that callers pass into stores, which the PyTorch backend trains on."""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from ptychostream.training.run import training_groups
 if TYPE_CHECKING:
     from ptychostream.ptychopinn.backends.base import TrainingData
 
-#: Pixels by which two groups may differ in where their common pattern lies: float32 offsets.
+#: Pixels by which the positions of a pattern in two groups may differ: rounding of float32.
 _SAME_POSITION = 0.01
 
 
 @contextmanager
 def as_store(data: "TrainingData", config: TrainingConfig) -> Iterator[GroupStore]:
-    """Make a store of whatever data a caller has; what is no store yet lies in a scratch folder.
+    """Yield the data as a store; what is not a store is written to one in a scratch folder.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def as_store(data: "TrainingData", config: TrainingConfig) -> Iterator[GroupStor
 def _store_of_container(
     container: PtychoDataContainerTorch, config: TrainingConfig, folder: Path
 ) -> GroupStore:
-    """Write the patterns of a container, each once, and keep its groups as those of a training."""
+    """Write each pattern of a container once, and keep its groups for the training."""
     edge, size = container.shape[1], container.shape[-1]
     if size != config.model.group_size:
         raise DataContractError(
