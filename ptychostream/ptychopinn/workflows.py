@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError
 from ptychostream.legacy import params, update_legacy_dict
-from ptychostream.ptychopinn.backends.base import Image, load_backend
+from ptychostream.ptychopinn.backends.base import Image, StitchingOptions, load_backend
 
 if TYPE_CHECKING:
     from ptychostream.ptychopinn.backends.base import TrainingData
@@ -84,12 +84,10 @@ def run_cdi_example(
         train_data,
         test_data,
         config,
-        flip_x=flip_x,
-        flip_y=flip_y,
-        transpose=transpose,
-        M=M,
-        do_stitching=do_stitching,
-        execution_config=_one_of(execution_config, torch_execution_config),
+        StitchingOptions(
+            do_stitching=do_stitching, flip_x=flip_x, flip_y=flip_y, transpose=transpose, M=M
+        ),
+        _one_of(execution_config, torch_execution_config),
     )
 
 

@@ -201,7 +201,7 @@ class Reconstructor:
 
 
 def limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
-    """Clip amplitudes outside the lit area, where nothing constrains them, to the largest inside."""
+    """Clip amplitudes outside the lit area, where they are arbitrary, to the largest inside."""
     bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
     limit = max(
         (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),

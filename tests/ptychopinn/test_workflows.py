@@ -302,10 +302,12 @@ def test_stitching_returns_the_object_around_the_mean_position(tiny_store, make_
     ids=str,
 )
 def test_positions_are_turned_as_asked(flags, expected):
+    from ptychostream.ptychopinn.backends.base import StitchingOptions
     from ptychostream.ptychopinn.backends.pytorch import in_callers_axes
 
     options = {"flip_x": False, "flip_y": False, "transpose": False} | flags
-    turned = in_callers_axes(np.array([1.0, 2.0]).reshape(1, 1, 2, 1), **options)
+    stitching = StitchingOptions(do_stitching=True, M=20, **options)
+    turned = in_callers_axes(np.array([1.0, 2.0]).reshape(1, 1, 2, 1), stitching)
     assert turned.ravel().tolist() == expected
 
 

@@ -26,14 +26,10 @@ def min_distance_groups(
     min_distance: float = 0.0,
     max_distance: float | None = None,
 ) -> NDArray[np.int64]:
-    """Draw groups of the nearest neighbours that lie between two distances.
+    """Draw groups around centres (S,) of the nearest neighbours between two distances in pixels.
 
     Parameters
     ----------
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    centres : (S,) int64
-        Rows around which groups are drawn.
     neighbor_count : int
         Neighbours K between the distances, besides the centre itself, to draw from.
 

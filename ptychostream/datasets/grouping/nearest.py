@@ -54,14 +54,7 @@ def nearest_neighbors(
     *,
     group_size: int,
 ) -> NDArray[np.int64]:
-    """Find the nearest neighbours of every centre, enough of them to fill its group.
-
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    centres : (S,) int64
-        Rows of the centres.
+    """Find the nearest neighbours of centres (S,), rows of positions (M, 2).
 
     Returns
     -------
@@ -110,16 +103,7 @@ def nearest_neighbor_groups(
     neighbor_count: int,
     groups_per_position: int = 1,
 ) -> NDArray[np.int64]:
-    """Draw groups of overlapping neighbours around every centre.
-
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    centres : (S,) int64
-        Rows around which groups are drawn.
-    rng : numpy.random.Generator
-        Source of the draw; the same seed gives the same groups.
+    """Draw groups (G, C) of overlapping neighbours around centres (S,), rows of positions (M, 2).
 
     Raises
     ------

@@ -18,22 +18,15 @@ def four_quadrant_groups(
     groups_per_position: int = 1,
     held_out: int = 0,
 ) -> NDArray[np.int64]:
-    """Draw groups of four, in the order (-x, +y), (+x, +y), (-x, -y), (+x, -y) around each centre.
+    """Draw groups of four, in the order (-x, +y), (+x, +y), (-x, -y), (+x, -y) around centres (S,).
 
     The centre stands for one quadrant: for an empty one at the border of a scan, for any one
     elsewhere. If more are empty, as at a corner, the nearest remaining neighbours fill them.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    centres : (S,) int64
-        Rows around which groups are drawn.
-
     Returns
     -------
     (S * groups_per_position, 4 + held_out) int64
-        Rows of `positions`; no row twice in a group, and the seed in each.
+        Rows of `positions`; no row twice in a group, and the centre in each.
 
     Raises
     ------

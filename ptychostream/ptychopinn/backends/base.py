@@ -1,6 +1,7 @@
 """What a backend does, and how one is found by name."""
 
 import logging
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -28,6 +29,17 @@ logger = logging.getLogger(__name__)
 Image: TypeAlias = NDArray[np.float32] | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StitchingOptions:
+    """Whether and how `run_cdi_example` stitches an object, which describes each option."""
+
+    do_stitching: bool
+    flip_x: bool
+    flip_y: bool
+    transpose: bool
+    M: int
+
+
 class Backend(Protocol):
     """Functions of a backend's module; `workflows` documents what they take and return."""
 
@@ -45,12 +57,7 @@ class Backend(Protocol):
         train_data: "TrainingData",
         test_data: "TrainingData | None",
         config: TrainingConfig,
-        *,
-        flip_x: bool,
-        flip_y: bool,
-        transpose: bool,
-        M: int,
-        do_stitching: bool,
+        stitching: StitchingOptions,
         execution_config: PyTorchExecutionConfig | None,
     ) -> tuple[Image, Image, dict[str, Any]]:
         """Train a model, and stitch the object of the test data."""

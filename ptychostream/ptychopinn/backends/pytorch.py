@@ -18,7 +18,7 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.legacy import params
 from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
-from ptychostream.ptychopinn.backends.base import Image
+from ptychostream.ptychopinn.backends.base import Image, StitchingOptions
 from ptychostream.ptychopinn.backends.training_data import as_store
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.ptychopinn.reassembly import reassemble_position
@@ -55,12 +55,7 @@ def run_cdi_example(
     train_data: "TrainingData",
     test_data: "TrainingData | None",
     config: TrainingConfig,
-    *,
-    flip_x: bool,
-    flip_y: bool,
-    transpose: bool,
-    M: int,
-    do_stitching: bool,
+    stitching: StitchingOptions,
     execution_config: PyTorchExecutionConfig | None,
 ) -> tuple[Image, Image, dict[str, Any]]:
     """Train a network, and stitch the object of the test data.
@@ -70,10 +65,10 @@ def run_cdi_example(
     DataContractError
         If an object is wanted but there are no test data.
     """
-    if do_stitching and test_data is None:
+    if stitching.do_stitching and test_data is None:
         raise DataContractError("do_stitching needs test_data: the object is stitched from them")
     results = train_cdi_model(train_data, test_data, config, execution_config)
-    if test_data is None or not do_stitching:
+    if test_data is None or not stitching.do_stitching:
         return None, None, results
     size = (execution_config and execution_config.inference_batch_size) or config.batch_size
     if isinstance(test_data, PtychoDataContainerTorch):
@@ -85,8 +80,8 @@ def run_cdi_example(
             patches, offsets = _predict(
                 results["bundle"], _batches(store, config, size), store.probe, store.bad_pixels
             )
-    moved = in_callers_axes(offsets, flip_x=flip_x, flip_y=flip_y, transpose=transpose)
-    obj = reassemble_position(patches, moved, M)[..., 0]
+    moved = in_callers_axes(offsets, stitching)
+    obj = reassemble_position(patches, moved, stitching.M)[..., 0]
     amplitude, phase = np.abs(obj), np.angle(obj)
     results |= {
         "obj_tensor_full": patches,
@@ -150,9 +145,9 @@ def _predict(
 
 
 def in_callers_axes(
-    offsets: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool
+    offsets: NDArray[np.float64], stitching: StitchingOptions
 ) -> NDArray[np.float64]:
     """Mirror or transpose positions (B, 1, 2, 1) of data whose axes differ from the contract's."""
-    signs = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])
+    signs = np.array([-1.0 if stitching.flip_x else 1.0, -1.0 if stitching.flip_y else 1.0])
     turned = offsets * signs[None, None, :, None]
-    return turned[:, :, ::-1] if transpose else turned
+    return turned[:, :, ::-1] if stitching.transpose else turned

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from ptychostream.legacy import (
     params,
     update_installed_ptycho,
 )
-from ptychostream.ptychopinn.backends.base import Image
+from ptychostream.ptychopinn.backends.base import Image, StitchingOptions
 
 if TYPE_CHECKING:
     from ptychostream.ptychopinn.backends.base import TrainingData
@@ -69,12 +69,7 @@ def run_cdi_example(
     train_data: "TrainingData",
     test_data: "TrainingData | None",
     config: TrainingConfig,
-    *,
-    flip_x: bool,
-    flip_y: bool,
-    transpose: bool,
-    M: int,
-    do_stitching: bool,
+    stitching: StitchingOptions,
     execution_config: PyTorchExecutionConfig | None,
 ) -> tuple[Image, Image, dict[str, Any]]:
     """Train and stitch with the installed package."""
@@ -83,11 +78,7 @@ def run_cdi_example(
         _training_data(train_data, config),
         _data(test_data),
         _config(config),
-        flip_x=flip_x,
-        flip_y=flip_y,
-        transpose=transpose,
-        M=M,
-        do_stitching=do_stitching,
+        **asdict(stitching),
     )
     _mirror_scale()
     return amplitude, phase, {**results, "backend": "tensorflow"}
