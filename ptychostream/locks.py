@@ -4,9 +4,9 @@ import errno
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
 
@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Where the owner of a lock is named, in the folder that is locked.
 LOCK = ".lock"
+#: Whether the system has locks on folders; Windows has none.
+HAS_LOCKS = find_spec("fcntl") is not None
 #: What file systems without locks answer: NFS without its lock service, Lustre mounted without.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -30,7 +32,7 @@ def locked(folder: Path, message: str) -> Iterator[None]:
     StoreExistsError
         With this message, if another process has locked it.
     """
-    if sys.platform == "win32":
+    if not HAS_LOCKS:
         with owned(folder, message):
             yield
         return

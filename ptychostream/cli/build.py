@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, path_or_url, say
-from ptychostream.cli.input_options import add_input_options, input_options
+from ptychostream.cli.input_options import add_input_options, find_probe, input_options
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store.plan import StoreLayout
@@ -45,7 +45,6 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.datasets.store import build_group_store
     from ptychostream.datasets.store.plan import plan_build
     from ptychostream.datasets.store.scans import scans_from
-    from ptychostream.solver.probe_from_patterns import find_probe
 
     *sources, target = options.paths
     if not sources:

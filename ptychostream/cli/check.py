@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, path_or_url, say
-from ptychostream.cli.input_options import add_input_options, input_options
+from ptychostream.cli.input_options import add_input_options, find_probe, input_options
 
 if TYPE_CHECKING:
     from ptychostream.reconstruction.check import CheckResult
@@ -47,7 +47,6 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.errors import ConfigurationError
     from ptychostream.files import whole_file
     from ptychostream.reconstruction.check import check
-    from ptychostream.solver.probe_from_patterns import find_probe
 
     scans = scans_from([options.scan], input_options(options), find_probe=find_probe)
     if not 0 <= options.experiment < len(scans):

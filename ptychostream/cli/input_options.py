@@ -3,9 +3,12 @@
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.scan import Scan
 
 
 def add_input_options(parser: ArgumentParser) -> None:
@@ -16,3 +19,10 @@ def add_input_options(parser: ArgumentParser) -> None:
 def input_options(parsed: Any) -> InputOptions:
     """Take the options of `InputOptions` out of what was parsed."""
     return InputOptions(**{item.name: getattr(parsed, item.name) for item in fields(InputOptions)})
+
+
+def find_probe(scan: Scan, options: InputOptions) -> NDArray[np.complex64]:
+    """Make a probe from the patterns; torch is imported only where that is asked for."""
+    from ptychostream.solver.probe_from_patterns import find_probe
+
+    return find_probe(scan, options)

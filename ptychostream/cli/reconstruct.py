@@ -21,7 +21,7 @@ from ptychostream.cli.experiments import (
     summary_row,
     write_summary,
 )
-from ptychostream.cli.input_options import add_input_options, input_options
+from ptychostream.cli.input_options import add_input_options, find_probe, input_options
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
@@ -196,7 +196,6 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
     """Open a store; a scan file is built into one, temporary unless it is to be kept."""
     from ptychostream.datasets.store import build_group_store, open_group_store
     from ptychostream.datasets.store.storage import is_store
-    from ptychostream.solver.probe_from_patterns import find_probe
 
     source = options.store
     if is_store(source) or not Path(source).is_file():

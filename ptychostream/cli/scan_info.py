@@ -1,5 +1,7 @@
 """What a scan file is: its geometry, values and beam, what is missing, and what to do next."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -31,13 +33,16 @@ def describe_scan(
     """
     chosen = options_with(options)
     parts = read_parts(path, chosen)
+    has_positions = any(x is not None for x in (parts.positions, chosen.positions, chosen.step))
+    if not has_positions and parts.patterns is not None:
+        placeholder = _placeholder(*parts.patterns.shape)
+        parts = replace(parts, positions=placeholder, position_unit="px")
     with reading(path):
         scan, seen = assemble_and_see(parts, chosen, with_placeholder=True)
     has_probe = parts.probe is not None or chosen.probe is not None
     if picture is not None:
-        draw_scan(scan, seen, picture, has_probe=has_probe)
-    facts = _facts(scan, seen, has_probe=has_probe)
-    low, high = facts["positions_low_px"], facts["positions_high_px"]
+        draw_scan(scan, seen, picture, has_probe=has_probe, has_positions=has_positions)
+    facts = _facts(scan, seen, has_probe=has_probe, has_positions=has_positions)
     lines = [
         ("scan", str(path)),
         ("format", facts["format"]),
@@ -53,11 +58,7 @@ def describe_scan(
         ("distance", _amount(facts["detector_distance_m"], "m", 1)),
         ("detector pixel", _amount(facts["detector_pixel_size_m"], "um", 1e6)),
         ("object pixel", _amount(facts["object_pixel_size_m"], "nm", 1e9)),
-        (
-            "positions",
-            f"x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} px, typically "
-            f"{facts['step_px']:.2f} px apart",
-        ),
+        ("positions", _positions(facts)),
     ]
     if seen.centre is not None:
         at = f"x {seen.centre[0]:.1f}, y {seen.centre[1]:.1f} of the detector's pixels"
@@ -68,24 +69,51 @@ def describe_scan(
                 "probe",
                 f"{len(scan.probe)} mode(s), power {facts['probe_power']:.4g}, "
                 f"{facts['probe_diameter_px']:.1f} px wide",
-            ),
-            ("overlap", f"{facts['overlap']:.0%} along a line"),
+            )
         ]
+        if has_positions:
+            lines.append(("overlap", f"{facts['overlap']:.0%} along a line"))
     else:
-        lines.append(("probe", "none: --probe FILE, fzp:diameter=…,outer=…, or gaussian:WIDTH"))
+        lines.append(
+            (
+                "probe",
+                "none: --probe FILE, from_patterns, fzp:diameter=…,outer=…, or gaussian:WIDTH",
+            )
+        )
     guess = scan.object_guess
     lines.append(
         ("object guess", "none" if guess is None else f"{guess.shape[0]} x {guess.shape[1]} px")
     )
     lines += [("warning", sentence) for sentence in scan.warnings]
     given = " ".join(f"--{name} {quote(str(value))}" for name, value in chosen.given().items())
-    more = "" if has_probe else " --probe FILE"
+    more = "" if has_positions else " --positions FILE --position_unit um"
+    more += "" if has_probe else " --probe from_patterns"
     words = " ".join(filter(None, (quote(str(path)), "scan.zarr", given)))
     lines.append(("next", f"ptychostream build {words}{more}"))
     return lines, facts
 
 
-def _facts(scan: Scan, seen: Seen, *, has_probe: bool) -> dict[str, Any]:
+def _placeholder(count: int, height: int, width: int) -> NDArray[np.float64]:
+    """Make positions of a square raster, so that the rest of a scan can be looked at."""
+    columns = math.ceil(count**0.5)
+    row, column = np.divmod(np.arange(count), columns)
+    return max(height, width) + 4.0 * np.stack([column, row], axis=1)
+
+
+def _positions(facts: dict[str, Any]) -> str:
+    if "step_px" not in facts:
+        return (
+            "none: --positions FILE --position_unit um, or for a raster --step DX,DY --scan_shape "
+            "ROWS,COLUMNS"
+        )
+    low, high = facts["positions_low_px"], facts["positions_high_px"]
+    return (
+        f"x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} px, typically "
+        f"{facts['step_px']:.2f} px apart"
+    )
+
+
+def _facts(scan: Scan, seen: Seen, *, has_probe: bool, has_positions: bool) -> dict[str, Any]:
     known = scan.metadata
     block = next(iter(scan.patterns.blocks(16))).astype(np.float64)
     counts = block if scan.measurement_domain == "counts" else block**2
@@ -112,19 +140,23 @@ def _facts(scan: Scan, seen: Seen, *, has_probe: bool) -> dict[str, Any]:
         "detector_distance_m": known.detector_distance_m,
         "detector_pixel_size_m": known.detector_pixel_size_m,
         "object_pixel_size_m": known.object_pixel_size_m,
-        "positions_low_px": scan.positions.min(axis=0).tolist(),
-        "positions_high_px": scan.positions.max(axis=0).tolist(),
-        "step_px": typical_step(scan.positions),
         "centre_px": None if seen.centre is None else list(seen.centre),
         "warnings": list(scan.warnings),
     }
+    if has_positions:
+        facts |= {
+            "positions_low_px": scan.positions.min(axis=0).tolist(),
+            "positions_high_px": scan.positions.max(axis=0).tolist(),
+            "step_px": typical_step(scan.positions),
+        }
     if has_probe:
         facts |= {
             "probe_modes": len(scan.probe),
             "probe_power": float((np.abs(scan.probe) ** 2).sum()),
             "probe_diameter_px": beam_diameter(scan.probe),
-            "overlap": linear_overlap(scan),
         }
+    if has_probe and has_positions:
+        facts["overlap"] = linear_overlap(scan)
     return facts
 
 
@@ -141,7 +173,9 @@ def _amount(value: float | None, unit: str, factor: float) -> str:
     return "unknown" if value is None else f"{value * factor:.6g} {unit}"
 
 
-def draw_scan(scan: Scan, seen: Seen, path: Path, *, has_probe: bool) -> None:
+def draw_scan(
+    scan: Scan, seen: Seen, path: Path, *, has_probe: bool, has_positions: bool = True
+) -> None:
     """Draw the mean pattern with its mask, the positions in order, the probe and a histogram.
 
     Raises
@@ -164,13 +198,17 @@ def draw_scan(scan: Scan, seen: Seen, path: Path, *, has_probe: bool) -> None:
     drawn = pattern.imshow(shown + 1e-5 * top, norm=LogNorm(1e-5 * top, 1.1 * top))
     figure.colorbar(drawn, ax=pattern, label="mean counts")
     pattern.set(title="patterns (white: bad pixels)", xlabel="x (px)", ylabel="y (px)")
-    order = np.arange(scan.num_patterns)
-    x, y = scan.positions.T
-    places.plot(x, y, color="0.8", linewidth=0.5)
-    dots = places.scatter(x, y, c=order, s=6)
-    figure.colorbar(dots, ax=places, label="number")
-    places.set(title="positions in order", xlabel="x (px)", ylabel="y (px)", aspect="equal")
-    places.invert_yaxis()
+    if has_positions:
+        order = np.arange(scan.num_patterns)
+        x, y = scan.positions.T
+        places.plot(x, y, color="0.8", linewidth=0.5)
+        dots = places.scatter(x, y, c=order, s=6)
+        figure.colorbar(dots, ax=places, label="number")
+        places.set(title="positions in order", xlabel="x (px)", ylabel="y (px)", aspect="equal")
+        places.invert_yaxis()
+    else:
+        places.set_axis_off()
+        places.text(0.5, 0.5, "no positions", ha="center")
     if has_probe:
         beam.imshow(np.sqrt((np.abs(scan.probe) ** 2).sum(axis=0)))
         beam.set(title="probe, amplitude", xlabel="x (px)", ylabel="y (px)")

@@ -3,15 +3,18 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.domain import Verdict as DomainVerdict
+from ptychostream.datasets.sources.domain import judge_by_steps
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
-from ptychostream.reconstruction.hypotheses import Hypothesis, Part, hypotheses_for
+from ptychostream.reconstruction.hypotheses import Hypothesis, Part, curvatures, hypotheses_for
 from ptychostream.scan import Scan
 from ptychostream.solver.held_out import HeldOut, judge, neighbours_of_middle
 from ptychostream.solver.options import SolverOptions
@@ -21,12 +24,17 @@ logger = logging.getLogger(__name__)
 #: Patterns of the short runs, and their passes.
 _PATTERNS, _PASSES = 120, 8
 
-#: Best hypotheses that are judged again by other patterns left out, and how often.
-_FINALISTS, _REPEATS = 4, 2
+#: Passes of the first trial; a hypothesis that then explains so much less than the best has no
+#: second one, unless it is one of the first few.
+_FIRST_PASSES, _BEHIND, _FEWEST = 2, 0.4, 5
+
+#: Best hypotheses that are judged again by other patterns left out, how often, and how little
+#: behind the best they are.
+_FINALISTS, _REPEATS, _CLOSE = 4, 2, 0.2
 
 #: A lead counts beyond this many standard errors of the repeats, and at least by this much of
-#: what can be explained.
-_ERRORS, _LEAD = 2.0, 0.05
+#: what can be explained, or by this part of what the other one does not explain.
+_ERRORS, _LEAD, _LEAD_OF_REST = 2.0, 0.05, 0.4
 
 #: If even the best hypothesis explains less than this, the verdict is `undecided`.
 _TELLS = 0.15
@@ -47,11 +55,14 @@ class Ranked:
     skill : float
         1 - R / R of the mean pattern, on patterns left out; the mean of the repeats.
     explained : float
-        Part of what can be known of patterns left out, by the Poisson deviance.
+        Part of what can be known of patterns left out, by the Poisson deviance; of hypotheses
+        far behind, after a first, shorter trial.
     misfit : float
         R of patterns left out.
     spread : float
         Standard deviation of `explained` over the repeats; 0 where there was one run.
+    runs : tuple of float
+        `explained` of each repeat, which leave out the same patterns for all hypotheses.
     """
 
     name: str
@@ -60,6 +71,7 @@ class Ranked:
     explained: float
     misfit: float
     spread: float = 0.0
+    runs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,61 +137,136 @@ def check(
     """
     if isinstance(scan, GroupStore):
         scan = scan.scan(experiment)
-    began = time.perf_counter()
-    part, good = _part_of(scan)
-    options = SolverOptions(passes=_PASSES, refine_probe=True)
-    tried: list[tuple[Hypothesis, HeldOut]] = []
+    part, good, domain = _part_of(scan)
+    trials = _Trials(part, good, seed, time.perf_counter() + 0.75 * 60 * minutes)
     hypotheses = hypotheses_for(part)
+    first: list[tuple[Hypothesis, HeldOut]] = []
     for number, hypothesis in enumerate(hypotheses):
-        if tried and time.perf_counter() - began > 0.75 * 60 * minutes:
+        if first and trials.is_late:
             logger.warning("no time for %d hypotheses", len(hypotheses) - number)
             break
-        judged = _judge(hypothesis, part, good, options, seed)
+        judged = trials.judge(hypothesis, _FIRST_PASSES)
         if judged is None:
             raise DataContractError(
                 f"{scan.name}: {len(part[0])} patterns are too few to check a geometry by"
             )
-        tried.append((hypothesis, judged))
+        first.append((hypothesis, judged))
         if on_progress is not None:
             on_progress(number + 1, len(hypotheses))
-    tried.sort(key=lambda item: -item[1].explained)
-    ranked = []
-    for place, (hypothesis, first) in enumerate(tried):
-        runs = [first]
+    first.sort(key=lambda item: -item[1].explained)
+    ranked, as_it_is = _ranked(first, trials)
+    curved = []
+    if any("scale" in word for word in ranked[0].options):
+        # Of a diverging beam, positions and the beam's curvature have one scale together.
+        curved = [trials.in_full(item) for item in curvatures(part)]
+    found = _conclude(ranked, as_it_is, curved)
+    return found if domain is None else _with_domain(found, domain)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """Short runs on a part of a scan, until there is no more time."""
+
+    part: Part
+    good: NDArray[np.bool_]
+    seed: int
+    until: float
+
+    @property
+    def is_late(self) -> bool:
+        return time.perf_counter() > self.until
+
+    def judge(self, hypothesis: Hypothesis, passes: int, repeat: int = 0) -> HeldOut | None:
+        """Let a hypothesis predict patterns left out; another repeat leaves out others."""
+        counts, positions, probe = hypothesis.change(self.part)
+        whole = self.good[None].astype(np.float32)
+        mask, _, _ = hypothesis.change((whole, positions[:1], probe))
+        if hypothesis.kind == "trigger":
+            mask = whole
+        options = SolverOptions(passes=passes, refine_probe=True)
+        return judge(counts, positions, probe, mask[0] > 0, options, seed=self.seed + repeat)
+
+    def repeated(self, hypothesis: Hypothesis, run: HeldOut) -> list[HeldOut]:
+        """Add runs that leave out others."""
+        more = (self.judge(hypothesis, _PASSES, repeat) for repeat in range(1, 1 + _REPEATS))
+        return [run, *(other for other in more if other is not None)]
+
+    def in_full(self, hypothesis: Hypothesis) -> Ranked:
+        """Judge a hypothesis as the best ones are judged."""
+        run = self.judge(hypothesis, _PASSES)
+        assert run is not None
+        return _summed_up(hypothesis, self.repeated(hypothesis, run))
+
+
+def _ranked(
+    first: list[tuple[Hypothesis, HeldOut]], trials: _Trials
+) -> tuple[list[Ranked], Ranked]:
+    """Judge those at length that are not far behind, the best ones by several sets left out."""
+    best = first[0][1].explained
+    ahead, behind = [], []
+    for place, (hypothesis, short) in enumerate(first):
+        is_close = place < _FEWEST or short.explained > best - _BEHIND
         # The unchanged scan is judged as often as the best hypotheses.
-        if place < _FINALISTS or hypothesis.kind == "none":
-            more = (
-                _judge(hypothesis, part, good, options, seed + repeat)
-                for repeat in range(1, 1 + _REPEATS)
-            )
-            runs += [run for run in more if run is not None]
+        if hypothesis.kind == "none" or (is_close and not trials.is_late):
+            ahead.append((hypothesis, trials.judge(hypothesis, _PASSES) or short))
+        else:
+            behind.append(_summed_up(hypothesis, [short]))
+    ahead.sort(key=lambda item: -item[1].explained)
+    ranked, as_it_is = [], None
+    for place, (hypothesis, run) in enumerate(ahead):
+        runs = [run]
+        is_close = place < _FINALISTS and run.explained > ahead[0][1].explained - _CLOSE
+        if is_close or hypothesis.kind == "none":
+            runs = trials.repeated(hypothesis, run)
         ranked.append(_summed_up(hypothesis, runs))
+        if hypothesis.kind == "none":
+            as_it_is = ranked[-1]
+    assert as_it_is is not None
     ranked.sort(key=lambda item: -item.explained)
-    return _conclude(ranked)
+    return ranked + behind, as_it_is
 
 
-def _part_of(scan: Scan) -> tuple[Part, NDArray[np.bool_]]:
-    """Read the patterns nearest to the middle, in the order in which they were taken."""
+def _with_domain(found: CheckResult, domain: DomainVerdict) -> CheckResult:
+    """Add to a verdict that the values themselves say what they are."""
+    options = ["--measurement_domain", domain.domain]
+    said = f"the patterns are {_DOMAINS[domain.domain]}: {domain.evidence}"
+    hypotheses = [
+        replace(
+            item,
+            name=f"{said}; {item.name}" if item.options else said,
+            options=(*options, *item.options),
+        )
+        for item in found.hypotheses
+    ]
+    is_decided = found.verdict != "undecided"
+    return replace(
+        found,
+        verdict="mend" if is_decided or not found.options else "undecided",
+        options=[*options, *found.options],
+        hypotheses=hypotheses,
+        reason=said if found.verdict == "sound" else f"{said}; {found.reason}",
+    )
+
+
+_DOMAINS = {"counts": "counts", "amplitude": "amplitudes"}
+
+
+def _part_of(scan: Scan) -> tuple[Part, NDArray[np.bool_], DomainVerdict | None]:
+    """Read the patterns nearest to the middle, in the order in which they were taken.
+
+    The last value is what their steps say of counts and amplitude, if the scan says otherwise.
+    """
     rows = neighbours_of_middle(scan.positions, _PATTERNS)
-    patterns = scan.patterns.read(rows).astype(np.float32)
-    counts = patterns if scan.measurement_domain == "counts" else patterns**2
+    patterns = scan.patterns.read(rows)
     good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    by_steps = judge_by_steps(patterns[:16], ~good)
+    if by_steps is not None and by_steps.domain == scan.measurement_domain:
+        by_steps = None
+    domain = scan.measurement_domain if by_steps is None else by_steps.domain
+    patterns = patterns.astype(np.float32)
+    counts = patterns if domain == "counts" else patterns**2
     probe = scan.probe[np.abs(scan.probe).max(axis=(1, 2)) > 0]
-    return (np.where(good, counts, 0), scan.positions[rows], probe), good
-
-
-def _judge(
-    hypothesis: Hypothesis,
-    part: Part,
-    good: NDArray[np.bool_],
-    options: SolverOptions,
-    seed: int,
-) -> HeldOut | None:
-    counts, positions, probe = hypothesis.change(part)
-    mask, _, _ = hypothesis.change((good[None].astype(np.float32), positions[:1], probe))
-    if hypothesis.kind == "trigger":
-        mask = good[None].astype(np.float32)
-    return judge(counts, positions, probe, mask[0] > 0, options, seed=seed)
+    return (np.where(good, counts, 0), scan.positions[rows], probe), good, by_steps
 
 
 def _summed_up(hypothesis: Hypothesis, runs: list[HeldOut]) -> Ranked:
@@ -191,70 +278,80 @@ def _summed_up(hypothesis: Hypothesis, runs: list[HeldOut]) -> Ranked:
         explained=float(np.mean(explained)),
         misfit=float(np.mean([run.misfit for run in runs])),
         spread=float(np.std(explained, ddof=1)) if len(runs) > 1 else 0.0,
+        runs=tuple(explained),
     )
 
 
-def _conclude(ranked: list[Ranked]) -> CheckResult:
-    """Turn the ranking into a verdict; in doubt, no change of the scan is advised."""
+def _leads(first: Ranked, second: Ranked) -> bool:
+    """Return whether one hypothesis predicts better than another, beyond what chance does."""
+    if len(first.runs) == len(second.runs) > 1:
+        # The same patterns were left out: what they have in common is no uncertainty.
+        gaps = np.subtract(first.runs, second.runs)
+        error = float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
+    else:
+        error = float(np.hypot(first.spread, second.spread)) / np.sqrt(1 + _REPEATS)
+    least = min(_LEAD, _LEAD_OF_REST * (1 - second.explained))
+    return first.explained - second.explained > max(least, _ERRORS * error)
+
+
+def _conclude(ranked: list[Ranked], as_it_is: Ranked, curved: list[Ranked]) -> CheckResult:
+    """Turn the ranking into a verdict; in doubt, no change of the scan is advised.
+
+    `curved` is the scan as it is with probes of another defocus, where the positions' scale leads.
+    """
     best = ranked[0]
-    as_it_is = next(item for item in ranked if not item.options)
-
-    def leads(first: Ranked, second: Ranked) -> bool:
-        error = np.hypot(first.spread, second.spread) / np.sqrt(1 + _REPEATS)
-        return first.explained - second.explained > max(_LEAD, _ERRORS * error)
-
-    equals = [item.name for item in ranked[1:] if not leads(best, item)]
+    equals = [item.name for item in ranked[1:] if not _leads(best, item)]
+    of = partial(CheckResult, hypotheses=ranked, equals=equals)
     if best.explained < _TELLS:
-        return CheckResult(
+        return of(
             verdict="undecided",
             options=[],
-            hypotheses=ranked,
-            equals=equals,
             reason=(
                 f"no hypothesis predicts patterns left out (the best, '{best.name}', explains "
                 f"{max(best.explained, 0):.0%}): photons or overlap are too few, or the probe, the "
                 "mask or the positions are wrong in another way"
             ),
         )
-    if not leads(best, as_it_is):
-        alike = [item.name for item in ranked if item.options and not leads(as_it_is, item)]
+    if not _leads(best, as_it_is):
+        alike = [item.name for item in ranked if item.options and not _leads(as_it_is, item)]
         remark = f"; not to tell apart from: {', '.join(alike[:4])}" if alike else ""
-        return CheckResult(
+        return of(
             verdict="sound",
             options=[],
-            hypotheses=ranked,
-            equals=equals,
             reason=f"no mend predicts patterns left out better than the scan as it is{remark}",
         )
-    # Mirrored patterns or positions give the same picture or its mirror image; patterns turned by
-    # half a turn are those of the conjugate beam and object.
-    mirrors = {"--orientation", "--position_transform", "--probe_transform"}
-    rivals = [
+    rivals = [item.name for item in curved if not _leads(best, item)]
+    rivals += [
         item.name
         for item in ranked[1:]
-        if item.options
-        and not leads(best, item)
-        and not {item.options[0], best.options[0]} <= mirrors
+        if item.options and not _leads(best, item) and not (_mirrors(item) and _mirrors(best))
     ]
     if rivals:
-        return CheckResult(
+        return of(
             verdict="undecided",
             options=list(best.options),
-            hypotheses=ranked,
-            equals=equals,
             reason=(
                 f"something is wrong, and these mends predict alike: {best.name}, "
                 f"{', '.join(rivals[:4])}"
             ),
         )
-    return CheckResult(
+    return of(
         verdict="mend",
         options=list(best.options),
-        hypotheses=ranked,
         reason=(
             f"{best.name}: explains {best.explained:.0%} of patterns left out, the scan as it is "
             f"{max(as_it_is.explained, 0):.0%}"
             + (f"; not to tell apart from: {', '.join(equals[:3])}" if equals else "")
         ),
-        equals=equals,
+    )
+
+
+def _mirrors(item: Ranked) -> bool:
+    """Return whether a mend mirrors or turns.
+
+    Mirrored patterns or positions give the same picture or its mirror image; patterns turned by
+    half a turn are those of the conjugate beam and object.
+    """
+    return item.options[0] in ("--orientation", "--probe_transform") or (
+        item.options[0] == "--position_transform" and "scale" not in item.options[1]
     )

@@ -26,7 +26,7 @@ class Hypothesis:
     change : callable
         From patterns, positions and probe to the mended ones.
     kind : str
-        `none`, `orientation`, `axes`, `trigger`, `scale`, `probe`, `centre` or `domain`.
+        `none`, `orientation`, `axes`, `trigger`, `scale`, `probe` or `centre`.
     """
 
     name: str
@@ -86,6 +86,40 @@ def hypotheses_for(part: Part) -> list[Hypothesis]:
     )
     listed += _off_centre(part)
     return listed
+
+
+def curvatures(part: Part) -> list[Hypothesis]:
+    """List beams of another defocus, which moves their rays by up to a fifth of their radius."""
+    probe = part[2]
+    edge = probe.shape[-1]
+    along = np.arange(edge) - edge // 2
+    far = np.fft.fftshift(np.fft.fft2(probe), axes=(-2, -1))
+    radius, angle = (_radius(field, along) for field in (probe, far))
+    return [
+        Hypothesis(
+            f"the probe's defocus is off: rays moved by {change:+.0%} of its radius",
+            (),
+            # Rays of the frequency angle / N land defocus · angle / (π N) pixels off.
+            partial(_refocused, change * radius * np.pi * edge / angle),
+            "probe",
+        )
+        for change in (-0.2, -0.1, 0.1, 0.2)
+    ]
+
+
+def _radius(field: NDArray[np.complex64], along: NDArray[np.int64]) -> float:
+    """Return the root mean square radius of a field's intensity, in pixels."""
+    power = (np.abs(field) ** 2).sum(axis=0, dtype=np.float64)
+    squared = along[:, None] ** 2 + along**2
+    return float(np.sqrt((power * squared).sum() / power.sum()))
+
+
+def _refocused(defocus: float, part: Part) -> Part:
+    patterns, positions, probe = part
+    frequency = np.fft.fftfreq(probe.shape[-1])
+    phase = defocus * (frequency[:, None] ** 2 + frequency**2)
+    changed = np.fft.ifft2(np.fft.fft2(probe) * np.exp(1j * phase)).astype(np.complex64)
+    return patterns, positions, changed
 
 
 _AXES = {

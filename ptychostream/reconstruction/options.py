@@ -88,7 +88,7 @@ def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | 
         )
     if experiment is None and store.num_experiments > 1:
         raise DataContractError(
-            f"'{store.path}' holds {store.num_experiments} experiments; choose one by experiment, "
+            f"'{store.path}' holds {store.num_experiments} experiments; choose by --experiment, "
             "from 0 on"
         )
     experiment = experiment or 0

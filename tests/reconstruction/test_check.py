@@ -89,6 +89,19 @@ def test_the_command_writes_its_findings_and_options_that_build_takes(tmp_path, 
     assert ps.check(ps.open_group_store(target)).verdict == "sound"
 
 
+@pytest.mark.parametrize("truly", ["counts", "amplitude"])
+def test_counts_that_are_called_amplitudes_are_found_by_their_steps(truly):
+    """And the other way round; the solver then judges the geometry of the right ones."""
+    scan = _scan(shift=2)
+    counts = scan.patterns.read(np.arange(scan.num_patterns))
+    values = counts if truly == "counts" else np.sqrt(counts).astype(np.float32)
+    other = {"counts": "amplitude", "amplitude": "counts"}[truly]
+    wrong = replace(scan, patterns=ArrayPatterns(values), measurement_domain=other)
+    found = ps.check(wrong)
+    assert found.verdict == "mend"
+    assert found.options == ["--measurement_domain", truly, "--trigger_shift", "-2"]
+
+
 def test_too_few_patterns_are_refused():
     scan = _scan()
     with pytest.raises(DataContractError, match="too few to check"):

@@ -135,6 +135,8 @@ def read_parts(path: Path, options: InputOptions) -> ScanParts:
     """
     if not path.exists():
         raise MissingFileError(f"no scan file '{path}'")
+    if path.is_file() and not path.stat().st_size:
+        raise DataContractError(f"'{path}' is empty, 0 bytes; copy it again")
     name = options.format
     if name is not None and name not in READERS:
         raise DataContractError(f"no format {name!r}; there are {', '.join(sorted(READERS))}")

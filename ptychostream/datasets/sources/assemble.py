@@ -212,7 +212,7 @@ def assemble_and_see(
     if scan_probe is None and options.probe is None and not with_placeholder:
         raise DataContractError(
             f"{parts.name} {parts.looked_for.get('probe', 'has no probe')}. Give one: "
-            "--probe FILE, "
+            "--probe FILE, --probe from_patterns, "
             "--probe fzp:diameter=…,outer=…, or --probe gaussian:WIDTH"
         )
     placeholder = np.ones((1, edge, edge), np.complex64)

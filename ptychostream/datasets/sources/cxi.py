@@ -5,6 +5,7 @@ definitions put it, and converted from the unit that the file says. Patterns may
 files, by external links or virtual datasets.
 """
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ptychostream.errors import DataContractError
 from ptychostream.scan import MeasurementDomain, PatternSource, ScanMetadata
 
 _JOULE_PER_EV = 1.602176634e-19
+
+logger = logging.getLogger(__name__)
 
 #: Flags of a CXI mask that tell what was done with a good pixel: it is in a peak's mask, an
 #: artefact or the background was corrected, it is a peak of the hit finder, it has a signal.
@@ -165,6 +168,10 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
         )
 
 
+#: What is one number, which a file may hold as text with a unit.
+_NUMBERS = ("distance", "pixel", "pixel_y", "saturation")
+
+
 class _Entry:
     """The entry of a file that holds patterns, with the groups under it."""
 
@@ -209,9 +216,11 @@ class _Entry:
         """Return the first path at which there is an array or number."""
         for place in self.candidates(quantity):
             data = find(self.file, place, self.path)
-            if isinstance(data, h5py.Dataset) and data.dtype.kind in "biufcSO" and data.shape:
-                return place
-            if isinstance(data, h5py.Dataset) and data.dtype.kind in "biuf":
+            if not isinstance(data, h5py.Dataset):
+                continue
+            # A source's `probe` is text: "x-ray". A distance may be text, too: "1.9 m".
+            kinds = "biufcSO" if data.shape or quantity in _NUMBERS else "biuf"
+            if data.dtype.kind in kinds:
                 return place
         return None
 
@@ -270,7 +279,8 @@ class _Entry:
             text = str(np.ravel(values)[0].decode() if np.size(values) else "").strip()
             match = re.fullmatch(r"([-+0-9.eE]+)\s*(\S*)", text)
             if match is None:
-                raise DataContractError(f"'{self.path}': '{place}' is {text!r}, not a number")
+                logger.warning("'%s': '%s' is %r, not a number: not used", self.path, place, text)
+                return None
             values, said = float(match[1]), match[2] or None
         numbers = np.ravel(values).astype(np.float64)
         numbers = numbers[np.isfinite(numbers)]
@@ -282,10 +292,8 @@ class _Entry:
         if given is not None and unit:
             value = float(convert(value, given, unit, where=where))
         if value <= 0:
-            raise DataContractError(
-                f"{where} is {value:g} {unit}, which must be above zero; correct the file, or give "
-                "the value as an option (--energy, --distance, --detector_pixel)"
-            )
+            logger.warning("%s is %s, which can't be: not used", where, f"{value:g} {unit}".strip())
+            return None
         return value
 
     def energy(self) -> tuple[float | None, list[str]]:

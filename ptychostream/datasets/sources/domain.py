@@ -42,15 +42,29 @@ def judge(
     probe : (P, N, N) complex64, optional
         Illumination, whose power is Σ counts of an empty pattern.
     """
+    by_steps = judge_by_steps(sample, bad)
+    if by_steps is not None:
+        return by_steps
+    good = _good_values(sample, bad)
+    if not (good > 0).any():
+        return Verdict("counts", "they are zero everywhere", is_certain=False)
+    by_power = _by_power(good, probe)
+    if by_power is not None:
+        return by_power
+    return _by_noise(sample.astype(np.float64), bad)
+
+
+def judge_by_steps(sample: NDArray[Any], bad: NDArray[np.bool_]) -> Verdict | None:
+    """Judge by whole numbers and steps of the values or of their squares, which photons leave.
+
+    None where there are none; otherwise the verdict is certain.
+    """
     if sample.dtype.kind in "ui":
         return Verdict("counts", "they are integers", is_certain=True)
-    good = sample[:, ~bad].astype(np.float64)
-    good = good[np.isfinite(good).all(axis=1)] if np.isfinite(good).all(axis=1).any() else good
-    good[~np.isfinite(good)] = 0
-    values = good.ravel()
+    values = _good_values(sample, bad).ravel()
     values = values[values > 0][:_LOOKED_AT]
     if not len(values):
-        return Verdict("counts", "they are zero everywhere", is_certain=False)
+        return None
     if _are_whole(values) and values.max() > 1:
         return Verdict("counts", "they are whole numbers", is_certain=True)
     if _are_whole(values**2) and values.max() > 1:
@@ -60,10 +74,16 @@ def judge(
         return Verdict("counts", f"they are multiples of {unit:.4g}", is_certain=True)
     if _has_steps(values**2, unit**2):
         return Verdict("amplitude", f"their squares are steps of {unit**2:.4g}", is_certain=True)
-    by_power = _by_power(good, probe)
-    if by_power is not None:
-        return by_power
-    return _by_noise(sample.astype(np.float64), bad)
+    return None
+
+
+def _good_values(sample: NDArray[Any], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the values (K, pixels) of good pixels, without patterns that are not finite."""
+    good = sample[:, ~bad].astype(np.float64)
+    finite = np.isfinite(good).all(axis=1)
+    good = good[finite] if finite.any() else good
+    good[~np.isfinite(good)] = 0
+    return good
 
 
 def _are_whole(values: NDArray[np.float64]) -> bool:

@@ -46,7 +46,9 @@ def unreadable(path: Path, error: Exception) -> DataContractError:
             "finished and closes the file; to read it as it is now, set the environment variable "
             "HDF5_USE_FILE_LOCKING=FALSE, or copy the file first"
         )
-    return DataContractError(f"'{path}' is damaged HDF5: {error}")
+    return DataContractError(
+        f"'{path}' is damaged HDF5: {error}; copy it again, once its writer has closed it"
+    )
 
 
 def find(file: Any, name: str, path: Path) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.rows import with_numbers
 from ptychostream.datasets.store.build import (
     experiment_attributes,
     experiment_tables,
@@ -270,22 +271,36 @@ def _refuse_again(
     """Refuse patterns that were appended before: the same positions and the same counts."""
     here = store.rows(experiment)
     known, new = (
-        np.column_stack([positions, sums]).view("V24").ravel()
+        # Metres that became pixels by another origin differ in the last digits.
+        np.column_stack([np.rint(positions * 1000) + 0.0, sums]).view("V24").ravel()
         for positions, sums in (
             (store.positions[here], store.total_counts[here]),
             (scan.positions, energies),
         )
     )
     good = np.ones((store.N, store.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    again = []
     # Two measurements at one position may have the same sum, but not the same pixels.
     for row in np.flatnonzero(np.isin(new, known) & (energies > 0)):
         pattern = patterns.read(np.array([row]))[0][good]
         held = store.diffraction(here[known == new[row]])[:, good]
         if (held == pattern).all(axis=1).any():
-            raise DataContractError(
-                f"pattern {row} of {scan.name} is in '{store.path}' already, at the same position "
-                "with the same counts; append only what is new"
-            )
+            again.append(row)
+    if not again:
+        return
+    numbers = np.array(again)
+    numbers = numbers if scan.file_rows is None else scan.file_rows[numbers]
+    before = str(scan.provenance.get("options", {}).get("leave_out", ""))
+    is_all = len(again) == scan.num_patterns
+    raise DataContractError(
+        f"{len(again)} of {scan.num_patterns} patterns of {scan.name} are in '{store.path}' "
+        "already, at the same positions with the same counts; "
+        + (
+            "there is nothing to append"
+            if is_all
+            else f"append only what is new: {with_numbers(before, numbers)}"
+        )
+    )
 
 
 def sole_appender(storage: StoreFiles) -> AbstractContextManager[None]:

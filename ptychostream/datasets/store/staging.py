@@ -13,7 +13,7 @@ from pathlib import Path
 from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.errors import ConfigurationError, DataContractError, StoreExistsError
-from ptychostream.locks import locked
+from ptychostream.locks import HAS_LOCKS, locked
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +207,9 @@ def remove_replaced(target: Path, *, also_read: bool = False) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
+    if not HAS_LOCKS:
+        # Windows can't open folders.
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,5 @@
 """The files of a store: in a folder, in a zip file, or at any URL that fsspec knows."""
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any
 from ptychostream.datasets.store.range_cache import RangeCache
 from ptychostream.errors import ConfigurationError, StorageError
 from ptychostream.files import atomic_file
+from ptychostream.locks import HAS_LOCKS
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ class StoreFiles:
 
     def hold(self) -> None:
         """Keep the folder open, so that reads still reach it if another store replaces it."""
-        if self._files is None and self._held()[0] is None:
+        if self._files is None and HAS_LOCKS and self._held()[0] is None:
+            import fcntl
+
             self._handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
             self._close = weakref.finalize(self, os.close, self._handle)
             with suppress(OSError):  # some file systems have no locks
@@ -181,6 +183,11 @@ class StoreFiles:
 
     def _read_local(self, name: str, start: int, length: int | None) -> bytes:
         held, folder = self._held()
+        if not HAS_LOCKS:
+            # Windows reads at a place only after it has moved there.
+            with Path(f"{folder}/{name}").open("rb") as stream:
+                stream.seek(start)
+                return stream.read(-1 if length is None else length)
         handle = os.open(f"{folder}/{name}" if folder else name, os.O_RDONLY, dir_fd=held)
         try:
             size = os.fstat(handle).st_size - start
