@@ -107,7 +107,7 @@ def curvatures(part: Part) -> list[Hypothesis]:
     ]
 
 
-def _radius(field: NDArray[np.complex64], along: NDArray[np.int64]) -> float:
+def _radius(field: NDArray[np.complexfloating], along: NDArray[np.int64]) -> float:
     """Return the root mean square radius of a field's intensity, in pixels."""
     power = (np.abs(field) ** 2).sum(axis=0, dtype=np.float64)
     squared = along[:, None] ** 2 + along**2
