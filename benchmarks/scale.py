@@ -1,6 +1,7 @@
-"""How cost grows: with appended blocks, with the distance of a store, and with the loader's memory.
+"""How cost grows: with appended blocks, a store's distance, the loader's memory, a scan's size.
 
-    python benchmarks/scale.py [growing] [remote] [loader] [--blocks 200] [--patterns 20000]
+    python benchmarks/scale.py [growing] [remote] [loader] [solver] [--blocks 200]
+        [--patterns 20000] [--sizes 10000 100000 1000000]
 
 Processor time of all threads, except where it says that the clock is read. The server of `remote`
 is one on this machine that waits 30 ms before each answer.
@@ -8,17 +9,23 @@ is one on this machine that waits 30 ms before each answer.
 
 import argparse
 import http.server
+import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from memory import PEAK
 from streaming import poisson_scan
 
 import ptychostream as ps
+from ptychostream.simulation.probes import make_probe
 
 
 def processor(work: Callable[[], object]) -> float:
@@ -180,11 +187,48 @@ def loader(folder: Path, number: int) -> None:
     print(f"torch's DataLoader over the array in memory: {rate:,.0f}")
 
 
+SOLVE = """
+import sys, time
+import numpy, scipy.signal, torch
+import ptychostream as ps
+from ptychostream.reconstruction.solve import solve
+torch.set_num_threads(1)
+store = ps.open_group_store(sys.argv[1])
+before, times = peak(), [time.process_time()]
+for state in solve(store, passes=3, memory_budget=sys.argv[2], canvas_budget=sys.argv[3],
+                   num_threads=1):
+    times.append(time.process_time())
+each = (times[-1] - times[1]) / (len(times) - 2) / store.num_patterns
+print(f"{1e6 * each:.1f} us a pattern and pass, {peak() - before:.0f} MB more than the open store; "
+      f"canvas of {state.object.shape[0]} x {state.object.shape[1]} px")
+"""
+
+
+def solver(folder: Path, sizes: list[int]) -> None:
+    """Solve for object and probe, N = 16, with 128 MiB for patterns; the canvas in memory or files.
+
+    Each run has a process of its own. The first pass, which reads, is left out.
+    """
+    for number in sizes:
+        path = folder / f"solver-{number}.zarr"
+        scan = poisson_scan(number, 16)
+        probe = make_probe("gaussian", 16, {"full_width": 6.0, "edge_phase": 3.0})
+        ps.build_group_store(replace(scan, probe=probe.astype(np.complex64)), path)
+        del scan
+        for canvas in ("4 GiB", "1 MiB"):
+            run = [sys.executable, "-c", PEAK + SOLVE, str(path), "128 MiB", canvas]
+            found = subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+            kept = "in memory" if canvas == "4 GiB" else "in files"
+            print(f"{number:,} patterns, canvas {kept}: {found}", flush=True)
+        shutil.rmtree(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["growing", "remote", "loader"])
+    parser.add_argument("parts", nargs="*", default=["growing", "remote", "loader", "solver"])
     parser.add_argument("--blocks", type=int, default=200)
     parser.add_argument("--patterns", type=int, default=20000)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if "growing" in options.parts:
@@ -193,6 +237,8 @@ def main() -> None:
             remote(Path(name), options.patterns)
         if "loader" in options.parts:
             loader(Path(name), options.patterns)
+        if "solver" in options.parts:
+            solver(Path(name), options.sizes)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ptychostream.stitching.placed_patches import PlacedPatches
 class PatchSpool:
     """A scratch file of placed patches: written once, read in order; gone when closed.
 
-    Patches are rounded to ten bits (`packed_blocks`): the file takes no more than patterns of
+    Patches are rounded to ten bits (`pack`): the file takes no more than patterns of
     16 bits do.
 
     Parameters
@@ -80,13 +80,15 @@ class PatchSpool:
             yield PlacedPatches(blocks, corners, groups, is_even)
 
 
-#: The largest number that ten bits and a sign hold: an error of a thousandth of a block's
-#: brightest pixel at most, which averages out where patches overlap.
+#: The largest number that ten bits and a sign hold.
 _LARGEST = 511
 
 
 def pack(blocks: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Round blocks (K, ...) to ten bits, in units of each block's largest number.
+
+    It is square roots that are rounded: patches are weighted by the light on them, and are divided
+    by it in the end, so that what is dim needs the finer steps.
 
     Returns
     -------
@@ -98,8 +100,12 @@ def pack(blocks: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np
     per_block = 2 * int(np.prod(blocks.shape[1:]))
     numbers = np.ascontiguousarray(blocks).view(np.float32).reshape(len(blocks), per_block)
     largest = np.maximum(numbers.max(axis=1, initial=0), -numbers.min(axis=1, initial=0))
-    scale = largest / np.float32(_LARGEST)
+    scale = largest / np.float32(_LARGEST**2)
+    # A block without light, whose scale is 0, stays 0.
     rounded = numbers * (1 / np.maximum(scale, np.finfo(np.float32).tiny))[:, None]
+    signs = rounded.view(np.uint32) & np.uint32(0x80000000)
+    np.sqrt(np.abs(rounded, out=rounded), out=rounded)
+    rounded.view(np.uint32)[...] |= signs
     # The real and the imaginary part of a pixel, of 16 bits each, are looked at as one number.
     pairs = np.rint(rounded, out=rounded).astype(np.int16).view(np.int32).ravel()
     is_lit = pairs != 0
@@ -123,6 +129,7 @@ def unpack(
     for place in range(4):
         numbers[place::4] = high >> 2 * place & 3
     lit = (low + (numbers[:count].astype(np.int16) << 8) - np.int16(_LARGEST)).astype(np.float32)
+    lit *= np.abs(lit)
     blocks = np.zeros(pixels, np.complex64)
     blocks[is_lit] = lit.view(np.complex64)
     blocks = blocks.reshape(shape)
