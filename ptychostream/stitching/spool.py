@@ -80,8 +80,9 @@ class PatchSpool:
             yield PlacedPatches(blocks, corners, groups, is_even)
 
 
-#: The largest number that ten bits and a sign hold.
-_LARGEST = 511
+#: The largest number that ten bits and a sign hold, and the least: pixels with less than
+#: (10 / 511)², a 2,600th, of the largest one are left out, as most of a patch is nearly dark.
+_LARGEST, _LEAST = 511, 10
 
 
 def pack(blocks: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -106,10 +107,10 @@ def pack(blocks: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np
     signs = rounded.view(np.uint32) & np.uint32(0x80000000)
     np.sqrt(np.abs(rounded, out=rounded), out=rounded)
     rounded.view(np.uint32)[...] |= signs
-    # The real and the imaginary part of a pixel, of 16 bits each, are looked at as one number.
-    pairs = np.rint(rounded, out=rounded).astype(np.int16).view(np.int32).ravel()
-    is_lit = pairs != 0
-    lit = (pairs[is_lit].view(np.int16) + np.int16(_LARGEST)).view(np.uint16)
+    roots = np.rint(rounded, out=rounded).astype(np.int16).ravel()
+    # The real and the imaginary part of a pixel are looked at as one number of twice the bits.
+    is_lit = (np.abs(roots) >= _LEAST).view(np.uint16) != 0
+    lit = (roots.view(np.int32)[is_lit].view(np.int16) + np.int16(_LARGEST)).view(np.uint16)
     high = np.zeros(-(-len(lit) // 4) * 4, np.uint8)
     high[: len(lit)] = lit >> 8
     fours = high[::4] | high[1::4] << 2 | high[2::4] << 4 | high[3::4] << 6
