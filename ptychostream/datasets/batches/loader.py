@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
-from torch import Tensor
 
+from ptychostream.datasets.batches.filling import BatchFiller, Target
 from ptychostream.datasets.batches.pattern_cache import cached_patterns, default_cache_folder
 from ptychostream.datasets.batches.sampler import EpochOrder, EpochSampler, Order, Window
 from ptychostream.datasets.batches.scaling import Scales, scales_of
@@ -25,7 +25,6 @@ from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import split_coordinates
 from ptychostream.memory import parse_bytes
-from ptychostream.scan import to_amplitude
 
 #: Part of a GPU's free memory that a window may take.
 _DEVICE_SHARE = 0.25
@@ -120,7 +119,8 @@ class GroupLoader:
         windows = self.order.share(rank, world_size)
         if skip:
             windows = _drop_groups(windows, sum(sizes[:skip]))
-        for batch in self._batches(self._decoded(windows), sizes[skip:]):
+        filler = BatchFiller(self._store, self.epochs.groups, self._scales, self._target)
+        for batch in filler.batches(self._decoded(windows), sizes[skip:]):
             self._served += 1
             yield batch
         self._served = 0
@@ -169,16 +169,16 @@ class GroupLoader:
         GroupLoader
             This one.
         """
-        self._device, self._pins = device, pins and device.type == "cuda"
         self._resident = None
         if device_for_windows is not None:
-            self._windows_on: torch.device | None = torch.device(device_for_windows)
+            windows: torch.device | None = torch.device(device_for_windows)
         elif device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            # Beside a network.
-            self._windows_on = device if self.window_fits(free * _DEVICE_SHARE) else None
+            # The rest is for the network.
+            windows = device if self.window_fits(free * _DEVICE_SHARE) else None
         else:
-            self._windows_on = None if device.type == "cpu" else device
+            windows = None if device.type == "cpu" else device
+        self._target = Target(device, windows, pins and device.type == "cuda")
         return self
 
     def window_fits(self, room: float) -> bool:
@@ -282,79 +282,11 @@ class GroupLoader:
     def _keeps_amplitudes(self, chunks: int) -> bool:
         """Return whether square roots of this many chunks, in float32, fit into the memory.
 
-        A device has the bandwidth to take them anew, and less memory.
+        Not on a device: it has less memory, and computes them faster than it would read them.
         """
         patterns = chunks * self._store.patterns_per_chunk
         fits = 4 * patterns * self._store.N**2 <= self._memory_budget
-        return fits and self._windows_on is None and self._store.measurement_domain == "counts"
-
-    def _batches(self, windows: Iterator[DecodedWindow], sizes: list[int]) -> Iterator[TensorDict]:
-        """Fill batches from windows; a batch may end in the window after the one it began in."""
-        window: DecodedWindow | None = None
-        at = 0
-        for size in sizes:
-            rows = np.empty(size, dtype=np.int64)
-            parts: list[Tensor] = []
-            filled = 0
-            while filled < size:
-                if window is None or at == len(window.groups):
-                    # Released before the next one begins, so that no third window is in memory.
-                    window = None
-                    window, at = next(windows), 0
-                take = min(size - filled, len(window.groups) - at)
-                part = rows[filled : filled + take] = window.groups[at : at + take]
-                parts.append(self._amplitude(window, part))
-                filled, at = filled + take, at + take
-            yield self._to_batch(rows, parts[0] if len(parts) == 1 else torch.cat(parts))
-
-    def _amplitude(self, window: DecodedWindow, rows: NDArray[np.int64]) -> Tensor:
-        """Gather the amplitudes (B, C, N, N) of groups for a batch; bad pixels are zero."""
-        store = self._store
-        members = self.epochs.groups.nn_indices[rows]
-        chunk, inside = np.divmod(store.storage_rows[members.ravel()], store.patterns_per_chunk)
-        shape = (*members.shape, store.N, store.N)
-        if self._windows_on is None:
-            raw = np.empty(shape, window.dtype)
-            window.gather(chunk, inside, raw.reshape(-1, store.N, store.N))
-            if window.has_amplitudes:
-                values = torch.from_numpy(raw)
-            else:
-                values = torch.from_numpy(to_amplitude(raw, store.measurement_domain))
-        else:
-            values = window.gather_on(self._windows_on, chunk, inside, pins=self._pins)
-            values = values.reshape(shape)
-            if store.measurement_domain == "counts" and not window.has_amplitudes:
-                values.sqrt_()
-        if self._has_bad_pixels:
-            bad = torch.from_numpy(store.bad_pixels[self._experiment(members)][:, None])
-            values.masked_fill_(bad.to(values.device), 0)
-        return values.to(self._device)
-
-    @cached_property
-    def _has_bad_pixels(self) -> bool:
-        return bool(self._store.bad_pixels.any())
-
-    def _experiment(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._store.experiment_id[members[:, 0]]
-
-    def _to_batch(self, rows: NDArray[np.int64], amplitude: Tensor) -> TensorDict:
-        members = self.epochs.groups.nn_indices[rows]
-        experiment = self._experiment(members)
-        # Computed for each batch: a table for all groups would be the largest of all.
-        offsets, relative = split_coordinates(self._store.positions, members)
-        entries = {
-            "coords_offsets": offsets[:, None, None].astype(np.float32),
-            "coords_relative": relative[:, :, None].astype(np.float32),
-            "nn_indices": members,
-            "experiment_id": experiment,
-            "rms_scale": self._scales.rms[experiment, None, None, None].astype(np.float32),
-            "physics_scale": self._scales.physics[experiment, None, None, None].astype(np.float32),
-        }
-        tensors = {name: torch.from_numpy(value) for name, value in entries.items()}
-        tensors["diffraction"] = amplitude
-        if self._device.type != "cpu":
-            tensors = {name: value.to(self._device) for name, value in tensors.items()}
-        return TensorDict(tensors, batch_size=[len(rows)], device=self._device)
+        return fits and self._target.windows is None and self._store.measurement_domain == "counts"
 
 
 def make_loader(

@@ -1,35 +1,28 @@
 """The files of a store: in a folder, in a zip file, or at any URL that fsspec knows."""
 
 import hashlib
-import logging
 import os
 import re
 import shutil
-import time
 import weakref
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ptychostream.datasets.store.range_cache import RangeCache
+from ptychostream.datasets.store.retry import retried
 from ptychostream.errors import ConfigurationError, StorageError
 from ptychostream.files import atomic_file
 from ptychostream.locks import HAS_LOCKS
-
-logger = logging.getLogger(__name__)
 
 #: Files are hashed in parts of this many bytes.
 _PART = 16 * 2**20
 
 #: Protocols whose files have names but no folders.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
-
-#: Status of a response that is worth another try, and seconds before each.
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_WAITS_S = (0.2, 1.0, 5.0)
 
 #: Requests at the same time: enough to hide a delay of 30 ms behind the decoding of two cores.
 REQUESTS_IN_FLIGHT = 32
@@ -372,33 +365,6 @@ class StoreFiles:
             raise StorageError(
                 f"'{self._address}' is a zip file, which is only read; unpack it first"
             )
-
-
-def retried(request: Callable[[], Any], label: str) -> Any:
-    """Make a request, and repeat it if it failed for a temporary reason."""
-    for wait in _WAITS_S:
-        try:
-            return request()
-        except Exception as error:
-            if not _is_passing(error):
-                raise
-            logger.warning("'%s': %s; trying again in %g s", label, error, wait)
-            time.sleep(wait)
-    return request()
-
-
-def _is_passing(error: Exception) -> bool:
-    """Return whether a request may succeed a little later: the server is busy, or out of reach."""
-    # fsspec reports every failed request for a web file's size as a missing file.
-    status = getattr(error, "status", getattr(error.__cause__, "status", None))
-    if status is not None:
-        return status in _PASSING
-    if isinstance(error, FileNotFoundError | PermissionError | StorageError):
-        return False
-    # aiohttp's errors are known by their module: it need not be installed.
-    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(
-        "aiohttp"
-    )
 
 
 def open_location(path: str | Path) -> StoreFiles:

@@ -12,9 +12,6 @@ from ptychostream.hdf5_files import whole_hdf5
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.persistence.bundle import ModelBundle
 
-#: Ending of such a file's name, which Keras requires.
-SUFFIX = ".weights.h5"
-
 #: Ends of a decoder in the order of Keras's layers, those that a network has.
 _ENDS = ("outer.first", "outer.second", "full.first", "full.second")
 _LAST = ("outer_last", "full_last", "inner")

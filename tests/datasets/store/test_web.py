@@ -96,7 +96,7 @@ def test_a_store_on_a_web_server_opens_and_streams(web, tiny_store):
 
 def test_a_failure_that_passes_is_tried_again(web, tiny_store, monkeypatch, caplog):
     server, url = web
-    monkeypatch.setattr("ptychostream.datasets.store.storage._WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("ptychostream.datasets.store.retry._WAITS_S", (0.0, 0.0, 0.0))
     server.fails_every = 4
     store = ps.open_group_store(url)
     np.testing.assert_array_equal(store.diffraction([5]), tiny_store.diffraction([5]))
