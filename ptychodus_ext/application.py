@@ -51,7 +51,7 @@ class Application:
         return self._plot is not None and not self._is_drawing and not self.should_stop()
 
     def picture_is_sent(self) -> None:
-        """Ask for the next picture only after the window has shown this one."""
+        """Mark a picture as sent: the next one is wanted after the window has shown it."""
         self._is_drawing = True
 
         def is_shown() -> None:
@@ -61,7 +61,7 @@ class Application:
 
     @property
     def has_window(self) -> bool:
-        """Whether somebody looks on."""
+        """Whether there is a window."""
         return self._plot is not None
 
     @property
@@ -92,7 +92,7 @@ class Application:
             self._in_window(lambda: plot.draw(title, kept))
 
     def show_model(self) -> None:
-        """Let the window look again which model is used, and whether there is one."""
+        """Update what the window shows of the model in use."""
 
         def show() -> None:
             self.model_changes.notify_observers()
@@ -101,7 +101,7 @@ class Application:
         self._in_window(show)
 
     def take_training_input(self) -> ReconstructInput | None:
-        """Return what was loaded when the training that runs now was asked for."""
+        """Return the data that were loaded when the current training was started."""
         return self._training_inputs.popleft() if self._training_inputs else None
 
     @property
@@ -113,7 +113,7 @@ class Application:
             self._tasks.put_foreground_task(task)
 
     def _remember_training_inputs(self, api: Any, reconstructors: Sequence[Reconstructor]) -> None:
-        """Keep what ptychodus prepares for a training, but does not hand to the trainer.
+        """Keep the data that ptychodus prepares for a training but does not pass to the trainer.
 
         Trainings run in the order in which they were asked for.
         """

@@ -1,4 +1,4 @@
-"""Which algorithm runs: ours where none is chosen, and never another one than was asked for."""
+"""Choice of the algorithm: ours as the default, and an error instead of an unknown one."""
 
 import functools
 import logging
@@ -9,15 +9,15 @@ from ptychostream.errors import ConfigurationError
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-#: What ptychodus chooses where its default is not installed; it does nothing, in silence.
+#: Algorithm that ptychodus chooses if its default is not installed: it does nothing.
 _NONE = "none_none"
 
 
 def guard_choice(parameter: Any, api: Any, default: str) -> None:
-    """Choose an algorithm where there is none, and refuse runs while an unknown one is asked for.
+    """Choose the default algorithm if none is set, and refuse runs while an unknown one is set.
 
-    ptychodus keeps the algorithm that was chosen before when a name is unknown, and says so at
-    the level DEBUG.
+    With an unknown name, ptychodus itself keeps the former algorithm, with a message at the
+    level DEBUG.
     """
     if parameter.get_value() == _NONE:
         parameter.set_value(default)
@@ -31,7 +31,7 @@ def guard_choice(parameter: Any, api: Any, default: str) -> None:
     def set_value(value: str, *, notify: bool = True) -> None:
         nonlocal unknown, is_setting
         if is_setting:
-            # ptychodus puts the former name back.
+            # ptychodus sets the former name again.
             original(value, notify=notify)
             return
         unknown = None if is_known(value) else value

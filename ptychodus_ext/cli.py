@@ -1,4 +1,4 @@
-"""`ptychodus-stream`: ptychodus with the library, in installations that it can't be found in."""
+"""`ptychodus-stream`: run ptychodus with the library where ptychodus does not find it itself."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ def main() -> int:
     from ptychodus_ext.compatibility import installed_version
 
     try:
-        # Before its modules are imported: the message says what to install.
+        # Checked before the import, so that the message says what to install.
         installed_version()
         import ptychodus.model.core  # noqa: F401
 

@@ -44,7 +44,7 @@ def _frame(obj: Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def scan_of(parameters: ReconstructInput) -> Scan:
-    """Take a reconstruction's input as a scan of counts; the patterns are not copied.
+    """Convert a reconstruction's input to a scan of counts; the patterns are not copied.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def scan_of(parameters: ReconstructInput) -> Scan:
             "Field if its detector is in the far field"
         )
     patterns = parameters.diffraction_patterns
-    # Binned uint32 patterns have a type of NumPy that only prints as uint64.
+    # Binned uint32 patterns have another type of NumPy, which is only printed as uint64.
     patterns = patterns.view(np.dtype(patterns.dtype.str))
     bad = np.asarray(parameters.bad_pixels, bool)
     # ptychodus 1.6 and 1.7 call the energy differently.
@@ -87,7 +87,7 @@ def scan_of(parameters: ReconstructInput) -> Scan:
 
 
 def left_out(product: Product) -> list[str]:
-    """Return what of a product is not used, one sentence each."""
+    """Return which parts of a product are not used, a sentence each."""
     sentences = []
     if product.probes.num_coherent_modes > 1:
         sentences.append(
@@ -112,7 +112,7 @@ def product_with(
     positions: NDArray[np.float64] | None = None,
     comment: str = "",
 ) -> Product:
-    """Put a result in the place of a product's object, probe and losses.
+    """Replace object, probe and losses of a product by a result.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def product_of_store(
     grid: ObjectGrid,
     numbers: NDArray[np.int64] | None = None,
 ) -> Product:
-    """Take the positions of a store in the place of those that ptychodus has loaded.
+    """Replace the positions that ptychodus has loaded by those of a store.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ _libraries: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def activate(registry: Any = None) -> None:
-    """Make every application object of ptychodus that is made from now on have the library.
+    """Add the library to every application object that ptychodus creates from now on.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def activate(registry: Any = None) -> None:
 
 
 def add_files_later(module: ModuleType) -> None:
-    """Add the file readers once ptychodus has loaded its plugins, of which ours is none here."""
+    """Add the file readers after ptychodus has loaded its plugins, where ours is not among them."""
     kind: Any = module.PluginRegistry
     load_plugins = kind.load_plugins
     if hasattr(load_plugins, _MARK):
@@ -80,7 +80,7 @@ def _add_files(registry: Any) -> None:
 
 
 def add_library(module: ModuleType) -> None:
-    """Replace the name `ProcessingCore` by a subclass that is told one library more.
+    """Replace the name `ProcessingCore` by a subclass that receives one more library.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def add_library(module: ModuleType) -> None:
 
 
 def add_panel(module: ModuleType) -> None:
-    """Replace the name `ProcessingController` by a subclass that is told one panel more.
+    """Replace the name `ProcessingController` by a subclass that receives one more panel.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _add_factory(bound: inspect.BoundArguments, library: Any) -> None:
 
         panel = PanelFactory(library, bound.arguments["file_dialog_factory"])
     except Exception:
-        # Without a panel ptychodus shows a label in its place, and all else works.
+        # Without a panel, ptychodus shows a label instead, and everything else works.
         logger.exception("the settings panel of PtychoStream can't be shown")
         return
     others = bound.arguments["view_controller_factories"]
@@ -173,7 +173,7 @@ def _connect_window(controller: Any, library: Any, train_on_files: Callable[[], 
 
         return Window(controller, library, train_on_files)
     except Exception:
-        # The window works without: Train asks for a folder, and no training curve is drawn.
+        # The window works without it: Train asks for a folder, and no training curve is drawn.
         logger.exception("PtychoStream can't draw its curves in this window")
         return None
 
@@ -188,7 +188,7 @@ def after_import(name: str, change: Callable[[ModuleType], None]) -> None:
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds one module once, as all other finders find it, and changes it once it has run."""
+    """Finds one module through the other finders, and changes it after its first import."""
 
     def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
         self.name, self._change = name, change
@@ -200,7 +200,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         if fullname != self.name:
             return None
         sys.meta_path.remove(self)
-        # All finders are asked, so that the import hooks of other plugins work as without ours.
+        # Through all finders, so that the import hooks of other plugins still work.
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
             return None

@@ -26,7 +26,7 @@ def plugin_folder() -> Path:
         If ptychodus is not installed, or in a version that is not supported.
     """
     installed_version()
-    # Found, not imported: that would take seconds.
+    # Located without importing it, which would take seconds.
     spec = util.find_spec("ptychodus")
     assert spec is not None
     assert spec.origin is not None
@@ -70,7 +70,7 @@ def install_plugin() -> str:
         )
     target.unlink(missing_ok=True)
     try:
-        # A link ends when the sources are removed; a copy would have to say so at each start.
+        # A link breaks when the sources are removed; a copy would fail at each start.
         target.symlink_to(source)
     except OSError:
         shutil.copyfile(source, target)

@@ -48,7 +48,7 @@ class PtychoStreamLibrary(ReconstructorLibrary):
         return next(r for r in self._reconstructors if r.name.casefold() == name.casefold())
 
     def connect(self, processing: Any, tasks: Any) -> None:
-        """Join the application, once its own parts are made."""
+        """Connect to the application, after its other parts are made."""
         self.application.connect(processing, tasks, self._reconstructors)
         first = f"{self.name}_{self._reconstructors[0].name}".casefold()
         guard_choice(processing.algorithm_parameter, processing.processing_api, first)

@@ -1,4 +1,4 @@
-"""What is loaded, or a store that is named, as a store: a child is told its path only."""
+"""The store to reconstruct: a named one, or one made of the loaded patterns."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ _COPYING = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """What is reconstructed.
+    """The data to reconstruct.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class StoppedError(Exception):
 
 
 class _Patterns(DerivedPatterns):
-    """Patterns whose copying moves the progress bar, and ends once the application asks to stop."""
+    """Patterns that report progress while they are copied, and raise StoppedError on a stop."""
 
     def __init__(self, source: PatternSource, application: Application) -> None:
         super().__init__(source)
@@ -68,7 +68,7 @@ class _Patterns(DerivedPatterns):
 def find_measured(
     parameters: ReconstructInput, settings: StreamSettings, folder: Path, application: Application
 ) -> Measured:
-    """Find the store that is set, else write the loaded patterns into one.
+    """Open the store in the settings, else write the loaded patterns into one.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def find_measured(
 
 
 def write_store(parameters: ReconstructInput, path: Path, application: Application) -> GroupStore:
-    """Write what is loaded into a store.
+    """Write the loaded patterns into a store.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _of_store(path: Path, experiment: int, product: Product) -> Measured:
     obj = product.object_
     own = object_grid(positions, store.N)
     grid = ObjectGrid(obj.height_px, obj.width_px)
-    # The input's grid where every patch lies on it; a stand-in's is too small.
+    # The grid of the input object if it holds every patch; that of a placeholder is too small.
     is_inside = not any(own.origin) and own.height <= grid.height and own.width <= grid.width
     if not is_inside:
         guess = store.object_guess_of(experiment)

@@ -131,7 +131,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
 
     def _train(self, files: TrainingFiles, target: Path, folder: Path) -> Iterator[TrainOutput]:
         settings, backend = self._settings, self._settings.backend
-        # The edge of the patterns is the child's to find out.
+        # The child process finds the edge of the patterns.
         config = settings.training_config(self._model_type, 64, folder / "run")
         logger.info(
             "%s trains on %s with backend %s; the model will be '%s'",
@@ -200,7 +200,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
 
     @override
     def _update(self, observable: Observable) -> None:
-        # The path was set later than the model was loaded.
+        # The path was set after the model was loaded.
         self._loaded = None
         self._application.show_model()
 

@@ -156,8 +156,7 @@ def to_spec_dict(
 ) -> dict[str, Any]:
     """Gather groups as PtychoPINN's dictionary.
 
-    What a group's entries are does not depend on which others are asked for: blocks of rows, one
-    after the other, are the whole.
+    A group's entries do not depend on the other rows: blocks of rows, joined, are the whole.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ def as_tf_dataset(
     )
     epochs = _Epochs(loader, convert)
     dataset = tf.data.Dataset.from_generator(epochs, output_signature=signature)
-    # Keras shows progress, and ends an epoch, by this.
+    # Keras uses this number to show progress and to end an epoch.
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
     return dataset.prefetch(tf.data.AUTOTUNE)
 

@@ -1,4 +1,4 @@
-"""PtychoPINN's workflows: train, reconstruct, save and load; `config.backend` chooses who works.
+"""PtychoPINN's workflows: train, reconstruct, save and load; `config.backend` chooses the backend.
 
 The order is fixed: the legacy dictionary is updated first, then the backend is looked up, then
 its modules are imported. Nothing falls back to another backend.

@@ -36,7 +36,7 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
     Parameters
     ----------
     scan : Scan
-        Patterns and positions; its own probe is not looked at.
+        Patterns and positions; its own probe is ignored.
     options : InputOptions, optional
         How it was read; not needed here.
 

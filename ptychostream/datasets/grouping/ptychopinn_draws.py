@@ -91,7 +91,7 @@ def upstream_groups(
     centres = _seeds(count, num_groups, seed, generator, sequential=sequential)
     if group_size == 1:
         return centres[:, None]
-    return _around_seeds(positions, centres, group_size, neighbor_count, generator)
+    return _around_centres(positions, centres, group_size, neighbor_count, generator)
 
 
 def _seeds(
@@ -106,7 +106,7 @@ def _seeds(
     return generator.choice(count, wanted, replace=False)
 
 
-def _around_seeds(
+def _around_centres(
     positions: NDArray[np.float64],
     centres: NDArray[np.int64],
     group_size: int,
@@ -116,7 +116,7 @@ def _around_seeds(
     """Draw one group from the neighbours of each centre, in the order of the centres."""
     found = min(neighbor_count + 1, len(positions))
     _, near = cKDTree(positions).query(positions[centres], k=found)
-    # Where the scan is smaller than the neighbourhood, the seed stays among the candidates.
+    # Where the scan is smaller than the neighbourhood, the centre stays among the candidates.
     near = near[:, 1:] if found == neighbor_count + 1 else near
     candidates = near.shape[1]
     # `choice` without replacement is the head of a permutation, and three times as slow.

@@ -77,7 +77,7 @@ def compute_groups(
             rows = rows[draw_patterns(len(rows), parameters.n_subsample, parameters.seed)]
         here = positions[rows]
         if parameters.policy == "upstream":
-            # Its own generator: a kept table draws nothing, so the global state must not matter.
+            # Not the global generator: a kept table draws nothing, so its state must not matter.
             legacy = np.random.RandomState()
             drawn = draw_upstream_groups(here, parameters, parameters.seed, legacy)
         else:

@@ -219,7 +219,7 @@ class PreprocessedPatterns(ChangedPatterns):
         if self._options.bin == 1:
             return measured
         if measured.kind == "f":
-            # Sums of float16 overflow and round, and ufuncs want the machine's byte order.
+            # Sums of float16 overflow and are inexact; ufuncs need the machine's byte order.
             return np.promote_types(measured, np.float32).newbyteorder("=")
         if self._is_amplitude:
             return np.dtype(np.float32)
@@ -246,7 +246,7 @@ class PreprocessedPatterns(ChangedPatterns):
         return np.ascontiguousarray(_resize(block, options.crop, options.pad), self.dtype)
 
     def _check(self, block: NDArray[Any]) -> None:
-        """Refuse what a sum would hide."""
+        """Refuse values that binning would hide in a sum."""
         wrong = ~(np.isfinite(block) & (block >= 0))
         if self._mask is not None:
             wrong &= ~self._mask

@@ -1,4 +1,4 @@
-"""Positions that can't be right: outliers, and places that were never measured."""
+"""Positions that can't be right: outliers, and placeholders of positions never measured."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Look at a scan's values before they are used: which pixels are no measurement, and why.
+"""Find the pixels of a scan that hold no measurement, before its values are used.
 
 A pixel is judged over the scan, so that rare events do not count: gaps that hold the largest value
 of their type or NaN, stuck, hot and dead pixels. Nothing here changes a value.
@@ -36,7 +36,7 @@ _MARKS = frozenset(float(np.float64(mark)) for mark in _SENTINELS) | frozenset(
 
 
 class UnflaggedValuesError(DataContractError):
-    """A pattern that was not looked at holds values that are no measurement."""
+    """A pattern outside the examined sample holds values that are no measurement."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,7 +190,7 @@ def _lowest_mark(values: NDArray[Any], finite: NDArray[np.bool_]) -> float | Non
 
 def _mostly(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
     usual = where.mean(axis=0) > 0.5
-    # What holds for most pixels is no fault of theirs: then the file is refused.
+    # If most pixels are affected, the pixels are not bad, but the file: it is refused.
     return np.asarray(usual) if usual.mean() < 0.5 else np.zeros_like(usual)
 
 
@@ -221,7 +221,7 @@ def _stuck(values: NDArray[Any]) -> NDArray[np.bool_]:
     if len(values) < 8:
         return np.zeros(shape, bool)
     low, high = values.min(axis=0), values.max(axis=0)
-    # Of one count a pattern, eight patterns alike are no great surprise.
+    # At one count per pattern, eight equal patterns are no rare chance.
     certain = high >= (10 if len(values) >= 20 else 100)
     same = (low == high) & (high > 0) & certain
     return same if same.mean() < 0.5 else np.zeros(shape, bool)

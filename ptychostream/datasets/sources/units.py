@@ -27,7 +27,7 @@ _SPELLINGS = {
     "ev": "eV",
 }
 
-#: Words that stand where a unit should, and say nothing.
+#: Words in place of a unit that name none.
 _NO_UNIT = ("", "none", "unknown", "any", "a.u.", "au", "arbitrary", "nx_length", "nx_energy")
 
 

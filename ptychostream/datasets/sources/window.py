@@ -82,7 +82,7 @@ class CleanPatterns(DerivedPatterns):
     ceiling : float, optional
         Value from which on a pixel is no measurement.
     skip : frozenset of int
-        Patterns in which such values are known and said.
+        Patterns with such values that were reported already.
     zero_negative : bool
         Whether negative values become zero.
     """
@@ -113,7 +113,7 @@ class CleanPatterns(DerivedPatterns):
             start += len(block)
 
     def _checked(self, block: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-        # A maximum is quick, and hardly ever is there more to do.
+        # The maximum is computed quickly; the rest is rarely needed.
         if self._ceiling is not None and block.size and np.max(block) >= self._ceiling:
             from ptychostream.datasets.sources.survey import UnflaggedValuesError
 

@@ -1,4 +1,4 @@
-"""What ptychodus's files share: where a position lies, and the geometry that stands in for none."""
+"""Conventions of ptychodus's files: where a position lies, and default geometry."""
 
 from ptychostream.geometry import far_field_pixel_m
 from ptychostream.scan import ScanMetadata
@@ -6,7 +6,7 @@ from ptychostream.scan import ScanMetadata
 #: ptychodus puts a position between the two middle pixels of its patch, half a pixel before ours.
 HALF_PIXEL = 0.5
 
-#: Geometry that stands in a file where the scan does not say it; a product's `comments` says so.
+#: Geometry that is written where the scan's is not known; a product's `comments` says so.
 ASSUMED_ENERGY_EV = 8800.0
 ASSUMED_DISTANCE_M = 1.9
 ASSUMED_DETECTOR_PIXEL_M = 75e-6
