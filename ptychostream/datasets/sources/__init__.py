@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.assemble import ProbeFinder, assemble
+from ptychostream.datasets.sources.assemble import assemble
+from ptychostream.datasets.sources.chosen_probe import ProbeFinder
 from ptychostream.datasets.sources.cxi import is_cxi, read_cxi
 from ptychostream.datasets.sources.npz import is_npz, read_npz
 from ptychostream.datasets.sources.options import InputOptions, with_metadata_file

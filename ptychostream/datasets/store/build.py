@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.assemble import ProbeFinder
+from ptychostream.datasets.sources.chosen_probe import ProbeFinder
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.survey import UnflaggedValuesError
 from ptychostream.datasets.store.cluster import connected, write_on_cluster

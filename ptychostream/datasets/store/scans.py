@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources import READERS, find_format, options_with, read_scan
-from ptychostream.datasets.sources.assemble import ProbeFinder
+from ptychostream.datasets.sources.chosen_probe import ProbeFinder
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.other_formats import BARE
 from ptychostream.datasets.store.group_store import open_group_store
