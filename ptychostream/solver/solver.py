@@ -37,9 +37,9 @@ _ALONE = 1
 #: Passes in which all positions move together, before each moves by itself.
 _TOGETHER = 6
 
-#: Largest relative change of the probe in a pass that counts as converged; where a typical pixel
-#: has hardly a photon (`_DIM`), noise alone moves it more.
-PROBE_AT_REST, _DIM = 0.02, 0.1
+#: Largest relative change of the probe in a pass that counts as converged, and the part of the
+#: probe's own photon noise by which a pass may change it as well.
+PROBE_AT_REST, _OF_NOISE = 0.02, 0.5
 
 #: Beams of a fixed probe are kept up to this part of the memory budget.
 _BEAM_SHARE = 0.25
@@ -269,11 +269,13 @@ class Solver:
     @property
     def probe_moves(self) -> bool:
         """Return whether the probe still changes, by more than noise alone moves it."""
+        # Each of its N² pixels is known to half a photon's root over the M patterns that it lit.
+        noise = math.sqrt(self._patterns.edge**2 / (4 * len(self._patterns) * self._power))
+        at_rest = max(PROBE_AT_REST, _OF_NOISE * noise)
         return (
             self._options.refine_probe
             and bool(self.probe_change)
-            and self.probe_change[-1] > PROBE_AT_REST
-            and self._brightness > _DIM
+            and self.probe_change[-1] > at_rest
         )
 
     def _has_diverged(self) -> bool:

@@ -60,7 +60,8 @@ class CombineComplexLayer(layers.Layer):
         return tf.complex(amplitude * tf.cos(phase), amplitude * tf.sin(phase))
 
     def compute_output_spec(self, amplitude, phase):
-        return keras.KerasTensor(amplitude.shape, dtype="complex64")
+        kind = "complex128" if amplitude.dtype == "float64" else "complex64"
+        return keras.KerasTensor(amplitude.shape, dtype=kind)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -69,7 +70,7 @@ class TrimReconstructionLayer(layers.Layer):
         return parts[0]
 
     def compute_output_spec(self, parts):
-        return keras.KerasTensor(parts[0].shape, dtype="complex64")
+        return keras.KerasTensor(parts[0].shape, dtype=parts[0].dtype)
 
 
 def build(config: ModelConfig, intensity_scale: float):

@@ -3,6 +3,7 @@
 import os
 import pickle
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,6 @@ def _archive(model, config, folder):
     return folder / "wts.h5.zip"
 
 
-#: Outputs are some units large; how two libraries round in single precision, layer by layer,
-#: differs between processors. A weight in a wrong place changes them by far more.
-ROUNDING = 3e-4
-
-
 def _inputs(config, groups=2):
     rng = np.random.default_rng(1)
     amplitude = rng.gamma(1.0, size=(groups, config.N, config.N, config.group_size)) * SCALE
@@ -80,9 +76,23 @@ def _inputs(config, groups=2):
 
 def _decoded(bundle, inputs):
     """The patches before they are merged, which is where the Keras model of the tests ends."""
+    generator = deepcopy(bundle.model.generator).double()
     with torch.no_grad():
-        patches = bundle.model.generator.decode(torch.tensor(inputs[0]).movedim(-1, 1) / SCALE)
-    return patches.movedim(1, -1).numpy()
+        amplitude = torch.tensor(inputs[0], dtype=torch.float64).movedim(-1, 1) / SCALE
+        return generator.decode(amplitude).movedim(1, -1).numpy()
+
+
+def _exact(model, config, inputs):
+    """The outputs of a Keras model in double precision: rounding differs between processors."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        exact = build(config, SCALE)
+        exact.set_weights(model.get_weights())
+        return np.asarray(exact([each.astype(np.float64) for each in inputs]))
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -97,7 +107,9 @@ def test_a_keras_model_keeps_its_outputs_here_and_back_there(kind, tmp_path: Pat
     bundle = ps.load_bundle(tmp_path / "new.zip")
     inputs = _inputs(config)
     expected = np.asarray(model(inputs))
-    np.testing.assert_allclose(_decoded(bundle, inputs), expected, atol=ROUNDING)
+    exact = _exact(model, config, inputs)
+    assert exact.dtype == np.complex128
+    np.testing.assert_allclose(_decoded(bundle, inputs), exact, atol=1e-6)
     assert sum(p.numel() for p in bundle.model.generator.parameters()) == model.count_params()
 
     back = tmp_path / "back.weights.h5"
@@ -120,5 +132,5 @@ def test_what_the_optimiser_adds_is_left_aside(tmp_path):
     trained.fit(inputs, np.ones((2, 64, 64, 1)), verbose=0)
     path = _archive(trained, config, tmp_path)
     np.testing.assert_allclose(
-        _decoded(ps.load_bundle(path), inputs), np.asarray(model(inputs)), atol=ROUNDING
+        _decoded(ps.load_bundle(path), inputs), _exact(model, config, inputs), atol=1e-6
     )
