@@ -25,7 +25,7 @@ import ptychostream as ps
 from ptychostream.scan import ArrayPatterns, Scan
 from ptychostream.simulation.probes import make_probe
 
-OBJECTS = ("bars_and_ellipses", "dead_leaves", "lines", "siemens_star", "grf")
+OBJECTS = ("bars_and_ellipses", "dead_leaves", "lines", "siemens_star", "polyhedra")
 
 
 def beam(name: str) -> NDArray[np.complex128]:

@@ -1,7 +1,9 @@
 """Which experiments of a store a command works on, and the table of their results."""
 
 import csv
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +16,31 @@ if TYPE_CHECKING:
 #: Table of the results, one line an experiment.
 SUMMARY = "summary.csv"
 
+#: A number, or a range.
+_RANGE = re.compile(r"\d+|\d*:\d*")
 
-def chosen_experiments(text: str | None, number: int) -> list[int] | None:
-    """Return the experiments that `all`, `3`, `0,4` or `2:5` name; None where none was chosen.
+#: Names that a message lists, at most.
+_SHOWN = 5
 
-    A store of `number` experiments has them from 0 on; the end of a range is not in it.
+
+def chosen_experiments(text: str | None, names: Sequence[str]) -> list[int] | None:
+    """Return the experiments that `all`, `3`, `0,4`, `2:5` or `tuesday*` name; None for none.
+
+    Experiments are counted from 0; the end of a range is not in it. `names` has one for each.
     """
     if text is None:
         return None
+    number = len(names)
     if text == "all":
         return list(range(number))
     chosen: list[int] = []
     for part in text.split(","):
-        first, colon, last = part.partition(":")
-        try:
+        if _RANGE.fullmatch(part):
+            first, colon, last = part.partition(":")
             start = int(first or 0)
-            stop = (int(last) if last else number) if colon else start + 1
-        except ValueError:
-            raise ConfigurationError(
-                f"--experiment {text!r} is not understood; give all, a number, 0,4 or 2:5"
-            ) from None
-        chosen += range(start, stop)
+            chosen += range(start, (int(last) if last else number) if colon else start + 1)
+        else:
+            chosen += _named(part, names)
     wrong = [each for each in chosen if not 0 <= each < number]
     if wrong or not chosen:
         raise DataContractError(
@@ -44,17 +50,30 @@ def chosen_experiments(text: str | None, number: int) -> list[int] | None:
     return list(dict.fromkeys(chosen))
 
 
+def _named(pattern: str, names: Sequence[str]) -> list[int]:
+    found = [number for number, name in enumerate(names) if fnmatchcase(name, pattern)]
+    if not found:
+        known = ", ".join(repr(name) for name in names[:_SHOWN] if name)
+        more = ", …" if len(names) > _SHOWN else ""
+        raise ConfigurationError(
+            f"--experiment {pattern!r} is no number, no range such as 2:5, and no experiment has "
+            f"such a name; {f'names are {known}{more}' if known else 'the experiments have none'}"
+        )
+    return found
+
+
 def folder_of(out: Path, experiment: int) -> Path:
     """Return the folder of one experiment's result."""
     return out / f"experiment-{experiment:04d}"
 
 
-def summary_row(experiment: int, result: "ReconstructionResult") -> dict[str, Any]:
+def summary_row(experiment: int, name: str, result: "ReconstructionResult") -> dict[str, Any]:
     """Return the line of an experiment: how well it fits, and what to know of it."""
     fit = result.fit
     held_out = None if fit is None else fit.held_out
     return {
         "experiment": experiment,
+        "name": name,
         "patterns": len(result.positions),
         "misfit": None if fit is None else round(fit.final, 5),
         "explained": None if held_out is None else round(held_out.explained, 4),

@@ -130,7 +130,7 @@ def describe_store(path: Path | str) -> list[tuple[str, str]]:
         ("group store", f"{path}, format {version}"),
         ("patterns", f"{store.num_patterns} of {store.N} x {store.N} px, {store.dtype}"),
         ("segments", f"{len(store.segments)}{growth}"),
-        ("experiments", str(store.num_experiments)),
+        ("experiments", _experiments(store)),
         ("domain", store.measurement_domain),
         ("counts", f"{store.total_counts.mean():.4g} a pattern (mean of all)"),
         ("chunks", f"{store.num_chunks} of {store.patterns_per_chunk} patterns"),
@@ -139,6 +139,17 @@ def describe_store(path: Path | str) -> list[tuple[str, str]]:
         ("sources", _sources(store)),
         *(("warning", str(sentence)) for sentence in store.attributes.get("warnings", ())),
     ]
+
+
+def _experiments(store: "GroupStore") -> str:
+    """Return how many experiments there are, and the names of the first few of several."""
+    number = store.num_experiments
+    named = [f"{n} {name}" for n, name in enumerate(store.experiment_names) if name]
+    if number == 1 or not named:
+        return str(number)
+    # A line break in a name would look like another line of this list.
+    shown = [name if name.isprintable() else repr(name) for name in named[:_SOURCES_SHOWN]]
+    return f"{number}: {', '.join(shown)}{', …' if number > len(shown) else ''}"
 
 
 def _sources(store: "GroupStore") -> str:

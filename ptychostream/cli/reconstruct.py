@@ -103,7 +103,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         execution = replace(execution, enable_progress_bar=True)
     bundle = None if options.model_path is None else load_bundle(options.model_path)
     with _opened(options) as store:
-        experiments = chosen_experiments(options.experiment, store.num_experiments)
+        experiments = chosen_experiments(options.experiment, store.experiment_names)
         is_one = experiments is None or options.join or options.experiment.isdecimal()
         _check_experiments(experiments, bundle, store)
         # Before a log of an earlier reconstruction is replaced.
@@ -142,7 +142,7 @@ def _reconstruct_each(
         _make_room(folder, overwrite=options.overwrite or options.resume)
         result = _reconstruct(options, execution, bundle, store, [experiment], folder)
         rows = [row for row in rows if str(row["experiment"]) != str(experiment)]
-        rows.append(summary_row(experiment, result))
+        rows.append(summary_row(experiment, store.experiment_names[experiment], result))
         write_summary(options.out, rows)
     kept = f", {done} were there already" if done else ""
     made = len(experiments) - done
@@ -304,7 +304,9 @@ def make_parser() -> ArgumentParser:
     add_input_options(parser)
     parser.add_argument("--model_path", type=Path, help="folder of wts.h5.zip")
     parser.add_argument(
-        "--experiment", type=str, help="which of several: a number, 0,4 or 2:5, or all"
+        "--experiment",
+        type=str,
+        help="which of several: a number, 0,4 or 2:5, a name such as tue*, or all",
     )
     parser.add_argument(
         "--join", action="store_true", help="one object from them: parts of one stage, one probe"

@@ -7,6 +7,8 @@ from ptychostream.cli.experiments import chosen_experiments
 from ptychostream.cli.main import main
 from ptychostream.errors import ConfigurationError, DataContractError
 
+NAMES = ["monday", "tuesday_1", "", "tuesday_2"]
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -17,17 +19,21 @@ from ptychostream.errors import ConfigurationError, DataContractError
         ("0,3", [0, 3]),
         ("1:3", [1, 2]),
         ("2:", [2, 3]),
+        ("tuesday*", [1, 3]),
+        ("monday,3", [0, 3]),
     ],
 )
-def test_experiments_are_named_by_numbers_and_ranges(text, expected):
-    assert chosen_experiments(text, 4) == expected
+def test_experiments_are_chosen_by_numbers_ranges_and_names(text, expected):
+    assert chosen_experiments(text, NAMES) == expected
 
 
 def test_experiments_that_are_not_there_are_refused():
     with pytest.raises(DataContractError, match="no experiment 7; it holds 4"):
-        chosen_experiments("0,7", 4)
-    with pytest.raises(ConfigurationError, match="'first' is not understood"):
-        chosen_experiments("first", 4)
+        chosen_experiments("0,7", NAMES)
+    with pytest.raises(ConfigurationError, match="'first' is no number.*names are 'monday', "):
+        chosen_experiments("first", NAMES)
+    with pytest.raises(ConfigurationError, match="the experiments have none"):
+        chosen_experiments("first", [""])
 
 
 def test_all_experiments_have_a_result_and_a_line_in_the_table(tmp_path):

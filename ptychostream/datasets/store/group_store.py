@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,17 @@ class GroupStore:
     def num_experiments(self) -> int:
         """Number of experiments, E."""
         return len(self.probe)
+
+    @property
+    def experiment_names(self) -> list[str]:
+        """Names (E,) of the experiments: the file that each began with, without its ending.
+
+        Empty where there was no file.
+        """
+        return [
+            PurePath(str(source["file"])).stem if "file" in source else ""
+            for source in self.attributes["provenance"]
+        ]
 
     @property
     def N(self) -> int:
