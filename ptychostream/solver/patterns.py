@@ -205,7 +205,7 @@ def _fill(
 
     def read(number: int, members: NDArray[np.int64]) -> int:
         decoded = np.empty((store.patterns_per_chunk, store.N, store.N), store.dtype)
-        store.read_chunk(number, decoded)
+        store.chunks.read_chunk(number, decoded)
         chosen = np.fft.ifftshift(decoded[inside[members]], axes=(-2, -1))
         values[place[members]] = np.sqrt(chosen, dtype=np.float32) if takes_roots else chosen
         return len(members)

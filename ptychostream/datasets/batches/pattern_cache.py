@@ -69,7 +69,7 @@ def _decode_into(store: GroupStore, file: Path, shape: tuple[int, ...], size: in
     with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as stream:
         try:
             for chunk in range(store.num_chunks):
-                store.read_chunk(chunk, block)
+                store.chunks.read_chunk(chunk, block)
                 stream.write(block.tobytes())
             stream.flush()
             os.fsync(stream.fileno())

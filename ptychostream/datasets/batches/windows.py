@@ -165,12 +165,12 @@ class ChunkReaders:
     def read(self, chunk: int, out: NDArray[Any], *, amplitudes: bool) -> None:
         """Read a chunk into memory, as stored or as amplitudes."""
         if not amplitudes:
-            self.store.read_chunk(chunk, out, decoding=self._decoding)
+            self.store.chunks.read_chunk(chunk, out, self._decoding)
             return
         if not hasattr(self._scratch, "counts"):
             # Zeros, since the last chunk may not be full.
             self._scratch.counts = np.zeros(out.shape, self.store.dtype)
-        self.store.read_chunk(chunk, self._scratch.counts, decoding=self._decoding)
+        self.store.chunks.read_chunk(chunk, self._scratch.counts, self._decoding)
         to_amplitude(self._scratch.counts, "counts", out=out)
 
 

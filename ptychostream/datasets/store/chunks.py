@@ -56,7 +56,23 @@ class StoredChunks:
         out: NDArray[Any],
         decoding: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Decode one chunk into `out`; see `GroupStore.read_chunk`."""
+        """Decode one chunk.
+
+        Parameters
+        ----------
+        chunk : int
+            Which chunk of `patterns_per_chunk` patterns, in storage order.
+        out : (patterns_per_chunk, N, N)
+            Receives the patterns, as measured; the last chunk may leave its end as it is.
+        decoding : context manager, optional
+            Entered while the chunk is decoded, and not while it is fetched: a semaphore bounds
+            the threads that compute.
+
+        Raises
+        ------
+        DataContractError
+            If the chunk is damaged or missing; the message names it.
+        """
         number, inside = self._locate(chunk)
         try:
             self._segments[number].read_chunk(inside, out, decoding)

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -141,7 +140,7 @@ class GroupStore:
     @property
     def num_chunks(self) -> int:
         """Chunks that hold the patterns."""
-        return self._chunks.number
+        return self.chunks.number
 
     @property
     def object_guess(self) -> NDArray[np.complex64] | None:
@@ -215,11 +214,12 @@ class GroupStore:
 
         Each appended segment begins a new chunk, so that some numbers may be left out.
         """
-        return self._chunks.storage_rows
+        return self.chunks.storage_rows
 
     @cached_property
-    def _chunks(self) -> StoredChunks:
-        return StoredChunks(self.segments, self.cache, reopen=lambda: self.refreshed()._chunks)
+    def chunks(self) -> StoredChunks:
+        """The patterns by chunk, as loaders read them."""
+        return StoredChunks(self.segments, self.cache, reopen=lambda: self.refreshed().chunks)
 
     @property
     def _storage(self) -> StoreFiles:
@@ -229,32 +229,6 @@ class GroupStore:
     def requests_in_flight(self) -> int:
         """Chunks to request at the same time: many where the store is remote."""
         return REQUESTS_IN_FLIGHT if self._storage.is_remote else 1
-
-    def read_chunk(
-        self,
-        chunk: int,
-        out: NDArray[Any],
-        *,
-        decoding: AbstractContextManager[Any] | None = None,
-    ) -> None:
-        """Decode one chunk.
-
-        Parameters
-        ----------
-        chunk : int
-            Which chunk of `patterns_per_chunk` patterns, in storage order.
-        out : (patterns_per_chunk, N, N)
-            Receives the patterns, as measured; the last chunk may leave its end as it is.
-        decoding : context manager, optional
-            Entered while the chunk is decoded, and not while it is fetched: a semaphore bounds
-            the threads that compute.
-
-        Raises
-        ------
-        DataContractError
-            If the chunk is damaged or missing; the message names it.
-        """
-        self._chunks.read_chunk(chunk, out, decoding)
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
@@ -276,7 +250,7 @@ class GroupStore:
         DataContractError
             If a chunk is damaged.
         """
-        return self._chunks.read_rows(rows)
+        return self.chunks.read_rows(rows)
 
     @property
     def num_groupings(self) -> int:

@@ -87,18 +87,7 @@ class Segment:
         out: NDArray[Any],
         decoding: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Decode one chunk.
-
-        Parameters
-        ----------
-        out : (patterns_per_chunk, N, N)
-            Receives the patterns, as measured; the last chunk may leave its end as it is.
-
-        Raises
-        ------
-        DataContractError
-            If the chunk is damaged or missing; the message names it.
-        """
+        """Decode one chunk of the segment; see `StoredChunks.read_chunk`."""
         if self.shards is not None:
             self.shards.read_into(chunk, out, decoding)
             return

@@ -115,18 +115,7 @@ class ShardReader:
         out: NDArray[Any],
         decoding: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Decode one chunk.
-
-        Parameters
-        ----------
-        out : (patterns_per_chunk, N, N)
-            Receives the patterns; the last chunk is filled up with zeros.
-
-        Raises
-        ------
-        DataContractError
-            If the chunk is missing, or fails its checksum; the message names it and its file.
-        """
+        """Decode one chunk; the last one is filled up with zeros. See `StoredChunks.read_chunk`."""
         shard, number = divmod(chunk, self._chunks_per_shard)
         data = self._encoded(shard, number, chunk)
         with decoding or nullcontext():

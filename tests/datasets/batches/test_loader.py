@@ -177,7 +177,7 @@ def test_a_wrong_batch_is_named(tiny_store):
 def test_a_store_that_fits_into_one_window_is_decoded_once(tiny_store, monkeypatch):
     loader = ps.make_loader(tiny_store, tiny_store.groups(2, 6), batch_size=16)
     first = [batch["diffraction"].sum() for batch in loader]
-    monkeypatch.setattr(type(tiny_store), "read_chunk", None)  # it would not be called
+    monkeypatch.setattr(type(tiny_store.chunks), "read_chunk", None)  # it would not be called
     loader.set_epoch(1)
     assert sum(batch["diffraction"].sum() for batch in loader) == pytest.approx(sum(first))
 
