@@ -1,6 +1,7 @@
 """Draw the layers of the package from its imports, and print what is measured of the code.
 
 python examples/house.py docs/images/house.png
+python examples/house.py --root ANOTHER_CHECKOUT
 """
 
 import argparse
@@ -65,6 +66,18 @@ def circles(graph):
     return found
 
 
+def docstring_lines(path):
+    """Count the lines of a file's docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [n.body for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, documented)]
+    texts = [b[0] for b in bodies if b and isinstance(b[0], ast.Expr)]
+    return sum(
+        text.end_lineno - text.lineno + 1
+        for text in texts
+        if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    )
+
+
 def measure(root):
     """Print the sizes of files, and how they import one another."""
     files = modules(root)
@@ -72,7 +85,9 @@ def measure(root):
     lines = {name: len(path.read_text().splitlines()) for name, path in files.items()}
     users = Counter(other for others in graph.values() for other in others)
     largest, middle = max(lines, key=lines.get), statistics.median(lines.values())
+    words = sum(docstring_lines(path) for path in files.values())
     print(f"{sum(lines.values())} lines in {len(files)} files, the median has {middle:g}")
+    print(f"{words} of them are docstrings")
     print(f"largest file: {files[largest].relative_to(root)}, {lines[largest]} lines")
     print(f"{sum(users[name] == 1 for name in files)} files are imported by exactly one other")
     print(f"{len(circles(graph))} circles of imports")
@@ -171,10 +186,11 @@ def box(axes, corner, size, name, colour):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="?", help="picture to make")
-    out, root = parser.parse_args().out, Path(__file__).parents[1]
-    measure(root)
-    if out:
-        draw(*layers(root), out)
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[1])
+    options = parser.parse_args()
+    measure(options.root)
+    if options.out:
+        draw(*layers(options.root), options.out)
 
 
 if __name__ == "__main__":

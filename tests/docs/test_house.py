@@ -1,6 +1,7 @@
 """The page about the folders is complete, and its picture can be drawn."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def test_every_folder_has_a_paragraph():
     for init in [*package.glob("*/__init__.py"), *(package / "datasets").glob("*/__init__.py")]:
         folder = init.parent.relative_to(package).as_posix()
         assert folder == "datasets" or f"`{folder}`" in PAGE, folder
+
+
+def test_every_file_on_the_page_exists():
+    package = ROOT / "ptychostream"
+    for name in re.findall(r"`([\w/]+\.py)`", PAGE):
+        assert any(package.rglob(name)), name
 
 
 def test_every_layer_is_drawn_with_its_idea(house, tmp_path):
