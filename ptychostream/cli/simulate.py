@@ -27,6 +27,13 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("out", type=Path, help="file, store or folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument(
+        "--flavour",
+        choices=["stored", "contract", "ptychodus"],
+        default="stored",
+        help="of an .npz: counts, amplitudes as PtychoPINN has them, or counts as ptychodus has "
+        "them",
+    )
     for name in _SEVERAL:
         parser.add_argument(
             f"--{name}", type=list[str], help=f"several in place of --{name[:-1]}; OUT is a store"
@@ -59,6 +66,8 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         raise ConfigurationError(f"'{out}' must end in .npz, .zarr or .h5, or have no ending")
     if out.exists() and not options.overwrite:
         raise StoreExistsError(f"'{out}' exists; choose another name, or add --overwrite")
+    if options.flavour != "stored" and out.suffix != ".npz":
+        raise ConfigurationError(f"--flavour {options.flavour} is of .npz files; '{out}' is none")
     ready = parser.instantiate(options)
     chosen = {name: getattr(ready, name) for name in signature(simulate_scan).parameters}
     if options.repeats is not None or any(options[name] for name in _SEVERAL):
@@ -67,7 +76,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     scan = simulate_scan(**chosen)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        write_npz(scan, out)
+        write_npz(scan, out, flavour=options.flavour)
     elif out.suffix == "":
         write_ptychodus_experiment(scan, out)
     elif out.suffix == ".h5":

@@ -136,6 +136,15 @@ def bounding_box(region: NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
+def without_ramp(
+    obj: NDArray[np.complexfloating], region: NDArray[np.bool_]
+) -> NDArray[np.complex128]:
+    """Remove the phase ramp and the mean phase that an object has in a region."""
+    whole = np.asarray(obj, np.complex128)
+    flat, _, scale = _remove_ramp(whole, np.ones_like(whole), region)
+    return flat / abs(scale)
+
+
 def _remove_ramp(
     obj: NDArray[np.complex128], truth: NDArray[np.complex128], region: NDArray[np.bool_]
 ) -> tuple[NDArray[np.complex128], tuple[float, float], complex]:

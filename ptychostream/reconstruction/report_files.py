@@ -93,7 +93,7 @@ def write_result_files(
                 "it has no limit" if result.saturation is None else f"{result.saturation:.2%}"
             ),
             "scan position of the first pixel (x, y)": list(map(float, result.origin)),
-            "object pixel": f"{pixel * 1e9:.4g} nm" + " (assumed geometry)" * is_assumed,
+            "object pixel": "unknown" if is_assumed else f"{pixel * 1e9:.4g} nm",
             **({} if result.fit is None else result.fit.numbers()),
             **{f"seconds: {name}": value for name, value in result.seconds.items()},
         },

@@ -199,6 +199,9 @@ def _comments(result: ReconstructionResult) -> list[str]:
     comments = []
     if result.is_partial:
         comments.append("partial result: the reconstruction was stopped early")
+    size, is_assumed = object_pixel_size_m(result.metadata, result.probe.shape[-1])
+    if is_assumed:
+        comments.append(f"pixel size unknown: lengths assume {size * 1e9:.4g} nm")
     if result.fit is not None:
         comments.append(f"R-factor {result.fit.final:.4f}")
     return comments

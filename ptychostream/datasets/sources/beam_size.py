@@ -7,6 +7,10 @@ from scipy.spatial import KDTree
 from ptychostream.errors import DataContractError
 from ptychostream.scan import Scan
 
+#: Part of the middle's brightness at the rim of a detector, from which on it is evenly lit, and
+#: step in patch edges that far-field scans do not reach.
+_EVEN, _FAR = 0.4, 0.4
+
 #: Linear overlap below which a reconstruction is doubtful.
 _LITTLE = 0.2
 
@@ -38,9 +42,16 @@ def check_overlap(scan: Scan) -> list[str]:
     Raises
     ------
     DataContractError
-        If not even patches touch, which only a wrong unit does.
+        If not even patches touch, which only a wrong unit does, or near-field data.
     """
     step = typical_step(scan.positions)
+    if step > _FAR * scan.N and _is_evenly_lit(scan):
+        raise DataContractError(
+            f"{scan.name}: these look like near-field patterns: the light fills the detector to "
+            f"its rim, and neighbouring positions are {step:.0f} px of {scan.N} apart. Only "
+            "far-field patterns can be reconstructed here; if these are some, correct "
+            "--position_unit, --energy, --distance or --detector_pixel"
+        )
     if step > scan.N:
         raise DataContractError(
             f"{scan.name}: neighbouring positions are {step:.0f} px apart, further than a patch of "
@@ -56,3 +67,13 @@ def check_overlap(scan: Scan) -> list[str]:
         f"apart: neighbours overlap by {max(overlap, 0):.0%} (a good scan has 60 % or more); the "
         "probe, the unit of the positions or the geometry may be wrong"
     ]
+
+
+def _is_evenly_lit(scan: Scan) -> bool:
+    """Return whether the detector's rim is nearly as bright as its middle."""
+    mean = next(iter(scan.patterns.blocks(16))).mean(axis=0, dtype=np.float64)
+    good = np.isfinite(mean) if scan.bad_pixels is None else np.isfinite(mean) & ~scan.bad_pixels
+    along = np.abs(np.arange(scan.N) - scan.N // 2)
+    distance = np.maximum(along[:, None], along) / (scan.N / 2)
+    rim, middle = mean[good & (distance > 0.85)], mean[good & (distance < 0.5)]
+    return bool(len(rim) and len(middle) and np.median(rim) > _EVEN * np.median(middle) > 0)

@@ -147,3 +147,14 @@ def test_a_system_without_locks_on_folders_builds_and_appends(write, counts, tmp
     later = ps.read_scan(write("b.npz", np.arange(40, M)))
     store = ps.append_patterns(tmp_path / "s.zarr", later)
     np.testing.assert_array_equal(store.diffraction(np.arange(M)), counts)
+
+
+def test_near_field_patterns_are_refused_as_such(tiny_scan, tmp_path):
+    """The light fills the detector, and positions are most of a patch apart."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices((8, 8)).reshape(2, -1)
+    speckle = rng.poisson(400 * (1 + 0.3 * rng.normal(size=(M, N, N)).clip(-2, 2)))
+    near = {"xcoords": 9.0 * x + N, "ycoords": 9.0 * y + N, "diff3d": speckle.astype(np.uint16)}
+    np.savez(tmp_path / "near.npz", **near, probeGuess=tiny_scan.probe)
+    with pytest.raises(DataContractError, match="look like near-field patterns"):
+        ps.read_scan(tmp_path / "near.npz")
