@@ -10,15 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.rows import with_numbers
-from ptychostream.datasets.store.build import (
-    experiment_attributes,
-    experiment_tables,
-    publish_segment,
-    readable_sources,
-    segment_tables,
-    storage_errors,
-    write_shards,
-)
 from ptychostream.datasets.store.chain import segment_name, write_chain
 from ptychostream.datasets.store.format import (
     CHUNKS_PER_SHARD,
@@ -35,6 +26,15 @@ from ptychostream.datasets.store.segment import Segment
 from ptychostream.datasets.store.shard_writer import ShardJob
 from ptychostream.datasets.store.staging import StagedStore
 from ptychostream.datasets.store.storage import StoreFiles, open_location
+from ptychostream.datasets.store.written_segment import (
+    experiment_attributes,
+    experiment_tables,
+    publish_segment,
+    readable_sources,
+    segment_tables,
+    storage_errors,
+    write_shards,
+)
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import check_extent
 from ptychostream.locks import locked

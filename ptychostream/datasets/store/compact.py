@@ -5,14 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from ptychostream.datasets.store.append import sole_appender, stored_runs
-from ptychostream.datasets.store.build import (
-    experiment_tables,
-    publish_segment,
-    readable_sources,
-    segment_tables,
-    storage_errors,
-    write_shards,
-)
 from ptychostream.datasets.store.format import FINISHED, FORMAT_VERSION
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.manifest import manifest_digest
@@ -20,6 +12,14 @@ from ptychostream.datasets.store.plan import plan_build
 from ptychostream.datasets.store.shard_writer import ShardJob
 from ptychostream.datasets.store.staging import StagedStore, remove_replaced
 from ptychostream.datasets.store.storage import open_location
+from ptychostream.datasets.store.written_segment import (
+    experiment_tables,
+    publish_segment,
+    readable_sources,
+    segment_tables,
+    storage_errors,
+    write_shards,
+)
 from ptychostream.errors import StorageError
 from ptychostream.memory import parse_bytes
 
