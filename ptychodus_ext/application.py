@@ -1,5 +1,6 @@
 """The running application: progress, stop, curves and pictures."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -8,6 +9,9 @@ from typing import Any, Protocol
 from ptychodus.api.observer import Observable
 from ptychodus.api.reconstruct import ReconstructInput, Reconstructor
 
+#: The window is left alone for so many times as long as it took to show a picture.
+_REST = 10
+
 #: A curve: epochs or passes, and a value of each.
 Curve = Sequence[tuple[float, float]]
 
@@ -15,8 +19,8 @@ Curve = Sequence[tuple[float, float]]
 class Plot(Protocol):
     """Where the window draws curves."""
 
-    def draw(self, title: str, curves: Mapping[str, Curve]) -> None:
-        """Draw curves in the place of those before."""
+    def draw(self, title: str, curves: Mapping[str, Curve], *, quantity: str) -> None:
+        """Draw curves of a quantity in the place of those before."""
 
 
 class Application:
@@ -33,7 +37,9 @@ class Application:
         self._tasks: Any = None
         self._plot: Plot | None = None
         self._is_drawing = False
-        self._training_inputs: deque[ReconstructInput] = deque()
+        self._drawing_began = self._next_picture = 0.0
+        self._training_inputs: deque[list[ReconstructInput]] = deque()
+        self._also_trained_on: list[ReconstructInput] = []
         self.model_changes = Observable()
 
     def connect(self, processing: Any, tasks: Any, reconstructors: Sequence[Reconstructor]) -> None:
@@ -48,13 +54,27 @@ class Application:
     @property
     def wants_pictures(self) -> bool:
         """Whether a window can show a result that is not the last, and has shown the one before."""
-        return self._plot is not None and not self._is_drawing and not self.should_stop()
+        is_ready = not self._is_drawing and time.monotonic() >= self._next_picture
+        return self._plot is not None and is_ready and not self.should_stop()
+
+    def picture_comes(self) -> None:
+        """Note when the window begins to show a picture, which is its next task."""
+
+        def begin() -> None:
+            self._drawing_began = time.monotonic()
+
+        self._in_window(begin)
 
     def picture_is_sent(self) -> None:
-        """Mark a picture as sent: the next one is wanted after the window has shown it."""
+        """Mark a picture as sent: the next is wanted after the window has shown it, and a rest.
+
+        Of a large scan, ptychodus computes the geometry of all positions anew for each product.
+        """
         self._is_drawing = True
 
         def is_shown() -> None:
+            now = time.monotonic()
+            self._next_picture = now + _REST * (now - self._drawing_began)
             self._is_drawing = False
 
         self._in_window(is_shown)
@@ -84,12 +104,12 @@ class Application:
         """Let the window show log records now; by itself it does so when the bar moves."""
         self._in_window(lambda: self._monitor.notify_observers())
 
-    def show_curves(self, title: str, curves: Mapping[str, Curve]) -> None:
-        """Draw curves, where there is a window."""
+    def show_curves(self, title: str, curves: Mapping[str, Curve], *, quantity: str) -> None:
+        """Draw curves of a quantity, where there is a window."""
         plot = self._plot
         if plot is not None:
             kept = {name: list(curve) for name, curve in curves.items()}
-            self._in_window(lambda: plot.draw(title, kept))
+            self._in_window(lambda: plot.draw(title, kept, quantity=quantity))
 
     def show_model(self) -> None:
         """Update what the window shows of the model in use."""
@@ -100,9 +120,13 @@ class Application:
 
         self._in_window(show)
 
-    def take_training_input(self) -> ReconstructInput | None:
+    def take_training_inputs(self) -> list[ReconstructInput]:
         """Return the data that were loaded when the current training was started."""
-        return self._training_inputs.popleft() if self._training_inputs else None
+        return self._training_inputs.popleft() if self._training_inputs else []
+
+    def train_also_on(self, inputs: Sequence[ReconstructInput]) -> None:
+        """Add inputs to the one of the next training."""
+        self._also_trained_on = list(inputs)
 
     @property
     def _monitor(self) -> Any:
@@ -125,7 +149,7 @@ class Application:
         def get_reconstruct_input(*args: Any, **kwargs: Any) -> ReconstructInput:
             prepared: ReconstructInput = prepare(*args, **kwargs)
             if is_training and parameter.get_current_reconstructor() in reconstructors:
-                self._training_inputs.append(prepared)
+                self._training_inputs.append([prepared, *self._also_trained_on])
             return prepared
 
         @wraps(train)
@@ -136,5 +160,6 @@ class Application:
                 train(*args, **kwargs)
             finally:
                 is_training = False
+                self._also_trained_on = []
 
         api.get_reconstruct_input, api.train = get_reconstruct_input, train_and_remember

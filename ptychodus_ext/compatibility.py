@@ -1,7 +1,9 @@
-"""Which ptychodus is installed, and whether the extension is made for it."""
+"""Which ptychodus is installed, whether it is supported, and what its versions differ in."""
 
+import dataclasses
 import inspect
 import re
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -62,3 +64,24 @@ def check_parameters(kind: Any, *names: str) -> inspect.Signature:
             f"that ptychostream supports: {_INSTALL}"
         )
     return signature
+
+
+def is_far_field(metadata: Any) -> bool:
+    """Return whether a product is of the far field; ptychodus 1.6 knows no other."""
+    return bool(getattr(metadata, "far_field", True))
+
+
+#: What versions 1.7 and 1.6 call the photon energy.
+_ENERGIES = ("photon_energy_eV", "probe_energy_eV")
+
+
+def photon_energy_eV(metadata: Any) -> float | None:
+    """Return the photon energy of a product, in eV."""
+    return next((e for name in _ENERGIES if (e := getattr(metadata, name, None))), None)
+
+
+def known_fields(kind: type, values: Mapping[str, Any], *, energy_eV: float | None) -> Any:
+    """Return the values that a class of this version has, the photon energy under its name."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    given = {**values, **dict.fromkeys(_ENERGIES, energy_eV)}
+    return {name: value for name, value in given.items() if name in names}

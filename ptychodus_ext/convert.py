@@ -16,6 +16,7 @@ from ptychodus.api.probe_positions import ProbePosition, ProbePositionSequence
 from ptychodus.api.product import LossValue, Product
 from ptychodus.api.reconstruct import ReconstructInput
 
+from ptychodus_ext.compatibility import is_far_field, photon_energy_eV
 from ptychostream.datasets.sources.ptychodus.conventions import HALF_PIXEL
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
@@ -53,8 +54,7 @@ def scan_of(parameters: ReconstructInput) -> Scan:
     """
     product = parameters.product
     metadata: Any = product.metadata
-    # ptychodus 1.6 has no near field.
-    if not getattr(metadata, "far_field", True):
+    if not is_far_field(metadata):
         raise DataContractError(
             f"product '{metadata.name}' is measured in the near field, which PtychoStream does "
             "not reconstruct; choose another algorithm, or set the product's propagation to Far "
@@ -64,10 +64,6 @@ def scan_of(parameters: ReconstructInput) -> Scan:
     # Binned uint32 patterns have another type of NumPy, which is only printed as uint64.
     patterns = patterns.view(np.dtype(patterns.dtype.str))
     bad = np.asarray(parameters.bad_pixels, bool)
-    # ptychodus 1.6 and 1.7 call the energy differently.
-    energy = getattr(metadata, "photon_energy_eV", None) or getattr(
-        metadata, "probe_energy_eV", None
-    )
     return Scan(
         name=f"product '{metadata.name}'",
         patterns=ArrayPatterns(patterns),
@@ -78,7 +74,7 @@ def scan_of(parameters: ReconstructInput) -> Scan:
         scan_index=np.array([point.index for point in product.probe_positions], np.int64),
         bad_pixels=bad if bad.any() else None,
         metadata=ScanMetadata(
-            energy_eV=energy,
+            energy_eV=photon_energy_eV(metadata),
             detector_distance_m=metadata.detector_distance_m,
             object_pixel_size_m=product.object_.get_pixel_geometry().width_m,
         ),

@@ -23,10 +23,11 @@ from ptychodus_ext.compatibility import check_parameters, installed_version
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-_PLUGINS, _MODEL, _CONTROLLER = (
+_PLUGINS, _MODEL, _CONTROLLER, _DATASETS = (
     "ptychodus.api.plugins",
     "ptychodus.model.core",
     "ptychodus.controller.core",
+    "ptychodus.model.diffraction.repository",
 )
 _MARK = "has_ptychostream"
 
@@ -73,8 +74,10 @@ def add_files_later(module: ModuleType) -> None:
 def _add_files(registry: Any) -> None:
     try:
         from ptychodus_ext.files import register_files
+        from ptychodus_ext.files.store_reader import name_stores
 
         register_files(registry)
+        after_import(_DATASETS, name_stores)
     except Exception:
         logger.exception("the file readers of PtychoStream are NOT available")
 

@@ -1,5 +1,6 @@
 """The library PtychoStream: its settings and its reconstructors."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from ptychodus_ext.choice import guard_choice
 from ptychodus_ext.network import NetworkReconstructor
 from ptychodus_ext.settings import StreamSettings
 from ptychodus_ext.solver import SolverReconstructor
+from ptychodus_ext.words import InWords
 
 
 class PtychoStreamLibrary(ReconstructorLibrary):
@@ -26,6 +28,9 @@ class PtychoStreamLibrary(ReconstructorLibrary):
     def __init__(self, registry: SettingsRegistry) -> None:
         # The window shows the records of this logger and those below.
         super().__init__("ptychostream")
+        shown = logging.getLogger("ptychostream.ptychodus")
+        if not any(isinstance(each, InWords) for each in shown.filters):
+            shown.addFilter(InWords())
         self.settings = StreamSettings(registry)
         self.application = Application()
         self._reconstructors: list[Reconstructor] = [

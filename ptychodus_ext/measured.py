@@ -1,6 +1,7 @@
 """The store to reconstruct: a named one, or one made of the loaded patterns."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,16 @@ def find_measured(
     if settings.store_path is not None:
         experiment = int(settings.data.values()["experiment"])
         return _of_store(settings.store_path, experiment, parameters.product)
-    store = write_store(parameters, folder / "patterns.zarr", application)
+    store = write_store([parameters], folder / "patterns.zarr", application)
     obj = parameters.product.object_
     grid = (obj.height_px, obj.width_px, (0, 0))
     return Measured(str(store.path), 0, store.num_patterns, grid, parameters.product)
 
 
-def write_store(parameters: ReconstructInput, path: Path, application: Application) -> GroupStore:
-    """Write the loaded patterns into a store.
+def write_store(
+    inputs: Sequence[ReconstructInput], path: Path, application: Application
+) -> GroupStore:
+    """Write the loaded patterns into a store, each input as an experiment of its own.
 
     Raises
     ------
@@ -96,14 +99,16 @@ def write_store(parameters: ReconstructInput, path: Path, application: Applicati
     StoppedError
         If it was asked to stop.
     """
-    scan = scan_of(parameters)
-    logger.info("preparing %d patterns of %s", scan.num_patterns, scan.name)
+    scans = [scan_of(parameters) for parameters in inputs]
+    for scan in scans:
+        logger.info("preparing %d patterns of %s", scan.num_patterns, scan.name)
     application.show_progress(1, GOAL)
     application.show_log()
-    for sentence in left_out(parameters.product):
-        logger.warning("%s", sentence)
-    patterns = _Patterns(scan.patterns, application)
-    return build_group_store(replace(scan, patterns=patterns), path, progress=False)
+    for parameters in inputs:
+        for sentence in left_out(parameters.product):
+            logger.warning("%s", sentence)
+    watched = [replace(s, patterns=_Patterns(s.patterns, application)) for s in scans]
+    return build_group_store(watched, path, progress=False)
 
 
 def _of_store(path: Path, experiment: int, product: Product) -> Measured:

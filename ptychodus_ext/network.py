@@ -1,7 +1,7 @@
 """Reconstructors that learn: train, reconstruct, load, save and export, as ptychodus calls them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ptychodus.api.observer import Observable, Observer
@@ -19,7 +19,7 @@ from ptychodus_ext.measured import GOAL, Measured, StoppedError, find_measured, 
 from ptychodus_ext.network_files import TrainingFiles, check_model, find_model, find_training_files
 from ptychodus_ext.results import percent, reconstruct_in_child, warn_of_no_result
 from ptychodus_ext.runs import errors_in_log, run_child
-from ptychodus_ext.scratch import scratch_folder
+from ptychodus_ext.scratch import is_scratch, scratch_folder
 from ptychodus_ext.settings import StreamSettings
 from ptychodus_ext.tasks.archive import publish
 from ptychostream.children import Done, Progress
@@ -29,6 +29,7 @@ from ptychostream.errors import MissingFileError
 logger = logging.getLogger("ptychostream.ptychodus")
 
 _EXTENSION = ".zip"
+_NO_MODEL = "stopped before there was a model: the one from before is kept"
 
 
 class NetworkReconstructor(TrainableReconstructor, Observer):
@@ -107,24 +108,25 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
 
     @override
     def train(self, input_path: Path, output_path: Path) -> Iterator[TrainOutput]:
-        loaded = self._application.take_training_input()
+        loaded = self._application.take_training_inputs()
         with errors_in_log(), scratch_folder() as folder:
             try:
                 files = self._find_data(input_path, loaded, folder)
             except StoppedError:
+                logger.warning(_NO_MODEL)
                 return
             output_path.mkdir(parents=True, exist_ok=True)
             yield from self._train(files, output_path / f"model{_EXTENSION}", folder)
 
     def _find_data(
-        self, folder: Path, loaded: ReconstructInput | None, scratch: Path
+        self, folder: Path, loaded: Sequence[ReconstructInput], scratch: Path
     ) -> TrainingFiles:
         """Choose files in a folder, then the store that is set, then what is loaded."""
         store = self._settings.store_path
         try:
             return find_training_files(folder, store)
         except MissingFileError:
-            if loaded is None:
+            if not loaded:
                 raise
         stored = write_store(loaded, scratch / "loaded.zarr", self._application)
         return TrainingFiles([Path(stored.path)])
@@ -148,7 +150,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
             "folder": folder,
             "target": target.resolve(),
         }
-        losses: dict[str, list[LossValue]] = {"train_loss": [], "val_loss": []}
+        losses: dict[str, list[LossValue]] = {"misfit": [], "train_loss": [], "val_loss": []}
         is_trained = False
         task = f"ptychodus_ext.tasks.{backend}_task:train"
         for message in run_child(task, arguments, self._application):
@@ -161,7 +163,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
                 self._use(target)
                 logger.info("the model '%s' is trained and used from now on", target)
         if not is_trained:
-            logger.warning("stopped before there was a model: the one from before is kept")
+            logger.warning(_NO_MODEL)
 
     def _take_losses(self, losses: dict[str, list[LossValue]], message: Progress) -> TrainOutput:
         """Add an epoch's losses, and draw them."""
@@ -169,20 +171,28 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
         for name, values in losses.items():
             if name in message.values:
                 values.append(LossValue(epoch, message.values[name]))
-        training, validation = (list(losses[name]) for name in ("train_loss", "val_loss"))
-        self._application.show_curves(
-            f"Training {self._name}",
-            {
-                "training": [(loss.epoch, loss.value) for loss in training],
-                "validation": [(loss.epoch, loss.value) for loss in validation],
-            },
-        )
-        return TrainOutput(training, validation, progress=percent(message))
+        curves = {n: [(loss.epoch, loss.value) for loss in values] for n, values in losses.items()}
+        # The likelihood has no meaning of its own, and no sign; R is what the solver shows, too.
+        if losses["misfit"]:
+            shown, quantity = {"R": curves["misfit"]}, "R"
+        else:
+            shown = {"training": curves["train_loss"], "validation": curves["val_loss"]}
+            quantity = "Loss"
+        self._application.show_curves(f"Training {self._name}", shown, quantity=quantity)
+        training = losses["misfit"] or losses["train_loss"]
+        return TrainOutput(list(training), list(losses["val_loss"]), progress=percent(message))
 
     @property
     def model(self) -> Path | None:
         """The model that the next reconstruction uses: the last that was trained, loaded or set."""
         return self._loaded or find_model(self._settings)
+
+    @property
+    def model_in_words(self) -> str:
+        """What the window says of the model."""
+        if self.model is None:
+            return "none yet: press Train"
+        return "trained in this window, not saved" if is_scratch(self.model) else str(self.model)
 
     def _find_model(self) -> Path:
         if self.model is None:
@@ -227,6 +237,7 @@ class NetworkReconstructor(TrainableReconstructor, Observer):
     def save_model(self, file_path: Path) -> None:
         with errors_in_log():
             publish(self._find_model(), file_path)
+        self._use(file_path)
         logger.info("the model is saved as '%s'", file_path)
 
     @override

@@ -1,7 +1,6 @@
 """The settings panel in the window: usual settings are open, the others folded."""
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,36 +12,38 @@ from ptychodus.controller.processing import ReconstructorViewControllerFactory
 from PyQt5.QtWidgets import QLabel, QWidget
 from typing_extensions import override
 
+from ptychodus_ext.labels import LABELS
 from ptychodus_ext.library import PtychoStreamLibrary
 from ptychodus_ext.network import NetworkReconstructor
 from ptychodus_ext.settings import Setting, SettingsGroup
 from ptychodus_ext.widgets import FoldedGroup, NumberField, PathField, Text
+from ptychodus_ext.words import explained
 
 logger = logging.getLogger("ptychostream.ptychodus")
 
-#: Group of settings, field, and what the window calls it.
-Field = tuple[str, str, str]
+#: Group of settings, and field.
+Field = tuple[str, str]
 
 _SOLVER: Sequence[Field] = (
-    ("solver", "passes", "Passes"),
-    ("solver", "minutes", "Minutes (instead of passes)"),
-    ("solver", "start", "Start from"),
-    ("solver", "refine_probe", "Refine probe"),
-    ("solver", "probe_modes", "Probe modes"),
-    ("solver", "correct_positions", "Correct positions"),
-    ("solver", "live_interval", "Seconds between pictures"),
-    ("inference", "accelerator", "Device"),
+    ("solver", "passes"),
+    ("solver", "minutes"),
+    ("solver", "start"),
+    ("solver", "refine_probe"),
+    ("solver", "probe_modes"),
+    ("solver", "correct_positions"),
+    ("solver", "live_interval"),
+    ("inference", "accelerator"),
 )
 _NETWORK: Sequence[Field] = (
-    ("training", "nepochs", "Epochs"),
-    ("training", "probe_trainable", "Refine probe"),
-    ("inference", "refine_passes", "Passes after the network"),
-    ("inference", "model_path", "Model"),
-    ("model", "architecture", "Architecture"),
-    ("model", "gridsize", "Patterns at once (edge of the group)"),
-    ("training", "batch_size", "Groups in a batch"),
-    ("training", "learning_rate", "Learning rate"),
-    ("inference", "accelerator", "Device"),
+    ("training", "nepochs"),
+    ("training", "probe_trainable"),
+    ("inference", "refine_passes"),
+    ("inference", "model_path"),
+    ("model", "architecture"),
+    ("model", "gridsize"),
+    ("training", "batch_size"),
+    ("training", "learning_rate"),
+    ("inference", "accelerator"),
 )
 #: Title and group of settings.
 _FOLDED_OF_SOLVER = (("More of the solver", "solver"), ("Data and memory", "data"))
@@ -80,25 +81,23 @@ class PanelFactory(ReconstructorViewControllerFactory):
         builder = ParameterViewBuilder(self._file_dialogs)
         is_network = isinstance(reconstructor, NetworkReconstructor)
         fields = _NETWORK if is_network else _SOLVER
-        for group_name, field, label in fields:
-            group = getattr(settings, group_name)
-            self._add(builder, group, field, label, reconstructor.name)
+        for group_name, field in fields:
+            self._add(builder, getattr(settings, group_name), field, reconstructor.name)
         if isinstance(reconstructor, NetworkReconstructor):
             changes = self._library.application.model_changes
-            used = Text(changes, lambda: str(reconstructor.model or "none yet: press Train"))
+            used = Text(changes, lambda: reconstructor.model_in_words)
             builder.add_view_controller(used, "Model in use:", group=reconstructor.name)
-        open_fields = {(group, field) for group, field, _ in fields}
         for title, name in _FOLDED_OF_NETWORK if is_network else _FOLDED_OF_SOLVER:
             group = getattr(settings, name)
             rest = (setting.field for setting, _ in group)
-            folded = [field for field in rest if (name, field) not in open_fields]
+            folded = [field for field in rest if (name, field) not in fields]
             builder.add_view_controller_to_bottom(FoldedGroup(title, self._fields(group, folded)))
         return builder.build_widget()
 
     def _fields(self, group: SettingsGroup, fields: Iterable[str]) -> QWidget:
         builder = ParameterViewBuilder(self._file_dialogs)
         for field in fields:
-            self._add(builder, group, field, _spaced(group.setting(field).key), "")
+            self._add(builder, group, field, "")
         return builder.build_widget(add_stretch=False)
 
     def _add(
@@ -106,13 +105,12 @@ class PanelFactory(ReconstructorViewControllerFactory):
         builder: ParameterViewBuilder,
         group: SettingsGroup,
         field: str,
-        label: str,
         title: str,
     ) -> None:
         """Add the widget that fits a setting."""
         setting, parameter = group.setting(field), group[field]
         shown: Any = parameter
-        label, tool_tip = f"{label}:", _tool_tip(group, setting)
+        label, tool_tip = f"{LABELS[field]}:", _tool_tip(group, setting)
         options: Any = {"tool_tip": tool_tip, "group": title}
         if setting.choices:
             builder.add_combo_box(shown, setting.choices, label, **options)
@@ -146,24 +144,10 @@ class PanelFactory(ReconstructorViewControllerFactory):
 
 
 def _tool_tip(group: SettingsGroup, setting: Setting) -> str:
-    text = f"{setting.meaning}\n"
+    text = explained(setting.field, setting.meaning, is_choice=bool(setting.choices)) + "\n"
     if setting.is_optional and setting.kind in (int, float):
         text += "Leave it empty if it is not to be set.\n"
     text += f"In a settings file: [{group.name}] {setting.key}"
     if setting.is_optional and setting.kind in (int, float):
         text += f" ({setting.unset:g} if it is not set)"
     return text
-
-
-def _spaced(key: str) -> str:
-    """Put spaces between the words of a key.
-
-    Examples
-    --------
-    >>> _spaced("RealspaceMAEWeight"), _spaced("NumEpochs")
-    ('Realspace MAE weight', 'Number of epochs')
-    """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", key).split()
-    first, *rest = words
-    text = " ".join([first, *(word if word.isupper() else word.lower() for word in rest)])
-    return re.sub(r"^Num ", "Number of ", text)

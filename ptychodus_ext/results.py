@@ -12,6 +12,7 @@ from ptychodus_ext.application import Application
 from ptychodus_ext.convert import product_with
 from ptychodus_ext.measured import GOAL, Measured
 from ptychodus_ext.runs import run_child
+from ptychodus_ext.words import in_words
 from ptychostream.children import Output, Progress
 
 logger = logging.getLogger("ptychostream.ptychodus")
@@ -37,6 +38,7 @@ def reconstruct_in_child(
             if is_result or application.wants_pictures:
                 shown = "result" if is_result else "picture"
                 product = _product(message, measured, name)
+                application.picture_comes()
                 yield ReconstructOutput(product, progress=GOAL if is_result else done)
                 application.picture_is_sent()
             message.paths["result"].unlink()
@@ -83,7 +85,7 @@ def _comment(name: str, misfit: float | None, passes: int, warnings: list[str]) 
             f"PtychoStream {name}: R = {misfit:.4f} after {passes} passes (the part of the "
             "measured amplitude that object and probe do not explain)"
         )
-    return "\n".join([first, *(f"Warning: {sentence}" for sentence in warnings)])
+    return "\n".join([first, *(f"Warning: {in_words(text)}" for text in warnings)])
 
 
 def percent(message: Progress) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_PREFIX = "ptychostream-"
+
 #: Waits until its standard input ends, which is when the process that started it is gone.
 _REMOVE_AFTERWARDS = 'trap "" TERM INT HUP; cat > /dev/null; rm -rf -- "$1"'
 
@@ -19,7 +21,7 @@ class ScratchFolder:
     """
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="ptychostream-"))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._remover: subprocess.Popen[bytes] | None = None
         # Without a shell the folder is removed in the usual ways of ending only.
         with suppress(OSError):
@@ -38,6 +40,12 @@ class ScratchFolder:
             assert self._remover.stdin is not None
             self._remover.stdin.close()
             self._remover.wait()
+
+
+def is_scratch(path: Path) -> bool:
+    """Return whether a path lies in a scratch folder, and so will be gone."""
+    root = Path(tempfile.gettempdir())
+    return any(p.parent == root and p.name.startswith(_PREFIX) for p in path.parents)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Patterns that ptychodus reads part by part, when it needs them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from ptychodus.api.diffraction import (
 )
 from ptychodus.api.geometry import ImageExtent, PixelGeometry
 
+from ptychodus_ext.compatibility import known_fields
 from ptychostream.scan import ScanMetadata
 
 
@@ -88,17 +88,13 @@ def make_dataset(
     optional: dict[str, Any] = {
         "detector_distance_m": known.detector_distance_m,
         "detector_pixel_geometry": None if size is None else PixelGeometry(size, size),
-        # Versions 1.6 and 1.7 of ptychodus name the energy differently.
-        "probe_energy_eV": known.energy_eV,
-        "photon_energy_eV": known.energy_eV,
     }
-    names = {field.name for field in fields(DiffractionMetadata)}
     metadata = DiffractionMetadata(
         [len(part.indexes) for part in parts],
         dtype,
         ImageExtent(width, height),
         file_path=file_path,
-        **{name: value for name, value in optional.items() if name in names},
+        **known_fields(DiffractionMetadata, optional, energy_eV=known.energy_eV),
     )
     layout = DiffractionDatasetLayoutNode.create_root()
     for part in parts:

@@ -1,8 +1,10 @@
 """Group stores as diffraction data of ptychodus."""
 
+import functools
 import logging
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ from ptychostream.scan import to_counts
 logger = logging.getLogger("ptychostream.ptychodus")
 
 _ROOT = "zarr.json"
+
+#: Name of the folder of the store that was opened last, until ptychodus has named its data.
+_opened: list[str] = []
 
 
 class StoreReader(DiffractionFileReader):
@@ -41,6 +46,7 @@ class StoreReader(DiffractionFileReader):
             If it is no store, is damaged, or holds several experiments.
         """
         store = _open(file_path)
+        _opened[:] = [file_path.parent.stem] if file_path.name in (_ROOT, MANIFEST) else []
         if store.num_experiments > 1:
             raise DataContractError(
                 f"'{file_path}' holds {store.num_experiments} experiments but ptychodus takes one "
@@ -66,6 +72,21 @@ class StoreReader(DiffractionFileReader):
             store.bad_pixels[0],
             store.metadata_of(0),
         )
+
+
+def name_stores(module: ModuleType) -> None:
+    """Let ptychodus name a store after its folder; it names data after the file, `zarr.json`."""
+    kind: Any = getattr(module, "DiffractionDatasetRepository", None)
+    create = getattr(kind, "create_dataset", None)
+    if create is None or hasattr(create, "__wrapped__"):
+        return
+
+    @functools.wraps(create)
+    def create_dataset(self: Any, name: str) -> Any:
+        is_store = bool(_opened) and name in (Path(_ROOT).stem, Path(MANIFEST).stem)
+        return create(self, _opened.pop() if is_store else name)
+
+    kind.create_dataset = create_dataset
 
 
 def _read(store: GroupStore, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -69,7 +69,11 @@ class _Batches:
         return self._channel.should_stop()
 
     def end_epoch(self, report: Any) -> None:
-        losses = {"train_loss": report.train_loss, "val_loss": report.val_loss}
+        losses = {
+            "train_loss": report.train_loss,
+            "val_loss": report.val_loss,
+            "misfit": report.misfit,
+        }
         known = {name: float(loss) for name, loss in losses.items() if loss is not None}
         self._epoch = report.epoch
         self._expected, self._done = max(self._done, 1), 0

@@ -63,14 +63,18 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
             seconds=seconds,
             patterns_per_second=self._groups * self._group_size * trainer.world_size / seconds,
+            misfit=pl_module.misfit,
         )
         if not trainer.is_global_zero:
             return
+        shown = dict(pl_module.means)
+        if report.misfit is not None:
+            shown["misfit R"] = report.misfit
         logger.info(
             "epoch %d of %d: %s (%.1f s, %.0f patterns/s)",
             report.epoch,
             report.nepochs,
-            ", ".join(f"{name} {value:.5g}" for name, value in pl_module.means.items()),
+            ", ".join(f"{name} {value:.5g}" for name, value in shown.items()),
             report.seconds,
             report.patterns_per_second,
         )

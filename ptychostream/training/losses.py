@@ -51,6 +51,19 @@ def amplitude_mae(amplitude: Tensor, measured: Tensor, mask: Tensor | None = Non
     return _mean((amplitude - measured).abs(), mask)
 
 
+def misfit_sums(amplitude: Tensor, measured: Tensor, mask: Tensor) -> Tensor:
+    """Numerator and denominator of R = Σ|measured − amplitude| / Σ measured.
+
+    Parameters
+    ----------
+    amplitude, measured : (..., N, N) float
+        Predicted and measured amplitude.
+    mask : (..., N, N) bool
+        True for pixels that count; broadcasts.
+    """
+    return torch.stack((((measured - amplitude).abs() * mask).sum(), (measured * mask).sum()))
+
+
 def total_variation(images: Tensor) -> Tensor:
     """Squared differences of neighbouring pixels, a prior for smooth objects.
 

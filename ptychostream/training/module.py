@@ -17,6 +17,7 @@ from ptychostream.models.pinn import PtychoPINN
 from ptychostream.physics import intensity
 from ptychostream.training.checkpoints import check_same_run
 from ptychostream.training.labels import TruePatches
+from ptychostream.training.losses import misfit_sums
 from ptychostream.training.objective import objective
 from ptychostream.training.optimizer import (
     clip_by_weights,
@@ -67,6 +68,9 @@ class PinnModule(lightning.LightningModule):
         #: Mean losses of the last finished epoch.
         self.means: dict[str, float] = {}
         self._sums: dict[str, tuple[Tensor, int]] = {}
+        #: R of the last finished epoch; None where nothing is compared with patterns.
+        self.misfit: float | None = None
+        self._misfit_sums: Tensor | None = None
         #: Steps done before the checkpoint; None without one.
         self.steps_before: int | None = None
         self._canvas_sizes: dict[str, CanvasSize] = {}
@@ -123,6 +127,8 @@ class PinnModule(lightning.LightningModule):
 
     def _loss(self, part: str, batch: TensorDict, weight: float = 1.0) -> Tensor:
         prediction = self.model(batch, self._canvas_sizes.get(part))
+        if part == "train" and self.config.model.model_type != "supervised":
+            self._add_misfit(prediction.intensity.detach(), batch)
         true = None
         if f"of_{part}" in self.labels:
             true = self.labels[f"of_{part}"](batch, self.model.config.group_size)
@@ -149,6 +155,18 @@ class PinnModule(lightning.LightningModule):
                 both = self.trainer.strategy.reduce(both, reduce_op="sum")
             self.means[name] = float(both[0] / both[1])
         self._sums = {}
+        sums, self._misfit_sums, self.misfit = self._misfit_sums, None, None
+        if sums is not None:
+            if self.trainer.world_size > 1:
+                sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            self.misfit = float(sums[0] / sums[1])
+
+    def _add_misfit(self, predicted: Tensor, batch: TensorDict) -> None:
+        """Add up the R of a batch, on the device; predicted are intensities (B, C, N, N)."""
+        mask = self.model.good_pixels[batch["experiment_id"]][:, None]
+        measured = batch["diffraction"] * batch["rms_scale"]
+        sums = misfit_sums(predicted.sqrt(), measured[:, : predicted.shape[1]], mask)
+        self._misfit_sums = sums if self._misfit_sums is None else self._misfit_sums + sums
 
     def loss_is_finite(self) -> bool:
         """Return whether all losses of this epoch are finite in all processes; the host waits."""

@@ -24,6 +24,8 @@ class EpochReport:
         Wall time, validation included.
     patterns_per_second : float
         Patterns trained on, over all processes; a pattern counts in each group that it is in.
+    misfit : float, optional
+        R of the training groups; None where nothing is compared with patterns.
     """
 
     epoch: int
@@ -33,6 +35,7 @@ class EpochReport:
     learning_rate: float
     seconds: float
     patterns_per_second: float
+    misfit: float | None = None
 
 
 #: Called after each epoch.

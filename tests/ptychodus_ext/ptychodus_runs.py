@@ -128,7 +128,7 @@ def hide_ptychi(folder: Path) -> dict[str, str]:
     With it, each start of ptychodus takes the time of another process that looks for devices.
     """
     (folder / "ptychi").mkdir()
-    (folder / "ptychi" / "__init__.py").write_text("raise ImportError('not here')\n")
+    (folder / "ptychi" / "__init__.py").write_text("raise ModuleNotFoundError('not here')\n")
     return {"PYTHONPATH": str(folder)}
 
 

@@ -20,6 +20,7 @@ with ModelCore(log_level=logging.ERROR) as model:
     facts["readers"] = [p.simple_name for p in model.plugin_registry.diffraction_file_readers]
     setting = model.settings_registry["Processing"].parameters()["Algorithm"]
     setting.set_value("NoSuch_Thing")
+    facts["shown"] = list(api.task_monitor.get_log_handler().messages())
     for name, words in {"settings": {}, "argument": {"algorithm": "No_Other"}}.items():
         try:
             api.reconstruct(product_index=0, **words)
@@ -66,6 +67,8 @@ def test_an_unknown_algorithm_is_an_error_that_is_logged_and_runs_nothing(facts,
     assert "ptychostream_pinn" in facts["settings"]
     assert "'No_Other'" in facts["argument"]
     assert "[ERROR] ptychostream.ptychodus: the algorithm 'NoSuch_Thing'" in done.stdout
+    # What the window's box will show.
+    assert [line for line in facts["shown"] if "the algorithm 'NoSuch_Thing'" in line]
 
 
 def test_choosing_another_one_lets_it_run(facts):

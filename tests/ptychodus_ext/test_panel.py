@@ -84,7 +84,7 @@ def test_about_ten_fields_are_open_and_each_says_what_it_does(show, name):
 
 def test_a_folded_group_is_opened_by_its_title(show):
     panel = show("solver")
-    field, seen = _fields(panel)["Smoothness:"]
+    field, seen = _fields(panel)["Smoothness of the object:"]
     assert not seen
     title = next(b for b in panel.findChildren(QToolButton) if b.text() == "More of the solver")
     QTest.mouseClick(title, Qt.LeftButton)
@@ -105,7 +105,7 @@ def test_a_number_that_may_be_left_unset_is_unset_when_it_is_emptied(show, libra
 
 
 def test_the_weight_of_the_overlap_can_be_unset_again(show, library):
-    line, _ = _fields(show("pinn"))["Overlap weight:"]
+    line, _ = _fields(show("pinn"))["Weight of neighbours not seen:"]
     values = library.settings.training.values
     assert values()["overlap_weight"] is None
     _type(line, "0.5")

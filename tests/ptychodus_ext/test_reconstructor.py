@@ -90,6 +90,10 @@ def test_stop_before_the_child_begins_ends_the_run_and_says_so(
     pinn.load_model_from_file(tmp_path / "model.zip")
     assert list(pinn.reconstruct(parameters)) == []
     assert "stopped before there was a result" in caplog.text
+    monkeypatch.setattr(library.application, "take_training_inputs", lambda: [parameters])
+    assert list(pinn.train(tmp_path / "none", tmp_path / "out")) == []
+    assert "stopped before there was a model" in caplog.text
+    assert pinn.model == tmp_path / "model.zip"
 
 
 def test_a_file_that_is_no_model_is_refused_when_it_is_loaded(library, tmp_path):

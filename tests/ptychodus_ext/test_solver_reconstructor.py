@@ -13,7 +13,7 @@ from ptychodus.api.io import load_diffraction_data, load_product
 from ptychodus.api.probe import ProbeSequence
 from ptychodus.api.reconstruct import TrainableReconstructor, prepare_reconstruct_input
 from ptychodus.api.settings import SettingsRegistry
-from ptychodus_runs import hide_ptychi, make_experiment, phase_correlation, run_batch
+from ptychodus_runs import REPOSITORY, hide_ptychi, make_experiment, phase_correlation, run
 
 from ptychodus_ext.convert import positions_in_pixels
 from ptychodus_ext.library import PtychoStreamLibrary
@@ -111,12 +111,13 @@ def test_a_probe_that_is_wrong_gives_a_warning(library, parameters, caplog, radi
     assert [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_batch_reconstructs_without_training(experiment, tmp_path):
-    experiment.write_settings(Processing={"Algorithm": "PtychoStream_Solver"})
-    environment = hide_ptychi(tmp_path)
-    done = run_batch("reconstruct", experiment.folder, tmp_path / "out", **environment)
+def test_batch_goes_from_files_to_a_picture(experiment, tmp_path):
+    script = REPOSITORY / "examples" / "ptychodus_batch.py"
+    done = run(script, experiment.folder, tmp_path / "object.png", **hide_ptychi(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["product.000100.h5"]
-    with h5py.File(tmp_path / "out" / "product.000100.h5") as file:
+    out = experiment.folder / "out"
+    assert [path.name for path in out.glob("*.h5")] == ["product.000100.h5"]
+    assert (tmp_path / "object.png").stat().st_size > 0
+    with h5py.File(out / "product.000100.h5") as file:
         assert phase_correlation(file["object"][0], experiment) > 0.99
         assert "R = 0.0" in str(file.attrs["comments"])

@@ -34,7 +34,7 @@ def facts(tmp_path_factory):
     done = run_on_screen(*words, timeout=600, **environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "Traceback" not in done.stderr
-    pictures = sorted(path.name for path in experiment.folder.glob("*.png"))
+    pictures = sorted(path.name for path in experiment.folder.glob("ptychodus-*.png"))
     assert pictures == [
         "ptychodus-network.png",
         "ptychodus-object.png",
@@ -81,12 +81,27 @@ def test_training_needs_no_files_and_leaves_none(facts):
     assert facts["trained"] == ""
     assert facts["new_files"] == []
     assert "epoch 2 of 2" in facts["log_after_training"]
-    assert len(facts["training_curves"]["training"]) == 2
+    (curve,) = facts["training_curves"].values()
+    assert len(curve) == 2
+    assert all(0 < R < 1 for R in curve)
+
+
+def test_a_network_is_trained_on_several_products(facts):
+    assert facts["trained_on_several"] == ""
+    preparations = facts["log_of_several"].count("preparing 200 patterns")
+    # Those of three reconstructions and two trainings, the last of them on all products.
+    assert preparations >= 2 + 1 + 3
+
+
+def test_the_picture_and_the_product_are_saved(facts):
+    assert {"object.png", "result.h5"} <= set(facts["saved"])
 
 
 def test_the_model_that_is_set_or_trained_last_is_used_and_shown(facts):
-    assert facts["model_after_training"].endswith("model-1/model.zip")
+    assert facts["model_after_training"] == "trained in this window, not saved"
+    assert facts["model_after_saving"].endswith("in/model.zip")
     assert facts["model_in_use"].endswith("in/model.zip")
+    assert not facts["infer_with_wrong_path"]
     assert "ModelPath" in facts["tooltip"]
     assert facts["inferred"] == ""
     assert all(loss > 0 for loss in facts["losses_of_network"])

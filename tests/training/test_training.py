@@ -225,6 +225,7 @@ def test_a_host_program_hears_of_each_epoch(tiny_store, make_config):
         # 64 groups of one pattern.
         assert report.patterns_per_second * report.seconds == pytest.approx(64)
         assert report.nepochs == 2
+        assert 0 < report.misfit < 1
 
 
 @pytest.mark.parametrize("batches", [1, 5, 8, 11])

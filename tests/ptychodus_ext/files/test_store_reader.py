@@ -174,35 +174,58 @@ def test_the_readers_are_listed_by_the_names_that_settings_hold():
 _OPEN = """
 import json, sys
 from pathlib import Path
+from ptychodus_ext.hook import activate
+activate()
 from ptychodus.model.core import ModelCore
-from ptychodus_ext.files import register_files
 with ModelCore() as model:
-    register_files(model.plugin_registry)
-    found = []
-    for path in sys.argv[1:]:
-        model.workflow_api.load_diffraction_data(
-            Path(path), file_type="PtychoStream_Store", process_patterns=False, block=True
+    repository = model.diffraction_core.repository
+    facts = {"found": [], "names": []}
+    def load(path, *, process):
+        handle = model.workflow_api.load_diffraction_data(
+            Path(path), file_type="PtychoStream_Store", process_patterns=process, block=True
         )
-        data = model.diffraction_core.diffraction_api.get_assembled_data(len(found))
-        found.append([data.get_indexes().tolist(), data.get_patterns().sum(axis=(1, 2)).tolist()])
-print(json.dumps(found))
+        facts["names"].append(repository[len(repository) - 1].get_name())
+        return handle
+    for path in sys.argv[1:3]:
+        load(path, process=False)
+        data = model.diffraction_core.diffraction_api.get_assembled_data(len(facts["found"]))
+        facts["found"].append(
+            [data.get_indexes().tolist(), data.get_patterns().sum(axis=(1, 2)).tolist()]
+        )
+    settings = model.settings_registry["Diffraction"].parameters()
+    binning = {"CropEnabled": False, "BinningEnabled": True, "BinSizeX": 2, "BinSizeY": 2}
+    for key, value in binning.items():
+        settings[key].set_value(value)
+    binned = load(sys.argv[1], process=True)
+    patterns = binned.get_assembled_data().get_patterns()
+    facts["binned"] = [str(patterns.dtype), *patterns.shape]
+    product = model.workflow_api.create_product("binned", diffraction=binned)
+    product.export_training_data(Path(sys.argv[3]), algorithm="PtychoStream_PINN")
+print(json.dumps(facts))
 """
 
 
 @pytest.mark.slow
-def test_the_application_opens_a_store_and_a_zipped_store(store, scan, tmp_path):
+def test_the_application_opens_stores_by_name_and_exports_what_it_has_binned(store, scan, tmp_path):
     zipped = zip_of(store.path, tmp_path / "scan.zarr.zip")
     done = subprocess.run(
-        [sys.executable, "-c", _OPEN, store.path / "zarr.json", zipped],
+        [sys.executable, "-c", _OPEN, store.path / "zarr.json", zipped, tmp_path / "binned"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["names"][0] == store.path.stem
+    assert facts["names"][1].startswith("scan")
+    found = facts["found"]
     assert len(found) == 2
     expected = np.where(scan.bad_pixels, 0, counts_of(scan))
     for indexes, sums in found:
         assert sorted(indexes) == list(range(64))
         assert np.array_equal(sums, expected[indexes].sum(axis=(1, 2)))
+    # uint32 becomes the type that NumPy calls ULongLong, of which no store has a name.
+    assert facts["binned"] == ["uint64", 64, scan.N // 2, scan.N // 2]
+    exported = ps.read_scan(tmp_path / "binned.npz")
+    assert exported.N == scan.N // 2
