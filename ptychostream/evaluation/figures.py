@@ -119,7 +119,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
 
 
 def _new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    # The object interface does not change the caller's pyplot state and backend.
+    # Made without pyplot, whose state and backend belong to the caller.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -47,5 +47,5 @@ def canvas_reach(coords_relative: Tensor) -> int:
 
 def canvas_support(light: Tensor, members: int) -> int:
     """Measure the support of patches (B, N, N) of groups with so many members."""
-    # All members shine on one canvas, whose brightest pixel may be so many times as bright.
+    # The light of all members adds up on one canvas: its brightest pixel may be C times as bright.
     return support_half_width(light, members * UNLIT)

@@ -108,7 +108,7 @@ class PtychoPINN(nn.Module):
     def reconstruct(
         self, diffraction: Tensor, coords_relative: Tensor, experiment_id: Tensor | None = None
     ) -> Tensor:
-        """Reconstruct object patches, and predict nothing.
+        """Reconstruct object patches, without a prediction.
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class PtychoPINN(nn.Module):
         if bad_pixels is not None:
             good &= ~torch.as_tensor(bad_pixels, device=good.device)
         self.good_pixels = good
-        # Looked up in every step, where reading a tensor would wait for the device.
+        # Used in every step: reading it from a tensor would make the host wait for the device.
         self._has_bad_pixels = bad_pixels is not None and bool(np.any(bad_pixels))
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def mixed_convolutions(model: nn.Module, precision: str, device: str) -> Iterato
         yield
     finally:
         for layer in layers:
-            # The class's own method comes back.
+            # Restores the method of the class.
             del layer.forward
 
 

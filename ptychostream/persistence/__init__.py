@@ -1,6 +1,6 @@
 """Trained models and results on disk.
 
-Names are imported when they are first used: saying whose an archive is needs no PyTorch.
+Names are imported when they are first used: recognising an archive needs no PyTorch.
 """
 
 from importlib import import_module

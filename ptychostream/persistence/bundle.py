@@ -1,4 +1,4 @@
-"""A trained model and the choices that it was made with."""
+"""A trained model and its configuration."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple

@@ -50,7 +50,7 @@ def read_checkpoint(path: Path) -> ModelBundle:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint says of itself; its weights stay on disk.
+    """Read the description in a checkpoint; its weights stay on disk.
 
     Raises
     ------
@@ -94,13 +94,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     origin = f"'{path}'"
     with Members(path, origin, _LIMITS) as members:
-        # PyTorch itself compares none.
+        # PyTorch itself does not compare checksums.
         members.check()
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    # What PyTorch's reader makes of a hostile file is open-ended.
+    # PyTorch's reader may raise any error for a hostile file.
     except Exception as error:
-        # PyTorch's own message ends in advice to load what it has just refused.
+        # PyTorch's own message advises to load the file without its checks.
         why = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise DataContractError(f"{origin} is no checkpoint of plain data: {why}") from error
     if not isinstance(content, dict):

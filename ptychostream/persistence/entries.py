@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     folds: bool = True
 
 
-#: A zipped folder holds what else lay in it, which is never read.
+#: Limits for a zipped folder, whose other files are never read.
 FOLDER = Limits(members=4096, total=2**50, ratio=2**20, folds=False)
 
 #: Upper limit for a directory entry with a path of usual length, in bytes.

@@ -1,4 +1,4 @@
-"""Checks of what a user chooses: numbers, seeds, names and their options."""
+"""Check a user's numbers, seeds, names and options."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping

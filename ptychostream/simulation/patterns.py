@@ -105,7 +105,7 @@ class SimulatedPatterns(PatternSource):
             running: deque[Future[None]] = deque()
             for part, photons in self._photons(rows):
                 running.append(pool.submit(self._detect, rows[part], photons, out[part]))
-                if len(running) > 2 * threads:  # or waves would pile up before the counters
+                if len(running) > 2 * threads:  # bounds the waves that wait to be counted
                     running.popleft().result()
             for task in running:
                 task.result()
@@ -123,7 +123,7 @@ class SimulatedPatterns(PatternSource):
     def _detect(
         self, rows: NDArray[np.int64], photons: NDArray[np.float32], out: NDArray[Any]
     ) -> None:
-        """Let the detector see the photons of some patterns."""
+        """Count the photons of some patterns with the detector."""
         mean = self._pixels.expected_counts(photons)
         if self._seed is None:
             self._pixels.show(mean, out)

@@ -170,7 +170,7 @@ class PatchAccumulator:
             mine = used & np.repeat(in_half == half, shape[1])
             self._add_weights(shifts, corners, mine, flat_rows, in_half=half)
         if not used.all():
-            # Not multiplied by zero: what is not a number would stay so.
+            # Not multiplied by zero, since NaN times zero is NaN.
             blocks[torch.as_tensor(~used, device=blocks.device)] = 0
         if shape[1] > 1 and self._device.type == "cpu":
             # Members of a group share its phase: one block for all is less to keep and to add.
@@ -236,12 +236,12 @@ class PatchAccumulator:
         self, lit: Tensor, corners: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Find which patches can be used, and which of them reach beyond the grid."""
-        # What has no weight counts as no part of a patch.
+        # Pixels without weight do not count as a part of the patch.
         begin, end = corners + self._margin, corners + lit.shape[-1] - self._margin
         shape = np.array(self._grid.shape)
         clipped = ((begin < 0) | (end > shape)).any(axis=1)
         outside = ((end <= 0) | (begin >= shape)).any(axis=1)
-        # A single value that is not finite shows in the sum, which is quicker than to look.
+        # One value that is not finite makes the sum not finite, which is quickly computed.
         finite = torch.isfinite(torch.view_as_real(lit.flatten(1).sum(dim=1))).all(dim=1)
         return finite.cpu().numpy() & ~outside, np.asarray(clipped)
 

@@ -11,7 +11,7 @@ _BLOCK = 1024
 
 
 class Coverage:
-    """Count patches as they come: each pattern covers the object once, however often it comes.
+    """Count patches as they are added: each pattern covers the object once, also if added again.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Coverage:
     def __init__(self, area: Tensor) -> None:
         self.area = area
         self._seen = np.zeros(0, bool)
-        # Corners of what covers the object: one table that doubles, and no list of small ones.
+        # Corners of the covering areas, in one table that doubles when it is full.
         self._corners = np.zeros((0, 2), np.int64)
         self._num_corners = 0
         self.num_patches = self.num_duplicates = self.num_clipped = self.num_dropped = 0

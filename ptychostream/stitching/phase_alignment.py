@@ -1,10 +1,10 @@
 """Find the global phase of every patch from its overlap with its neighbours.
 
-A diffraction pattern does not know the global phase of its patch: object features wider than
-the beam show only in the phases between patches. They are the least-squares solution of all phase
-differences between neighbours, found block by block: first within blocks of patches that lie
-together, then between the blocks. Time grows with the number of patches, and what is kept of
-each is some fifty bytes.
+A diffraction pattern does not depend on the global phase of its patch: object features wider
+than the beam show only in the phases between patches. The phases are the least-squares solution
+of all phase differences between neighbours, found block by block: first within blocks of patches
+that lie together, then between the blocks. Time grows with the number of patches, and some fifty
+bytes are kept of each.
 """
 
 from collections import defaultdict
@@ -112,7 +112,7 @@ class PhaseAlignment:
         by_rows = torch.bmm(self._sums[inside[:, 0]], parts)
         by_rows = by_rows.reshape(-1, cells, self._edge, 2).movedim(3, 1).flatten(1, 2)
         sums = torch.bmm(by_rows, self._sums[inside[:, 1]].mT).reshape(-1, 2, cells, cells)
-        # A patch that is not finite has no phase, and must not spoil those of others.
+        # A patch that is not finite has no phase; it must not make those of others NaN.
         sums = sums.nan_to_num(0, 0, 0)
         slots = self._take_slots(len(rows))
         self._thumbnails[slots] = torch.complex(sums[:, 0], sums[:, 1]).cpu().numpy()
@@ -184,7 +184,7 @@ class PhaseAlignment:
         self._asking = np.repeat(np.arange(self._num_blocks), lengths)[order]
 
     def _solve_block(self, block: int) -> None:
-        """Find the phases within a block, and what its patches say of those of other blocks."""
+        """Find the phases within a block, and sum up its overlaps with other blocks."""
         members = self._members(block)
         asked = np.concatenate([members, self._outside_of[block]])
         self._is_solved[block] = True
@@ -225,7 +225,7 @@ class PhaseAlignment:
         second: NDArray[np.int64],
         overlap: NDArray[np.complex128],
     ) -> None:
-        """Add up what pairs across blocks say of the phase between their blocks."""
+        """Add up the overlaps of pairs across blocks: one sum for each pair of blocks."""
         theirs = self._block[second]
         for other in np.unique(theirs).tolist():
             mine = theirs == other

@@ -68,7 +68,7 @@ def solve_phases(
     guess = LinearOperator((number, number), approximately, dtype=np.float64)
     enough = 0.0
     for _ in range(_ROUNDS):
-        # Differences are known up to 2π: the solution so far says which turn is meant.
+        # Differences are known up to 2π: the multiple is chosen nearest to the solution so far.
         rest = weight * np.angle(overlap * np.exp(-1j * (phase[second] - phase[first])))
         pulls = np.bincount(second, rest, number) - np.bincount(first, rest, number)
         enough = enough or _ACCURACY * float(np.linalg.norm(pulls))

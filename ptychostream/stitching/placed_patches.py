@@ -40,7 +40,7 @@ def merge_blocks(
     rows, columns = (int(n) + blocks.shape[-1] for n in inside.max(axis=(0, 1)))
     owners = np.arange(groups)
     if rows * columns > members * blocks.shape[-1] ** 2:
-        # Members that lie far apart would be mostly nothing between them.
+        # The block of members that lie far apart would be mostly zeros.
         owners = owners.repeat(members)
         return PlacedPatches(blocks.flatten(0, 1), corners.reshape(-1, 2), owners, is_even[owners])
     parts, edge = blocks.numpy(), blocks.shape[-1]

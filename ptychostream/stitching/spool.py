@@ -33,11 +33,11 @@ class PatchSpool:
         self.size = 0
 
     def close(self) -> None:
-        """Give the file's space back."""
+        """Close the file, which deletes it."""
         self._file.close()
 
     def reserve(self, size: int) -> None:
-        """Refuse what the disk will not hold, before it is computed.
+        """Check that the disk has room, before patches are computed.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class PatchSpool:
         """
         self._file.seek(self.size)
         blocks = placed.blocks.cpu().numpy()
-        # Whole: what stayed in memory of each would keep the memory between it from being used.
+        # All parts are written: small arrays left in memory would fragment it.
         for part in (
             np.array(blocks.shape),
             *pack(blocks),

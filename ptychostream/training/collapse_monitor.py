@@ -36,7 +36,7 @@ NOT_A_NUMBER = (
 
 @torch.no_grad()
 def diagnose(model: PtychoPINN, batch: TensorDict) -> dict[str, float]:
-    """Measure by which figures a collapsed network differs from one that learns.
+    """Measure the figures by which a collapsed network differs from one that learns.
 
     Returns
     -------

@@ -66,7 +66,7 @@ def fit(
         If a signal ended training; the last checkpoint is on disk.
     """
     execution = run.execution
-    # The channels of a pixel side by side: convolutions, pooling and resizing are faster so.
+    # With the channels of a pixel side by side, convolutions, pooling and resizing are faster.
     for layer in model.generator.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
@@ -127,7 +127,7 @@ def fit(
 def make_callbacks(
     run: TrainingRun, reports: EpochReports, requests: StopRequests
 ) -> list[Callback]:
-    """Make what happens beside the steps: reports, checks, pictures, checkpoints."""
+    """Make the callbacks of a run: reports, checks, pictures, checkpoints."""
     execution = run.execution
     callbacks: list[Callback] = [
         reports,
@@ -260,7 +260,7 @@ def _make_trainer(run: TrainingRun, callbacks: list[Callback]) -> lightning.Trai
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice on itself away from the user, for as long as it runs."""
+    """Hide Lightning's messages about itself while it runs."""
     named = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [log.level for log in named]
     with warnings.catch_warnings():

@@ -19,7 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingEnded(BaseException):
-    """Raised to leave Lightning's loops; not an Exception, so that nothing catches it."""
+    """Raised to leave Lightning's loops; no Exception, so that no handler of those catches it."""
 
 
 class StopRequests(lightning.pytorch.callbacks.Callback):
@@ -75,7 +75,7 @@ class StopRequests(lightning.pytorch.callbacks.Callback):
             # The end of an epoch writes a checkpoint of its own.
             self.stopped = self.stopped or host
             return
-        # Gradients that still add up are in no checkpoint.
+        # Accumulated gradients are not in a checkpoint.
         complete = not trainer.fit_loop.epoch_loop._should_accumulate()
         if self._requested(trainer, host=host, signals=complete):
             batches = trainer.num_training_batches

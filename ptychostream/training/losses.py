@@ -97,8 +97,8 @@ def complex_mae(patches: Tensor, true: Tensor) -> Tensor:
 def turned_mae(patches: Tensor, true: Tensor, light: Tensor | float) -> Tensor:
     """Mean absolute error of complex patches, each turned to the phase of the true one.
 
-    A pattern does not know the global phase of its patch, and nothing is known where no light
-    falls: neither is learned.
+    Patterns do not determine the global phase of a patch, nor the object where no light falls:
+    neither is learned.
 
     Parameters
     ----------

@@ -143,7 +143,7 @@ class PinnModule(lightning.LightningModule):
         )
 
     def _light(self, batch: TensorDict) -> Tensor:
-        """Intensity (B, 1, N, N) of the probes; labels teach nothing of them."""
+        """Return the intensity (B, 1, N, N) of the probes, without a gradient through it."""
         return intensity(self.model.scaled_probe(batch["experiment_id"])).detach()[:, None]
 
     def close_epoch(self) -> None:

@@ -1,4 +1,4 @@
-"""What is trained on what: resolved once, before anything is computed."""
+"""A training run with all choices resolved, before anything is computed."""
 
 import hashlib
 import logging
@@ -69,7 +69,7 @@ class TrainingRun:
 
     @property
     def monitor(self) -> str:
-        """The logged loss that schedules, early stopping and checkpoints go by."""
+        """The logged loss that schedules, early stopping and checkpoints use."""
         asked = self.execution.checkpoint_monitor_metric
         has_none = "validation" not in self.parts and asked == "val_loss"
         return "train_loss" if has_none else asked
@@ -153,7 +153,7 @@ def _without_held_out(
 def _parts(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None
 ) -> dict[str, Part]:
-    """Divide the data into what is trained on and what the loss is watched on."""
+    """Divide the data into a part for training and one for validation."""
     scales = scales_of(store, config.nphotons, config.scale_contract_version)
     groups = training_groups(config, store)
     if config.validation_fraction:

@@ -49,7 +49,7 @@ def refine_probes(
         with torch.no_grad():
             kept = found * (guess.norm() / found.norm())
             model.probe.parts[experiment] = torch.view_as_real(kept)
-            # A mask of the probe has acted on the guess, and acts on what was found of it again.
+            # The model applies its mask to the probe again: the power is restored.
             now = model.scaled_probe(torch.tensor([experiment]))[0]
             model.probe.parts[experiment] *= guess.norm() / now.norm()
 

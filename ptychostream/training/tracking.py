@@ -92,7 +92,7 @@ class Tracker(Logger):
                 if self._inner is None:
                     self._inner = self._make()
                 write(self._inner)
-        except Exception as error:  # a tracker may raise anything, and the run must go on
+        except Exception as error:  # a tracker may raise any error, and the run must continue
             self._failed = True
             reason = str(error).strip().split("\n")[0][:300]
             logger.warning("the tracker failed and is left out from here on: %s", reason)

@@ -1,4 +1,4 @@
-"""What can be done to any probe: fade its edge, split it into modes, measure its width."""
+"""Change any probe: fade its edge, split it into modes, measure its width."""
 
 from collections.abc import Sequence
 
