@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s.zarr"
         store = ps.build_group_store(poisson_scan(options.patterns), path)
-        readers = {"ours": store.chunks.read_chunk, "zarr-python": through_zarr(store)}
+        readers = {"ours": store.read_chunk, "zarr-python": through_zarr(store)}
         try:
             import zarrs  # noqa: F401
         except ImportError:

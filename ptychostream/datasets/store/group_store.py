@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -229,6 +230,16 @@ class GroupStore:
     def requests_in_flight(self) -> int:
         """Chunks to request at the same time: many where the store is remote."""
         return REQUESTS_IN_FLIGHT if self._storage.is_remote else 1
+
+    def read_chunk(
+        self,
+        chunk: int,
+        out: NDArray[Any],
+        *,
+        decoding: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        """Decode one chunk into `out` (patterns_per_chunk, N, N); see `StoredChunks.read_chunk`."""
+        self.chunks.read_chunk(chunk, out, decoding)
 
     def diffraction(self, rows: Any) -> NDArray[Any]:
         """Read patterns as stored, in counts or amplitude and as measured.
