@@ -137,9 +137,10 @@ def check(
     """
     if isinstance(scan, GroupStore):
         scan = scan.scan(experiment)
-    part, good, domain = _part_of(scan)
+    rows = neighbours_of_middle(scan.positions, _PATTERNS)
+    part, good, domain = _part_of(scan, rows)
     trials = _Trials(part, good, seed, time.perf_counter() + 0.75 * 60 * minutes)
-    hypotheses = hypotheses_for(part)
+    hypotheses = hypotheses_for(part, rows, scan.positions)
     first: list[tuple[Hypothesis, HeldOut]] = []
     for number, hypothesis in enumerate(hypotheses):
         if first and trials.is_late:
@@ -179,10 +180,9 @@ class _Trials:
     def judge(self, hypothesis: Hypothesis, passes: int, repeat: int = 0) -> HeldOut | None:
         """Let a hypothesis predict patterns left out; another repeat leaves out others."""
         counts, positions, probe = hypothesis.change(self.part)
-        whole = self.good[None].astype(np.float32)
-        mask, _, _ = hypothesis.change((whole, positions[:1], probe))
-        if hypothesis.kind == "trigger":
-            mask = whole
+        mask = self.good[None].astype(np.float32)
+        if hypothesis.kind != "trigger":
+            mask, _, _ = hypothesis.change((mask, positions[:1], probe))
         options = SolverOptions(passes=passes, refine_probe=True)
         return judge(counts, positions, probe, mask[0] > 0, options, seed=self.seed + repeat)
 
@@ -251,12 +251,13 @@ def _with_domain(found: CheckResult, domain: DomainVerdict) -> CheckResult:
 _DOMAINS = {"counts": "counts", "amplitude": "amplitudes"}
 
 
-def _part_of(scan: Scan) -> tuple[Part, NDArray[np.bool_], DomainVerdict | None]:
-    """Read the patterns nearest to the middle, in the order in which they were taken.
+def _part_of(
+    scan: Scan, rows: NDArray[np.int64]
+) -> tuple[Part, NDArray[np.bool_], DomainVerdict | None]:
+    """Read some patterns of a scan.
 
     The last value is what their steps say of counts and amplitude, if the scan says otherwise.
     """
-    rows = neighbours_of_middle(scan.positions, _PATTERNS)
     patterns = scan.patterns.read(rows)
     good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
     by_steps = judge_by_steps(patterns[:16], ~good)

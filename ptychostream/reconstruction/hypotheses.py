@@ -35,8 +35,13 @@ class Hypothesis:
     kind: str
 
 
-def hypotheses_for(part: Part) -> list[Hypothesis]:
-    """List the hypotheses about a scan, the scan as it is first."""
+def hypotheses_for(
+    part: Part, rows: NDArray[np.int64], positions: NDArray[np.float64]
+) -> list[Hypothesis]:
+    """List the hypotheses about a scan, the scan as it is first.
+
+    `rows` (n,) are the part's patterns in the scan, `positions` (M, 2) those of the whole scan.
+    """
     listed = [Hypothesis("as it is", (), lambda p: p, "none")]
     for name in ORIENTATIONS:
         if name != "identity":
@@ -63,7 +68,7 @@ def hypotheses_for(part: Part) -> list[Hypothesis]:
                 f"patterns belong to the position {abs(shift)} "
                 f"{'later' if shift > 0 else 'earlier'}",
                 ("--trigger_shift", str(shift)),
-                partial(_shifted, shift),
+                partial(_shifted, shift, rows, positions),
                 "trigger",
             )
         )
@@ -142,12 +147,13 @@ def _moved(matrix: NDArray[np.float64], part: Part) -> Part:
     return part[0], middle + (part[1] - middle) @ matrix.T, part[2]
 
 
-def _shifted(shift: int, part: Part) -> Part:
+def _shifted(
+    shift: int, rows: NDArray[np.int64], positions: NDArray[np.float64], part: Part
+) -> Part:
     """Pair pattern i with position i + shift; those without a partner are left out."""
-    patterns, positions, probe = part
-    if shift > 0:
-        return patterns[:-shift], positions[shift:], probe
-    return patterns[-shift:], positions[:shift], probe
+    patterns, _, probe = part
+    kept = (rows + shift >= 0) & (rows + shift < len(positions))
+    return patterns[kept], positions[rows[kept] + shift], probe
 
 
 def _off_centre(part: Part) -> list[Hypothesis]:

@@ -1,6 +1,8 @@
 """How well a solution predicts patterns that it has not seen: the certificate of a result."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,8 +104,9 @@ def judge(
     # Positions cannot be corrected for patterns that are not seen.
     options = replace(options, correct_positions=False, fit_scan_geometry=False, minutes=None)
     solver = Solver(patterns, positions[used], probe, options)
-    for _ in solver.run(should_stop=should_stop):
-        pass
+    with _without_remarks():
+        for _ in solver.run(should_stop=should_stop):
+            pass
     if solver.stopped_by == "request":
         return None
     rates = predict(solver, positions[left_out])
@@ -111,6 +114,21 @@ def judge(
     measured = np.fft.ifftshift(counts[left_out], axes=(-2, -1))[:, good].astype(np.float64)
     mean = np.fft.ifftshift(counts[used].mean(0))[good].astype(np.float64)
     return _compare(measured, rates[:, good], mean, solver.misfit[-1])
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep what the solver remarks on a short run out of the log; warnings stay."""
+    log = logging.getLogger("ptychostream.solver.solver")
+
+    def matters(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO
+
+    log.addFilter(matters)
+    try:
+        yield
+    finally:
+        log.removeFilter(matters)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from ptychostream.cli.main import main
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS
 from ptychostream.errors import DataContractError
+from ptychostream.reconstruction.hypotheses import hypotheses_for
 from ptychostream.scan import ArrayPatterns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "solver"))
@@ -72,6 +73,20 @@ def test_a_shifted_trigger_is_found_and_its_option_mends_it(tmp_path):
     assert found.options == ["--trigger_shift", "-2"]
     write_npz(scan, tmp_path / "late.npz")
     assert main(["check", str(tmp_path / "late.npz"), *found.options]) == 0
+
+
+def test_a_trigger_pairs_patterns_with_positions_outside_of_the_part_that_is_read():
+    rows, positions = np.array([2, 3, 7, 9]), np.arange(20.0).reshape(10, 2)
+    counts = np.repeat(rows, 16 * 16).reshape(4, 16, 16).astype(np.float32)
+    part = (counts, positions[rows], gaussian_beam(width=2.6, curvature=0.08)[None])
+    triggers = [h for h in hypotheses_for(part, rows, positions) if h.kind == "trigger"]
+    assert len(triggers) == 4
+    for hypothesis in triggers:
+        shift = int(hypothesis.options[1])
+        patterns, places, _ = hypothesis.change(part)
+        kept = patterns[:, 0, 0].astype(int)
+        np.testing.assert_array_equal(places, positions[kept + shift])
+        assert len(kept) == 4 - (shift > 0 or shift < -2)
 
 
 def test_the_command_writes_its_findings_and_options_that_build_takes(tmp_path, capsys):
