@@ -1,10 +1,11 @@
 """`ptychostream reconstruct SCAN|STORE -o OUT [--model_path RUN]`."""
 
+import logging
 import sys
 from argparse import SUPPRESS
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ptychostream.persistence.bundle import ModelBundle
     from ptychostream.reconstruction.result import ReconstructionResult
     from ptychostream.reconstruction.run import OnPass
+    from ptychostream.solver.ranks import Ranks
 
 #: Execution options that only training has a use for. A file of options may serve both
 #: commands, but who names one here expects it to do something.
@@ -92,6 +94,17 @@ def prepare(words: Sequence[str], parser: ArgumentParser) -> list[str]:
     return words
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What all results of a command have in common."""
+
+    options: Any
+    execution: PyTorchExecutionConfig
+    bundle: "ModelBundle | None"
+    store: "GroupStore"
+    ranks: "Ranks"
+
+
 def run(options: Namespace, parser: ArgumentParser) -> None:
     """Reconstruct a store or a scan file, with or without a trained network."""
     from ptychostream.persistence import load_bundle
@@ -102,7 +115,10 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     if sys.stderr.isatty() and not options.quiet:
         execution = replace(execution, enable_progress_bar=True)
     bundle = None if options.model_path is None else load_bundle(options.model_path)
-    with _opened(options) as store:
+    with ExitStack() as stack:
+        ranks = _joined(options, execution, stack)
+        store = stack.enter_context(_opened(options))
+        job = _Job(options, execution, bundle, store, ranks)
         experiments = chosen_experiments(options.experiment, store.experiment_names)
         is_one = experiments is None or options.join or options.experiment.isdecimal()
         _check_experiments(experiments, bundle, store)
@@ -111,10 +127,32 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         if is_one:
             _make_room(options.out, overwrite=options.overwrite)
             log_to(options.out, "reconstruct.log")
-            _reconstruct(options, execution, bundle, store, experiments, options.out)
+            _reconstruct(job, experiments, options.out)
         else:
             log_to(options.out, "reconstruct.log")
-            _reconstruct_each(options, execution, bundle, store, experiments or [])
+            _reconstruct_each(job, experiments or [])
+
+
+def _joined(options: Any, execution: PyTorchExecutionConfig, stack: ExitStack) -> "Ranks":
+    """Join the processes of a launcher; only the first one writes and speaks."""
+    from ptychostream.datasets.store.storage import is_store
+    from ptychostream.launcher import is_launched
+    from ptychostream.reconstruction.options import choose_device
+    from ptychostream.solver.ranks import Ranks, joined_ranks
+
+    if not is_launched():
+        return Ranks()
+    if not is_store(options.store):
+        raise ConfigurationError(
+            f"'{options.store}' is no store; several processes share one: build it first, then "
+            "reconstruct the store"
+        )
+    ranks = stack.enter_context(joined_ranks(choose_device(execution.accelerator)))
+    if ranks.number:
+        options.out = Path(stack.enter_context(TemporaryDirectory(prefix="ptychostream-")))
+        options.quiet = True
+        logger.setLevel(logging.ERROR)
+    return ranks
 
 
 def _make_room(out: Path, *, overwrite: bool) -> None:
@@ -125,24 +163,20 @@ def _make_room(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def _reconstruct_each(
-    options: Any,
-    execution: PyTorchExecutionConfig,
-    bundle: "ModelBundle | None",
-    store: "GroupStore",
-    experiments: Sequence[int],
-) -> None:
+def _reconstruct_each(job: _Job, experiments: Sequence[int]) -> None:
     """Reconstruct experiments one after the other, each in a folder of its own, with a table."""
+    options, names = job.options, job.store.experiment_names
     rows, done = (read_summary(options.out) if options.resume else []), 0
     for experiment in experiments:
         folder = folder_of(options.out, experiment)
-        if options.resume and (folder / "report.json").exists():
+        is_done = options.resume and (folder / "report.json").exists()
+        if job.ranks.of_first(is_done):
             done += 1
             continue
         _make_room(folder, overwrite=options.overwrite or options.resume)
-        result = _reconstruct(options, execution, bundle, store, [experiment], folder)
+        result = _reconstruct(job, [experiment], folder)
         rows = [row for row in rows if str(row["experiment"]) != str(experiment)]
-        rows.append(summary_row(experiment, store.experiment_names[experiment], result))
+        rows.append(summary_row(experiment, names[experiment], result))
         write_summary(options.out, rows)
     kept = f", {done} were there already" if done else ""
     made = len(experiments) - done
@@ -228,25 +262,19 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
         )
 
 
-def _reconstruct(
-    options: Any,
-    execution: PyTorchExecutionConfig,
-    bundle: "ModelBundle | None",
-    store: "GroupStore",
-    experiments: Sequence[int] | None,
-    out: Path,
-) -> "ReconstructionResult":
+def _reconstruct(job: _Job, experiments: Sequence[int] | None, out: Path) -> "ReconstructionResult":
     """Reconstruct one object, and write all files of the result."""
     from ptychostream.config import write_yaml
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
     from ptychostream.reconstruction.live_page import LivePage
     from ptychostream.reconstruction.report_files import write_result_files
 
+    options, bundle, store = job.options, job.bundle, job.store
     asked = "\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items())
     result = None
     title = PurePosixPath(options.store).name + _named(experiments, store)
     page = None if options.follow else LivePage(out, title=title)
-    for result in _results(options, execution, bundle, store, experiments, on_pass=page):
+    for result in _results(job, experiments, on_pass=page):
         logger.info(
             "%d positions: %s",
             len(result.positions),
@@ -397,23 +425,19 @@ def _add_solver_options(parser: Any) -> None:
 
 
 def _results(
-    options: Any,
-    execution: PyTorchExecutionConfig,
-    bundle: "ModelBundle | None",
-    store: "GroupStore",
-    experiments: Sequence[int] | None,
-    *,
-    on_pass: "OnPass | None",
+    job: _Job, experiments: Sequence[int] | None, *, on_pass: "OnPass | None"
 ) -> "Iterable[ReconstructionResult]":
     """Reconstruct, once or while the store grows."""
     from ptychostream.reconstruction.reconstruct import follow, reconstruct
 
+    options, bundle, store = job.options, job.bundle, job.store
     passes = options.passes
     if options.refine_passes is not None:
         logger.warning("--refine_passes is called --passes now")
         passes = options.refine_passes
     how: dict[str, Any] = {
-        "execution": execution,
+        "execution": job.execution,
+        "ranks": job.ranks,
         "experiment": (
             experiments if experiments is None or len(experiments) > 1 else experiments[0]
         ),

@@ -73,7 +73,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 
 def _refuse_to_replace(out: Path) -> None:
     """Refuse to overwrite a model, or a run that can be resumed, without `--overwrite`."""
-    from ptychostream.training.processes import is_first_process
+    from ptychostream.launcher import is_first_process
 
     kept = [name for name in ("wts.h5.zip", "checkpoints/last.ckpt") if (out / name).exists()]
     if kept and is_first_process():
@@ -118,11 +118,11 @@ def train_into(
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store
     from ptychostream.evaluation.figures import draw_losses
+    from ptychostream.launcher import is_first_process
     from ptychostream.persistence import save_bundle
     from ptychostream.persistence.open_archive import ARCHIVE_NAME
     from ptychostream.training.checkpoints import find_checkpoint
     from ptychostream.training.checks import check_data, check_supported
-    from ptychostream.training.processes import is_first_process
     from ptychostream.training.train import train
 
     check_supported(config, execution)

@@ -30,7 +30,8 @@ def judge_solution(
 ) -> Fit:
     """Compare a solution with all patterns, and with some that a short run has not seen.
 
-    Without `leaves_out` the second part is not made; after a stop, neither is.
+    Without `leaves_out` the second part is not made; after a stop, neither is. Of several
+    processes the first one makes it.
     """
     unknown = np.full(len(solver.layout.positions), np.nan, np.float32)
     fit = Fit(
@@ -42,7 +43,7 @@ def judge_solution(
         passes=len(solver.misfit),
         stopped_by=solver.stopped_by,
     )
-    if should_stop():
+    if solver.ranks.any(should_stop()):
         # After a stop, no further passes are made.
         return fit
     misfit, deviance = solver.misfit_of_patterns()
@@ -53,7 +54,7 @@ def judge_solution(
         final=solver.final_misfit,
     )
     logger.info("misfit R of the result over all patterns: %.4f", fit.final)
-    if not leaves_out:
+    if not leaves_out or solver.ranks.number > 0:
         return fit
     rows = rows_of(store, experiments)
     chosen = neighbours_of_middle(solver.layout.positions.numpy(), _JUDGED)

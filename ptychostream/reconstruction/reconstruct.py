@@ -19,6 +19,7 @@ from ptychostream.reconstruction.joining import check_joining
 from ptychostream.reconstruction.options import check_execution, choose_experiment
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.reconstruction.run import OnPass, ReconstructionOptions, Run
+from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.start import chosen_experiments
 from ptychostream.stitching import Placement, WeightName
 
@@ -52,6 +53,7 @@ def reconstruct(
     on_progress: Callable[[int, int], object] | None = None,
     on_pass: OnPass | None = None,
     should_stop: Callable[[], bool] | None = None,
+    ranks: Ranks | None = None,
     refine_passes: int | None = None,
     follow: bool = False,
     interval_s: float = 5.0,
@@ -121,6 +123,9 @@ def reconstruct(
     should_stop : callable, optional
         Asked before every batch; once it returns True the result is what there is by then. So
         does an interrupt (Ctrl-C), where the host program does not handle it itself.
+    ranks : Ranks, optional
+        The processes that solve together, from `joined_ranks`; each calls this with the same
+        arguments and has the same object in the end. None is this process alone.
     refine_passes : int, optional
         Former name of `passes`.
     follow : bool
@@ -189,7 +194,13 @@ def reconstruct(
         on_progress=on_progress,
         on_pass=on_pass,
         should_stop=should_stop,
+        ranks=ranks or Ranks(),
     )
+    if run.ranks.size > 1 and (follow or passes == 0):
+        raise ConfigurationError(
+            f"{'follow' if follow else 'passes=0'} is for one process: there is nothing that "
+            "several could share"
+        )
     if not follow:
         return run.result()
     return cast(ReconstructionResult, run.follow(interval_s))

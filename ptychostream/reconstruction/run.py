@@ -29,6 +29,7 @@ from ptychostream.reconstruction.options import choose_device
 from ptychostream.reconstruction.reconstructor import Reconstructor, limit_unlit
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.solver.options import SolverOptions
+from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.solver import SolverState
 from ptychostream.solver.start import (
     SolverStart,
@@ -110,6 +111,7 @@ class Run:
     on_progress: Callable[[int, int], object] | None
     on_pass: OnPass | None
     should_stop: Callable[[], bool] | None
+    ranks: Ranks = field(default_factory=Ranks)
 
     def result(self) -> ReconstructionResult:
         """Let the network see the patterns, if there is one, and solve."""
@@ -122,11 +124,15 @@ class Run:
         with bar as told, ProgressMonitor(told, self.should_stop) as watch:
             watch.total = len(rows_of(store, self.experiments)) * passes
             if isinstance(self.start, str) and self.start == "network":
-                result = self._by_network(grid, watch)
-                start = SolverStart(object=result.object, grid=grid, probe=result.probe)
+                # Of several processes the first one does it, and the others start from that.
+                result = None if self.ranks.number else self._by_network(grid, watch)
+                start = SolverStart()
+                if result is not None:
+                    start = SolverStart(object=result.object, grid=grid, probe=result.probe)
+                start = self.ranks.of_first(start)
             else:
                 result, start = None, read_start(self.start, grid)
-            if result is None or (passes and not watch.asks_to_stop()):
+            if result is None or (passes and not self.ranks.any(watch.asks_to_stop())):
                 result = self.solved(start, grid, watch, network=result)
         seconds = result.seconds | {"total": time.perf_counter() - began}
         result = replace(result, seconds=seconds, is_partial=watch.is_stopped)
@@ -231,13 +237,13 @@ class Run:
     ) -> ReconstructionResult:
         """Solve, and judge the result."""
         began, store, options = time.perf_counter(), self.store, self._solver_options
-        solver = make_solver(store, self.experiments, options, start)
+        solver = make_solver(store, self.experiments, options, start, ranks=self.ranks)
         read = time.perf_counter()
         for state in solver.run(
             grid=grid, should_stop=watch.asks_to_stop, on_patterns=watch.advance
         ):
             logger.info("pass %d of %d: misfit R %.4f", state.number, state.passes, state.misfit)
-            if self.on_pass is not None and self.on_pass(state) is True:
+            if self.ranks.any(self.on_pass is not None and self.on_pass(state) is True):
                 solver.stopped_by = "request"
                 break
         solved = time.perf_counter()

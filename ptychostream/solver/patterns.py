@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.datasets.store import GroupStore
+from ptychostream.solver.ranks import Ranks
 from ptychostream.stitching.canvas import allocate
 
 #: Parts into which a scan is dealt: each batch takes several.
@@ -41,6 +43,8 @@ class DealtPatterns:
         Whether `values` are photons, or their square roots.
     device : torch.device
         Where blocks go.
+    total : int, optional
+        Patterns of the whole scan, where other processes hold a part of them; None is M.
     """
 
     def __init__(
@@ -52,11 +56,13 @@ class DealtPatterns:
         *,
         are_counts: bool,
         device: torch.device | str = "cpu",
+        total: int | None = None,
     ) -> None:
         self._values, self.rows, self.bounds = values, torch.from_numpy(rows), bounds
         self._are_counts, self.device = are_counts, torch.device(device)
         good = torch.from_numpy(np.fft.ifftshift(good_pixels)).to(self.device)
         self.weight = None if bool(good.all()) else good.float()
+        self.total = len(values) if total is None else total
 
     @classmethod
     def of_array(
@@ -86,12 +92,18 @@ class DealtPatterns:
         scratch_folder: Path | None = None,
         num_threads: int = 0,
         device: torch.device | str = "cpu",
+        ranks: Ranks | None = None,
         on_progress: Callable[[int], object] | None = None,
     ) -> "DealtPatterns":
-        """Read rows of a store chunk by chunk; a scratch file holds what is too large."""
+        """Read rows of a store chunk by chunk; a scratch file holds what is too large.
+
+        Of each part, every one of several processes has its share.
+        """
         in_storage_order = np.argsort(store.storage_rows[rows], kind="stable")
         order, bounds = deal(in_storage_order, seed)
-        shape = (len(rows), store.N, store.N)
+        if ranks is not None and ranks.size > 1:
+            order, bounds = share_of(order, bounds, ranks)
+        shape = (len(order), store.N, store.N)
         size = int(np.prod(shape)) * store.dtype.itemsize
         are_counts = store.measurement_domain == "counts"
         folder = None
@@ -100,9 +112,7 @@ class DealtPatterns:
         # Square roots that fit into the memory are taken once, not in each pass.
         keeps_roots = are_counts and 4 * int(np.prod(shape)) <= memory_budget
         values = allocate(shape, np.float32 if keeps_roots else store.dtype, folder)
-        place = np.empty(len(rows), np.int64)
-        place[order] = np.arange(len(rows))
-        _fill(values, store, rows, place, keeps_roots, num_threads, on_progress)
+        _fill(values, store, rows[order], keeps_roots, num_threads, on_progress)
         return cls(
             values,
             order,
@@ -110,6 +120,7 @@ class DealtPatterns:
             good_pixels,
             are_counts=are_counts and not keeps_roots,
             device=device,
+            total=len(rows),
         )
 
     @property
@@ -189,11 +200,21 @@ def deal(in_storage_order: NDArray[np.int64], seed: int) -> tuple[NDArray[Any], 
     return in_storage_order[by_part], bounds
 
 
+def share_of(
+    order: NDArray[np.int64], bounds: NDArray[np.int64], ranks: Ranks
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return one process's share of each part: its patterns, and where its parts begin."""
+    parts = [
+        order[start + (ranks.number - part) % ranks.size : stop : ranks.size]
+        for part, (start, stop) in enumerate(pairwise(bounds.tolist()))
+    ]
+    return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+
+
 def _fill(
     values: NDArray[Any],
     store: GroupStore,
     rows: NDArray[np.int64],
-    place: NDArray[np.int64],
     takes_roots: bool,
     num_threads: int,
     on_progress: Callable[[int], object] | None,
@@ -207,7 +228,7 @@ def _fill(
         decoded = np.empty((store.patterns_per_chunk, store.N, store.N), store.dtype)
         store.chunks.read_chunk(number, decoded)
         chosen = np.fft.ifftshift(decoded[inside[members]], axes=(-2, -1))
-        values[place[members]] = np.sqrt(chosen, dtype=np.float32) if takes_roots else chosen
+        values[members] = np.sqrt(chosen, dtype=np.float32) if takes_roots else chosen
         return len(members)
 
     with ThreadPoolExecutor(num_threads or None, thread_name_prefix="ptychostream-decode") as pool:

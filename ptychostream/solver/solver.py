@@ -22,6 +22,7 @@ from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.patterns import Block, DealtPatterns
 from ptychostream.solver.position_step import geometry_moves, position_sums
 from ptychostream.solver.probe_step import add_modes, order_modes
+from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.residual import brightness
 from ptychostream.solver.schedule import Pass, passes_in_time, settings_of
 from ptychostream.stitching.weights import covering_area
@@ -122,6 +123,8 @@ class Solver:
         Illumination; its power decides the object's amplitude where it is plausible.
     options : SolverOptions
         What is asked for.
+    ranks : Ranks, optional
+        The processes that solve together; None is this one alone.
 
     Attributes
     ----------
@@ -146,8 +149,9 @@ class Solver:
         positions: NDArray[np.float64],
         probe: NDArray[np.complexfloating],
         options: SolverOptions,
+        ranks: Ranks | None = None,
     ) -> None:
-        self._patterns, self._options = patterns, options
+        self._patterns, self._options, self.ranks = patterns, options, ranks or Ranks()
         self.device = patterns.device
         self.layout = PatchLayout(positions, patterns.edge, self.device)
         self.canvas = Canvas(
@@ -184,14 +188,15 @@ class Solver:
         """Find the mean pattern; with it the probe gets the measured power."""
         for block in self._all_blocks():
             self._mean_counts += block.counts.sum(0)
-        self._mean_counts /= len(self._patterns)
+        self.ranks.add(self._mean_counts)
+        self._mean_counts /= self._patterns.total
         self._brightness = brightness(self._mean_counts)
         self._power = float(self._mean_counts.sum())
         if not 0 < self._power < math.inf:
             raise DataContractError(
-                f"the {len(self._patterns)} patterns hold {self._power:g} photons on average where "
-                "the detector can be trusted: nothing can be solved for; look at the mask, and at "
-                "the values (ptychostream info)"
+                f"the {self._patterns.total} patterns hold {self._power:g} photons on average "
+                "where the detector can be trusted: nothing can be solved for; look at the mask, and "
+                "at the values (ptychostream info)"
             )
         self.probe *= (self._power / self.probe.abs().square().sum()).sqrt()
 
@@ -227,10 +232,10 @@ class Solver:
         options, began = self._options, time.perf_counter()
         number, extra = 0, 0
         while number < self.passes + extra:
-            if should_stop is not None and should_stop():
+            if self._is_stopped(should_stop):
                 self.stopped_by = "request"
                 return
-            settings = settings_of(number, self.passes, len(self._patterns), options)
+            settings = settings_of(number, self.passes, self._patterns.total, options)
             started = time.perf_counter()
             self._visit_all(number, settings, should_stop, on_patterns)
             if self._has_diverged():
@@ -245,7 +250,8 @@ class Solver:
             number += 1
             if number == 1 and options.minutes is not None:
                 now = time.perf_counter()
-                self.passes = passes_in_time(options, now - began, now - started)
+                found = passes_in_time(options, now - began, now - started)
+                self.passes = self.ranks.of_first(found)
                 self.stopped_by = "minutes"
             if number > self.passes * (1 - options.average):
                 self.canvas.average()
@@ -270,13 +276,17 @@ class Solver:
     def probe_moves(self) -> bool:
         """Return whether the probe still changes, by more than noise alone moves it."""
         # Each of its N² pixels is known to half a photon's root over the M patterns that it lit.
-        noise = math.sqrt(self._patterns.edge**2 / (4 * len(self._patterns) * self._power))
+        noise = math.sqrt(self._patterns.edge**2 / (4 * self._patterns.total * self._power))
         at_rest = max(PROBE_AT_REST, _OF_NOISE * noise)
         return (
             self._options.refine_probe
             and bool(self.probe_change)
             and self.probe_change[-1] > at_rest
         )
+
+    def _is_stopped(self, should_stop: Callable[[], bool] | None) -> bool:
+        """Return whether any of the processes is asked to stop."""
+        return self.ranks.any(should_stop is not None and should_stop())
 
     def _has_diverged(self) -> bool:
         return not self.misfit[-1] < _DIVERGED * max(self.misfit[0], 0.3)
@@ -322,18 +332,20 @@ class Solver:
         with_probe = options.refine_probe and number >= _ALONE
         with_positions = options.correct_positions and number >= _ALONE
         lit, before = self._update_light(settings.num_batches), self.probe.clone()
-        sums = torch.zeros(len(self._patterns), 5, device=self.device) if with_positions else None
+        sums = torch.zeros(self._patterns.total, 5, device=self.device) if with_positions else None
         totals = torch.zeros(4, dtype=torch.float64)
         parts = self._rng.permutation(self._patterns.num_parts)
         for batch in np.array_split(parts, min(settings.num_batches, len(parts))):
-            if should_stop is not None and should_stop():
+            if self._is_stopped(should_stop):
                 break
             visited = self._update(batch, settings, with_probe, sums, totals)
             if on_patterns is not None:
                 on_patterns(visited)
+        self.ranks.add(totals)
         self.misfit.append(float(totals[0] / totals[1].clamp(min=1e-30)))
         self.deviance.append(float(totals[2] / totals[3].clamp(min=1)))
         if sums is not None:
+            self.ranks.add(sums)
             self._move_positions(number, sums)
         self.probe_change.append(float((self.probe - before).norm() / before.norm()))
         if with_probe:
@@ -395,9 +407,14 @@ class Solver:
                     for side in (-1, 1)
                 )
                 sums[block.rows] = position_sums(beam, lack, before, after)
+        count = torch.tensor(float(visited), device=self.device)
+        self.ranks.add(canvas.pull, count)
+        if with_probe:
+            self.ranks.add(pull, weight)
+        visited = round(float(count))
         steps.object_step(
             canvas,
-            share=visited / len(self._patterns),
+            share=visited / self._patterns.total,
             momentum=settings.momentum,
             step=self._step,
             prior=self._prior,
@@ -454,7 +471,7 @@ class Solver:
         `final_misfit` is then R over all of them.
         """
         source = self.canvas.object if self.canvas.mean is None else self.canvas.mean
-        misfit, deviance = (torch.full((len(self._patterns),), torch.nan) for _ in range(2))
+        misfit, deviance = (torch.zeros(self._patterns.total) for _ in range(2))
         spectrum, weight = fft2(self.probe), self._patterns.weight
         sums = torch.zeros(2, dtype=torch.float64)
         for block in self._all_blocks():
@@ -464,6 +481,7 @@ class Solver:
             sums += torch.stack([off.sum(), norm.sum()]).cpu()
             each = poisson_deviance(block.counts, rate, weight) / self._num_pixels
             deviance[block.rows] = each.cpu()
+        self.ranks.add(sums, misfit, deviance)
         self.final_misfit = float(sums[0] / sums[1].clamp(min=1e-30))
         return misfit.numpy(), deviance.numpy()
 

@@ -14,6 +14,7 @@ from ptychostream.geometry import ObjectGrid
 from ptychostream.memory import parse_bytes
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.patterns import DealtPatterns
+from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.solver import Solver
 
 
@@ -98,6 +99,8 @@ def make_solver(
     experiments: Sequence[int],
     options: SolverOptions,
     start: SolverStart,
+    *,
+    ranks: Ranks | None = None,
     on_read: Callable[[int], object] | None = None,
 ) -> Solver:
     """Read the patterns of experiments, and make the solver for them; the first has the probe."""
@@ -111,6 +114,7 @@ def make_solver(
         scratch_folder=options.scratch_folder,
         num_threads=options.num_threads,
         device=options.device,
+        ranks=ranks,
         on_progress=on_read,
     )
     probe = probe_of(store, experiments[0]) if start.probe is None else start.probe
@@ -121,7 +125,7 @@ def make_solver(
             f"experiment {experiments[0]} of '{store.path}' has {len(rows)} patterns of "
             f"{store.N} px; start from a result of the same scan"
         )
-    solver = Solver(patterns, positions, probe, options)
+    solver = Solver(patterns, positions, probe, options, ranks)
     if start.object is not None and start.grid is not None:
         solver.start_from(start.object, start.grid)
     return solver

@@ -22,26 +22,13 @@ from ptychostream.children import ChildError, ChildGroup, Job, Progress
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, to_mapping
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, TrainingProcessError
+from ptychostream.launcher import is_launched
 from ptychostream.persistence import ModelBundle, load_bundle
 from ptychostream.progress import ShouldStop
 from ptychostream.training.progress import EpochReport, OnEpoch
 
 #: Seconds that interrupted processes get to write a checkpoint and end.
 _GRACE_S = 60.0
-
-
-def is_launched() -> bool:
-    """Return whether torchrun or srun started this process as one of several."""
-    if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return True
-    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
-
-
-def is_first_process() -> bool:
-    """Return whether this process writes the files: the only one, or the first of several."""
-    if not is_launched():
-        return True
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig:

@@ -7,8 +7,8 @@ from typing import Any
 from ptychostream.children import Channel
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import open_group_store
+from ptychostream.launcher import is_first_process
 from ptychostream.persistence import save_bundle
-from ptychostream.training.processes import is_first_process
 from ptychostream.training.progress import EpochReport
 from ptychostream.training.train import train
 
