@@ -195,8 +195,8 @@ class Solver:
         if not 0 < self._power < math.inf:
             raise DataContractError(
                 f"the {self._patterns.total} patterns hold {self._power:g} photons on average "
-                "where the detector can be trusted: nothing can be solved for; look at the mask, and "
-                "at the values (ptychostream info)"
+                "where the detector can be trusted: nothing can be solved for; look at the "
+                "mask, and at the values (ptychostream info)"
             )
         self.probe *= (self._power / self.probe.abs().square().sum()).sqrt()
 
