@@ -123,6 +123,7 @@ IDEAS = {
     "files": "whole files",
     "hdf5_files": "HDF5, safely",
     "locks": "one writer",
+    "exchange": "swap folders",
     "plain_pickle": "data only",
     "memory": "amounts of memory",
     "config": "what users choose",

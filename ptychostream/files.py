@@ -1,13 +1,17 @@
 """Write files whole or not at all; read them with errors that name them."""
 
+import ctypes
 import os
 import re
 import secrets
+import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
+from typing import Any
 
 from ptychostream.errors import DataContractError, PtychoStreamError, StorageError
 
@@ -17,6 +21,9 @@ _LOCAL_HEADER = 30
 #: Names of files that are being written: host, process and writer follow the file's own name.
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)(-\w+)?\.partial")
 
+#: Windows' numbers: a right to ask for a process, its answers.
+_MAY_BE_ASKED, _ACCESS_DENIED, _STILL_ACTIVE = 0x1000, 5, 259
+
 #: Arrays up to this size, in bytes, and so much larger than on disk, are read without question.
 _LARGE, _EXPANSION = 2**28, 100
 
@@ -24,9 +31,7 @@ _LARGE, _EXPANSION = 2**28, 100
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success, fsync it and rename it to `path`."""
-    # Each writer has a name of its own, so that two threads may write the same file.
-    writer = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
-    partial = path.with_name(f".{path.name}.{writer}.partial")
+    partial = partial_name(path)
     try:
         yield partial
         with partial.open("r+b") as stream:
@@ -50,7 +55,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise StorageError(f"could not write '{path}': it is a folder; choose another name")
-        _clear_left(path)
+        clear_left(path)
         with atomic_file(path) as partial:
             yield partial
     except OSError as error:
@@ -109,8 +114,15 @@ def check_expansion(label: str, declared: int, stored: int) -> None:
         )
 
 
-def _clear_left(path: Path) -> None:
-    """Remove what processes of this machine that are gone have left of a file."""
+def partial_name(path: Path) -> Path:
+    """Return a hidden name beside a file or folder, for what is not complete."""
+    # Each writer has a name of its own, so that two threads may write the same file.
+    writer = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{writer}.partial")
+
+
+def clear_left(path: Path) -> None:
+    """Remove what processes of this machine that are gone have left of a file or folder."""
     for left in path.parent.glob(f".{_escaped(path.name)}.*.partial"):
         match = _PARTIAL.fullmatch(left.name)
         is_ours = match and match["name"] == path.name and match["host"] in (None, _host())
@@ -120,9 +132,8 @@ def _clear_left(path: Path) -> None:
 
 def is_alive(pid: int) -> bool:
     """Return whether a process of this machine exists."""
-    if os.name == "nt":
-        # Signals there end the process that they are sent to: no question that can be asked.
-        return True
+    if sys.platform == "win32":
+        return _is_alive_on_windows(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -130,6 +141,18 @@ def is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
+
+
+def _is_alive_on_windows(pid: int) -> bool:
+    """Ask Windows, where a signal would end the process that it is sent to."""
+    kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009
+    handle = kernel.OpenProcess(_MAY_BE_ASKED, 0, pid)
+    if not handle:
+        return bool(kernel.GetLastError() == _ACCESS_DENIED)
+    code = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return code.value == _STILL_ACTIVE
 
 
 def _host() -> str:
@@ -144,4 +167,7 @@ def _escaped(name: str) -> str:
 def _remove(path: Path) -> None:
     # A folder that has become read-only, or has gone: the cause is raised already.
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

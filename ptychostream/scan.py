@@ -1,6 +1,6 @@
 """One ptychographic scan: its patterns are read when they are needed, its arrays checked once."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -210,6 +210,9 @@ class Scan:
             self._refuse(f"scan_index is {self.scan_index.shape}, expected ({count},)")
         if self.bad_pixels is not None and self.bad_pixels.shape != (edge, edge):
             self._refuse(f"bad_pixels is {self.bad_pixels.shape}, expected ({edge}, {edge})")
+        for label, value in asdict(self.metadata).items():
+            if value is not None and not np.isfinite(value):
+                self._refuse(f"{label} is {value}, expected a finite number, or none where unknown")
         check_extent(self.positions, edge, name=self.name)
 
     @property

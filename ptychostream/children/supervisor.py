@@ -113,6 +113,11 @@ class Supervisor:
 
     def start_child(self) -> None:
         """Start the child, and return once its process exists; ChildError if it can't be."""
+        if not hasattr(os, "killpg"):
+            raise ChildError(
+                f"{self._task} runs in a process of its own, which needs Linux or macOS; use one "
+                "device, or run it there"
+            )
         self._thread.start()
         self._has_begun.wait()
         if self._start_error is not None:

@@ -45,6 +45,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.datasets.store import build_group_store
     from ptychostream.datasets.store.plan import plan_build
     from ptychostream.datasets.store.scans import scans_from
+    from ptychostream.datasets.store.staging import has_unfinished_build
 
     *sources, target = options.paths
     if not sources:
@@ -56,18 +57,23 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         scans = tuple(scans_from(sources, inputs, find_probe=find_probe))
         print(describe_plan(plan_build(scans, options.patterns_per_chunk), target))
         return
-    store = build_group_store(
-        sources,
-        target,
-        options=inputs,
-        find_probe=find_probe,
-        overwrite=options.overwrite,
-        resume=options.resume,
-        patterns_per_chunk=options.patterns_per_chunk,
-        memory_budget=options.memory_budget,
-        growing=options.growing,
-        cluster=options.cluster,
-    )
+    try:
+        store = build_group_store(
+            sources,
+            target,
+            options=inputs,
+            find_probe=find_probe,
+            overwrite=options.overwrite,
+            resume=options.resume,
+            patterns_per_chunk=options.patterns_per_chunk,
+            memory_budget=options.memory_budget,
+            growing=options.growing,
+            cluster=options.cluster,
+        )
+    except KeyboardInterrupt:
+        if has_unfinished_build(target):
+            raise KeyboardInterrupt("the same command with --resume goes on") from None
+        raise
     say(
         f"wrote {target}: {store.num_patterns} patterns of {store.N} x {store.N} px "
         f"({store.measurement_domain}), {store.num_experiments} experiment(s)\n"

@@ -3,10 +3,12 @@
 import logging
 import os
 import re
+import shutil
 import sys
 import unicodedata
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
@@ -17,9 +19,13 @@ from typing_extensions import override
 
 from ptychostream.cli.help import EXAMPLES, USUAL, hide_rare_options
 from ptychostream.errors import ConfigurationError, PtychoStreamError
+from ptychostream.locks import owned
 
 #: Our logger, above all modules.
 logger = logging.getLogger("ptychostream")
+
+#: How the system's loader says that a library finds no memory.
+_NO_MEMORY = ("allocate memory", "failed to map segment", "out of memory")
 
 _FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
@@ -146,6 +152,23 @@ def make_folder(folder: Path) -> None:
         raise ConfigurationError(f"the folder '{folder}' can't be written to; name another")
 
 
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make a folder for results, and keep other processes from writing to it meanwhile.
+
+    Raises
+    ------
+    StoreExistsError
+        If another process writes to it; the message names the process.
+    """
+    make_folder(folder)
+    with owned(folder, f"'{folder}' is being written to by another process"):
+        for left in folder.glob(".ptychostream-*"):
+            # A killed process can't remove its scratch files.
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+        yield
+
+
 def log_to(folder: Path, name: str, *, append: bool = False) -> None:
     """Write the log into a file too."""
     make_folder(folder)
@@ -227,7 +250,9 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
 def _message(error: Exception) -> str:
     if isinstance(error, PtychoStreamError | OSError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, ImportError) and any(sign in str(error) for sign in _NO_MEMORY)
+    ):
         return "out of memory; ask for less at once, or for a smaller memory_budget"
     return (
         f"{type(error).__name__}: {error}\nThis is a defect of ptychostream, not yours: please "

@@ -7,7 +7,7 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from numpy.typing import NDArray
 
-from ptychostream.cli.common import make_folder, new_parser, path_or_url, say
+from ptychostream.cli.common import new_parser, path_or_url, say, sole_writer
 from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.sources.objects import (
     checked_object,
@@ -15,6 +15,7 @@ from ptychostream.datasets.sources.objects import (
     read_object_and_origin,
 )
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
+from ptychostream.files import whole_file
 
 
 def make_parser() -> ArgumentParser:
@@ -70,19 +71,19 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         min_coverage=options.min_coverage,
     )
     out: Path = options.out or options.object.parent
-    make_folder(out)
     text = json.dumps(evaluation.metrics, indent=1, allow_nan=False)
-    (out / "evaluation.json").write_text(text)
-    draw_evaluation(evaluation, out / "evaluation.png")
+    with sole_writer(out):
+        with whole_file(out / "evaluation.json") as partial:
+            partial.write_text(text)
+        draw_evaluation(evaluation, out / "evaluation.png")
+        report = write_report(out).name if (out / RECORD).exists() else None
     for name, value in evaluation.metrics.items():
         if isinstance(value, float):
             say(f"{name:24} {value:.4f}")
     if evaluation.frc is None:
         say("no FRC: too small a square is covered in the middle")
     say(f"frame: {evaluation.metrics['frame']}; box {evaluation.metrics['region_box']}")
-    written = "evaluation.png"
-    if (out / RECORD).exists():
-        written = f"evaluation.png and {write_report(out).name}"
+    written = "evaluation.png" if report is None else f"evaluation.png and {report}"
     say(f"wrote {out / 'evaluation.json'}, {written}")
 
 

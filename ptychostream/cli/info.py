@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from ptychostream.cli.common import new_parser, path_or_url
 from ptychostream.cli.input_options import add_input_options, input_options
 from ptychostream.errors import MissingFileError
+from ptychostream.files import whole_file
 from ptychostream.persistence.describe import describe_model
 from ptychostream.persistence.open_archive import ARCHIVE_NAME
 
@@ -61,7 +62,8 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 
         lines, facts = describe_scan(path, input_options(options), options.picture)
     if options.json is not None:
-        options.json.write_text(json.dumps(facts or dict(lines), indent=1))
+        with whole_file(options.json) as partial:
+            partial.write_text(json.dumps(facts or dict(lines), indent=1))
     width = max(len(name) for name, _ in lines)
     print("\n".join(f"{name:{width}}  {value}" for name, value in lines))
 

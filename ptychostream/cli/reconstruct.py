@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import add_cache_options, log_to, logger, new_parser, path_or_url, say
+from ptychostream.cli.common import (
+    add_cache_options,
+    log_to,
+    logger,
+    new_parser,
+    path_or_url,
+    say,
+    sole_writer,
+)
 from ptychostream.cli.experiments import (
     chosen_experiments,
     folder_of,
@@ -124,13 +132,14 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         _check_experiments(experiments, bundle, store)
         # Before a log of an earlier reconstruction is replaced.
         check_execution(execution)
-        if is_one:
-            _make_room(options.out, overwrite=options.overwrite)
+        with sole_writer(options.out):
+            if is_one:
+                _make_room(options.out, overwrite=options.overwrite)
             log_to(options.out, "reconstruct.log")
-            _reconstruct(job, experiments, options.out)
-        else:
-            log_to(options.out, "reconstruct.log")
-            _reconstruct_each(job, experiments or [])
+            if is_one:
+                _reconstruct(job, experiments, options.out)
+            else:
+                _reconstruct_each(job, experiments or [])
 
 
 def _joined(options: Any, execution: PyTorchExecutionConfig, stack: ExitStack) -> "Ranks":

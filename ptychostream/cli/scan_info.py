@@ -13,7 +13,7 @@ from ptychostream.datasets.sources import InputOptions, options_with, read_parts
 from ptychostream.datasets.sources.assemble import Seen, assemble_and_see
 from ptychostream.datasets.sources.beam_size import beam_diameter, linear_overlap, typical_step
 from ptychostream.errors import DataContractError
-from ptychostream.files import reading
+from ptychostream.files import reading, whole_file
 from ptychostream.scan import Scan
 
 Lines = list[tuple[str, str]]
@@ -218,7 +218,11 @@ def draw_scan(
     good = counts if scan.bad_pixels is None else counts[:, ~scan.bad_pixels]
     histogram.hist(np.log10(1 + good.ravel()), bins=60, log=True)
     histogram.set(title="values of good pixels", xlabel="log10 (1 + counts)", ylabel="pixels")
+    kind = path.suffix[1:] or "png"
     try:
-        figure.savefig(path)
+        if kind not in figure.canvas.get_supported_filetypes():
+            raise ValueError(f"pictures do not end in .{kind}")
+        with whole_file(path) as partial:
+            figure.savefig(partial, format=kind)
     except (OSError, ValueError) as error:
         raise DataContractError(f"the picture '{path}' can't be written: {error}") from error

@@ -4,12 +4,16 @@ import os
 from inspect import signature
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, say
 from ptychostream.errors import ConfigurationError, StoreExistsError
+
+if TYPE_CHECKING:
+    from ptychostream.datasets.store import GroupStore
+    from ptychostream.scan import Scan
 
 #: Options that name several values of an option of `simulate_scan`.
 _SEVERAL = ("objects", "probes", "scan_patterns")
@@ -58,7 +62,6 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.datasets.sources.npz import write_npz
     from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
     from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
-    from ptychostream.datasets.store import build_group_store
     from ptychostream.simulation import simulate_scan
 
     out: Path = options.out
@@ -82,12 +85,11 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     elif out.suffix == ".h5":
         write_ptychodus_training(scan, out)
     else:
-        build_group_store(scan, out, overwrite=options.overwrite)
+        _build([scan], out, overwrite=options.overwrite)
     say(f"wrote {out}: {scan.num_patterns} patterns of {scan.N} x {scan.N} px\n{_next_step(out)}")
 
 
 def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
-    from ptychostream.datasets.store import build_group_store
     from ptychostream.simulation import simulate_experiments
 
     out: Path = options.out
@@ -98,11 +100,23 @@ def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
     repeats = 1 if options.repeats is None else options.repeats
     experiments = simulate_experiments(**(several | rest), repeats=repeats)
     scans = list(experiments.in_parallel(os.cpu_count() or 1))
-    store = build_group_store(scans, out, overwrite=options.overwrite)
+    store = _build(scans, out, overwrite=options.overwrite)
     say(
         f"wrote {out}: {store.num_experiments} experiments, {store.num_patterns} patterns of "
         f"{store.N} x {store.N} px\n{_next_step(out)}"
     )
+
+
+def _build(scans: "list[Scan]", out: Path, *, overwrite: bool) -> "GroupStore":
+    """Build a store; an interrupted one is not kept, as nothing goes on with it."""
+    from ptychostream.datasets.store import build_group_store
+    from ptychostream.datasets.store.staging import abandon_build
+
+    try:
+        return build_group_store(scans, out, overwrite=overwrite)
+    except KeyboardInterrupt:
+        abandon_build(out)
+        raise
 
 
 def _next_step(out: Path) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,15 @@ from shlex import quote
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.aliases import expand_aliases
-from ptychostream.cli.common import add_cache_options, log_to, logger, new_parser, path_or_url, say
+from ptychostream.cli.common import (
+    add_cache_options,
+    log_to,
+    logger,
+    new_parser,
+    path_or_url,
+    say,
+    sole_writer,
+)
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.errors import StoreExistsError
 
@@ -132,33 +141,35 @@ def train_into(
     held_out = config.test_data_file
     validation = None if held_out is None else opened(held_out)
     check_data(config, store, validation)
-    checkpoint = find_checkpoint(out) if resume else None
     first = is_first_process()
-    if first:
-        if overwrite and not resume:
-            # An unfinished new run beside the old model would look finished.
-            shutil.rmtree(out / "checkpoints", ignore_errors=True)
-            for name in (ARCHIVE_NAME, "losses.png"):
-                (out / name).unlink(missing_ok=True)
-        log_to(out, "train.log", append=resume)
-        write_yaml(config, out / "config.yaml")
-        write_yaml(execution, out / "execution.yaml")
-    try:
-        bundle = train(
-            config, store, validation=validation, execution=execution, resume_from=checkpoint
-        )
-    except KeyboardInterrupt:
-        if first and (out / "checkpoints" / "last.ckpt").is_file():
-            logger.warning(
-                "go on with: ptychostream train %s -o %s --resume",
-                quote(str(config.train_data_file)),
-                quote(str(out)),
+    # One process of several writes to the folder.
+    with sole_writer(out) if first else nullcontext():
+        checkpoint = find_checkpoint(out) if resume else None
+        if first:
+            if overwrite and not resume:
+                # An unfinished new run beside the old model would look finished.
+                shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                for name in (ARCHIVE_NAME, "losses.png"):
+                    (out / name).unlink(missing_ok=True)
+            log_to(out, "train.log", append=resume)
+            write_yaml(config, out / "config.yaml")
+            write_yaml(execution, out / "execution.yaml")
+        try:
+            bundle = train(
+                config, store, validation=validation, execution=execution, resume_from=checkpoint
             )
-        raise
-    if not first:
-        return
-    archive = save_bundle(bundle, out)
-    draw_losses(bundle.history, out / "losses.png")
+        except KeyboardInterrupt:
+            if first and (out / "checkpoints" / "last.ckpt").is_file():
+                logger.warning(
+                    "go on with: ptychostream train %s -o %s --resume",
+                    quote(str(config.train_data_file)),
+                    quote(str(out)),
+                )
+            raise
+        if not first:
+            return
+        archive = save_bundle(bundle, out)
+        draw_losses(bundle.history, out / "losses.png")
     say(
         f"wrote {archive}, config.yaml, execution.yaml, losses.png and train.log\n"
         f"next: ptychostream reconstruct {quote(str(config.train_data_file))} "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ptychostream.evaluation.evaluate import Evaluation
 from ptychostream.evaluation.frc import FourierRingCorrelation
+from ptychostream.files import whole_file
 
 
 def draw_object(
@@ -171,7 +172,8 @@ def _scale_bar(axis: Any, width: int, pixel_size_m: float | None) -> None:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
     return path
 
 

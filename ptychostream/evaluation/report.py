@@ -12,6 +12,8 @@ from ptychostream.files import whole_file
 
 #: The file that the page is made from, beside the pictures.
 RECORD = "report.json"
+#: The page.
+REPORT = "report.html"
 
 #: Entries of that file.
 _RECORD_KINDS = {
@@ -151,7 +153,7 @@ def write_page(
         f"<title>{_text(record['title'])}</title><style>{_STYLE}</style></head>"
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
     )
-    path = folder / "report.html"
+    path = folder / REPORT
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path

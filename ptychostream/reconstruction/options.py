@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 #: Pixels of patches in a batch that a processor's caches hold; more are not faster there.
 _PIXELS_PER_BATCH = 64 * 64 * 64
 
+#: Memory of a machine whose system does not tell, in bytes.
+_MEMORY_UNTOLD = 4 * 2**30
+
 #: Memory that a batch takes for each pixel of its patches, with the widest of our networks.
 _BYTES_PER_PIXEL = 800
 
@@ -112,6 +115,8 @@ def _available_memory() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(n.split()[1]) for n in lines if n.startswith("MemAvailable"))
     except (OSError, StopIteration):
+        if not hasattr(os, "sysconf"):
+            return _MEMORY_UNTOLD
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

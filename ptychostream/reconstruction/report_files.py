@@ -1,6 +1,7 @@
 """All files of a reconstruction: arrays, product, pictures, report."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +21,19 @@ from ptychostream.evaluation.figures import (
     resolution,
 )
 from ptychostream.evaluation.report import RECORD, write_report
+from ptychostream.files import whole_file
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.reconstruction.result import ReconstructionResult, save_result
+
+#: Folder in which the files of a result are written before they take their place.
+_STAGED = ".ptychostream-result"
+
+_CONFIG = "config.yaml"
 
 #: Files that an earlier reconstruction, or an evaluation of it, may have left.
 _OF_EARLIER = (
     "losses.png",
+    "timing.png",
     "frc.png",
     "misfit.png",
     "misfit_map.png",
@@ -46,11 +54,41 @@ def write_result_files(
 ) -> list[Path]:
     """Write arrays, product, pictures and the report.
 
-    What an earlier result left in the folder is replaced, and its evaluation removed.
+    What an earlier result left in the folder is replaced, and its evaluation removed, once all
+    files of the new one are whole. Where `report.json` is there, all files are of one result.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _OF_EARLIER:
-        (folder / name).unlink(missing_ok=True)
+    staged = folder / _STAGED
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        staged.mkdir()
+        written = _write_files(
+            result, bundle, staged, title=title, options=options, refresh_s=refresh_s
+        )
+        if (folder / _CONFIG).is_file():
+            # The report shows it.
+            shutil.copyfile(folder / _CONFIG, staged / _CONFIG)
+        report = write_report(staged)
+        # The record goes first and comes last. The page is there all the time: it reloads itself.
+        for name in (RECORD, *_OF_EARLIER):
+            (folder / name).unlink(missing_ok=True)
+        for path in (*written, report, staged / RECORD):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return [folder / path.name for path in (*written, report)]
+
+
+def _write_files(
+    result: ReconstructionResult,
+    bundle: ModelBundle | None,
+    folder: Path,
+    *,
+    title: str,
+    options: Mapping[str, str] | None,
+    refresh_s: float | None,
+) -> list[Path]:
+    """Write all files but the page, and the record that it is made from."""
     written = save_result(result, folder)
     size = result.probe.shape[-1]
     pixel, is_assumed = object_pixel_size_m(result.metadata, size)
@@ -101,8 +139,8 @@ def write_result_files(
         # While a scan grows, its page reloads itself.
         "refresh_s": refresh_s if result.is_partial else None,
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
-    written.append(write_report(folder))
+    with whole_file(folder / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=1, allow_nan=False))
     return written
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,7 +115,9 @@ def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> 
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     finally:
         # The file is unlinked at once; the mapping keeps it until the process ends, in any way.
-        Path(name).unlink()
+        # Windows refuses that: the next command that writes here removes it.
+        with suppress(PermissionError):
+            Path(name).unlink()
 
 
 def check_free_space(folder: Path, size: int, purpose: str) -> None:

@@ -1,9 +1,10 @@
 """Stream a store's groups as TensorDict batches, with bounded memory."""
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -201,11 +202,30 @@ class GroupLoader:
             self._epoch, self._served, self._resume_at = epoch, 0, 0
             self.__dict__.pop("order", None)
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the state: epoch, batches already served, chunks of a window."""
-        return {"epoch": self._epoch, "served": self._served, "window_chunks": self._plan_chunks}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: epoch, batches already served, and all that decides the order."""
+        return {"epoch": self._epoch, "served": self._served, **self._order_depends_on()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def _order_depends_on(self) -> dict[str, Any]:
+        """Collect what an epoch is a function of, beside its number."""
+        epochs = self.epochs
+        return {
+            "window_chunks": self._plan_chunks,
+            "batch_size": epochs.batch_size,
+            "order": epochs.order,
+            "seed": epochs.seed,
+            "drop_last": epochs.drop_last,
+            "world_size": epochs.world_size,
+            "groups": self._groups_digest,
+            "store": self._store.identity,
+        }
+
+    @cached_property
+    def _groups_digest(self) -> str:
+        table = np.ascontiguousarray(self.epochs.groups.nn_indices)
+        return hashlib.sha256(table.data).hexdigest()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the state of another loader with the same arguments.
 
         Parameters
@@ -216,15 +236,16 @@ class GroupLoader:
         Raises
         ------
         ConfigurationError
-            If the state lies within an epoch of another order, or of a shorter one.
+            If it is no such state, or lies within an epoch of another order, or of a shorter one.
         """
-        chunks = state.get("window_chunks", self._plan_chunks)
-        if state["served"] and chunks != self._plan_chunks:
+        numbers = [state.get(name) for name in ("epoch", "served")]
+        if any(type(number) is not int or number < 0 for number in numbers):
             raise ConfigurationError(
-                f"the epoch began with windows of {chunks} chunks, but memory_budget now gives "
-                f"{self._plan_chunks}, and with it another order: go on with the memory_budget of "
-                "before, or begin the epoch anew"
+                f"epoch={numbers[0]!r} and served={numbers[1]!r} are no state of a loader; give "
+                "what state_dict returned"
             )
+        if state["served"]:
+            self._check_same_order(state)
         self.set_epoch(state["epoch"])
         if state["served"] > len(self):
             raise ConfigurationError(
@@ -232,6 +253,26 @@ class GroupLoader:
                 "the groups, batch_size and world_size of before"
             )
         self._served = self._resume_at = state["served"]
+
+    def _check_same_order(self, state: dict[str, Any]) -> None:
+        """Refuse to go on within an epoch of another order."""
+        now = self._order_depends_on()
+        # States of earlier versions say less.
+        changed = [name for name in now if name in state and state[name] != now[name]]
+        if changed == ["window_chunks"]:
+            raise ConfigurationError(
+                f"the epoch began with windows of {state['window_chunks']} chunks, but "
+                f"memory_budget now gives {self._plan_chunks}, and with it another order: go on "
+                "with the memory_budget of before, or begin the epoch anew"
+            )
+        if changed:
+            listed = ", ".join(
+                f"another {name} ({state[name]!r:.18}, now {now[name]!r:.18})" for name in changed
+            )
+            raise ConfigurationError(
+                f"the epoch began with {listed}, and so in another order: go on with what it began "
+                "with, or begin the epoch anew"
+            )
 
     @property
     def _plan_chunks(self) -> int:

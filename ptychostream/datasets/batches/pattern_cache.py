@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import StorageError
+from ptychostream.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -66,14 +66,7 @@ def _decode_into(store: GroupStore, file: Path, shape: tuple[int, ...], size: in
     logger.info("decoding %.1f GiB of patterns into '%s'", size / 2**30, file)
     per_chunk = store.patterns_per_chunk
     block = np.zeros((per_chunk, *shape[1:]), store.dtype)
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".partial", delete=False) as stream:
-        try:
-            for chunk in range(store.num_chunks):
-                store.chunks.read_chunk(chunk, block)
-                stream.write(block.tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        except BaseException:
-            Path(stream.name).unlink()
-            raise
-    Path(stream.name).replace(file)
+    with whole_file(file) as partial, partial.open("wb") as stream:
+        for chunk in range(store.num_chunks):
+            store.chunks.read_chunk(chunk, block)
+            stream.write(block.tobytes())

@@ -29,13 +29,40 @@ def open_linked_hdf5(path: Path) -> Iterator[Any]:
     import hdf5plugin  # noqa: F401  (registers its filters with HDF5)
 
     try:
-        file = h5py.File(path, "r")
+        file = _NoRawFiles(path, "r")
     except OSError as error:
         raise unreadable(path, error) from error
     try:
         yield file
     finally:
         file.close()
+
+
+class _Checked:
+    """Refuses datasets that are kept in raw files of their own: any file of the machine."""
+
+    def __getitem__(self: Any, name: Any) -> Any:
+        item = super().__getitem__(name)  # type: ignore[misc]
+        if isinstance(item, h5py.Dataset):
+            _refuse_raw_files(item, Path(os.fsdecode(self.file.filename)))
+        return _CheckedGroup(item.id) if isinstance(item, h5py.Group) else item
+
+
+class _CheckedGroup(_Checked, h5py.Group):  # type: ignore[misc]
+    pass
+
+
+class _NoRawFiles(_Checked, h5py.File):  # type: ignore[misc]
+    pass
+
+
+def _refuse_raw_files(dataset: Any, path: Path) -> None:
+    number = dataset.id.get_create_plist().get_external_count()
+    if number and FOLLOW_LINKS not in os.environ:
+        raise DataContractError(
+            f"'{path}': '{dataset.name.strip('/')}' is kept in {number} raw files of its own; "
+            f"copy it into the file, or set {FOLLOW_LINKS}=1 if you trust it"
+        )
 
 
 def unreadable(path: Path, error: Exception) -> DataContractError:
@@ -123,11 +150,7 @@ def check_sources(dataset: Any, path: Path) -> None:
                 looked.add(key)
                 missing += _missing_source(dataset, source, path)
     external = getattr(dataset, "external", None) or ()
-    if external and FOLLOW_LINKS not in os.environ:
-        raise DataContractError(
-            f"'{path}': '{dataset.name.strip('/')}' is kept in {len(external)} raw files of its "
-            f"own; copy it into the file, or set {FOLLOW_LINKS}=1 if you trust it"
-        )
+    _refuse_raw_files(dataset, path)
     for name, *_ in external:
         if _beside(path, name) is None:
             missing.append(f"'{name}'")

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ptychostream.datasets.sources.hdf5_links import check_sources, find, open_linked_hdf5
 from ptychostream.errors import DataContractError
+from ptychostream.files import check_expansion
 from ptychostream.pattern_sources import OpenedPatterns
 from ptychostream.scan import Scan, to_counts
 
@@ -61,6 +62,8 @@ class Hdf5Patterns(OpenedPatterns):
         self._path, self._name, self._dtype = path, name, dtype
         self._scan_shape = shape[:-2]
         number = math.prod(self._scan_shape)
+        # Eight bytes each, before anything else is known of them.
+        check_expansion(f"'{path}': '{name}'", 8 * number, path.stat().st_size)
         self._rows = np.arange(number) if rows is None else rows
         self._shape = (len(self._rows), shape[-2], shape[-1])
 

@@ -141,6 +141,7 @@ def finish_group_store(path: str | Path) -> GroupStore:
     with storage_errors(storage, "append again"), sole_appender(storage):
         store = open_group_store(path)
         record = {"segments": len(store.segments), "num_patterns": store.num_patterns}
+        storage.clear_left(FINISHED)
         storage.write(FINISHED, json.dumps(record).encode())
     return store
 

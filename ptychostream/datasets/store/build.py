@@ -159,6 +159,7 @@ def _build(
         )
     plan = plan_build(scans, patterns_per_chunk)
     if resume and not overwrite and (complete := _complete(staged.target, plan)):
+        staged.remove_left()
         logger.info("'%s' is complete already: nothing is left to build", path)
         return complete
     staged.check_target(overwrite=overwrite)

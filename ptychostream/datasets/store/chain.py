@@ -111,6 +111,7 @@ def _manifest(blocks: Blocks) -> str:
 
 def write_chain(storage: StoreFiles, chain: list[Blocks]) -> None:
     """Keep the chain's names, and remove segments that were packed a while ago."""
+    storage.clear_left(CHAIN)
     storage.write(CHAIN, json.dumps([segment_name(*blocks) for blocks in chain]).encode())
     present = blocks_of(storage.folders(SEGMENTS))
     for blocks in present - set(chain):

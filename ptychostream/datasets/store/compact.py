@@ -62,6 +62,8 @@ def compact_group_store(
     with storage_errors(storage, "compact again"), sole_appender(storage):
         store = open_group_store(path)
         if len(store.segments) == 1:
+            # A compaction that was killed at its end may have left what it replaced.
+            remove_replaced(storage.folder)
             return store
         scans, experiments = stored_runs(store, np.arange(store.num_patterns))
         plan = plan_build(tuple(scans), store.patterns_per_chunk, experiments=experiments)

@@ -1,5 +1,6 @@
 """An open store: tables, patterns by row, groups by their parameters, verification."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from ptychostream.datasets.store.joined_tables import joined_tables
 from ptychostream.datasets.store.kept_groupings import keep_grouping, load_grouping
 from ptychostream.datasets.store.manifest import Files, manifest_digest, read_manifest
 from ptychostream.datasets.store.segment import Segment, open_segment
+from ptychostream.datasets.store.staging import is_being_replaced
 from ptychostream.datasets.store.storage import REQUESTS_IN_FLIGHT, StoreFiles, open_location
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 from ptychostream.memory import parse_bytes
@@ -34,6 +36,9 @@ logger = logging.getLogger(__name__)
 #: Memory for the chunks that were decoded last, and disk space for fetched files.
 _CACHE_BUDGET = "64 MiB"
 _CACHE_LIMIT = "20 GiB"
+
+#: A store that is being replaced is opened again, so often and after so many seconds.
+_TRIES, _BETWEEN_TRIES_S = 50, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +95,12 @@ class GroupStore:
     def address(self) -> str:
         """The store's absolute path, or its URL: opens it from anywhere."""
         return self.path if isinstance(self.path, str) else str(self.path.resolve())
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of all files: stores with the same one are the same, byte for byte."""
+        parts = "".join(manifest_digest(segment.files) for segment in self.segments)
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     @property
     def num_patterns(self) -> int:
@@ -354,7 +365,12 @@ class GroupStore:
 
     def kept_groups(self, parameters: GroupingParameters) -> Groups:
         """Find a grouping: a kept one, else it is computed and kept."""
-        kept = load_grouping(self._storage, parameters, grown_to=self._grown_to)
+        kept = load_grouping(
+            self._storage,
+            parameters,
+            num_patterns=self.num_patterns,
+            grown_to=self._grown_to,
+        )
         if kept is not None:
             return kept
         computed = compute_groups(self.positions, self.experiment_id, parameters)
@@ -526,14 +542,27 @@ def open_group_store(
     DataContractError
         If it is no complete store, a file is missing or truncated, or a newer version wrote it.
     """
-    storage = open_location(path)
+    for _ in range(_TRIES):
+        storage = open_location(path)
+        storage.keep_in(cache_folder, parse_bytes(cache_limit))
+        try:
+            return _open(path, storage, cache_budget)
+        except (DataContractError, FileNotFoundError):
+            folder = storage.folder
+            if folder is None or not (storage.is_replaced() or is_being_replaced(folder)):
+                raise
+            # Another store takes the name just now, and this one's files go.
+            time.sleep(_BETWEEN_TRIES_S)
+    return _open(path, storage, cache_budget)
+
+
+def _open(path: str | Path, storage: StoreFiles, cache_budget: str | int) -> GroupStore:
     folder = storage.folder
     if folder is not None and not folder.is_dir():
         advice = ""
         if folder.is_file():
             advice = f": it is a file; make a store of it: ptychostream build {path} STORE"
         raise MissingFileError(f"no group store '{path}'{advice}")
-    storage.keep_in(cache_folder, parse_bytes(cache_limit))
     # At a URL, one listing for all segments; on this machine, only the files in question.
     listing = storage.sizes() if storage.is_remote and storage.can_list else None
     segments = (open_segment(storage, present=listing), *open_chain(storage, listing=listing))

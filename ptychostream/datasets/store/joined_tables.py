@@ -17,26 +17,52 @@ def joined_tables(path: Path | str, segments: Sequence[Segment]) -> dict[str, An
     Raises
     ------
     DataContractError
-        If a table is missing.
+        If a table is missing, or segments do not fit each other.
     """
     base = segments[0]
     with_probe = [s.tables for s in segments if "probe" in s.tables]
     tables = {name: name for name in ("positions", "positions_start", "scan_index")}
     tables["total_counts"] = "energy"
     try:
+        experiment_id = _rows([base.tables["experiment_id"], *map(_experiments, segments[1:])])
+        _check_experiments(path, segments, experiment_id)
         joined = {name: _rows([s.tables[key] for s in segments]) for name, key in tables.items()}
         return joined | {
             "probe": _joined_probes([each["probe"] for each in with_probe]),
             "bad_pixels": _rows([each["bad_pixels"] for each in with_probe]),
-            "experiment_id": _rows(
-                [base.tables["experiment_id"], *map(_experiments, segments[1:])]
-            ),
+            "experiment_id": experiment_id,
             "attributes": _joined_attributes(segments),
         }
     except KeyError as error:
         raise DataContractError(
             f"store '{path}' is damaged: it has no table {error}; copy or build the store again"
         ) from error
+
+
+def _check_experiments(
+    path: Path | str, segments: Sequence[Segment], experiment_id: NDArray[np.integer]
+) -> None:
+    """Check that segments fit each other, and that every pattern is of an experiment there is."""
+    number = sum(len(s.tables["probe"]) for s in segments if "probe" in s.tables)
+    first = segments[0]
+    wrong = [
+        f"a pattern of experiment {each}, but {number} experiments"
+        for each in (int(experiment_id.min()), int(experiment_id.max()))
+        if not 0 <= each < number
+    ]
+    wrong += [
+        f"patterns of {segment.array.dtype} {segment.array.shape[1:]} in chunks of "
+        f"{segment.array.chunks[0]} after {first.array.dtype} {first.array.shape[1:]} in chunks "
+        f"of {first.patterns_per_chunk}"
+        for segment in segments
+        if (segment.array.dtype, segment.array.shape[1:], segment.array.chunks[0])
+        != (first.array.dtype, first.array.shape[1:], first.patterns_per_chunk)
+        or segment.patterns_per_chunk != first.patterns_per_chunk
+    ]
+    if wrong:
+        raise DataContractError(
+            f"store '{path}' is damaged: it holds {wrong[0]}; copy or build the store again"
+        )
 
 
 def _experiments(segment: Segment) -> NDArray[np.int64]:

@@ -13,19 +13,25 @@ from ptychostream.datasets.store.format import GROUPINGS
 from ptychostream.datasets.store.storage import StoreFiles
 from ptychostream.datasets.store.tables import decoded_table, encoded_tables
 from ptychostream.errors import DataContractError, StorageError
+from ptychostream.files import check_expansion
 
 logger = logging.getLogger(__name__)
 
 _RECORD = "grouping.json"
 
+#: Bytes of a table at a place that does not tell: no bound.
+_UNKNOWN = 2**62
+
 
 def load_grouping(
-    storage: StoreFiles, parameters: GroupingParameters, *, grown_to: int
+    storage: StoreFiles, parameters: GroupingParameters, *, num_patterns: int, grown_to: int
 ) -> Groups | None:
     """Find a grouping in a store.
 
     Parameters
     ----------
+    num_patterns : int
+        Patterns in the store, M.
     grown_to : int
         Patterns in a store that has been appended to; 0 for one as it was built.
 
@@ -43,7 +49,13 @@ def load_grouping(
     except ValueError as error:
         raise _damaged(storage, folder, str(error)) from error
     try:
-        table = decoded_table(f"{folder}/nn_indices", storage.read)
+        stored = sum(storage.sizes(folder).values()) if storage.can_list else _UNKNOWN
+
+        def check(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+            size = dtype.itemsize * int(np.prod(shape, dtype=object))
+            check_expansion(f"'{storage}': table '{name}'", size, stored)
+
+        table = decoded_table(f"{folder}/nn_indices", storage.read, check)
         expected = record["sha256"]
     except FileNotFoundError:
         # Another process is taking it away, as the store has grown.
@@ -54,6 +66,10 @@ def load_grouping(
         raise _damaged(storage, folder, str(error)) from error
     if hashlib.sha256(table.data).hexdigest() != expected:
         raise _damaged(storage, folder, "its checksum does not match")
+    if table.ndim != 2 or table.dtype.kind not in "iu":
+        raise _damaged(storage, folder, f"it is {table.dtype} {list(table.shape)}")
+    if table.size and not 0 <= table.min() <= table.max() < num_patterns:
+        raise _damaged(storage, folder, "it names patterns that the store does not hold")
     return Groups(nn_indices=table, parameters=parameters)
 
 
@@ -77,7 +93,9 @@ def keep_grouping(storage: StoreFiles, groups: Groups, *, grown_to: int) -> None
     try:
         for name, data in encoded_tables({"nn_indices": table}).items():
             if name.startswith("nn_indices/"):
+                storage.clear_left(f"{folder}/{name}")
                 storage.write(f"{folder}/{name}", data)
+        storage.clear_left(f"{folder}/{_RECORD}")
         storage.write(f"{folder}/{_RECORD}", json.dumps(record, indent=1).encode())
         _remove_outgrown(storage, groups.parameters, grown_to)
     except OSError as error:

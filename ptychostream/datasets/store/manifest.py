@@ -53,8 +53,10 @@ def read_manifest(storage: StoreFiles) -> Files:
         files = content["files"]
         if _digest(files) != content["sha256"]:
             raise ValueError("its digest does not match")
+        if outside := [name for name in files if name.startswith("/") or ".." in name.split("/")]:
+            raise ValueError(f"it lists '{outside[0]}', which is outside the store")
         return {name: (int(size), str(digest)) for name, (size, digest) in files.items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataContractError(f"'{storage}/{MANIFEST}' is damaged: {error}") from error
 
 

@@ -9,12 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.format import (
-    ATTRIBUTES,
-    DIFFRACTION,
-    FORMAT_NAME,
-    FORMAT_VERSION,
-)
+from ptychostream.datasets.store.attributes import check_attributes
+from ptychostream.datasets.store.format import ATTRIBUTES, DIFFRACTION
 from ptychostream.datasets.store.manifest import (
     Files,
     check_digests,
@@ -22,8 +18,9 @@ from ptychostream.datasets.store.manifest import (
     read_manifest,
 )
 from ptychostream.datasets.store.pattern_array import PatternArray
-from ptychostream.datasets.store.shards import ShardReader, shard_file
+from ptychostream.datasets.store.shards import ShardReader, index_length, shard_file
 from ptychostream.datasets.store.storage import StoreFiles
+from ptychostream.datasets.store.table_forms import TableForms, check_values, inverse_permutation
 from ptychostream.datasets.store.tables import decoded_table
 from ptychostream.errors import DataContractError, StorageError
 
@@ -117,7 +114,16 @@ class Segment:
                 raise _changed(self.storage, file)
             return data
 
-        return decoded_table(name, read)
+        stored = sum(size for size, _ in self.files.values())
+        forms = TableForms(str(self.storage), self.array, stored)
+        try:
+            return decoded_table(name, read, forms.check)
+        except (DataContractError, StorageError, MemoryError):
+            raise
+        except Exception as error:  # damaged metadata raise many kinds
+            raise DataContractError(
+                f"store '{self.storage}' is damaged: '{name}': {error}; run `ptychostream verify`"
+            ) from error
 
     def damage(self) -> list[str]:
         """Read every file and compare it with the manifest.
@@ -180,26 +186,31 @@ def open_segment(
         return content[name]
 
     members = {name.split("/")[0] for name in files if "/" in name}
+    label = str(storage)
     try:
         attributes: Any = json.loads(read("zarr.json"))["attributes"][ATTRIBUTES]
-        _check_version(storage, attributes)
+        check_attributes(label, attributes, is_appended=blocks != (0, 0))
         array = PatternArray(storage, json.loads(read(f"{DIFFRACTION}/zarr.json")))
+        forms = TableForms(label, array, sum(size for size, _ in files.values()))
         names = sorted(members - {DIFFRACTION, "object_guess"})
-        tables = {name: decoded_table(name, read) for name in names}
-        storage_rows = _inverse(tables.pop("storage_order"))
+        tables = {name: decoded_table(name, read, forms.check) for name in names}
+        _check_experiments(label, attributes, forms.sizes)
+        check_values(label, tables)
+        storage_rows = inverse_permutation(label, tables.pop("storage_order"))
         _compact(tables)
         for table in (storage_rows, *(tables[n] for n in tables.keys() - {"probe", "bad_pixels"})):
             # Read-only: later snapshots of a growing store share them.
             table.flags.writeable = False
         sizes = {name: size for name, (size, _) in files.items() if name.startswith(shards)}
         expected = -(-array.shape[0] // array.shards[0])
+        is_short = min(sizes.values(), default=0) < index_length(array)
     except (DataContractError, StorageError, MemoryError):
         raise
     except Exception as error:  # damaged metadata raise many kinds
         raise DataContractError(
             f"store '{storage}' is damaged: {error}; run `ptychostream verify`"
         ) from error
-    if len(sizes) != expected or shard_file(0) not in sizes:
+    if len(sizes) != expected or shard_file(0) not in sizes or is_short:
         raise DataContractError(
             f"store '{storage}' is damaged: its manifest lists {len(sizes)} files of patterns for "
             f"{array.shape[0]} patterns; build the store again"
@@ -223,13 +234,6 @@ def _changed(storage: StoreFiles, *names: str) -> DataContractError:
     )
 
 
-def _inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Invert a permutation."""
-    inverse = np.empty_like(order)
-    inverse[order] = np.arange(len(order))
-    return inverse
-
-
 def _compact(tables: dict[str, NDArray[Any]]) -> None:
     """Keep what is the same for all patterns, or twice the same, in memory once."""
     experiments = tables.get("experiment_id")
@@ -241,10 +245,11 @@ def _compact(tables: dict[str, NDArray[Any]]) -> None:
         tables["positions_start"] = tables["positions"]
 
 
-def _check_version(storage: StoreFiles, attributes: dict[str, Any]) -> None:
-    major, minor = attributes["version"]
-    if attributes["format"] != FORMAT_NAME or major > FORMAT_VERSION[0]:
+def _check_experiments(label: str, attributes: dict[str, Any], sizes: dict[str, int]) -> None:
+    """Compare the record of each experiment with the probes, and chunks with what is declared."""
+    modes = attributes.get("probe_modes", [])
+    if len(modes) != sizes.get("E", 0) or max(modes, default=0) > sizes.get("P", 0):
         raise DataContractError(
-            f"store '{storage}' has format version {major}.{minor}; this version reads "
-            f"{FORMAT_VERSION[0]}.x: update ptychostream"
+            f"store '{label}' is damaged: its attribute 'probe_modes' is {modes}, but it holds "
+            f"{sizes.get('E', 0)} probes of {sizes.get('P', 0)} modes; copy or build it again"
         )

@@ -61,6 +61,11 @@ def encode_shard(
     return b"".join([*parts, table, _checksum(table)])
 
 
+def index_length(array: PatternArray) -> int:
+    """Return the bytes at the end of a shard that tell where its chunks lie."""
+    return 16 * (array.shards[0] // array.chunks[0]) + _CRC_BYTES
+
+
 class GoneError(DataContractError):
     """The file of a chunk has been removed."""
 

@@ -2,7 +2,6 @@
 
 import glob
 import logging
-import os
 import secrets
 import shutil
 import tempfile
@@ -11,9 +10,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ptychostream.datasets.store.format import MANIFEST
-from ptychostream.datasets.store.storage import StoreFiles
+from ptychostream.datasets.store.storage import StoreFiles, open_location
 from ptychostream.errors import ConfigurationError, DataContractError, StoreExistsError
-from ptychostream.locks import HAS_LOCKS, locked
+from ptychostream.exchange import flush_folder, replace_folder
+from ptychostream.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,16 @@ class StagedStore:
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another process is building '{folder}'; wait for it, or stop it"
         with locked(folder, message):
+            self._restore()
             records.mkdir(exist_ok=True)
             yield records
+
+    def _restore(self) -> None:
+        """Give a store its name back that was killed between the two renamings of a replacement."""
+        if (target := self.target.folder) is not None and not target.exists():
+            for kept in _replaced(target, "*-kept"):
+                kept.replace(target)
+                break
 
     def start_or_resume(self, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
         """Begin a build, or go on with one.
@@ -165,17 +173,15 @@ class StagedStore:
         """
         self.storage.write(MANIFEST, manifest)
         target, partial = self.target.folder, self.storage.folder
+        # Before the store appears: where this is killed, nothing is left beside it.
+        self.records.remove("")
         if target is None or partial is None:
-            self.records.remove("")
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_replaced(target, also_read=not keeps_readers)
         old = target.with_name(f".{target.name}.replaced-{secrets.token_hex(4)}")
-        if target.exists():
-            target.replace(old)
-        partial.replace(target)
-        _fsync_folder(target.parent)
-        self.records.remove("")
+        replace_folder(partial, target, old)
+        flush_folder(target.parent)
         remove_replaced(target, also_read=not keeps_readers)
 
     def clear(self) -> None:
@@ -187,31 +193,47 @@ class StagedStore:
             for entry in files.folder.iterdir():
                 files.remove(entry.name)
 
+    def remove_left(self) -> None:
+        """Delete what a build has left that was killed after its store had appeared."""
+        if self.target.folder is not None:
+            remove_replaced(self.target.folder, also_read=True)
+
     def abandon(self) -> None:
         """Delete all that was built, and the folders."""
         self.storage.remove("")
         self.records.remove("")
 
 
+def has_unfinished_build(path: Path | str) -> bool:
+    """Return whether a build was begun and can be gone on with."""
+    return StagedStore(open_location(path)).records.has(_FINGERPRINT)
+
+
+def abandon_build(path: Path) -> None:
+    """Delete what an interrupted build has left that nothing can go on with."""
+    StagedStore(StoreFiles.of_folder(path)).abandon()
+
+
 def remove_replaced(target: Path, *, also_read: bool = False) -> None:
     """Remove stores that another one has replaced, but for those that are still read."""
-    for old in target.parent.glob(f".{glob.escape(target.name)}.replaced*"):
+    for old in _replaced(target):
         try:
             with nullcontext() if also_read else locked(old, "it is read"):
                 shutil.rmtree(old, ignore_errors=True)
         except StoreExistsError:
             logger.info("'%s' is still read: the next build or compaction removes it", old)
+        except FileNotFoundError:
+            continue
         else:
             if old.exists():
                 logger.warning("the store that was replaced is still there: remove '%s'", old)
 
 
-def _fsync_folder(folder: Path) -> None:
-    if not HAS_LOCKS:
-        # Windows can't open folders.
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def is_being_replaced(target: Path) -> bool:
+    """Return whether a store is about to appear under a name."""
+    return not target.exists() and bool(_replaced(target))
+
+
+def _replaced(target: Path, which: str = "*") -> list[Path]:
+    found = target.parent.glob(f".{glob.escape(target.name)}.replaced-{which}")
+    return sorted(path for path in found if path.is_dir())

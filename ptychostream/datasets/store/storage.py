@@ -8,15 +8,17 @@ import weakref
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ptychostream.datasets.store.range_cache import RangeCache
 from ptychostream.datasets.store.retry import retried
 from ptychostream.errors import ConfigurationError, StorageError
-from ptychostream.files import atomic_file
-from ptychostream.locks import HAS_LOCKS
+from ptychostream.files import atomic_file, clear_left
+from ptychostream.locks import share
+
+#: Windows changes the ends of lines unless told not to.
+_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 #: Files are hashed in parts of this many bytes.
 _PART = 16 * 2**20
@@ -109,14 +111,20 @@ class StoreFiles:
 
     def hold(self) -> None:
         """Keep the folder open, so that reads still reach it if another store replaces it."""
-        if self._files is None and HAS_LOCKS and self._held()[0] is None:
-            import fcntl
-
+        if self._files is None and os.open in os.supports_dir_fd and self._held()[0] is None:
             self._handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
             self._close = weakref.finalize(self, os.close, self._handle)
-            with suppress(OSError):  # some file systems have no locks
-                # The lock tells a process that replaces the store that the files are still read.
-                fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # Who replaces the store sees that its files are still read.
+            share(self._handle)
+
+    def is_replaced(self) -> bool:
+        """Return whether the folder that is held open has lost its name to another one."""
+        if self._handle is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._handle), Path(self._root).stat())
+        except FileNotFoundError:
+            return True
 
     def release(self) -> None:
         """Close the folder; nothing can be read from it afterwards."""
@@ -176,20 +184,17 @@ class StoreFiles:
 
     def _read_local(self, name: str, start: int, length: int | None) -> bytes:
         held, folder = self._held()
-        if not HAS_LOCKS:
-            # Windows reads at a place only after it has moved there.
-            with Path(f"{folder}/{name}").open("rb") as stream:
-                stream.seek(start)
-                return stream.read(-1 if length is None else length)
-        handle = os.open(f"{folder}/{name}" if folder else name, os.O_RDONLY, dir_fd=held)
+        handle = os.open(f"{folder}/{name}" if folder else name, _TO_READ, dir_fd=held)
         try:
             size = os.fstat(handle).st_size - start
             wanted = size if length is None else min(size, length)
-            parts, at = [], start
+            parts = []
+            if start:
+                os.lseek(handle, start, os.SEEK_SET)
             # The system reads at most two GiB at once.
-            while wanted > 0 and (part := os.pread(handle, min(wanted, 2**30), at)):
+            while wanted > 0 and (part := os.read(handle, min(wanted, 2**30))):
                 parts.append(part)
-                at, wanted = at + len(part), wanted - len(part)
+                wanted -= len(part)
         finally:
             os.close(handle)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -220,6 +225,11 @@ class StoreFiles:
             raise StorageError(
                 f"could not write '{self}/{name}': {error}; check address, credentials and space"
             ) from error
+
+    def clear_left(self, name: str) -> None:
+        """Remove what killed writers of a file have left beside it."""
+        if self._files is None:
+            clear_left(Path(self._root) / name)
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Measure all files, by name; those of a folder alone where one is named."""

@@ -31,8 +31,17 @@ def encoded_tables(
     return _contents(files)
 
 
-def decoded_table(name: str, read: Callable[[str], bytes]) -> NDArray[Any]:
+def decoded_table(
+    name: str,
+    read: Callable[[str], bytes],
+    check: Callable[[str, tuple[int, ...], np.dtype[Any]], object] | None = None,
+) -> NDArray[Any]:
     """Decode an array that `encoded_tables` encoded.
+
+    Parameters
+    ----------
+    check : callable, optional
+        Called with the name, and the shape and type that are declared, before memory is taken.
 
     Returns
     -------
@@ -50,7 +59,15 @@ def decoded_table(name: str, read: Callable[[str], bytes]) -> NDArray[Any]:
     if codecs != ["bytes", "zstd"] or np.any(record["fill_value"]):
         raise ValueError(f"table '{name}' has codecs {codecs}, not bytes and zstd")
     shape, chunk = record["shape"], record["chunk_grid"]["configuration"]["chunk_shape"]
-    table = np.zeros(shape, np.dtype(record["data_type"]).newbyteorder("<"))
+    if any(type(n) is not int or n < 0 for n in shape) or any(
+        type(step) is not int or not 0 < step <= max(length, 1)
+        for length, step in zip(shape, chunk, strict=True)
+    ):
+        raise ValueError(f"table '{name}' is declared as {shape} in chunks of {chunk}")
+    dtype = np.dtype(record["data_type"]).newbyteorder("<")
+    if check is not None:
+        check(name, tuple(shape), dtype)
+    table = np.zeros(shape, dtype)
     for index in np.ndindex(
         *(-(-length // step) for length, step in zip(shape, chunk, strict=True))
     ):
@@ -61,7 +78,9 @@ def decoded_table(name: str, read: Callable[[str], bytes]) -> NDArray[Any]:
         if chunk == shape:
             zstd.decompress(encoded, table)
             break
-        values = np.frombuffer(zstd.decompress(encoded), table.dtype).reshape(chunk)
+        values = np.empty(chunk, table.dtype)
+        # Into memory of that size: what the bytes themselves declare is not asked.
+        zstd.decompress(encoded, values)
         place = tuple(
             slice(at * step, (at + 1) * step) for at, step in zip(index, chunk, strict=True)
         )

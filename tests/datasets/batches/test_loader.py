@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -103,12 +104,48 @@ def test_a_state_of_another_order_is_refused(tiny_scan, tmp_path):
     with pytest.raises(ConfigurationError, match="go on with the memory_budget of before"):
         loader("1 GiB").load_state_dict(state)
     with pytest.raises(ConfigurationError, match="12 batches were served, but an epoch has 2"):
-        loader("8 KiB", size=40).load_state_dict(state | {"served": 12})
+        # A state of an earlier version, which says no more.
+        loader("8 KiB", size=40).load_state_dict({"epoch": 0, "served": 12})
     # Budgets that hold the whole store differ in nothing, nor do epochs that have not begun.
     whole = loader("1 GiB")
     next(iter(whole))
     loader("2 GiB").load_state_dict(whole.state_dict())
     loader("1 GiB").load_state_dict(loader("8 KiB").state_dict())
+
+
+def test_a_state_names_what_it_depends_on_and_refuses_others(tiny_scan, tiny_store, tmp_path):
+    groups = tiny_store.groups(1)
+    first = ps.make_loader(tiny_store, groups, batch_size=5, seed=1)
+    next(iter(first))
+    state = json.loads(json.dumps(first.state_dict()))
+    other = ps.build_group_store(tiny_scan, tmp_path / "s.zarr", patterns_per_chunk=4)
+    mixed = replace(groups, nn_indices=groups.nn_indices[::-1])
+    for name, store, table, options in (
+        ("batch_size", tiny_store, groups, {"batch_size": 6}),
+        ("seed", tiny_store, groups, {"seed": 2}),
+        ("order", tiny_store, groups, {"shuffle": False}),
+        ("drop_last", tiny_store, groups, {"drop_last": True}),
+        ("world_size", tiny_store, groups, {"world_size": 2}),
+        ("groups", tiny_store, mixed, {}),
+        ("store", other, groups, {}),
+    ):
+        loader = ps.make_loader(store, table, **({"batch_size": 5, "seed": 1} | options))
+        with pytest.raises(ConfigurationError, match=f"another {name} .*begin the epoch anew"):
+            loader.load_state_dict(state)
+        # Between epochs nothing depends on them.
+        loader.load_state_dict(state | {"served": 0})
+    again = ps.make_loader(tiny_store, groups, batch_size=5, seed=1)
+    again.load_state_dict(state)
+    assert again.state_dict() == first.state_dict()
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"epoch": 0}, {"epoch": "0", "served": 1}, {"epoch": 0, "served": -1}]
+)
+def test_what_is_no_state_is_refused(tiny_store, state):
+    loader = ps.make_loader(tiny_store, tiny_store.groups(1))
+    with pytest.raises(ConfigurationError, match="are no state of a loader"):
+        loader.load_state_dict(state)
 
 
 def test_the_state_counts_from_the_epochs_beginning_after_one_was_left(tiny_store):

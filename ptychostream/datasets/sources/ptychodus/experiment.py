@@ -19,6 +19,7 @@ from ptychostream.datasets.sources.ptychodus.conventions import (
 from ptychostream.datasets.sources.ptychodus.product import read_product_tables, write_product
 from ptychostream.datasets.sources.ptychopinn_metadata import photons_of_hdf5
 from ptychostream.errors import DataContractError
+from ptychostream.exchange import whole_folder
 from ptychostream.hdf5_files import open_hdf5, whole_hdf5
 from ptychostream.scan import MeasurementDomain, Scan, ScanMetadata
 
@@ -146,14 +147,15 @@ def write_ptychodus_experiment(scan: Scan, folder: Path) -> None:
         raise DataContractError(
             f"{scan.name} has no object guess, which a product needs; write training data instead"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_diffraction(scan, folder / DIFFRACTION_FILE)
-    write_product(
-        folder / PRODUCT_FILE,
-        obj=scan.object_guess,
-        probe=scan.probe,
-        positions=scan.positions,
-        metadata=scan.metadata,
-        name=scan.name,
-        comments=json.dumps(scan.provenance),
-    )
+    # Together: an earlier product does not belong to these patterns.
+    with whole_folder(folder, (DIFFRACTION_FILE, PRODUCT_FILE)) as staged:
+        write_diffraction(scan, staged / DIFFRACTION_FILE)
+        write_product(
+            staged / PRODUCT_FILE,
+            obj=scan.object_guess,
+            probe=scan.probe,
+            positions=scan.positions,
+            metadata=scan.metadata,
+            name=scan.name,
+            comments=json.dumps(scan.provenance),
+        )
