@@ -26,6 +26,7 @@ NAMES = {
 }
 #: What asks first whether it is there.
 GUARDS = (
+    "HAS_LOCKS",
     "hasattr(os",
     "os.name",
     "sys.platform",
@@ -83,8 +84,8 @@ def test_an_unguarded_use_is_found(text):
 
 POOR = """
 import os, signal, sys, tempfile
-import h5py, jsonargparse, matplotlib.pyplot, numcodecs.blosc, pydantic, scipy.ndimage, tensordict
-import torch, zarr, fsspec.implementations.local, fsspec.implementations.zip, skimage.registration
+import h5py, jsonargparse, numcodecs.blosc, pydantic, scipy.ndimage, tensordict
+import torch, zarr, fsspec.implementations.local, fsspec.implementations.zip
 for name in {names!r}:
     for module in (os, signal):
         if hasattr(module, name):
@@ -96,7 +97,7 @@ import ptychostream as ps
 from ptychostream.children import ChildError, ChildRun
 from ptychostream.cli.main import main
 os.chdir(sys.argv[1])
-words = "--num_positions=64 --N=16 --step=2.5 -q".split()
+words = "--num_positions=24 --N=16 --step=2.5 -q".split()
 assert main(["simulate", "a.npz", *words]) == 0
 assert main("build a.npz s.zarr -q --growing".split()) == 0
 assert main("build a.npz s.zarr -q --overwrite --growing".split()) == 0
@@ -104,18 +105,17 @@ assert main(["simulate", "b.npz", "--seed=5", *words]) == 0
 assert main("append b.npz s.zarr --experiment new -q".split()) == 0
 assert main("compact s.zarr -q".split()) == 0
 store = ps.open_group_store("s.zarr")
-assert store.num_patterns == 128
+assert store.num_patterns == 48
 loader = ps.make_loader(store, store.groups(1), memory_budget="32 KiB")
-assert sum(map(len, loader)) == 128
-words = "reconstruct s.zarr -o out -q --passes=1 --checks_fit=false --experiment=0"
-assert main(words.split()) == 0
+assert sum(map(len, loader)) == 48
+assert ps.reconstruct(store, experiment=0, passes=1, checks_fit=False).object.any()
 try:
     ChildRun("ptychostream.children.serve:echo", {{}}).__enter__()
 except ChildError as error:
     assert "needs Linux or macOS" in str(error)
 else:
     raise AssertionError("no child can live here")
-print(sorted(os.listdir(".")), [n for n in os.listdir("out") if n.startswith(".")])
+print(sorted(os.listdir(".")))
 """
 
 
@@ -127,6 +127,6 @@ def test_a_system_without_these_names_goes_from_a_scan_to_an_object(tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "['a.npz', 'b.npz', 'out', 's.zarr'] []"
+    assert run.stdout.strip() == "['a.npz', 'b.npz', 's.zarr']"
     # What takes the place of locks is said once for each command.
     assert run.stderr.count("can't be locked here") == 1

@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
@@ -177,9 +177,29 @@ def log_to(folder: Path, name: str, *, append: bool = False) -> None:
 
 def _keep_log(path: Path, *, append: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="a" if append else "w")
+    handler = _LogFile(path, mode="a" if append else "w")
     handler.setFormatter(_FILE_FORMAT)
     logger.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that ends, with one line on the terminal, where the disk takes no more."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logger.removeHandler(self)
+        self.close()
+        logger.warning("could not write to the log '%s': %s", self.baseFilename, error.strerror)
+
+    @override
+    def close(self) -> None:
+        # What is left in the buffer can't be written either.
+        with suppress(OSError):
+            super().close()
 
 
 def printable(text: str) -> str:

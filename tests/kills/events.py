@@ -56,6 +56,8 @@ def run_until(
         try:
             for number in (1, 2):
                 os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), number)
+            # Not those that pytest has put in their place.
+            sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             _watch(
                 root, log.with_suffix(".told"), os.open(events, os.O_WRONLY | os.O_APPEND), last, by

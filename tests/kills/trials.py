@@ -1,5 +1,6 @@
 """End each command at each of its events, and look at what is left."""
 
+import gc
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from kills.commands import COMMANDS, left_over, run
+from kills.commands import COMMANDS, Command, left_over, run
 from kills.events import KILLED, Ended, run_until
 
 #: What an interrupted command leaves for the next one to go on with.
@@ -24,6 +25,13 @@ class Trial(NamedTuple):
     was_new: bool
     wrong: str | None
     seconds: float = 0.0
+
+
+def _look(command: Command, root: Path) -> str:
+    found = command.look(root)
+    # Who still has a store open keeps its files.
+    gc.collect()
+    return found
 
 
 def try_kills(
@@ -45,10 +53,10 @@ def try_kills(
         shutil.copytree(before, root)
         return run_until(partial(run, command.words, root), root, log, last=last, by=by)
 
-    looks = [command.look(root)]
+    looks = [_look(command, root)]
     whole = ended_at(None)
     assert whole.code == 0, whole.text
-    looks.append(command.look(root))
+    looks.append(_look(command, root))
     assert looks[0] != looks[1], f"{name} changes nothing"
     number = len(whole.events)
     chosen = np.arange(number)
@@ -66,7 +74,7 @@ def try_kills(
             yield Trial(event, was_new=True, wrong=None if ended.code == 0 else ended.text)
             continue
         try:
-            found = command.look(root)
+            found = _look(command, root)
         except Exception as error:
             yield Trial(event, was_new=False, wrong=f"{type(error).__name__}: {error}")
             continue
@@ -91,7 +99,7 @@ def try_full_disk(name: str, folder: Path, rooms: Sequence[int]) -> Iterator[Tri
     root.mkdir()
     command.prepare(root)
     shutil.copytree(root, before)
-    look = command.look(root)
+    look = _look(command, root)
     for room in rooms:
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(before, root)
@@ -104,7 +112,7 @@ def try_full_disk(name: str, folder: Path, rooms: Sequence[int]) -> Iterator[Tri
             wrong = f"exit code {ended.code}: {ended.text}"
         elif any(word in ended.text for word in ("defect", "Traceback", "Logging error")):
             wrong = ended.text
-        elif command.look(root) != look:
+        elif _look(command, root) != look:
             wrong = "what was there has changed"
         elif left := [n for n in left_over(root) if not n.startswith(_GOES_ON)]:
             wrong = f"left over: {left}"
