@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
 
-from ptychostream.errors import StoreExistsError
+from ptychostream.errors import PtychoStreamError, StorageError, StoreExistsError
 from ptychostream.files import is_alive
 
 logger = logging.getLogger(__name__)
@@ -122,8 +122,15 @@ def _take(path: Path, message: str) -> int:
                 os.ftruncate(handle, 0)
                 os.write(handle, _own().encode())
                 return handle
-        except BaseException:
+        except BaseException as error:
             os.close(handle)
+            if is_new:
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and not isinstance(error, PtychoStreamError):
+                raise StorageError(
+                    f"could not write '{path}': {error.strerror}; free space, or choose a folder "
+                    "that can be written to"
+                ) from error
             raise
         # Removed by its owner just now, or left by one that is gone: the next try decides.
         os.close(handle)

@@ -46,37 +46,37 @@ def run_until(
 
     It is ended by a kill, or by Ctrl-C. No file may grow beyond `room` bytes.
     """
-    events = log.with_suffix(".events")
-    for file in (log, events):
-        file.write_bytes(b"")
+    events, told = log.with_suffix(".events"), log.with_suffix(".told")
+    events.write_bytes(b"")
+    reading, writing = os.pipe()
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         code = 70
         try:
             for number in (1, 2):
-                os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), number)
+                os.dup2(writing, number)
             # Not those that pytest has put in their place.
             sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            _watch(
-                root, log.with_suffix(".told"), os.open(events, os.O_WRONLY | os.O_APPEND), last, by
-            )
-            if room is not None:
+            if room is None:
+                _watch(root, told, os.open(events, os.O_WRONLY | os.O_APPEND), last, by)
+            else:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
             code = command()
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
     _, status = os.waitpid(pid, 0)
     ended = time.time()
-    code, told = os.waitstatus_to_exitcode(status), log.with_suffix(".told")
     since = told.stat().st_mtime if told.exists() else ended
     told.unlink(missing_ok=True)
-    return Ended(code, events.read_text().splitlines(), log.read_text(), ended - since)
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(code, events.read_text().splitlines(), text, ended - since)
 
 
 def _watch(root: Path, told: Path, log: int, last: int | None, by: str) -> None:

@@ -99,8 +99,8 @@ def append_patterns(
         plan = plan_build((*before, scan), store.patterns_per_chunk, experiments=[*numbers, number])
         with staged.lock() as scratch:
             # What a killed append left is deleted, not resumed: appending is quick.
-            staged.start_or_resume("an appending", resume=False, overwrite=True)
             try:
+                staged.start_or_resume("an appending", resume=False, overwrite=True)
                 job = ShardJob(staged, plan, readable_sources(plan, scratch, shared=False))
                 records = write_shards(job, parse_bytes(memory_budget))
                 if experiment != "new":

@@ -69,8 +69,8 @@ def compact_group_store(
         plan = plan_build(tuple(scans), store.patterns_per_chunk, experiments=experiments)
         staged = StagedStore(storage)
         with staged.lock() as scratch:
-            staged.start_or_resume("a compaction", resume=False, overwrite=True)
             try:
+                staged.start_or_resume("a compaction", resume=False, overwrite=True)
                 job = ShardJob(staged, plan, readable_sources(plan, scratch, shared=False))
                 records = write_shards(job, parse_bytes(memory_budget), progress=progress)
                 numbers = range(store.num_experiments)
