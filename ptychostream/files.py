@@ -125,9 +125,20 @@ def clear_left(path: Path) -> None:
     """Remove what processes of this machine that are gone have left of a file or folder."""
     for left in path.parent.glob(f".{_escaped(path.name)}.*.partial"):
         match = _PARTIAL.fullmatch(left.name)
-        is_ours = match and match["name"] == path.name and match["host"] in (None, _host())
-        if match and is_ours and not is_alive(int(match["pid"])):
+        if match and match["name"] == path.name and _is_left(match):
             _remove(left)
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what processes of this machine that are gone have left of any file in a folder."""
+    for left in folder.glob(".*.partial"):
+        match = _PARTIAL.fullmatch(left.name)
+        if match and _is_left(match):
+            _remove(left)
+
+
+def _is_left(match: re.Match[str]) -> bool:
+    return match["host"] in (None, _host()) and not is_alive(int(match["pid"]))
 
 
 def is_alive(pid: int) -> bool:

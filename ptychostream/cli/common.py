@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from ptychostream.cli.help import EXAMPLES, USUAL, hide_rare_options
 from ptychostream.errors import ConfigurationError, PtychoStreamError
+from ptychostream.files import clear_folder
 from ptychostream.locks import owned
 
 #: Our logger, above all modules.
@@ -163,6 +164,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     make_folder(folder)
     with owned(folder, f"'{folder}' is being written to by another process"):
+        for place in (folder, folder / "checkpoints"):
+            clear_folder(place)
         for left in folder.glob(".ptychostream-*"):
             # A killed process can't remove its scratch files.
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
