@@ -3,7 +3,7 @@
     python benchmarks/learning.py [--steps 0.6 1.2 2.0] [--doses 1e2 1e3 1e5] [--seeds 0 1 2]
         [--kinds pinn solver truth] [--epochs 6] [--picture FILE.png] [--json FILE.json]
 
-Patterns of 32 x 32 px; a step between positions is given in widths of the beam, 9 px at half maximum.
+Patterns of 32 x 32 px; steps are in widths of the beam, which is 9 px wide at half maximum.
 For each dose a network of each kind is trained on six scans of dead leaves, at all steps: by the
 diffraction loss alone (`pinn`), by what the solver makes of these scans (`solver`), and by their
 true objects (`truth`). Other scans of dead leaves, and of bars and ellipses, are then reconstructed.
