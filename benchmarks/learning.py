@@ -6,7 +6,8 @@
 Patterns of 32 x 32 px; steps are in widths of the beam, which is 9 px wide at half maximum.
 For each dose a network of each kind is trained on six scans of dead leaves, at all steps: by the
 diffraction loss alone (`pinn`), by what the solver makes of these scans (`solver`), and by their
-true objects (`truth`). Other scans of dead leaves, and of bars and ellipses, are then reconstructed.
+true objects (`truth`). Other scans of dead leaves, and of bars and ellipses, are then
+reconstructed.
 """
 
 import argparse
@@ -137,8 +138,8 @@ def of_dose(dose: float, options: argparse.Namespace, folder: Path) -> list[dict
                 record |= {"amplitude": amplitude, "phase": phase, "spread": spread, "s": seconds}
                 records.append(record)
                 print(
-                    f"| {dose:.0e} | {step:g} | {family} | {what} | {amplitude:.3f} | {phase:.3f} | "
-                    f"{spread:.3f} | {seconds:.2f} |",
+                    f"| {dose:.0e} | {step:g} | {family} | {what} | {amplitude:.3f} | "
+                    f"{phase:.3f} | {spread:.3f} | {seconds:.2f} |",
                     flush=True,
                 )
     return records
