@@ -5,6 +5,7 @@ LABELS = {
     "passes": "Passes",
     "minutes": "Minutes (instead of passes)",
     "start": "Start from",
+    "probe_from": "Probe to begin with",
     "refine_probe": "Refine probe",
     "probe_modes": "Probe modes",
     "correct_positions": "Correct positions",

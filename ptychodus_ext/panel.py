@@ -28,6 +28,7 @@ _SOLVER: Sequence[Field] = (
     ("solver", "passes"),
     ("solver", "minutes"),
     ("solver", "start"),
+    ("solver", "probe_from"),
     ("solver", "refine_probe"),
     ("solver", "probe_modes"),
     ("solver", "correct_positions"),

@@ -29,6 +29,11 @@ class SolverSettings:
     """What the solver starts from: flat is an object of constant transmission, product is the
     product's own object, such as an earlier result.
     """
+    probe_from: Literal["auto", "product", "patterns"] = "auto"
+    """The probe that the solver begins with: product is the product's; patterns makes one out of
+    the patterns; auto is the product's, and where that does not explain the patterns, one made out
+    of them, if the probe is solved for.
+    """
     refine_probe: bool = True
     """Whether the probe is solved for, too: probes that an application begins with are guesses."""
     probe_modes: PositiveInt | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychodus_ext.tasks.archive import publish
+from ptychodus_ext.tasks.probe_choice import solve_with_probe
 from ptychostream.children import Channel
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig, from_mapping
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
@@ -111,15 +112,30 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     counts = float(store.total_counts[store.rows(experiment)].mean())
     pictures = _Pictures(channel, Path(arguments["folder"]), counts, options.pop("live_interval"))
     data = (store,) if arguments["model"] is None else (load_bundle(arguments["model"]), store)
-    result = reconstruct_with(
-        *data,
-        execution=from_mapping(PyTorchExecutionConfig, arguments["execution"]),
-        experiment=experiment,
-        grid=ObjectGrid(height, width, tuple(origin)),
-        on_progress=_seldom(channel),
-        on_pass=pictures.show,
+    choice = options.pop("probe_from", "product")
+    grid = ObjectGrid(height, width, tuple(origin))
+
+    def run(**changes: Any) -> Any:
+        pictures.begin()
+        return reconstruct_with(
+            *data,
+            execution=from_mapping(PyTorchExecutionConfig, arguments["execution"]),
+            experiment=experiment,
+            grid=grid,
+            on_progress=_seldom(channel),
+            on_pass=pictures.show,
+            should_stop=channel.should_stop,
+            **{**options, **changes},
+        )
+
+    result, warnings = solve_with_probe(
+        run,
+        store,
+        experiment,
+        choice=choice,
+        options=options,
+        grid=grid,
         should_stop=channel.should_stop,
-        **options,
     )
     pictures.send(
         result,
@@ -127,7 +143,7 @@ def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
         positions=None if result.positions_measured is None else result.positions,
         values={
             "is_result": True,
-            "warnings": [*result.warnings(), *_doubts(result.fit)],
+            "warnings": [*warnings, *result.warnings(), *_doubts(result.fit)],
             "misfit": None if result.fit is None else float(result.fit.final),
         },
     )
@@ -157,6 +173,11 @@ class _Pictures:
         self._channel, self._folder, self._counts = channel, folder, counts
         self._interval_s, self._next = interval_s, 0.0
         self._misfit: list[float] = []
+        self._num_sent = 0
+
+    def begin(self) -> None:
+        """Begin the curve of R anew."""
+        self._misfit = []
 
     def show(self, state: Any) -> None:
         """Send the solution after a pass; sending takes a tenth of the time at most."""
@@ -186,9 +207,8 @@ class _Pictures:
         }
         if positions is not None:
             arrays["positions"] = positions
-        path = (
-            self._folder / f"after-{len(misfit)}-{'result' if values['is_result'] else 'pass'}.npz"
-        )
+        self._num_sent += 1
+        path = self._folder / f"solution-{self._num_sent}.npz"
         np.savez(path, **arrays)
         self._channel.output(values, {"result": path})
 
