@@ -91,6 +91,12 @@ def _lines(options: Namespace, found: "CheckResult") -> list[str]:
     if found.options:
         words = " ".join(quote(word) for word in found.options)
         lines.append(f"next: ptychostream build {quote(str(options.scan))} mended.zarr {words}")
+    elif found.verdict == "undecided" and options.probe == "from_patterns":
+        lines.append(
+            "the probe was made from the patterns as they are: if it is their orientation that is "
+            "wrong, so is the probe. Check again with --orientation flip_x, flip_y or transpose, "
+            "or give a probe"
+        )
     elif found.verdict == "sound":
         lines.append(f"next: ptychostream reconstruct {quote(str(options.scan))} -o result")
     return lines

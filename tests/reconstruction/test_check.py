@@ -2,16 +2,19 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 import ptychostream as ps
+from ptychostream.cli.check import _lines
 from ptychostream.cli.main import main
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS
 from ptychostream.errors import DataContractError
+from ptychostream.reconstruction.check import CheckResult, Ranked
 from ptychostream.reconstruction.hypotheses import hypotheses_for
 from ptychostream.scan import ArrayPatterns
 
@@ -121,3 +124,11 @@ def test_too_few_patterns_are_refused():
     scan = _scan()
     with pytest.raises(DataContractError, match="too few to check"):
         ps.check(replace(scan.select(np.arange(6)), object_guess=None))
+
+
+@pytest.mark.parametrize(("probe", "is_advised"), [("from_patterns", True), ("probe.npy", False)])
+def test_a_probe_of_turned_patterns_is_said_to_be_turned_too(probe, is_advised):
+    best = Ranked(name="as it is", options=(), skill=0.0, explained=0.02, misfit=0.2)
+    found = CheckResult(verdict="undecided", options=[], hypotheses=[best], reason="too little")
+    said = "\n".join(_lines(SimpleNamespace(scan="scan.npz", probe=probe), found))
+    assert ("--orientation flip_x" in said) == is_advised
