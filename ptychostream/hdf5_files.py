@@ -2,8 +2,10 @@
 
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from typing_extensions import override
 
 from ptychostream.errors import DataContractError
 from ptychostream.files import check_expansion, whole_file
+
+#: The end of a file of ours: the bytes before it, and their CRC-32. The first so many bytes tell
+#: that it is there.
+_SEAL, _MAGIC = b"ptychostream seal %020d %08x\n", 17
+_PART = 2**22
 
 #: Set this variable to follow links out of a file's folder.
 FOLLOW_LINKS = "PTYCHOSTREAM_FOLLOW_LINKS"
@@ -38,15 +45,64 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
             # Also where HDF5 has raised an error of its own meanwhile: this is the cause.
             if stream.error is not None:
                 raise stream.error
+        _seal(partial)
 
 
 def open_hdf5(path: Path) -> h5py.File:
     """Open a file to read from it.
 
     Its datasets refuse to take data out of other folders, and to fill far more memory than the
-    file has bytes: DataContractError.
+    file has bytes: DataContractError. So does a file that has changed since we wrote it.
     """
+    check_seal(path)
     return _Untrusted(path, "r")
+
+
+def _seal(path: Path) -> None:
+    """Append a checksum of the whole file, which HDF5 does not see."""
+    size, checksum = path.stat().st_size, _checksum_of(path)
+    with path.open("ab") as stream:
+        stream.write(_SEAL % (size, checksum))
+
+
+def check_seal(path: Path) -> None:
+    """Compare a file that we wrote with its checksum, before HDF5 sees it: damage may crash it.
+
+    Programs that write to the file remove the seal. A file is compared once, unless it changes.
+
+    Raises
+    ------
+    DataContractError
+        If the file has changed.
+    """
+    if not path.is_file():
+        return
+    state = path.stat()
+    length = len(_SEAL % (0, 0))
+    with path.open("rb") as stream:
+        stream.seek(max(state.st_size - length, 0))
+        seal = stream.read()
+    size = state.st_size - length
+    if not seal.startswith(_SEAL[:_MAGIC]):
+        return
+    if seal != _SEAL % (max(size, 0), _known_checksum(path, size, state.st_mtime_ns)):
+        raise DataContractError(
+            f"'{path}' can't be read: it is not what was written, by its checksum; copy it again"
+        )
+
+
+@lru_cache
+def _known_checksum(path: Path, size: int, changed: int) -> int:
+    # Cached by size and time of the last change, too.
+    return _checksum_of(path, size)
+
+
+def _checksum_of(path: Path, size: int | None = None) -> int:
+    checksum, left = 0, path.stat().st_size if size is None else size
+    with path.open("rb") as stream:
+        while left > 0 and (part := stream.read(min(left, _PART))):
+            checksum, left = zlib.crc32(part, checksum), left - len(part)
+    return checksum
 
 
 class _Untrusted(h5py.File):  # type: ignore[misc]

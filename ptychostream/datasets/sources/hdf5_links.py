@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 
 from ptychostream.errors import DataContractError
-from ptychostream.hdf5_files import FOLLOW_LINKS
+from ptychostream.hdf5_files import FOLLOW_LINKS, check_seal
 
 #: What HDF5 says about a file that another program holds open for writing.
 _IN_USE = ("unable to lock file", "already open for write", "errno = 11", "errno 11")
@@ -28,6 +28,7 @@ def open_linked_hdf5(path: Path) -> Iterator[Any]:
     """
     import hdf5plugin  # noqa: F401  (registers its filters with HDF5)
 
+    check_seal(path)
     try:
         file = _NoRawFiles(path, "r")
     except OSError as error:
