@@ -13,6 +13,10 @@ from ptychostream.geometry import ObjectGrid
 
 logger = logging.getLogger(__name__)
 
+#: Part of the patterns left out that is explained, above which no other probe is tried, and how
+#: much more of them another probe has to explain.
+_ENOUGH, _BETTER = 0.5, 0.1
+
 
 def solve_with_probe(
     run: Callable[..., Any],
@@ -36,16 +40,16 @@ def solve_with_probe(
     if choice == "patterns":
         return run(**_of_patterns(store, experiment, options, grid)), []
     result = run()
-    is_doubtful = result.fit is not None and result.fit.is_doubtful
-    if choice != "auto" or not options["refine_probe"] or not is_doubtful or should_stop():
+    known = _explained(result)
+    if choice != "auto" or not options["refine_probe"] or known > _ENOUGH or should_stop():
         return result, []
-    logger.info("the product's probe does not explain the patterns: a probe is made out of them")
+    logger.info("the product's probe explains little of the patterns: one is made out of them")
     try:
         second = run(**_of_patterns(store, experiment, options, grid))
     except DataContractError as error:
         logger.info("%s", error)
         return result, []
-    if should_stop() or second.fit is None or second.fit.is_doubtful:
+    if should_stop() or _explained(second, unknown=-np.inf) < known + _BETTER:
         return result, []
     text = (
         "the product's probe does not explain the patterns: this result began with a probe that "
@@ -53,6 +57,12 @@ def solve_with_probe(
     )
     logger.warning("%s", text)
     return second, [text]
+
+
+def _explained(result: Any, *, unknown: float = np.inf) -> float:
+    """Return the part of the patterns left out that a result explains."""
+    held_out = None if result.fit is None else result.fit.held_out
+    return unknown if held_out is None else float(held_out.explained)
 
 
 def _of_patterns(
