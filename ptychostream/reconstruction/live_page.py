@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ptychostream.evaluation.figures import draw_misfit, draw_object, draw_probe
 from ptychostream.evaluation.report import write_page
-from ptychostream.solver.solver import SolverState
+from ptychostream.solver.solution import SolverState
 
 #: Seconds before the first page, and between two: short runs need none.
 _INTERVAL_S = 10.0

@@ -30,7 +30,7 @@ from ptychostream.reconstruction.reconstructor import Reconstructor, limit_unlit
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.ranks import Ranks
-from ptychostream.solver.solver import SolverState
+from ptychostream.solver.solution import SolverState
 from ptychostream.solver.start import (
     SolverStart,
     make_solver,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptychostream.datasets.store import GroupStore
 from ptychostream.geometry import ObjectGrid
 from ptychostream.reconstruction.grid import grid_of
-from ptychostream.solver.solver import SolverState
+from ptychostream.solver.solution import SolverState
 from ptychostream.solver.start import (
     SolverStart,
     chosen_experiments,

@@ -1,0 +1,233 @@
+"""Object, probe and positions as they are by now, and what they predict."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.fft import fft2, ifft2
+
+from ptychostream.errors import DataContractError
+from ptychostream.geometry import ObjectGrid
+from ptychostream.solver.canvas import Canvas
+from ptychostream.solver.layout import PatchLayout
+from ptychostream.solver.light import lay_out, light_of_scan
+from ptychostream.solver.misfit import poisson_deviance, r_sums
+from ptychostream.solver.options import SolverOptions
+from ptychostream.solver.patterns import Block, DealtPatterns
+from ptychostream.solver.probe_step import add_modes
+from ptychostream.solver.ranks import Ranks
+from ptychostream.solver.residual import brightness
+from ptychostream.stitching.weights import covering_area
+
+#: Bytes of one array of waves that are computed together: about what a core's cache holds.
+_BLOCK_BYTES = 2**21
+
+#: A mean amplitude of the object that a probe of true power can explain.
+_PLAUSIBLE_TRANSMISSION = 0.1, 1.1
+
+#: Pixels with less than this part of the brightest one's light hold no object.
+_UNLIT = 1e-4
+
+#: Sends no light, and is no zero to divide by.
+_DARK = 1e-12
+
+
+class Solution:
+    """Object, probe and positions, beside the patterns that they have to explain.
+
+    Parameters
+    ----------
+    patterns : DealtPatterns
+        The patterns.
+    positions : (M, 2) float64
+        Scan positions (x, y), in pixels.
+    probe : (P, N, N) complex
+        Illumination; its power decides the object's amplitude where it is plausible.
+    options : SolverOptions
+        What is asked for.
+    ranks : Ranks, optional
+        The processes that solve together; None is this one alone.
+
+    Attributes
+    ----------
+    probe : (P, N, N) complex64
+        Illumination in the unit of the updates: with it the object is about 1.
+    layout : PatchLayout
+        Positions so far.
+    canvas : Canvas
+        The object so far.
+    """
+
+    def __init__(
+        self,
+        patterns: DealtPatterns,
+        positions: NDArray[np.float64],
+        probe: NDArray[np.complexfloating],
+        options: SolverOptions,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._patterns, self._options, self.ranks = patterns, options, ranks or Ranks()
+        self.device = patterns.device
+        self.layout = PatchLayout(positions, patterns.edge, self.device)
+        self.canvas = Canvas(
+            self.layout, budget=options.canvas_budget, scratch_folder=options.scratch_folder
+        )
+        # A copy: it is updated in place.
+        given = torch.from_numpy(np.array(probe, np.complex64)).to(self.device)
+        self._given_power = float(given.abs().square().sum())
+        self.probe = add_modes(given, options.probe_modes or len(given))
+        self._length = max(1, _BLOCK_BYTES // (8 * patterns.edge**2 * len(self.probe)))
+        weight = patterns.weight
+        self._num_pixels = patterns.edge**2 if weight is None else float(weight.sum())
+        self._start: tuple[NDArray[np.complex64], ObjectGrid] | None = None
+        self.final_misfit = math.nan
+        self._look()
+
+    def _look(self) -> None:
+        """Find the mean pattern; with it the probe gets the measured power."""
+        edge = self._patterns.edge
+        mean_counts = torch.zeros(edge, edge, device=self.device)
+        for block in self._all_blocks():
+            mean_counts += block.counts.sum(0)
+        self.ranks.add(mean_counts)
+        mean_counts /= self._patterns.total
+        self._brightness = brightness(mean_counts)
+        self._power = float(mean_counts.sum())
+        if not 0 < self._power < math.inf:
+            raise DataContractError(
+                f"the {self._patterns.total} patterns hold {self._power:g} photons on average "
+                "where the detector can be trusted: nothing can be solved for; look at the "
+                "mask, and at the values (ptychostream info)"
+            )
+        self.probe *= (self._power / self.probe.abs().square().sum()).sqrt()
+
+    def start_from(self, obj: NDArray[np.complex64], grid: ObjectGrid) -> None:
+        """Begin with an object (H, W) on a grid instead of a flat one; zeros are unknown."""
+        rows, columns, grid_rows, grid_columns = self.layout.window(grid)
+        self._start = obj, grid
+        known = obj != 0
+        level = np.abs(obj[known]).mean() if known.any() else 1.0
+        filled = np.where(known, obj / level, obj[known].mean() / level if known.any() else 1)
+        part = torch.from_numpy(filled[grid_rows, grid_columns].astype(np.complex64))
+        self.canvas.object[rows, columns] = part.to(self.device)
+
+    def _all_blocks(self) -> Iterator[Block]:
+        return self._patterns.blocks(np.arange(self._patterns.num_parts), self._length)
+
+    @torch.no_grad()
+    def misfit_of_patterns(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return R and the deviance of a pixel of each pattern, (M,) each, for the result.
+
+        `final_misfit` is then R over all of them.
+        """
+        source = self.canvas.object if self.canvas.mean is None else self.canvas.mean
+        misfit, deviance = (torch.zeros(self._patterns.total) for _ in range(2))
+        spectrum, weight = fft2(self.probe), self._patterns.weight
+        sums = torch.zeros(2, dtype=torch.float64)
+        for block in self._all_blocks():
+            rate = self.rates(source, spectrum, block.rows)
+            off, norm = r_sums(block.amplitude, rate, weight)
+            misfit[block.rows] = (off / norm.clamp(min=_DARK)).cpu()
+            sums += torch.stack([off.sum(), norm.sum()]).cpu()
+            each = poisson_deviance(block.counts, rate, weight) / self._num_pixels
+            deviance[block.rows] = each.cpu()
+        self.ranks.add(sums, misfit, deviance)
+        self.final_misfit = float(sums[0] / sums[1].clamp(min=1e-30))
+        return misfit.numpy(), deviance.numpy()
+
+    def rates(self, source: Tensor, spectrum: Tensor, rows: Tensor) -> Tensor:
+        """Predict the patterns of some positions, (B, N, N), zero frequency in the corner."""
+        corner, fraction = self.layout.corners(rows)
+        beam = ifft2(spectrum * self.layout.ramps(fraction))
+        return intensity(fft2(self.layout.cut(source, corner)[:, None] * beam, norm="ortho"))
+
+    def _power_of_probe(self) -> tuple[float, float]:
+        """Return the probe's power in the updates, and the power that it is given in the end.
+
+        Only the product of probe and object is known: the power that came with the probe
+        decides, where the transmission that follows from it can be.
+        """
+        now, low, high = float(self.probe.abs().square().sum()), *_PLAUSIBLE_TRANSMISSION
+        plausible = low <= math.sqrt(self._power / self._given_power) <= high
+        return now, self._given_power if plausible else self._power
+
+    def object_on(self, grid: ObjectGrid | None) -> NDArray[np.complex64]:
+        """Return the object on a grid, the whole canvas where None."""
+        if grid is None:
+            grid = ObjectGrid(*self.layout.shape, self.layout.origin)
+        now, final = self._power_of_probe()
+        obj = self.canvas.on_grid(self.layout, grid)
+        obj *= np.float32(math.sqrt(now / final))
+        return obj
+
+    def probe_found(self) -> NDArray[np.complex64]:
+        """Return the probe (P, N, N)."""
+        now, final = self._power_of_probe()
+        return (self.probe * math.sqrt(final / now)).cpu().numpy()
+
+    def coverage_on(self, grid: ObjectGrid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return how many positions light each pixel of a grid, and where no light falls."""
+        power = self.probe.abs().square().sum(0).cpu()
+        canvas = torch.zeros(self.layout.shape)
+        rows, columns, grid_rows, grid_columns = self.layout.window(grid)
+        coverage = np.zeros(grid.shape, np.float32)
+        lay_out(self.layout, covering_area(power).numpy(), canvas)
+        coverage[grid_rows, grid_columns] = canvas[rows, columns].round().numpy()
+        is_dark = np.ones(grid.shape, bool)
+        light_of_scan(self.layout, self.probe, canvas)
+        is_dark[grid_rows, grid_columns] = (canvas < _UNLIT * canvas.max())[rows, columns].numpy()
+        return coverage, is_dark
+
+
+@dataclass
+class SolverState:
+    """The solution after a pass; arrays are copied when they are asked for.
+
+    Attributes
+    ----------
+    number, passes : int
+        Passes done, and planned.
+    misfit : float
+        R = Σ|√n - √I| / Σ√n over all patterns, as met in this pass.
+    deviance : float
+        Poisson deviance of a pixel, from a sample of this pass's patterns.
+    """
+
+    number: int
+    passes: int
+    misfit: float
+    deviance: float
+    _solution: "Solution" = field(repr=False)
+    _grid: ObjectGrid | None = field(default=None, repr=False)
+
+    @property
+    def object(self) -> NDArray[np.complex64]:
+        """The object (H, W), at the power that goes with `probe`."""
+        return self._solution.object_on(self._grid)
+
+    @property
+    def probe(self) -> NDArray[np.complex64]:
+        """The probe (P, N, N), the strongest mode first."""
+        return self._solution.probe_found()
+
+    @property
+    def coverage(self) -> NDArray[np.float32]:
+        """How many positions light each pixel of the object, (H, W)."""
+        layout = self._solution.layout
+        grid = self._grid or ObjectGrid(*layout.shape, layout.origin)
+        return self._solution.coverage_on(grid)[0]
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """The positions (M, 2) as solved, (x, y) in pixels."""
+        return self._solution.layout.positions.numpy().copy()
+
+
+def intensity(wave: Tensor) -> Tensor:
+    """Sum |wave|² over the modes (B, P, N, N), and never return zero."""
+    each = wave.real.square().add_(wave.imag.square())
+    return (each[:, 0] if each.shape[1] == 1 else each.sum(1)).add_(_DARK)
