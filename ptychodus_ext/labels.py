@@ -29,6 +29,7 @@ LABELS = {
     "generator_output_mode": "Fourier: kind of output",
     "amp_activation": "Activation of the amplitude",
     "cbam_encoder": "Attention in the CNN's encoder",
+    "border_channels": "Channels of the patch's border (CNN)",
     "object_big": "A patch for each pattern (CNN)",
     "probe_big": "Predict the outer half of patches (CNN)",
     "probe_mask": "Cut the probe off outside a disk",

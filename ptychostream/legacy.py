@@ -30,6 +30,7 @@ KEY_MAPPINGS = {
 OWN_FIELDS = frozenset(
     {
         "amplitude_variation_weight",
+        "border_channels",
         "cbam_encoder",
         "groups_per_position",
         "max_neighbor_distance",

@@ -13,12 +13,18 @@ def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream convert`."""
     parser = new_parser(
         "convert",
-        "Make one of our model archives from an archive of the TensorFlow backend (TensorFlow is "
-        "not needed), from a checkpoint, or from an older archive of ours. With a NEW that ends "
-        "in .weights.h5 the other way round: weights that the Keras model loads.",
+        "Make one of our model archives from an archive of PtychoPINN's TensorFlow backend "
+        "(TensorFlow is not needed) or of its PyTorch port (with --probe), from a checkpoint, or "
+        "from an older archive of ours. With a NEW that ends in .weights.h5 the other way round: "
+        "weights that the Keras model loads.",
     )
     parser.add_argument("old", type=Path, help="archive, its folder, or checkpoint")
     parser.add_argument("new", type=Path, help="archive to write, ending in .zip, or .weights.h5")
+    parser.add_argument(
+        "--probe",
+        help="FILE[::PATH] of the probe that OLD was trained with, where OLD is an archive of "
+        "PtychoPINN's PyTorch port: those hold none",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
     return parser
 
@@ -42,7 +48,12 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     # Imported late: PyTorch takes a second to import.
     from ptychostream.persistence.archive import load_bundle, write_archive
 
-    bundle = load_bundle(options.old, restore=None)
+    probe = None
+    if options.probe is not None:
+        from ptychostream.datasets.sources.probes import read_probe_file
+
+        probe = read_probe_file(options.probe)
+    bundle = load_bundle(options.old, restore=None, probe_guess=probe)
     if to_keras:
         from ptychostream.persistence.ptychopinn.keras_export import export_weights
 

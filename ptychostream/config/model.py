@@ -54,6 +54,10 @@ class ModelConfig:
     """Activation of the CNN's amplitude decoder, and of a Fourier network's amplitude logits."""
     cbam_encoder: bool = False
     """Whether each level of the CNN's encoder weighs channels and pixels by attention."""
+    border_channels: Literal["four", "outputs"] = "four"
+    """How many channels the CNN sets aside for the outer half of the patch: `four`, as PtychoPINN's
+    TensorFlow network, or as many as it has `outputs`, as its PyTorch port.
+    """
     object_big: bool = True
     """Whether the CNN predicts one patch per pattern (True), or one per group."""
     probe_big: bool = True

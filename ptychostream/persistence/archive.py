@@ -4,6 +4,10 @@ import logging
 import zipfile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.checkpoint import read_checkpoint
@@ -11,16 +15,17 @@ from ptychostream.persistence.entries import Members
 from ptychostream.persistence.native import read_bundle, write_members
 from ptychostream.persistence.open_archive import (
     ARCHIVE_NAME,
+    Kind,
     backend_of,
     check_backend,
     find_archive,
     is_checkpoint,
     kind_of,
     open_archive,
-    refuse_port,
 )
 from ptychostream.persistence.ptychopinn.legacy_params import Restore, legacy_params, restore_params
 from ptychostream.persistence.ptychopinn.tensorflow_archive import read_tensorflow
+from ptychostream.persistence.ptychopinn.torch_archive import read_port
 from ptychostream.persistence.tracking import log_archive
 
 logger = logging.getLogger(__name__)
@@ -79,7 +84,11 @@ def write_archive(bundle: ModelBundle, path: Path) -> Path:
 
 
 def load_bundle(
-    directory: str | Path, *, backend: str | None = None, restore: Restore = "legacy"
+    directory: str | Path,
+    *,
+    backend: str | None = None,
+    restore: Restore = "legacy",
+    probe_guess: NDArray[np.complex64] | None = None,
 ) -> ModelBundle:
     """Load a model of any backend; nothing in the file is executed.
 
@@ -96,6 +105,9 @@ def load_bundle(
     restore : str or None
         Where the model's legacy dictionary goes: `legacy` is `ptychostream.legacy.params.cfg`,
         `ptycho` the installed TensorFlow package's as well, None is nowhere.
+    probe_guess : (N, N) or (P, N, N) complex64, optional
+        The probe that the model was trained with, for an archive of PtychoPINN's PyTorch port,
+        which holds none; only there.
 
     Returns
     -------
@@ -108,23 +120,39 @@ def load_bundle(
         If there is no archive.
     DataContractError
         If it is damaged, belongs to another backend or a newer version, or breaks a limit that
-        honest archives keep; the message names the member.
+        honest archives keep; the message names the member. Also if it holds no probe and none is
+        given, or holds one and another is given.
     """
     path = find_archive(directory)
     if is_checkpoint(path):
         check_backend(f"'{path}'", "pytorch", backend)
+        _check_probe(f"'{path}'", "ptychostream", probe_guess)
         bundle = read_checkpoint(path)
     else:
         with open_archive(path) as members:
-            bundle = _read(members, backend)
+            bundle = _read(members, backend, probe_guess)
     restore_params(legacy_params(bundle), restore)
     return bundle
 
 
-def _read(members: Members, backend: str | None) -> ModelBundle:
+def _read(
+    members: Members, backend: str | None, probe_guess: NDArray[np.complex64] | None
+) -> ModelBundle:
     kind = kind_of(members)
-    refuse_port(members.origin, kind)
     check_backend(members.origin, backend_of(kind), backend)
-    if kind == "ptychostream":
-        return read_bundle(members)
-    return read_tensorflow(members)
+    _check_probe(members.origin, kind, probe_guess)
+    if probe_guess is not None:
+        return read_port(members, probe_guess)
+    return read_bundle(members) if kind == "ptychostream" else read_tensorflow(members)
+
+
+def _check_probe(origin: str, kind: Kind, probe_guess: NDArray[np.complex64] | None) -> None:
+    """Check that a probe is given just where the file has none."""
+    if kind == "ptychopinn-torch" and probe_guess is None:
+        raise DataContractError(
+            f"{origin} is an archive of PtychoPINN's own PyTorch backend, which holds no probe; "
+            "give the one that it was trained with: `ptychostream convert ARCHIVE NEW.zip --probe "
+            "SCAN`, or load_bundle(..., probe_guess=...)"
+        )
+    if kind != "ptychopinn-torch" and probe_guess is not None:
+        raise DataContractError(f"{origin} holds its probe; leave out probe_guess")

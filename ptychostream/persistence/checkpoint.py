@@ -1,5 +1,6 @@
 """Lightning checkpoints of a training run, read as data."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,28 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     DataContractError
         If it is damaged, or holds anything but data.
     """
-    origin = f"'{path}'"
-    with Members(path, origin, _LIMITS) as members:
+    return load_plain_tensors(path, f"'{path}'")
+
+
+def load_plain_tensors(source: Path | bytes, origin: str) -> dict[str, Any]:
+    """Load a dictionary that PyTorch saved, of plain data and tensors; nothing in it can run.
+
+    Raises
+    ------
+    DataContractError
+        If it is damaged, or holds anything but data.
+    """
+    with Members(source, origin, _LIMITS) as members:
         # PyTorch itself does not compare checksums.
         members.check()
+    is_file = isinstance(source, Path)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content: Any = torch.load(
+            source if isinstance(source, Path) else io.BytesIO(source),
+            map_location="cpu",
+            weights_only=True,
+            mmap=is_file,
+        )
     # PyTorch's reader may raise any error for a hostile file.
     except Exception as error:
         # PyTorch's own message advises to load the file without its checks.

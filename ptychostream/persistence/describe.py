@@ -109,7 +109,7 @@ def _ptychopinn_port(members: Members) -> Lines:
             lines += _settings(read_dictionary(members, name), None)
             break
     lines.append(("models", ", ".join(map(str, _items(manifest["models"])))))
-    return [*lines, ("to use it", "PtychoPINN; its network has layers that ours does not")]
+    return [*lines, ("to use it", "ptychostream convert OLD.zip NEW.zip --probe SCAN")]
 
 
 def _checkpoint(path: Path) -> Lines:

@@ -113,22 +113,6 @@ def kind_of(members: Members) -> Kind:
     return "tensorflow"
 
 
-def refuse_port(origin: str, kind: Kind) -> None:
-    """Refuse an archive of PtychoPINN's PyTorch port, whichever backend is wanted.
-
-    Raises
-    ------
-    DataContractError
-        If it is one.
-    """
-    if kind == "ptychopinn-torch":
-        raise DataContractError(
-            f"{origin} is an archive of PtychoPINN's own PyTorch backend, whose network has "
-            "layers that ours does not, and which holds no probe; load it with PtychoPINN, or "
-            "train again here"
-        )
-
-
 def backend_of(kind: Kind) -> str:
     """Return the backend that an archive belongs to."""
     return "tensorflow" if kind == "tensorflow" else "pytorch"
@@ -145,9 +129,7 @@ def backend_of_file(path: Path) -> str:
     if is_checkpoint(path):
         return "pytorch"
     with open_archive(path) as members:
-        kind = kind_of(members)
-        refuse_port(members.origin, kind)
-        return backend_of(kind)
+        return backend_of(kind_of(members))
 
 
 def is_checkpoint(path: Path) -> bool:

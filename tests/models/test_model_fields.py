@@ -42,6 +42,7 @@ CASES = {
     "generator_output_mode": [(FNO, "amp_phase"), (FNO, "amp_phase_logits")],
     "amp_activation": [(LOGITS, "softplus"), (CNN, "swish"), (CNN, "softplus"), (CNN, "relu")],
     "cbam_encoder": [(CNN, True)],
+    "border_channels": [(CNN | {"gridsize": 1}, "outputs")],
     "object_big": [(CNN, False)],
     "probe_big": [(CNN, False)],
     "probe_mask": [(UNROLLED, True), (CNN, True)],

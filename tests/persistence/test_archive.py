@@ -22,7 +22,6 @@ from ptychostream.models.generators import GENERATORS
 from ptychostream.persistence.archive import write_archive
 from ptychostream.persistence.open_archive import kind_of, open_archive
 from ptychostream.training.train import initial_model
-from ptychostream.workflows import load_inference_bundle
 
 DATA = Path(__file__).parents[1] / "data"
 WEIGHTS = "diffraction_to_obj/weights.safetensors"
@@ -488,15 +487,3 @@ def test_an_archive_of_the_other_backend_is_refused_with_both_named(bundle, tmp_
     assert ps.load_bundle(path, backend="pytorch").config == bundle.config
     with pytest.raises(DataContractError, match=r"pytorch backend but the tensorflow backend"):
         ps.load_bundle(path, backend="tensorflow")
-
-
-def test_an_archive_of_ptychopinns_pytorch_port_is_recognised(tmp_path):
-    manifest = {"models": ["autoencoder", "diffraction_to_obj"], "version": "2.0-pytorch"}
-    with zipfile.ZipFile(tmp_path / "wts.h5.zip", "w") as archive:
-        archive.writestr("manifest.dill", pickle.dumps(manifest))
-        archive.writestr("diffraction_to_obj/model.pth", b"never read")
-    # Whichever backend is wanted: no advice that would be refused in turn.
-    for backend in (None, "pytorch", "tensorflow"):
-        for read in (ps.load_bundle, load_inference_bundle):
-            with pytest.raises(DataContractError, match="PtychoPINN's own PyTorch backend"):
-                read(tmp_path, backend=backend)

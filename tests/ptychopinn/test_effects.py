@@ -75,6 +75,7 @@ BESIDE = {
 CNN = {"architecture": "cnn", "N": 64, "gridsize": 2}
 CNN_FIELDS = "n_filters_scale cbam_encoder amp_activation object_big probe_big pad_object"
 BESIDE |= {each: {"_model": CNN} for each in CNN_FIELDS.split()}
+BESIDE["border_channels"] = {"_model": CNN | {"gridsize": 1}}
 FOURIER = {"architecture": "fno", "N": 64, "gridsize": 2, "fno_width": 8, "fno_modes": 4}
 FOURIER_FIELDS = (
     *("fno_modes", "fno_width", "fno_blocks", "fno_cnn_blocks", "learned_input_channels"),
@@ -90,6 +91,7 @@ VALUE = {
     "gridsize": 2,
     "model_type": "supervised",
     "compat": "upstream",
+    "border_channels": "outputs",
     "learned_input_channels": 4,
     "prefetch_factor": 3,
     "fno_modes": 3,

@@ -26,8 +26,10 @@ ENCODER_CHANNELS = {
 #: Channels of the decoders' levels, likewise.
 DECODER_CHANNELS = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
 
-#: Channels that the decoder sets aside for the outer half of the patch.
+#: Channels that the decoder sets aside for the outer half of the patch, with `four`.
 OUTER_CHANNELS = 4
+#: Filters that the outer half has with `outputs`, in units of n_filters_scale.
+_PORT_FILTERS = 32
 
 
 class Autoencoder(Generator):
@@ -58,6 +60,7 @@ class Autoencoder(Generator):
             "probe_big",
             "pad_object",
             "cbam_encoder",
+            "border_channels",
             "compat",
         }
     )
@@ -150,11 +153,19 @@ class Decoder(nn.Module):
         self.activation = activation
         self.pad_object, self.probe_big, self.edge = config.pad_object, config.probe_big, edge
         last = channels[-1]
+        self.outer_channels = OUTER_CHANNELS
+        filters = scale * 2048 // edge
+        if config.border_channels == "outputs":
+            self.outer_channels, filters = channels_out, scale * _PORT_FILTERS
         if self.pad_object:
-            self.inner = conv3x3(last - OUTER_CHANNELS, channels_out)
+            if self.outer_channels >= last:
+                raise ConfigurationError(
+                    f"border_channels='outputs' sets all {last} channels aside for {channels_out} "
+                    "outputs; raise n_filters_scale, or use 'four'"
+                )
+            self.inner = conv3x3(last - self.outer_channels, channels_out)
             if self.probe_big:
-                filters = scale * 2048 // edge
-                self.outer = ConvPair(OUTER_CHANNELS, filters)
+                self.outer = ConvPair(self.outer_channels, filters)
                 self.outer_last = conv3x3(filters, channels_out)
                 self.border: Tensor
                 self.register_buffer("border", border_mask(edge), persistent=False)
@@ -170,10 +181,10 @@ class Decoder(nn.Module):
             full: Tensor = self.activation(self.full_last(upsample(self.full(x))))
             return full
         quarter = self.edge // 4
-        centre = self.activation(self.inner(x[:, :-OUTER_CHANNELS]))
+        centre = self.activation(self.inner(x[:, : -self.outer_channels]))
         image = functional.pad(centre, (quarter,) * 4)
         if self.probe_big:
-            outer = self.outer_last(upsample(self.outer(x[:, -OUTER_CHANNELS:])))
+            outer = self.outer_last(upsample(self.outer(x[:, -self.outer_channels :])))
             image = image + functional.silu(outer) * self.border
         return image
 
