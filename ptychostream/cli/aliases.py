@@ -64,7 +64,7 @@ _SWITCHES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "--probe-mask": ("--model.probe_mask", "true"),
         "--no-probe-mask": ("--model.probe_mask", "false"),
     },
-    "reconstruct": {},
+    "reconstruct": {"--varpro-scaling": ("--rescale_patches", "true")},
 }
 
 _TRAINED = "the model's own is used: it is in the archive"
@@ -79,8 +79,6 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
     },
     "reconstruct": {
         **{f"--{item.name}": _TRAINED for item in fields(ModelConfig)},
-        "--patch-weighting": "--weight says how patches are weighted",
-        "--varpro-scaling": "--refine_passes fits the object, its scale too, to the patterns",
         "--probe-mask": _TRAINED,
         "--no-probe-mask": _TRAINED,
         "--probe-mask-sigma": _TRAINED,
@@ -108,6 +106,7 @@ _CHOICES: Mapping[str, Mapping[str, Sequence[str]]] = {
         ),
     },
     "--backend": {"pytorch": ()},
+    "--patch-weighting": {"probe": ("--weight", "probe"), "uniform": ("--weight", "uniform")},
     "--console-level": {
         "DEBUG": ("--verbose",),
         "INFO": (),
@@ -119,7 +118,7 @@ _CHOICES: Mapping[str, Mapping[str, Sequence[str]]] = {
 #: `--profile` chooses how a network is trained.
 _CHOICES_OF = {
     "train": ("--profile", "--console-level"),
-    "reconstruct": ("--backend", "--console-level"),
+    "reconstruct": ("--backend", "--console-level", "--patch-weighting"),
 }
 
 #: Names that go away: what replaces each, and whether a value follows.

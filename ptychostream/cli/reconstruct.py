@@ -76,7 +76,7 @@ CHOICES = (
 )
 
 #: Options that only a network uses.
-NETWORK_OPTIONS = (*CHOICES, "align_phases", "placement", "weight")
+NETWORK_OPTIONS = (*CHOICES, "align_phases", "placement", "weight", "rescale_patches")
 
 #: Options that are handed to the solver as they are.
 SOLVER_OPTIONS = (
@@ -377,6 +377,12 @@ def make_parser() -> ArgumentParser:
         help="trust in the pixels of a patch: by the light on them, or all alike",
     )
     parser.add_argument(
+        "--rescale_patches",
+        type=bool,
+        default=False,
+        help="scale each patch of the network to fit its own pattern",
+    )
+    parser.add_argument(
         "--canvas_budget", type=str, default="4 GiB", help="memory for the object and its sums"
     )
     parser.add_argument(
@@ -462,7 +468,7 @@ def _results(
         else:
             yield reconstruct(store, **how)
         return
-    how |= {name: options[name] for name in ("align_phases", "placement", "weight")}
+    how |= {name: options[name] for name in NETWORK_OPTIONS if name not in CHOICES}
     if options.follow:
         yield from follow(bundle, store, **how, interval_s=options.interval_s)
         return

@@ -95,8 +95,8 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "rect_s1s2_trainable": Setting("set intensity_scale_trainable: one scale is learned"),
         "rect_s1s2_init": _idle("the scale begins at the mean energy of the patterns"),
         "amplitude_physics_gain": Setting(
-            "the scale between prediction and measurement is found from the patterns, and learned "
-            "by intensity_scale_trainable",
+            "every probe is scaled to fit the patterns' energy, and intensity_scale_trainable "
+            "learns what is left; probe_scale times as much is the same factor on the prediction",
             (None, 1, 1.0),
         ),
         "amp_loss": Setting("set amplitude_variation_weight or realspace_weight", (None, "None")),
@@ -123,11 +123,8 @@ SETTINGS: dict[str, dict[str, Setting]] = {
     "InferenceConfig": {
         "experiment_number": _idle("name it to reconstruct: experiment"),
         "window": _idle("name it to reconstruct: PyTorchExecutionConfig(middle_trim=...)"),
-        "patch_weighting": _idle("patches are weighted by the light on each pixel, or by weight"),
-        "varpro_scaling": Setting(
-            "the object's scale follows from the store's counts and the probe; passes of "
-            "refinement (refine_passes) fit it to the patterns"
-        ),
+        "patch_weighting": _idle("name it to reconstruct: weight", "probe"),
+        "varpro_scaling": Setting("name it to reconstruct: rescale_patches", is_refused=False),
         "log_patch_stats": Setting(_LOGGED),
         "patch_stats_limit": _idle(_LOGGED),
     },

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.models.precision import mixed_convolutions
+from ptychostream.reconstruction.rescale import rescaled
 
 
 class Predicted(NamedTuple):
@@ -81,6 +83,7 @@ def predict(
     execution: PyTorchExecutionConfig,
     *,
     first: int = 0,
+    rescales: bool = False,
 ) -> Generator[Predicted, None, None]:
     """Predict the patches of all groups of a loader, on the model's device.
 
@@ -88,9 +91,11 @@ def predict(
     ----------
     first : int
         Row of the first group in the whole table.
+    rescales : bool
+        Whether each patch is scaled to fit its own pattern.
     """
     began = time.perf_counter()
-    with replicated(model, execution) as reconstruct:
+    with replicated(model, execution, rescales=rescales) as reconstruct:
         for batch in loader:
             read = time.perf_counter()
             members = batch["nn_indices"].cpu().numpy()
@@ -106,7 +111,9 @@ Reconstruct = Callable[[TensorDict], Tensor]
 
 
 @contextmanager
-def replicated(model: PtychoPINN, execution: PyTorchExecutionConfig) -> Iterator[Reconstruct]:
+def replicated(
+    model: PtychoPINN, execution: PyTorchExecutionConfig, *, rescales: bool = False
+) -> Iterator[Reconstruct]:
     """Make a function that reconstructs batches, on several devices where `strategy` is `dp`.
 
     Raises
@@ -120,13 +127,14 @@ def replicated(model: PtychoPINN, execution: PyTorchExecutionConfig) -> Iterator
         for part, device in zip(models, devices, strict=True):
             stack.enter_context(mixed_convolutions(part, execution.precision, device.type))
         threads = stack.enter_context(ThreadPoolExecutor(len(models)))
+        one = partial(_reconstruct, rescales=rescales)
 
         def reconstruct(batch: TensorDict) -> Tensor:
             with _deterministic(execution.deterministic, devices[0]):
                 if len(models) == 1:
-                    return _reconstruct(model, devices[0], batch)
+                    return one(model, devices[0], batch)
                 shares = batch.split(math.ceil(len(batch) / len(models)))
-                parts = threads.map(_reconstruct, models, devices, shares)
+                parts = threads.map(one, models, devices, shares)
                 return torch.cat([part.to(devices[0]) for part in parts])
 
         yield reconstruct
@@ -152,13 +160,17 @@ def _devices(execution: PyTorchExecutionConfig, device: torch.device) -> list[to
     return [torch.device("cuda", i) for i in [first, *others][: execution.devices]]
 
 
-def _reconstruct(model: PtychoPINN, device: torch.device, batch: TensorDict) -> Tensor:
+def _reconstruct(
+    model: PtychoPINN, device: torch.device, batch: TensorDict, *, rescales: bool
+) -> Tensor:
     moved = batch.to(device)
     # `torch.no_grad` holds for one thread only.
     with torch.no_grad():
         patches = model.reconstruct(
             model.network_input(moved), moved["coords_relative"], moved["experiment_id"]
         )
+        if rescales:
+            patches = rescaled(model, patches, moved)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return patches

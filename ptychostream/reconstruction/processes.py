@@ -31,6 +31,7 @@ def predict_in_processes(
     batch_size: int,
     device: torch.device,
     *,
+    rescales: bool = False,
     scratch_folder: Path | None = None,
 ) -> Generator[Predicted, None, None]:
     """Predict the patches of all groups in `execution.devices` processes.
@@ -66,6 +67,7 @@ def predict_in_processes(
             "parameters": asdict(groups.parameters),
             "batch_size": batch_size,
             "device": device.type,
+            "rescales": rescales,
         }
         threads = str(max(1, torch.get_num_threads() // world))
         jobs = [

@@ -46,6 +46,7 @@ def reconstruct(
     seeds: Seeds = "every",
     placement: Placement = "fourier",
     weight: WeightName | Tensor = "probe",
+    rescale_patches: bool = False,
     grid: ObjectGrid | None = None,
     memory_budget: str | int | None = None,
     canvas_budget: str | int = "4 GiB",
@@ -105,7 +106,7 @@ def reconstruct(
     execution : PyTorchExecutionConfig, optional
         Devices, precision, batch size, memory budget, `middle_trim` and `pad_eval`; its options
         of training are not for here.
-    align_phases, groups_per_position, seeds, placement, weight : optional
+    align_phases, groups_per_position, seeds, placement, weight, rescale_patches : optional
         How the network's patches are stitched; see `ReconstructionOptions`.
     grid : ObjectGrid, optional
         The pixels to reconstruct, in the coordinates of the scan positions; None is the grid
@@ -165,6 +166,7 @@ def reconstruct(
         seeds=seeds,
         placement=placement,
         weight=weight,
+        rescale_patches=rescale_patches,
         passes=passes,
         checks_fit=checks_fit,
         solver={

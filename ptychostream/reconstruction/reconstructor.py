@@ -65,6 +65,8 @@ class Reconstructor:
         Whether phases between patches are found.
     weight : str or (N, N) float32
         Trust in each patch pixel.
+    rescale_patches : bool
+        Whether each patch is scaled to fit its own pattern.
     scratch_folder : Path, optional
         Where patches wait for their phases.
     """
@@ -75,6 +77,7 @@ class Reconstructor:
     align_phases: bool
     placement: Placement
     weight: WeightName | Tensor
+    rescale_patches: bool
     scratch_folder: Path | None
 
     @cached_property
@@ -130,7 +133,10 @@ class Reconstructor:
             store.positions,
             groups.nn_indices[:, 0] if self.align_phases else None,
             scratch_folder=self.scratch_folder,
-            amplitude_limit=amplitude_limit(self.bundle.config.model),
+            # A patch that is scaled leaves the network's limit.
+            amplitude_limit=(
+                None if self.rescale_patches else amplitude_limit(self.bundle.config.model)
+            ),
         )
         size = execution.inference_batch_size or batch_size_for(
             groups.group_size, store.N, self.device
@@ -143,12 +149,13 @@ class Reconstructor:
                 execution,
                 size,
                 self.device,
+                rescales=self.rescale_patches,
                 scratch_folder=self.scratch_folder,
             )
         else:
             scales = scales_of(store, self.bundle.config.nphotons)
             loader = inference_loader(store, groups, scales, execution, size, self.device)
-            predicted = predict(model, loader, execution)
+            predicted = predict(model, loader, execution, rescales=self.rescale_patches)
         try:
             stitcher.run(predicted, watch)
         finally:

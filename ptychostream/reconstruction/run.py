@@ -63,6 +63,9 @@ class ReconstructionOptions:
         How patches are placed between pixels: `fourier`, or `bilinear`.
     weight : str or (N, N) float32
         Trust in each patch pixel: `probe`, `uniform`, or weights of your own.
+    rescale_patches : bool
+        Whether each patch of the network is scaled to fit the amplitudes of its own pattern best,
+        before it is stitched.
     passes : int, optional
         Passes of the solver; None is its usual number, 0 leaves the network's object.
     checks_fit : bool
@@ -76,6 +79,7 @@ class ReconstructionOptions:
     seeds: Seeds = "every"
     placement: Placement = "fourier"
     weight: WeightName | Tensor = "probe"
+    rescale_patches: bool = False
     passes: int | None = None
     checks_fit: bool = True
     solver: dict[str, Any] = field(default_factory=dict)
@@ -197,6 +201,7 @@ class Run:
             align_phases=self.options.align_phases,
             placement=self.options.placement,
             weight=self.options.weight,
+            rescale_patches=self.options.rescale_patches,
             scratch_folder=self.options.solver["scratch_folder"],
         )
 

@@ -34,7 +34,8 @@ def run(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     )
     scales = scales_of(store, bundle.config.nphotons)
     loader = inference_loader(store, groups, scales, execution, arguments["batch_size"], device)
-    for number, batch in enumerate(predict(model, loader, execution, first=first)):
+    predicted = predict(model, loader, execution, first=first, rescales=arguments["rescales"])
+    for number, batch in enumerate(predicted):
         while (folder / f"{rank}-{number - AHEAD}.npy").exists():
             time.sleep(0.005)
         file = folder / f"{rank}-{number}.npy"

@@ -2,13 +2,13 @@
 
 import functools
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_fields import REFUSED, names_of
+from test_fields import REFUSED
 from test_legacy import PAIR
 
 import ptychostream as ps
@@ -158,6 +158,12 @@ SHOWN_BY = {
     "num_nodes": "tests/training/test_training.py",
     "strategy": "tests/training/test_distributed.py",
 }
+
+
+def names_of(kind):
+    return [item.name for item in fields(kind) if item.name != "model"]
+
+
 TRAINING = [
     (kind, name)
     for kind in (ps.ModelConfig, ps.TrainingConfig, ps.PyTorchExecutionConfig)
@@ -192,11 +198,11 @@ _PLAIN = {}
 def _network(changes):
     """Predict with an untrained network of seeded weights: for those that train slowly."""
     torch.manual_seed(0)
-    model = ps.PtychoPINN(ps.ModelConfig(**dict(changes)), np.ones((1, 1, 64, 64), np.complex64))
+    config = ps.ModelConfig(**dict(changes))
+    model, size = ps.PtychoPINN(config, np.ones((1, 1, 64, 64), np.complex64)), config.group_size
     with torch.no_grad():
-        return (
-            model.reconstruct(torch.rand(1, 4, 64, 64), torch.zeros(1, 4, 1, 2)).numpy().tobytes()
-        )
+        patches = model.reconstruct(torch.rand(1, size, 64, 64), torch.zeros(1, size, 1, 2))
+    return patches.numpy().tobytes()
 
 
 def _observe(stores, kind, changes):
