@@ -26,7 +26,7 @@ KEY_MAPPINGS = {
     "test_data_file": "test_data_file_path",
 }
 
-#: Fields that the legacy dictionary does not have.
+#: Fields that PtychoPINN does not have, and its legacy dictionary neither.
 OWN_FIELDS = frozenset(
     {
         "amplitude_variation_weight",
@@ -38,6 +38,8 @@ OWN_FIELDS = frozenset(
         "neighbor_function",
         "compat",
         "fast_width",
+        "memory_budget",
+        "num_nodes",
         "overlap_weight",
         "scale_contract_version",
         "measurement_domain",

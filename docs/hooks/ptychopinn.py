@@ -70,6 +70,25 @@ def options():
     return "| Command | Option of PtychoPINN | Here |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
+def counts():
+    """Count what is taken, what is said to do nothing, and what is refused."""
+    every = [each for settings in SETTINGS.values() for each in settings.values()]
+    refused = sum(each.is_refused for each in every)
+    shared = same_fields().count("\n| `")
+    rows = [
+        f"| Fields of the dataclasses | {shared} | 0 | 0 |",
+        f"| Settings of the PyTorch port with another name or none | {len(OLDER_FIELDS)} "
+        f"| {len(every) - refused} | {refused} |",
+    ]
+    for title in _COMMANDS.values():
+        known = options_of(title.split()[1])
+        no = sum(meaning.startswith("refused: ") for meaning in known.values())
+        rows.append(f"| Options that `{title}` knows | {len(known) - no} | 0 | {no} |")
+    titles = "| PtychoPINN's | Taken | Said to do nothing | Refused with what to do |"
+    head = titles + "\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
 def contract_fields(kind):
     """List the fields of one configuration, with PtychoPINN's names of them."""
     older = {}
@@ -91,6 +110,9 @@ def contract_fields(kind):
     return head + "\n".join(rows) + "\n"
 
 
-GENERATED = {"fields": same_fields, "settings": port_settings, "options": options} | {
-    f"fields of {kind.__name__}": partial(contract_fields, kind) for kind in _KINDS
-}
+GENERATED = {
+    "fields": same_fields,
+    "settings": port_settings,
+    "options": options,
+    "counts": counts,
+} | {f"fields of {kind.__name__}": partial(contract_fields, kind) for kind in _KINDS}

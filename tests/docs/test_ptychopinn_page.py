@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import ptychostream as ps
-from ptychostream.config.older_schema import OLDER_FIELDS
+from ptychostream.config.older_schema import OLDER_FIELDS, from_older_schema
 from ptychostream.config.ptychopinn_settings import SETTINGS, VALUES
+from ptychostream.errors import ConfigurationError
 from ptychostream.legacy import OWN_FIELDS
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +68,40 @@ def test_every_option_is_on_the_page(page, command):
     for name in {name for table in tables for name in table[command]}:
         assert f"| `{command}` | `{name}` |" in page, name
     assert len(re.findall(rf"(?m)^\| `{command}` \| `--", page)) == len(aliases.options_of(command))
+
+
+def _counted(page, row):
+    (numbers,) = re.findall(rf"(?m)^\| {row} \| (\d+) \| (\d+) \| (\d+) \|$", page)
+    return tuple(map(int, numbers))
+
+
+@pytest.mark.parametrize("command", ["train", "reconstruct"])
+def test_options_are_counted_as_the_command_takes_them(page, command):
+    from ptychostream.cli import aliases
+
+    refused = 0
+    names = aliases.options_of(command)
+    for name in names:
+        value = next(iter(aliases._CHOICES.get(name, ["1"])))
+        try:
+            aliases.expand_aliases(command, [name, value])
+        except ConfigurationError as error:
+            assert "is PtychoPINN's, and not an option here" in str(error)
+            refused += 1
+    counted = _counted(page, f"Options that `ptychostream {command}` knows")
+    assert counted == (len(names) - refused, 0, refused)
+
+
+def test_fields_and_settings_are_counted_as_they_are_taken(page):
+    kinds = (ps.ModelConfig, ps.TrainingConfig, ps.InferenceConfig, ps.PyTorchExecutionConfig)
+    shared = [{item.name for item in fields(kind)} - OWN_FIELDS - {"model"} for kind in kinds]
+    assert _counted(page, "Fields of the dataclasses") == (sum(map(len, shared)), 0, 0)
+    refused = 0
+    for name in [n for names in SETTINGS.values() for n in names]:
+        try:
+            from_older_schema({name: "other"})
+        except ConfigurationError:
+            refused += 1
+    every = sum(map(len, SETTINGS.values()))
+    row = "Settings of the PyTorch port with another name or none"
+    assert _counted(page, row) == (len(OLDER_FIELDS), every - refused, refused)

@@ -11,6 +11,7 @@ from ptychostream.config import from_older_schema
 from ptychostream.config.older_schema import OLDER_FIELDS
 from ptychostream.config.ptychopinn_settings import SETTINGS, VALUES, setting
 from ptychostream.errors import ConfigurationError
+from ptychostream.legacy import OWN_FIELDS
 
 #: Settings of PtychoPINN's PyTorch port (July 2026) that were no fields here.
 PORT = {
@@ -148,6 +149,19 @@ TORCH = (
     *("inference-batch-size 4", "precision 32-true", "strategy ddp", "gradient-clip-val 1.0"),
 )
 OPTIONS["train"] += [f"--torch-{each}" for each in TORCH]
+#: Options of the port's commands that were known before.
+OPTIONS["train"] += [
+    *("--accelerator cpu", "--deterministic", "--no-deterministic", "--num-workers 1"),
+    *("--learning-rate 1e-3", "--scheduler Exponential", "--accumulate-grad-batches 2"),
+    *("--quiet", "--enable-checkpointing", "--disable-checkpointing"),
+    *("--checkpoint-save-top-k 1", "--checkpoint-monitor val_loss", "--checkpoint-mode min"),
+    *("--early-stop-patience 4", "--logger csv", "--logger tensorboard", "--logger mlflow"),
+    *("--logger none", "--device cpu", "--disable_mlflow", "--n_images 9"),
+]
+OPTIONS["reconstruct"] += [
+    *("--accelerator cpu", "--num-workers 1", "--inference-batch-size 4", "--quiet"),
+    *("--device cpu", "--n_images 9"),
+]
 LINES = [(command, line) for command, lines in OPTIONS.items() for line in lines]
 
 
@@ -171,4 +185,39 @@ def test_an_option_of_ptychopinns_commands_is_ours_or_refused_by_name(
 
 
 def test_the_options_are_counted():
-    assert (len(OPTIONS["train"]), len(OPTIONS["reconstruct"])) == (41, 20)
+    assert (len(OPTIONS["train"]), len(OPTIONS["reconstruct"])) == (62, 26)
+
+
+#: Fields of PtychoPINN's dataclasses (July 2026), which keep their names here.
+CANONICAL = {
+    ps.ModelConfig: "N gridsize n_filters_scale model_type architecture fno_modes fno_width "
+    "fno_blocks fno_cnn_blocks learned_input_channels max_hidden_channels resnet_width "
+    "fno_input_transform generator_output_mode amp_activation object_big probe_big probe_mask "
+    "probe_mask_sigma probe_mask_diameter pad_object probe_scale gaussian_smoothing_sigma",
+    ps.TrainingConfig: "model train_data_file test_data_file batch_size nepochs mae_weight "
+    "nll_weight realspace_mae_weight realspace_weight nphotons n_groups n_images n_subsample "
+    "subsample_seed neighbor_count enable_oversampling neighbor_pool_size positions_provided "
+    "probe_trainable intensity_scale_trainable output_dir sequential_sampling backend "
+    "torch_loss_mode torch_mae_pred_l2_match_target gradient_clip_val gradient_clip_algorithm "
+    "optimizer momentum weight_decay adam_beta1 adam_beta2 scheduler lr_warmup_epochs "
+    "lr_min_ratio plateau_factor plateau_patience plateau_min_lr plateau_threshold",
+    ps.InferenceConfig: "model model_path test_data_file n_groups n_images n_subsample "
+    "subsample_seed neighbor_count enable_oversampling neighbor_pool_size debug output_dir backend",
+    ps.PyTorchExecutionConfig: "accelerator devices strategy deterministic precision "
+    "gradient_clip_val gradient_clip_algorithm accum_steps num_workers pin_memory "
+    "persistent_workers prefetch_factor learning_rate scheduler enable_progress_bar "
+    "enable_checkpointing checkpoint_save_top_k checkpoint_monitor_metric checkpoint_mode "
+    "early_stop_patience logger_backend recon_log_every_n_epochs recon_log_num_patches "
+    "recon_log_fixed_indices recon_log_stitch recon_log_max_stitch_samples inference_batch_size "
+    "middle_trim pad_eval",
+}
+
+
+@pytest.mark.parametrize("kind", CANONICAL, ids=lambda kind: kind.__name__)
+def test_every_field_of_ptychopinn_is_here_and_the_others_are_our_own(kind):
+    ours = {item.name for item in dataclasses.fields(kind)}
+    assert ours - OWN_FIELDS == set(CANONICAL[kind].split())
+
+
+def test_the_fields_are_counted():
+    assert [len(names.split()) for names in CANONICAL.values()] == [23, 39, 13, 29]
