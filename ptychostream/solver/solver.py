@@ -80,7 +80,8 @@ class Solver(Solution):
         size = 8 * self.probe.numel() * len(patterns)
         self._keeps_beams = not self._moves and size <= _BEAM_SHARE * options.memory_budget
         self._light: Tensor | None = None
-        self._rng = np.random.default_rng(options.seed)
+        # Not the generator that dealt the patterns: batches would be runs of neighbours.
+        self._rng = np.random.default_rng([options.seed, 1])
         self._step, self._restarts = options.step, 0
         self.misfit: list[float] = []
         self.deviance: list[float] = []
