@@ -23,6 +23,9 @@ OUT := demo
 PTYCHODUS ?= 1.6.0
 OTHER := $(VENV)-ptychodus-$(PTYCHODUS)
 
+# All of them, unless others are named: PTYCHODUS_TESTS='-k "choice or convert"'
+PTYCHODUS_TESTS ?=
+
 # What users read: their docstrings are complete.
 PUBLIC := $(addprefix ptychostream/, scan.py physics.py patches.py geometry.py errors.py \
 	legacy.py workflows.py config datasets/sources/__init__.py datasets/store/build.py \
@@ -65,7 +68,7 @@ test-ptychodus: $(INSTALLED)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> $$($(OTHER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/rest.pth
 	$(BIN)/pip --python $(OTHER)/bin/python install --quiet --no-deps 'ptychodus==$(PTYCHODUS)'
-	$(OTHER)/bin/python -m pytest tests/ptychodus_ext
+	$(OTHER)/bin/python -m pytest tests/ptychodus_ext $(PTYCHODUS_TESTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -114,7 +114,9 @@ def show(kind: str, scan: Scan, passes: int) -> bool:
     assert fit is not None
     numbers = "no patterns left out"
     if fit.held_out is not None and fit.twin is not None:
-        numbers = f"{fit.final:.3f} | {fit.held_out.explained:.2f} | {fit.twin.explained:.2f}"
+        noises = fit.held_out.misfit / fit.held_out.misfit_ideal
+        explained, possible = fit.held_out.explained, fit.twin.explained
+        numbers = f"{fit.final:.3f} | {noises:.2f} | {explained:.2f} | {possible:.2f}"
     said = "warned" if fit.warnings() else ("diverged" if result.remarks else "no warning")
     print(f"| {kind} | {scan.name} | {numbers} | {said} |", flush=True)
     return said != "no warning"
@@ -127,7 +129,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    print("| what | scan | R | explained | by a true model | said |\n|---|---|---|---|---|---|")
+    print("| what | scan | R | left out, R over noise | explained | by a true model | said |")
+    print("|" + "---|" * 7)
     accused = [show("sound", scan, options.passes) for scan in sound_scans()]
     bases = [
         simulated("bars_and_ellipses", "gaussian", 1e6, 30),

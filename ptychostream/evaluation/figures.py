@@ -172,7 +172,7 @@ def _scale_bar(axis: Any, width: int, pixel_size_m: float | None) -> None:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    with whole_file(path) as partial:
+    with whole_file(Path(path)) as partial:
         figure.savefig(partial, dpi=110, format="png")
     return path
 

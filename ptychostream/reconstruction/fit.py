@@ -10,14 +10,17 @@ from ptychostream.solver.held_out import HeldOut
 
 #: Part of what patterns left out would let be predicted, were the result the truth, below
 #: which the result is doubtful.
-_DOUBTFUL = 0.65
+_DOUBTFUL = 0.72
 
 #: A true model explains at least this part of what can be known, unless photons are too few.
 _TELLS = 0.3
 
 #: Misfits of patterns left out, in units of what photon noise alone gives, that few photons do
 #: not explain: at a low dose a true model misses details too, within the noise.
-_MORE_THAN_NOISE, _FAR_MORE = 1.3, 2.0
+_MORE_THAN_NOISE, _FAR_MORE = 1.3, 1.5
+
+#: Where a true model would explain little: a part that is less by so much is doubtful.
+_FAR_LESS = 0.5
 
 #: What to try, in the order in which it is usually the cause.
 _REMEDY = (
@@ -67,8 +70,11 @@ class Fit:
         noises = self.held_out.misfit / max(self.held_out.misfit_ideal, 1e-12)
         if not noises > _MORE_THAN_NOISE:
             return False
-        if self.twin is None or self.twin.explained < _TELLS:
+        if self.twin is None:
             return self.held_out.explained < _TELLS and noises > _FAR_MORE
+        if self.twin.explained < _TELLS:
+            less = self.twin.explained - self.held_out.explained
+            return less > _FAR_LESS and noises > _FAR_MORE
         return self.held_out.explained < _DOUBTFUL * self.twin.explained
 
     def warnings(self) -> list[str]:

@@ -91,8 +91,8 @@ def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | 
         )
     if experiment is None and store.num_experiments > 1:
         raise DataContractError(
-            f"'{store.path}' holds {store.num_experiments} experiments; choose by --experiment, "
-            "from 0 on"
+            f"'{store.path}' holds {store.num_experiments} experiments; choose one by "
+            "--experiment (experiment=0, 1, …)"
         )
     experiment = experiment or 0
     store.rows(experiment)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz.readers import ENDINGS, READERS, Whole
-from fuzz.trials import attempt
+from fuzz.attempts import attempt
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from scans import likeness, small_scan
 
 import ptychostream as ps
+from ptychostream.cli.main import main
 from ptychostream.scan import ArrayPatterns
 from ptychostream.solver.patterns import deal, share_of
 from ptychostream.solver.ranks import Ranks
@@ -84,8 +85,9 @@ def test_two_processes_give_the_object_of_one_and_one_of_them_writes(folder):
         np.testing.assert_allclose(found["misfit_of_patterns"], one.misfit_of_patterns, rtol=1e-2)
 
 
-def test_a_scan_file_is_built_before_several_processes_share_it(folder):
-    (folder / "scan.npz").write_bytes(b"")
-    said, codes = _run(folder, 2, "scan.npz", "-o", "three")
-    assert codes == [1, 1]
-    assert "several processes share one: build it first" in said[0][1]
+def test_a_scan_file_is_built_before_several_processes_share_it(tmp_path, monkeypatch, capsys):
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    (tmp_path / "scan.npz").write_bytes(b"")
+    assert main(["reconstruct", str(tmp_path / "scan.npz"), "-o", str(tmp_path / "out")]) == 1
+    assert "several processes share one: build it first" in capsys.readouterr().err

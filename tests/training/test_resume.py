@@ -118,7 +118,7 @@ def test_what_cannot_be_resumed_is_refused(
 
 
 TRAIN = ["--model.architecture", "unrolled", "--model.unrolled_steps", "2"]
-TRAIN += ["--model.unrolled_width", "8", "--batch_size", "4", "--nepochs", "12"]
+TRAIN += ["--model.unrolled_width", "8", "--batch_size", "4", "--nepochs", "7"]
 
 
 def _command(store, out, *more):
@@ -168,7 +168,7 @@ def test_a_killed_command_can_be_resumed(tiny_store, tmp_path, how):
     resumed = _run(_command(store, cut, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     bundle = ps.load_bundle(cut)
-    assert len(bundle.history["train_loss"]) == 12
+    assert len(bundle.history["train_loss"]) == 7
     config = dataclasses.replace(bundle.config, output_dir=tmp_path)
     whole = ps.train(config, tiny_store, execution=_execution())
     assert torch.equal(_weights(bundle), _weights(whole))
