@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from fuzz.readers import ENDINGS, READERS, Whole
 from fuzz.attempts import attempt
+from fuzz.readers import ENDINGS, READERS, Whole
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:

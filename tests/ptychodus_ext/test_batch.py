@@ -36,7 +36,9 @@ def _export(experiment):
 @pytest.mark.parametrize(
     ("modes", "bad", "is_exported"), [(1, False, True), (2, True, False)], ids=["files", "loaded"]
 )
-def test_files_are_trained_on_and_what_is_loaded_is_reconstructed_on_its_own_grid(modes, bad, is_exported, tmp_path):
+def test_files_are_trained_on_and_what_is_loaded_is_reconstructed(
+    modes, bad, is_exported, tmp_path
+):
     experiment = make_experiment(tmp_path / "in", modes=modes, bad=bad)
     if is_exported:
         _export(experiment)
