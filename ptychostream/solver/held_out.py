@@ -14,7 +14,7 @@ from torch.fft import fft2
 from ptychostream.solver.misfit import PhotonNoise
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.patterns import DealtPatterns
-from ptychostream.solver.solver import Solver
+from ptychostream.solver.solver import PROBE_AT_REST, Solver
 
 #: Part of the patterns that is left out, at least this many.
 _LEFT_OUT, _FEWEST = 1 / 6, 4
@@ -102,7 +102,13 @@ def judge(
     used = np.setdiff1d(np.arange(len(counts)), left_out)
     patterns = DealtPatterns.of_array(counts[used], good_pixels, device=options.device)
     # Positions cannot be corrected for patterns that are not seen.
-    options = replace(options, correct_positions=False, fit_scan_geometry=False, minutes=None)
+    options = replace(
+        options,
+        correct_positions=False,
+        fit_scan_geometry=False,
+        minutes=None,
+        probe_rest=PROBE_AT_REST,
+    )
     solver = Solver(patterns, positions[used], probe, options)
     with _without_remarks():
         for _ in solver.run(should_stop=should_stop):

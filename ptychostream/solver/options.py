@@ -44,6 +44,9 @@ class SolverOptions:
         Length of an update, in units of 1 / light.
     average : float
         Part of the passes, the last ones, over which the object is averaged.
+    probe_rest : float
+        Relative change of the probe in the last pass above which the run goes on, up to twice its
+        passes, unless photon noise alone moves it as much.
     longest_move : float
         Most that a pass may move a position, in pixels.
     seed : int
@@ -74,6 +77,7 @@ class SolverOptions:
     trust: tuple[float, float] = (0.2, 0.02)
     step: float = 0.7
     average: float = 0.25
+    probe_rest: float = 0.01
     longest_move: float = 1.0
     seed: int = 0
     device: str = "cpu"

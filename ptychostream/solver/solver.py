@@ -142,7 +142,7 @@ class Solver(Solution):
             if (
                 number == self.passes + extra
                 and options.minutes is None
-                and self.probe_moves
+                and self._probe_changes_more_than(options.probe_rest)
                 and extra < self.passes
             ):
                 # The object that belongs to an older probe is no part of the mean.
@@ -155,15 +155,15 @@ class Solver(Solution):
 
     @property
     def probe_moves(self) -> bool:
-        """Return whether the probe still changes, by more than noise alone moves it."""
+        """Return whether the probe still changes too much to be called converged."""
+        return self._probe_changes_more_than(PROBE_AT_REST)
+
+    def _probe_changes_more_than(self, part: float) -> bool:
+        """Return whether the probe changes by more than a part of it, and than noise moves it."""
         # Each of its N² pixels is known to half a photon's root over the M patterns that it lit.
         noise = math.sqrt(self._patterns.edge**2 / (4 * self._patterns.total * self._power))
-        at_rest = max(PROBE_AT_REST, _OF_NOISE * noise)
-        return (
-            self._options.refine_probe
-            and bool(self.probe_change)
-            and self.probe_change[-1] > at_rest
-        )
+        is_refined = self._options.refine_probe and bool(self.probe_change)
+        return is_refined and self.probe_change[-1] > max(part, _OF_NOISE * noise)
 
     def _is_stopped(self, should_stop: Callable[[], bool] | None) -> bool:
         """Return whether any of the processes is asked to stop."""
