@@ -100,7 +100,7 @@ def sound_scans() -> Iterator[Scan]:
         yield simulated(
             OBJECTS[number % 5],
             ("gaussian", "zone plate")[number % 2],
-            doses[(number // 4 + number) % 5],
+            doses[(number // 5 + number) % 5],
             number,
         )
 
