@@ -49,9 +49,11 @@ $(CORE): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
-$(INSTALLED): $(CORE)
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
-	touch $@
+# All at once: pip looks at each dependency once.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch --editable '.[$(EXTRAS)]'
+	touch $(CORE) $@
 
 demo: $(CORE)
 	$(BIN)/ptychostream simulate $(OUT)/scan.npz --num_positions 900 --nphotons 1e5 --overwrite
