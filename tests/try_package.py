@@ -2,8 +2,8 @@
 
 python tests/try_package.py dist
 
-The first environment holds nothing but the package: version and help need no other library. The
-second one sees the libraries of the environment that runs this script, but not its ptychostream.
+The first environment holds nothing but the package and the loader of its names: version and help
+need no other library. The second one sees the libraries of the environment that runs this script, but not its ptychostream.
 """
 
 import subprocess
@@ -53,6 +53,7 @@ def main():
         for built in (wheel, sdist):
             home = folder / built.name
             venv.create(home, with_pip=True)
+            run(home / "bin/pip", "install", "--quiet", "lazy-loader", folder=folder)
             run(home / "bin/pip", "install", "--quiet", "--no-deps", built, folder=folder)
             version = run(home / "bin/ptychostream", "--version", folder=folder).strip()
             assert version.split()[1] in built.name, f"{built.name} says {version}"
