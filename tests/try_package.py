@@ -3,7 +3,8 @@
 python tests/try_package.py dist
 
 The first environment holds nothing but the package and the loader of its names: version and help
-need no other library. The second one sees the libraries of the environment that runs this script, but not its ptychostream.
+need no other library. The second one sees the libraries of the environment that runs this script,
+but not its ptychostream.
 """
 
 import subprocess
