@@ -83,6 +83,10 @@ def remarks_on(solver: Solver) -> list[str]:
             "there is no result: the misfit rises from pass to pass, even with short steps; "
             "probe and patterns do not belong together"
         )
+    if solver.probe_was_lost:
+        remarks.append(
+            "the patterns hold too few photons to refine the probe: it was left as it was given"
+        )
     if solver.probe_moves and solver.stopped_by != "request":
         remarks.append(
             f"the probe still changes by {solver.probe_change[-1]:.1%} a pass after "

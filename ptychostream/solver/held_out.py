@@ -232,5 +232,7 @@ def judge_result(
         return found, None
     rng = np.random.default_rng(options.seed)
     simulated = rng.poisson(np.minimum(rates, 1e9)).astype(np.float32)
+    if not simulated[:, good_pixels].any():
+        return found, None
     twin = judge(simulated, positions, probe, good_pixels, options, should_stop=should_stop)
     return found, twin

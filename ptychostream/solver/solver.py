@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,6 +45,10 @@ _AT_REST = 1e-5, 1e-4
 #: often it begins anew, with half the step.
 _DIVERGED, _RESTARTS = 1.5, 3
 
+#: A probe with less than this part of the measured power is none: with few photons, one that is
+#: refined can fade away.
+_LOST = 1e-3
+
 
 class Solver(Solution):
     """Preconditioned, accelerated updates of object, probe and positions.
@@ -59,6 +64,8 @@ class Solver(Solution):
         Of each pass.
     probe_change : list of float
         Relative change of the probe in each pass.
+    probe_was_lost : bool
+        Whether refining the probe failed, so that it was left as it was given.
     stopped_by : str
         `passes`, `minutes`, `rest` (nothing changed any more), `request` or `divergence` (the
         result is then what the run started from).
@@ -86,7 +93,7 @@ class Solver(Solution):
         self.misfit: list[float] = []
         self.deviance: list[float] = []
         self.probe_change: list[float] = []
-        self.stopped_by = "passes"
+        self.stopped_by, self.probe_was_lost = "passes", False
         self.passes = options.passes
         self._first_probe = self.probe.clone()
         self._first_positions = self.layout.positions.clone()
@@ -170,15 +177,24 @@ class Solver(Solution):
         return self.ranks.any(should_stop is not None and should_stop())
 
     def _has_diverged(self) -> bool:
-        return not self.misfit[-1] < _DIVERGED * max(self.misfit[0], 0.3)
+        """Return whether the misfit rises without end, or the probe has faded to nothing."""
+        return self._is_probe_lost() or not self.misfit[-1] < _DIVERGED * max(self.misfit[0], 0.3)
+
+    def _is_probe_lost(self) -> bool:
+        return float(self.probe.abs().square().sum()) < _LOST * self._power
 
     def _begin_anew(self) -> None:
-        """Go back to the start, and take half the step from now on."""
+        """Go back to the start, and keep the probe, or take half the step, from now on."""
         self._restarts += 1
-        self._step /= 2
-        logger.warning(
-            "the misfit R rose to %.3g: beginning anew with half the step", self.misfit[-1]
-        )
+        if self._is_probe_lost():
+            self.probe_was_lost = True
+            self._options = replace(self._options, refine_probe=False)
+            logger.warning("the probe faded away while it was refined: beginning anew without")
+        else:
+            self._step /= 2
+            logger.warning(
+                "the misfit R rose to %.3g: beginning anew with half the step", self.misfit[-1]
+            )
         self._go_back()
         for history in (self.misfit, self.deviance, self.probe_change):
             history.clear()

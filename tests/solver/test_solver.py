@@ -234,3 +234,18 @@ def test_patterns_without_light_are_refused():
 def test_options_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         SolverOptions(**wrong)
+
+
+def test_a_probe_that_fades_away_is_left_as_it_was_given():
+    def fade(probe, velocity, **_):
+        probe.mul_(0.01)
+
+    small = small_scan(1e4, side=6)
+    counts = np.random.default_rng(0).poisson(small.rates).astype(np.float32)
+    options = SolverOptions(passes=4, steps=Steps(probe_step=fade))
+    solver = Solver(DealtPatterns.of_array(counts), small.positions, small.probe, options)
+    states = list(solver.run())
+    assert solver.probe_was_lost
+    assert solver.stopped_by == "passes"
+    assert len(states) >= 4
+    assert likeness(solver.probe_found(), small.probe) > 0.999
