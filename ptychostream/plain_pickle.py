@@ -249,7 +249,7 @@ def _key(value: Any) -> Any:
 
 
 def _written(value: Any, known: dict[int, int], depth: int) -> int:
-    """Say what a value comes to with all that it shares written out, each value seen once."""
+    """Return the size of a value with what it shares written out; each value is visited once."""
     size = _ITEM
     if isinstance(value, np.ndarray | np.generic):
         size += value.nbytes

@@ -163,7 +163,7 @@ class Supervisor:
                     _kill(process)
             self._receive(End(self._error(exit_code)))
         except Exception as error:
-            # Whoever waits for messages must hear of it, or waits for ever.
+            # Who waits for messages has to be told, or waits without end.
             failure = ChildError(f"listening to {self._task} failed: {error}")
             failure.__cause__ = error
             self._receive(End(failure))
