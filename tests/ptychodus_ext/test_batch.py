@@ -75,7 +75,10 @@ def test_a_scan_is_trained_on_and_reconstructed_on_its_own_grid(modes, bad, is_e
             counts[:, data["bad_pixels"][:]] = 0
         power = float((np.abs(probe[:]) ** 2).sum())
         assert power == pytest.approx(counts.sum(axis=(1, 2)).mean(), rel=1e-3)
-        assert len(file["loss_values"]) == 2
+        losses = file["loss_values"][:]
+        # Two passes, and up to two more while the probe still changes.
+        assert 2 <= len(losses) <= 4
+        assert losses[-1] < losses[0]
 
 
 def test_a_store_needs_no_patterns_of_the_application(tmp_path):
