@@ -29,9 +29,11 @@ KEY_MAPPINGS = {
 #: Fields that PtychoPINN does not have, and its legacy dictionary neither.
 OWN_FIELDS = frozenset(
     {
+        "amplitude_physics_gain",
         "amplitude_variation_weight",
         "border_channels",
         "cbam_encoder",
+        "cnn_input",
         "groups_per_position",
         "max_neighbor_distance",
         "min_neighbor_distance",

@@ -58,6 +58,11 @@ class ModelConfig:
     """How many channels the CNN sets aside for the outer half of the patch: `four`, as PtychoPINN's
     TensorFlow network, or as many as it has `outputs`, as its PyTorch port.
     """
+    cnn_input: Literal["amplitude", "intensity"] = "amplitude"
+    """What the CNN sees of a pattern I: the `amplitude` √I at a mean power of (N/2)², or the
+    `intensity` I · √((N/2)² / mean Σ I²), as PtychoPINN's network in `ci_intensity_v2`. The mean is
+    that of the patterns trained on, per experiment, and stays with the model.
+    """
     object_big: bool = True
     """Whether the CNN predicts one patch per pattern (True), or one per group."""
     probe_big: bool = True
@@ -73,6 +78,10 @@ class ModelConfig:
     probe_scale: PositiveFloat = 4.0
     """Head-room of the object's amplitude: the probe is scaled such that an object of amplitude 2 /
     probe_scale explains the mean measured energy.
+    """
+    amplitude_physics_gain: PositiveFloat = 1.0
+    """Factor on the predicted amplitude, for a probe whose power is not that of the beam: the true
+    beam is this many times the probe that is given.
     """
     gaussian_smoothing_sigma: NonNegativeFloat = 0.0
     """Standard deviation of a Gaussian that smooths the exit wave, in pixels; 0 is off."""

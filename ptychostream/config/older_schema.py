@@ -107,7 +107,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError(f"older schema: model={nested!r} must be a mapping of settings")
     known = {item.name for item in fields(ModelConfig)}
     for name, value in nested.items():
-        if OLDER_FIELDS.get(name, name) not in known:
+        if OLDER_FIELDS.get(name, name) not in known and setting(name) is None:
             raise ConfigurationError(f"older schema: model has the unknown key {name!r}")
         if name in flat:
             raise ConfigurationError(f"'{name}' stands inside and outside of 'model'; keep one")
@@ -121,7 +121,8 @@ def _without_foreign(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         foreign = setting(name)
         if foreign is None:
-            kept[name] = value
+            if value is not None or _takes_none(name):
+                kept[name] = value
         elif value not in foreign.off:
             if foreign.is_refused:
                 raise ConfigurationError(
@@ -129,6 +130,12 @@ def _without_foreign(values: dict[str, Any]) -> dict[str, Any]:
                 )
             logger.warning("PtychoPINN's %s=%r does nothing here: %s", name, value, foreign.advice)
     return kept
+
+
+def _takes_none(name: str) -> bool:
+    """Return whether None is a value here; elsewhere it is a setting that was left out."""
+    defaults = {**vars(ModelConfig()), **vars(TrainingConfig())}
+    return defaults.get(OLDER_FIELDS.get(name, name)) is None
 
 
 def _convert(name: str, value: Any) -> Any:

@@ -17,6 +17,15 @@ _SCALED = "patterns and probes are always scaled, per experiment, to a mean ener
 _CANVAS = "the canvas of a group is as large as its positions need"
 _GROUPED = "follows from gridsize"
 _TRACKED = "runs are named by their output folder, and by the tracker of logger_backend"
+#: Why PtychoPINN's second forward model is not here.
+RECTANGULAR = (
+    "which parts of the wave its factors s1 and s2 multiply, and what they begin at, is nowhere "
+    "stated"
+)
+_RECTANGULAR_ONLY = (
+    "belongs to physics_forward_mode='rectangular_scaled', which is not here; the one scale is "
+    "learned by intensity_scale_trainable"
+)
 _LOGGED = "predicted patches are logged as pictures: recon_log_every_n_epochs"
 
 
@@ -87,18 +96,13 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             (None, "probe", "probe_weighted"),
         ),
         "physics_forward_mode": Setting(
-            "counts and amplitudes have one forward model here; its scale is learned by "
-            "intensity_scale_trainable, and counts are compared with counts by "
-            "scale_contract_version='ci_intensity_v2'",
+            f"of 'rectangular_scaled', {RECTANGULAR}; leave it at 'amplitude': counts are compared "
+            "with counts by scale_contract_version='ci_intensity_v2', one scale is learned by "
+            "intensity_scale_trainable, and cnn_input='intensity' shows the network intensities",
             (None, "amplitude"),
         ),
-        "rect_s1s2_trainable": Setting("set intensity_scale_trainable: one scale is learned"),
-        "rect_s1s2_init": _idle("the scale begins at the mean energy of the patterns"),
-        "amplitude_physics_gain": Setting(
-            "every probe is scaled to fit the patterns' energy, and intensity_scale_trainable "
-            "learns what is left; probe_scale times as much is the same factor on the prediction",
-            (None, 1, 1.0),
-        ),
+        "rect_s1s2_trainable": Setting(_RECTANGULAR_ONLY, is_refused=False),
+        "rect_s1s2_init": _idle(_RECTANGULAR_ONLY),
         "amp_loss": Setting("set amplitude_variation_weight or realspace_weight", (None, "None")),
         "phase_loss": Setting("set phase_variation_weight", (None, "None")),
         "amp_loss_coeff": _idle("set amplitude_variation_weight", 0, 0.0),

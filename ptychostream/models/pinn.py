@@ -14,6 +14,7 @@ from ptychostream.config import ModelConfig
 from ptychostream.models.canvas_size import CanvasSize
 from ptychostream.models.forward_model import forward_model
 from ptychostream.models.generators import build_generator
+from ptychostream.models.intensity_input import IntensityInput
 from ptychostream.models.probe import ProbeModel
 from ptychostream.models.smoothing import gaussian_smooth
 from ptychostream.physics import exit_wave, fourier_shift, intensity
@@ -78,6 +79,9 @@ class PtychoPINN(nn.Module):
         self.probe = ProbeModel(config, probe, trainable=probe_trainable)
         self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=intensity_scale_trainable)
         self.physics = forward_model(config)
+        self.intensity_input = (
+            IntensityInput(len(probe)) if config.cnn_input == "intensity" else None
+        )
         good = torch.ones(len(probe), config.N, config.N, dtype=torch.bool)
         self.register_buffer("good_pixels", good, persistent=False)
         self.good_pixels: Tensor
@@ -88,7 +92,7 @@ class PtychoPINN(nn.Module):
         probe = self.scaled_probe(batch["experiment_id"])
         size, every = self.config.group_size, batch["coords_relative"]
         relative = every[:, :size] - every[:, :size].mean(dim=1, keepdim=True)
-        measured = self.network_input(batch)[:, :size]
+        measured = self.generator_input(self.network_input(batch)[:, :size], batch["experiment_id"])
         known = self._known(batch["experiment_id"])
         if canvas_size is not None and getattr(self.generator, "takes_canvas_size", False):
             patches = self.generator(measured, probe, relative, known, canvas_size)
@@ -130,8 +134,29 @@ class PtychoPINN(nn.Module):
             )
         probe = self.scaled_probe(experiment_id)
         known = self._known(experiment_id)
-        patches: Tensor = self.generator(diffraction, probe, coords_relative, known)
+        seen = self.generator_input(diffraction, experiment_id)
+        patches: Tensor = self.generator(seen, probe, coords_relative, known)
         return patches
+
+    def generator_input(self, diffraction: Tensor, experiment_id: Tensor) -> Tensor:
+        """Turn amplitudes into what the generator sees: the same, or intensities.
+
+        Parameters
+        ----------
+        diffraction : (B, C, N, N) float32
+            Amplitude, scaled to a mean power of (N/2)².
+        experiment_id : (B,) int64
+            Experiment of each group.
+
+        Returns
+        -------
+        (B, C, N, N) float32
+            As `ModelConfig.cnn_input` says.
+        """
+        if self.intensity_input is None:
+            return diffraction
+        seen: Tensor = self.intensity_input(diffraction, experiment_id)
+        return seen
 
     def _known(self, experiment_id: Tensor) -> Tensor | None:
         """Good pixels (B, N, N) of each group, or None where there are no others."""
@@ -153,7 +178,7 @@ class PtychoPINN(nn.Module):
         self._has_bad_pixels = bad_pixels is not None and bool(np.any(bad_pixels))
 
     def scaled_probe(self, experiment_id: Tensor) -> Tensor:
-        """Return the probe of each group, times the learned scale.
+        """Return the probe of each group, times the learned scale and the gain of the amplitude.
 
         Parameters
         ----------
@@ -166,7 +191,12 @@ class PtychoPINN(nn.Module):
             Illumination.
         """
         probe: Tensor = self.probe(experiment_id)
-        return probe * self.log_scale.exp()
+        return probe * self.scale
+
+    @property
+    def scale(self) -> Tensor:
+        """() float32: factor on every probe, the learned one times `amplitude_physics_gain`."""
+        return self.log_scale.exp() * self.config.amplitude_physics_gain
 
     @staticmethod
     def network_input(batch: TensorDict) -> Tensor:
@@ -180,7 +210,7 @@ class PtychoPINN(nn.Module):
         Returns
         -------
         (B, C, N, N) float32
-            What the generator sees.
+            What the model works on.
         """
         diffraction: Tensor = batch["diffraction"]
         scaled: Tensor = diffraction * batch["rms_scale"]
@@ -216,4 +246,6 @@ class PtychoPINN(nn.Module):
         other.generator = self.generator
         with torch.no_grad():
             other.log_scale.copy_(self.log_scale)
+        if self.intensity_input is not None:
+            other.intensity_input = self.intensity_input.for_experiments(len(probe))
         return other.to(self.log_scale.device).eval()

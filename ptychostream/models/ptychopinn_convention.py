@@ -35,7 +35,8 @@ def reconstruct_as_ptychopinn(
     generator = model.generator
     if isinstance(generator, Autoencoder) and not generator.object_big:
         # There is one patch per group, from which the members are cut: nothing is merged.
-        return patches, generator.decode(diffraction)[:, 0]
+        first = torch.zeros(len(diffraction), dtype=torch.int64, device=diffraction.device)
+        return patches, generator.decode(model.generator_input(diffraction, first))[:, 0]
     return merge_group(patches, coords_relative, canvas)
 
 
@@ -52,6 +53,6 @@ def waves_as_ptychopinn(model: PtychoPINN, patches: Tensor) -> Tensor:
     (B, C, P, N, N) complex64
         Exit waves.
     """
-    probe = torch.view_as_complex(model.probe.parts)[:1, None] * model.log_scale.exp()
+    probe = torch.view_as_complex(model.probe.parts)[:1, None] * model.scale
     waves = gaussian_smooth(exit_wave(patches, probe), model.config.gaussian_smoothing_sigma)
     return waves if model.probe.mask is None else waves * model.probe.mask

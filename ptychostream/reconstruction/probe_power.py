@@ -17,7 +17,7 @@ _PLAUSIBLE_TRANSMISSION = (0.1, 1.1)
 
 
 def scale_to_photons(
-    probe: torch.Tensor, store: GroupStore, experiment: int
+    probe: torch.Tensor, store: GroupStore, experiment: int, *, gain: float = 1.0
 ) -> tuple[NDArray[np.complex64], float]:
     """Find the probe at its true power, and the factor that the object then takes.
 
@@ -27,6 +27,8 @@ def scale_to_photons(
         Illumination, in the model's unit.
     store : GroupStore
         Gives the measured energy, and the probe's power where it is plausible.
+    gain : float
+        How many times the store's probe the true one is.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def scale_to_photons(
         Σ|probe · object|² is photons.
     """
     energy = float(store.total_counts[store.rows(experiment)].mean())
-    given = float((np.abs(store.probe[experiment]) ** 2).sum())
+    given = float((np.abs(store.probe[experiment]) ** 2).sum()) * gain**2
     low, high = _PLAUSIBLE_TRANSMISSION
     if not low <= np.sqrt(energy / given) <= high:
         logger.info(

@@ -164,7 +164,12 @@ class Reconstructor:
         lit = stitcher.num_lit
         return Stitched(
             accumulator,
-            *scale_to_photons(probe, store, self.experiment),
+            *scale_to_photons(
+                probe,
+                store,
+                self.experiment,
+                gain=self.bundle.config.model.amplitude_physics_gain,
+            ),
             stitcher.num_saturated / lit if lit else None,
             stitcher.seconds,
         )

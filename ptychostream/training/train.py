@@ -19,6 +19,7 @@ from ptychostream.training.checks import (
     check_supported,
     warn_of_idle_options,
 )
+from ptychostream.training.intensity_factors import intensity_factors
 from ptychostream.training.label_scaling import objects_in_model_unit
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import needs_labels
@@ -107,6 +108,8 @@ def train(
             f"'{validation.path}' has another probe than '{store.path}'; validate on data that "
             "were measured with the same probe"
         )
+    if model.intensity_input is not None and run.checkpoint is None:
+        model.intensity_input.factors.copy_(intensity_factors(run))
     if run.config.probe_trainable and run.checkpoint is None:
         refine_probes(model, store, run.config, execution, should_stop)
         if should_stop is not None and should_stop():

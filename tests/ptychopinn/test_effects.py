@@ -73,7 +73,7 @@ BESIDE = {
     "checkpoint_save_top_k": {"enable_checkpointing": True, "nepochs": 3},
 }
 CNN = {"architecture": "cnn", "N": 64, "gridsize": 2}
-CNN_FIELDS = "n_filters_scale cbam_encoder amp_activation object_big probe_big pad_object"
+CNN_FIELDS = "n_filters_scale cbam_encoder cnn_input amp_activation object_big probe_big pad_object"
 BESIDE |= {each: {"_model": CNN} for each in CNN_FIELDS.split()}
 BESIDE["border_channels"] = {"_model": CNN | {"gridsize": 1}}
 FOURIER = {"architecture": "fno", "N": 64, "gridsize": 2, "fno_width": 8, "fno_modes": 4}
@@ -83,6 +83,13 @@ FOURIER_FIELDS = (
 )
 BESIDE |= {each: {"_model": FOURIER} for each in FOURIER_FIELDS}
 BESIDE["fast_width"] = {"_model": {"architecture": "fast"}}
+# A network that computes with the probe follows its scale.
+BESIDE["amplitude_physics_gain"] = {
+    "architecture": "cnn",
+    "n_filters_scale": 1,
+    "N": 64,
+    "_data": "wide",
+}
 BESIDE["compat"] = {"architecture": "cnn", "N": 64, "_data": "wide", "gridsize": 2}
 
 #: The value that is set.
@@ -92,6 +99,7 @@ VALUE = {
     "model_type": "supervised",
     "compat": "upstream",
     "border_channels": "outputs",
+    "cnn_input": "intensity",
     "learned_input_channels": 4,
     "prefetch_factor": 3,
     "fno_modes": 3,

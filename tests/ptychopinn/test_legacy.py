@@ -112,6 +112,7 @@ def test_validate_sees_what_was_written_into_the_dictionary_by_hand():
 #: A value other than the default, for every field that has no obvious one.
 OTHER = {
     "border_channels": "outputs",
+    "cnn_input": "intensity",
     "plateau_factor": 0.25,
     "N": 128,
     "model_type": "supervised",

@@ -61,6 +61,7 @@ class Autoencoder(Generator):
             "pad_object",
             "cbam_encoder",
             "border_channels",
+            "cnn_input",
             "compat",
         }
     )

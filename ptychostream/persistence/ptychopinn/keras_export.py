@@ -30,7 +30,7 @@ def export_weights(bundle: ModelBundle, path: Path) -> Path:
     Raises
     ------
     ConfigurationError
-        If the model has another architecture.
+        If the model is another network than Keras's.
     """
     generator = bundle.model.generator
     if not isinstance(generator, Autoencoder):
@@ -38,6 +38,16 @@ def export_weights(bundle: ModelBundle, path: Path) -> Path:
             f"architecture {bundle.config.model.architecture!r} has no counterpart in Keras; only "
             "'cnn' does"
         )
+    for name, value in (
+        ("cbam_encoder", False),
+        ("border_channels", "four"),
+        ("cnn_input", "amplitude"),
+    ):
+        found = getattr(bundle.config.model, name)
+        if found != value:
+            raise ConfigurationError(
+                f"a network with {name}={found!r} has no counterpart in Keras; train with {value!r}"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_hdf5(path) as file:
         for number, name in enumerate(_in_keras_order(generator)):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.config import TrainingConfig
+from ptychostream.config.ptychopinn_settings import RECTANGULAR
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.legacy import training_config_of
 from ptychostream.models.forward_model import probe_power
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 _WEIGHTS, _PARAMS = "diffraction_to_obj/model.pth", "diffraction_to_obj/params.dill"
 _SCALING = "torch_scaling_metadata.pt"
 _PREFIX, _FORWARD = "model.autoencoder.", "model.forward_model."
-_SCALE, _VERSION = "intensity_scale", "_version"
+_SCALE, _VERSION, _GAIN = "intensity_scale", "_version", "amplitude_physics_gain"
 
 #: Layer of a block there → here.
 _PAIR = {"conv1": "first", "conv2": "second"}
@@ -132,15 +133,18 @@ def _settings(
         if found.get("ci_statistics") is not None:
             members.refuse(
                 _SCALING,
-                "says that the network was trained on intensities (ci_intensity_v2); networks here "
-                "see amplitudes, so its weights mean nothing here: train again",
+                "says that the network was trained on intensities (ci_intensity_v2), whose scale "
+                "stands in ci_statistics; in which entry and unit is nowhere stated, and without "
+                "it the weights mean nothing: train here with model.cnn_input='intensity'",
             )
     for name, only in _ONLY.items():
         value = recorded.get(name, values.get(name, only))
         if value != only:
+            why = f": {RECTANGULAR}" if value == "rectangular_scaled" else ""
             members.refuse(
                 _SCALING if name in recorded else _PARAMS,
-                f"describes a network with {name}={value!r}; only {only!r} is read: train again",
+                f"describes a network with {name}={value!r}{why}; only {only!r} is read: train "
+                "again",
             )
     activations = [
         _ACTIVATIONS.get(named["amp_activation"], named["amp_activation"])
@@ -168,8 +172,23 @@ def _settings(
     for key in (_SCALE, _VERSION):
         others.pop(key, None)
     attention = any(".attention." in name for name in content)
-    model = replace(model, cbam_encoder=attention, border_channels="outputs")
+    model = replace(
+        model,
+        cbam_encoder=attention,
+        border_channels="outputs",
+        amplitude_physics_gain=_gain(members, recorded),
+    )
     return replace(config, model=model), others
+
+
+def _gain(members: Members, recorded: Mapping[str, Any]) -> float:
+    """Return the factor on the predicted amplitude that the port recorded."""
+    gain = recorded.get(_GAIN)
+    if gain is None:
+        return 1.0
+    if isinstance(gain, bool) or not isinstance(gain, int | float) or not 0 < gain < math.inf:
+        members.refuse(_SCALING, f"has {_GAIN}={gain!r:.60}, expected a number above 0")
+    return float(gain)
 
 
 def _renamed(content: Mapping[str, Any], origin: str, *, border: bool) -> dict[str, Tensor]:

@@ -137,6 +137,20 @@ def test_its_predicted_diffraction_has_the_same_scale(tmp_path, numbers):
     assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
 
 
+def test_its_gain_is_a_factor_on_the_predicted_amplitude(tmp_path, numbers):
+    gain = {"model_config": {"amplitude_physics_gain": 2.5}}
+    plain, louder = (
+        ps.load_bundle(
+            _archive(tmp_path / name, recorded=recorded), restore=None, probe_guess=numbers["probe"]
+        )
+        for name, recorded in (("plain", None), ("gain", gain))
+    )
+    assert louder.config.model.amplitude_physics_gain == 2.5
+    inputs = [numbers["X"].transpose(0, 2, 3, 1), np.zeros((1, 1, 2, 1))]
+    _close(louder.autoencode(inputs).amplitude, 2.5 * plain.autoencode(inputs).amplitude)
+    _close(louder.predict(inputs), plain.predict(inputs))
+
+
 def test_convert_makes_one_of_ours_that_predicts_the_same(tmp_path, numbers, capsys):
     old, new = _archive(tmp_path / "old"), tmp_path / "new.zip"
     np.savez(tmp_path / "scan.npz", probeGuess=numbers["probe"])
@@ -171,6 +185,14 @@ REFUSED = {
     "parts": (
         {"recorded": {"model_config": {"cnn_output_mode": "real_imag"}}},
         "cnn_output_mode='real_imag'; only 'amp_phase'",
+    ),
+    "rectangular": (
+        {"recorded": {"model_config": {"physics_forward_mode": "rectangular_scaled"}}},
+        "physics_forward_mode='rectangular_scaled'.*s1 and s2 multiply.*nowhere stated",
+    ),
+    "no gain": (
+        {"recorded": {"model_config": {"amplitude_physics_gain": 0}}},
+        "amplitude_physics_gain=0, expected a number above 0",
     ),
     "another": ({"params": {"architecture": "fno"}}, "architecture='fno'; only 'cnn'"),
     "two activations": ({"params": {"amp_activation": "relu"}}, "amp_activation 'swish'.*'relu'"),
