@@ -1,7 +1,7 @@
-"""How cost grows: with appended blocks, a store's distance, the loader's memory, a scan's size.
+"""How cost grows: with appended blocks, distance, memory, a scan's size, and its processes.
 
-    python benchmarks/scale.py [growing] [remote] [loader] [solver] [--blocks 200]
-        [--patterns 20000] [--sizes 10000 100000 1000000]
+    python benchmarks/scale.py [growing] [remote] [loader] [solver] [tiles] [--blocks 200]
+        [--patterns 20000] [--sizes 10000 100000 1000000] [--processes 1 2 4]
 
 Processor time of all threads, except where it says that the clock is read. The server of `remote`
 is one on this machine that waits 30 ms before each answer.
@@ -223,12 +223,60 @@ def solver(folder: Path, sizes: list[int]) -> None:
         shutil.rmtree(path)
 
 
+TILES = """
+import sys, time
+import numpy, scipy.signal, torch
+import ptychostream as ps
+from ptychostream.reconstruction.grid import grid_of
+from ptychostream.solver.ranks import joined_ranks
+from ptychostream.solver.start import SolverStart, make_solver, solver_options
+torch.set_num_threads(1)
+store, reference = ps.open_group_store(sys.argv[1]), sys.argv[2]
+options = solver_options(store, (0,), passes=3, refine_probe=True, num_threads=1, batches=(4, 4))
+with joined_ranks(torch.device("cpu")) as ranks:
+    grid, before, times = grid_of(store, (0,)), peak(), []
+    solver = make_solver(store, (0,), options, SolverStart(), ranks=ranks)
+    for state in solver.run(grid=grid):
+        times.append(time.process_time())
+    used = ranks.most(peak() - before)
+    seconds = ranks.total(times[-1] - times[0]) / 2
+    largest = ranks.most(float(solver.canvas.object.numel()))
+    found, _ = solver.result_on(grid)
+    if ranks.number == 0:
+        if ranks.size == 1:
+            numpy.save(reference, found)
+        one = numpy.load(reference)
+        like = abs(numpy.vdot(one, found)) / numpy.linalg.norm(one) / numpy.linalg.norm(found)
+        print(f"{1e6 * seconds / store.num_patterns:.0f} us of processor time a pattern and pass, "
+              f"largest box {44e-6 * largest:.0f} MB of {44e-6 * solver.layout.whole.size:.0f} MB, "
+              f"peak {used:.0f} MB more than the open store; correlation with one {like:.6f}")
+"""
+
+
+def tiles(folder: Path, processes: list[int]) -> None:
+    """Share a scan of 64-pixel patterns: a dense one of 4,096, and a wide one of 1,024."""
+    for name, number, step in (("dense", 4096, 8.0), ("wide", 1024, 100.0)):
+        path = folder / f"{name}.zarr"
+        scan = ps.simulate_scan(num_positions=number, N=64, step=step, nphotons=1e6)
+        ps.build_group_store(scan, path)
+        for size in processes:
+            run = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={size}"]
+            script = folder / "tiles.py"
+            script.write_text(PEAK + TILES)
+            run += ["--standalone", str(script), str(path), str(folder / f"{name}.npy")]
+            done = subprocess.run(run, capture_output=True, text=True, check=True)
+            print(f"{name} scan, {size} processes: {done.stdout.strip()}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["growing", "remote", "loader", "solver"])
+    parser.add_argument(
+        "parts", nargs="*", default=["growing", "remote", "loader", "solver", "tiles"]
+    )
     parser.add_argument("--blocks", type=int, default=200)
     parser.add_argument("--patterns", type=int, default=20000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if "growing" in options.parts:
@@ -239,6 +287,8 @@ def main() -> None:
             loader(Path(name), options.patterns)
         if "solver" in options.parts:
             solver(Path(name), options.sizes)
+        if "tiles" in options.parts:
+            tiles(Path(name), options.processes)
 
 
 if __name__ == "__main__":

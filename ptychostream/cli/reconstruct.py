@@ -289,6 +289,8 @@ def _reconstruct(job: _Job, experiments: Sequence[int] | None, out: Path) -> "Re
             len(result.positions),
             ", ".join(f"{name} {time:.1f} s" for name, time in result.seconds.items()),
         )
+        if job.ranks.number:
+            return result
         if bundle is not None and not (out / ARCHIVE_NAME).is_file():
             # A run's own folder has its configuration already.
             write_yaml(bundle.config, out / "config.yaml")

@@ -31,7 +31,7 @@ def judge_solution(
     """Compare a solution with all patterns, and with some that a short run has not seen.
 
     Without `leaves_out` the second part is not made; after a stop, neither is. Of several
-    processes the first one makes it.
+    processes the first one makes it, with patterns of its own.
     """
     unknown = np.full(len(solver.layout.positions), np.nan, np.float32)
     fit = Fit(
@@ -57,7 +57,8 @@ def judge_solution(
     if not leaves_out or solver.ranks.number > 0:
         return fit
     rows = rows_of(store, experiments)
-    chosen = neighbours_of_middle(solver.layout.positions.numpy(), _JUDGED)
+    own = solver.own_rows
+    chosen = own[neighbours_of_middle(solver.layout.positions.numpy()[own], _JUDGED)]
     patterns = store.diffraction(rows[chosen]).astype(np.float32)
     counts = patterns if store.measurement_domain == "counts" else patterns**2
     good = good_pixels_of(store, experiments)

@@ -120,13 +120,15 @@ def reconstruct(
     on_progress : callable, optional
         Called with the steps done and their total, after every batch.
     on_pass : callable, optional
-        Called with the `SolverState` after every pass; True ends the passes.
+        Called with the `SolverState` after every pass; True ends the passes. Of several processes,
+        the first one calls it.
     should_stop : callable, optional
         Asked before every batch; once it returns True the result is what there is by then. So
         does an interrupt (Ctrl-C), where the host program does not handle it itself.
     ranks : Ranks, optional
         The processes that solve together, from `joined_ranks`; each calls this with the same
-        arguments and has the same object in the end. None is this process alone.
+        arguments. In the end the first one has the whole object, and each other one the part that
+        it solved for. None is this process alone.
     refine_passes : int, optional
         Former name of `passes`.
     follow : bool

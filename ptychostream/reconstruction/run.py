@@ -127,22 +127,33 @@ class Run:
         )
         with bar as told, ProgressMonitor(told, self.should_stop) as watch:
             watch.total = len(rows_of(store, self.experiments)) * passes
-            if isinstance(self.start, str) and self.start == "network":
-                # Of several processes the first one does it, and the others start from that.
-                result = None if self.ranks.number else self._by_network(grid, watch)
-                start = SolverStart()
-                if result is not None:
-                    start = SolverStart(object=result.object, grid=grid, probe=result.probe)
-                start = self.ranks.of_first(start)
-            else:
-                result, start = None, read_start(self.start, grid)
-            if result is None or (passes and not self.ranks.any(watch.asks_to_stop())):
+            result, start = self._beginning(grid, watch)
+            # Several processes stop together, in the solver.
+            goes_on = self.ranks.size > 1 or not watch.asks_to_stop()
+            if result is None or (passes and goes_on):
                 result = self.solved(start, grid, watch, network=result)
         seconds = result.seconds | {"total": time.perf_counter() - began}
         result = replace(result, seconds=seconds, is_partial=watch.is_stopped)
         for text in result.warnings():
             logger.warning("%s", text)
         return result
+
+    def _beginning(
+        self, grid: ObjectGrid, watch: ProgressMonitor
+    ) -> tuple[ReconstructionResult | None, SolverStart]:
+        """Return what the network sees, if it is asked, and what the solver starts from.
+
+        Of several processes the first one has it; the others get their parts of the object later.
+        """
+        result, start = None, SolverStart()
+        if self.ranks.number == 0:
+            if isinstance(self.start, str) and self.start == "network":
+                result = self._by_network(grid, watch)
+                start = SolverStart(object=result.object, grid=grid, probe=result.probe)
+            else:
+                start = read_start(self.start, grid)
+        told = self.ranks.of_first(replace(start, object=None))
+        return result, replace(told, object=start.object)
 
     @property
     def _solver_options(self) -> SolverOptions:
@@ -248,7 +259,7 @@ class Run:
             grid=grid, should_stop=watch.asks_to_stop, on_patterns=watch.advance
         ):
             logger.info("pass %d of %d: misfit R %.4f", state.number, state.passes, state.misfit)
-            if self.ranks.any(self.on_pass is not None and self.on_pass(state) is True):
+            if state.shown_to(self.on_pass):
                 solver.stopped_by = "request"
                 break
         solved = time.perf_counter()
@@ -260,10 +271,10 @@ class Run:
             leaves_out=self.options.checks_fit,
             should_stop=watch.asks_to_stop,
         )
-        obj = solver.object_on(grid)
-        coverage, is_dark = solver.coverage_on(grid)
-        obj[is_dark] = 0
+        obj, coverage = solver.result_on(grid)
         limit_unlit(obj, coverage)
+        # Of several processes, only the first has the whole object.
+        origin = solver.tiles.part_of(grid).origin if self.ranks.number else grid.origin
         rows, first = rows_of(store, self.experiments), self.experiments[0]
         is_one = len(self.experiments) == 1
         seconds = {
@@ -274,7 +285,7 @@ class Run:
         result = ReconstructionResult(
             object=obj,
             coverage=coverage,
-            origin=grid.origin,
+            origin=origin,
             probe=solver.probe_found(),
             positions=solver.layout.positions.numpy().copy(),
             positions_measured=store.positions[rows],

@@ -140,8 +140,7 @@ def _without_remarks() -> Iterator[None]:
 @torch.no_grad()
 def predict(solver: Solver, positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rates (n, N, N) predicted at positions, zero frequency in the corner."""
-    layout, mean = solver.layout, solver.canvas.mean
-    source = solver.canvas.object if mean is None else mean
+    layout, source = solver.layout, solver.canvas.found
     kept = layout.positions
     low = torch.tensor(layout.origin) + layout.edge // 2 + 2
     high = torch.tensor(layout.origin) + torch.tensor(layout.shape[::-1]) - layout.edge // 2 - 2

@@ -1,5 +1,7 @@
 """Where each pattern's patch lies on the canvas, and the fraction of a pixel that is left."""
 
+from copy import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ptychostream.geometry import ObjectGrid
+from ptychostream.solver.boxes import Box
 
 #: Pixels around the patches into which positions may wander.
 MARGIN = 8
@@ -31,10 +34,11 @@ class PatchLayout:
     ----------
     positions : (M, 2) float64 Tensor
         The positions so far.
-    shape : (int, int)
-        Rows and columns of the canvas.
-    origin : (int, int)
-        Position (x, y) of the canvas's first pixel.
+    whole : Box
+        The canvas of all patches.
+    box : Box
+        The part of it that this process holds, with all patches of its own patterns; the whole
+        canvas where it is alone.
     """
 
     def __init__(
@@ -45,17 +49,37 @@ class PatchLayout:
         low = np.floor(positions.min(axis=0)).astype(int) - edge // 2 - MARGIN
         high = np.ceil(positions.max(axis=0)).astype(int) + edge // 2 + MARGIN
         width, height = (next_fast_len(int(n)) for n in high - low)
-        self.shape, self.origin = (height, width), (int(low[0]), int(low[1]))
+        left, top = int(low[0]), int(low[1])
+        self.whole = self.box = Box(left, top, left + width, top + height)
         self._frequency = torch.fft.fftfreq(edge, device=self.device)
         self._limit = torch.tensor([width, height]) - edge
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the box."""
+        return self.box.shape
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Position (x, y) of the box's first pixel."""
+        return self.box.origin
+
+    def on_whole(self) -> "PatchLayout":
+        """Return the same patches on the whole canvas."""
+        layout = copy(self)
+        layout.box = self.whole
+        return layout
+
     def corners(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return first pixels (x, y) of patches, (B, 2) int64, and fractions left, (B, 2)."""
-        exact = self.positions[rows] - self.edge // 2 - torch.tensor(self.origin)
+        exact = self.positions[rows] - self.edge // 2 - torch.tensor(self.whole.origin)
         corner = exact.round().long()
         # One pixel is left on each side for the differences that positions are found from.
         corner = torch.minimum(corner.clamp(min=1), self._limit - 1)
-        return corner, (exact - corner).float()
+        fraction = (exact - corner).float()
+        if self.box is not self.whole:
+            corner -= torch.tensor(self.origin) - torch.tensor(self.whole.origin)
+        return corner, fraction
 
     def ramps(self, fractions: Tensor) -> Tensor:
         """Return the factors (B, 1, N, N) that shift a spectrum by fractions (B, 2) of a pixel."""
@@ -79,12 +103,6 @@ class PatchLayout:
 
     def window(self, grid: ObjectGrid) -> tuple[slice, slice, slice, slice]:
         """Return the common part of canvas and grid: its rows and columns on either."""
-        slices = []
-        for axis, (length, size) in enumerate(
-            zip(self.shape, (grid.height, grid.width), strict=True)
-        ):
-            first = round(grid.origin[1 - axis]) - self.origin[1 - axis]
-            start, stop = max(first, 0), min(first + size, length)
-            slices.append((slice(start, stop), slice(start - first, stop - first)))
-        (rows, grid_rows), (columns, grid_columns) = slices
-        return rows, columns, grid_rows, grid_columns
+        other = Box.of_grid(grid)
+        common = self.box & other
+        return *common.slices_in(self.box), *common.slices_in(other)

@@ -35,16 +35,23 @@ def lay_out(layout: PatchLayout, patch: NDArray[np.floating], out: Tensor) -> No
     corner, _ = layout.corners(torch.arange(len(layout.positions)))
     columns, rows = corner.T.numpy()
     power = patch.astype(np.float32)
-    height, width = layout.shape
+    (height, width), edge = layout.shape, len(patch)
+    if layout.box is not layout.whole:
+        # Patches of other processes that reach into this box.
+        touches = (rows > -edge) & (rows < height) & (columns > -edge) & (columns < width)
+        columns, rows = columns[touches], rows[touches]
+    above, before = (max(0, -int(first.min(initial=0))) for first in (rows, columns))
     order = np.argsort(rows, kind="stable")
     columns, rows = columns[order], rows[order]
     out.zero_()
-    for first in range(0, height, _BAND):
+    for first in range(-above, height, _BAND):
         low, high = np.searchsorted(rows, [first, first + _BAND])
         if low == high:
             continue
         # Each pattern is a point at its first pixel; the convolution lays the beam on it.
-        hits = np.zeros((min(_BAND, height - first), width), np.float32)
-        np.add.at(hits, (rows[low:high] - first, columns[low:high]), 1)
-        spread = np.maximum(oaconvolve(hits, power), 0)[: height - first, :width]
-        out[first : first + len(spread)] += torch.from_numpy(spread).to(out.device)
+        hits = np.zeros((min(_BAND, height - first), before + width), np.float32)
+        np.add.at(hits, (rows[low:high] - first, columns[low:high] + before), 1)
+        spread = np.maximum(oaconvolve(hits, power), 0)
+        spread = spread[max(-first, 0) : height - first, before : before + width]
+        start = max(first, 0)
+        out[start : start + len(spread)] += torch.from_numpy(spread).to(out.device)

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterator
 
+from scipy.fft import next_fast_len
 from torch.fft import fft2, ifft2
 
+from ptychostream.solver.boxes import Box
 from ptychostream.solver.canvas import Canvas
 from ptychostream.solver.prior import NEGLIGIBLE, roughness
 
-#: Edge of the tiles in which a large canvas is updated, without their rim.
-_TILE = 512
+#: Edge of the parts in which a large canvas is updated, without their rim.
+_PART = 512
 
-#: A canvas of up to so many pixels is one tile.
+#: A canvas of up to so many pixels is one part.
 _WHOLE = 1024**2
 
 
@@ -36,16 +38,17 @@ def object_step(
     prior : float
         Strength λ of the smoothness prior.
     """
-    for rows, columns, inner in _tiles(canvas.shape, prior):
+    for rows, columns, inner, padded in _parts(canvas.box, canvas.whole, prior):
         root = canvas.root_light[rows, columns]
         pull = canvas.pull[rows, columns] / (share * root)
         if prior > NEGLIGIBLE:
             # Filtering pull - λ R √L (O - 1) by 1 / (1 + λ R) takes one transform there and one
             # back, as λ R / (1 + λ R) is 1 - 1 / (1 + λ R).
             deviation = (canvas.ahead[rows, columns] - 1).mul_(root)
-            spectrum = fft2(pull.add_(deviation))
-            spectrum /= 1 + prior * roughness(root.shape[0], root.shape[1], root.device)
-            pull = ifft2(spectrum).sub_(deviation)
+            spectrum = fft2(pull.add_(deviation), padded)
+            spectrum /= 1 + prior * roughness(*padded, root.device)
+            height, width = root.shape
+            pull = ifft2(spectrum)[:height, :width].sub_(deviation)
         change = pull.div_(root)[inner].mul_(step)
         rows, columns = (
             slice(outer.start + part.start, outer.start + part.stop)
@@ -56,22 +59,44 @@ def object_step(
         canvas.object[rows, columns] += velocity
 
 
-def _tiles(
-    shape: tuple[int, int], prior: float
-) -> Iterator[tuple[slice, slice, tuple[slice, slice]]]:
-    """Yield tiles with the rim that the prior reaches over, and each tile's place inside."""
-    height, width = shape
-    if height * width <= _WHOLE:
-        yield slice(0, height), slice(0, width), (slice(0, height), slice(0, width))
-        return
+def reach(prior: float) -> int:
+    """Return over how many pixels the prior of a strength acts."""
     # The filter's impulse response falls by e over about λ^(1/4) pixels.
-    rim = 0 if prior <= NEGLIGIBLE else min(128, math.ceil(4 + 12 * prior**0.25))
-    for top in range(0, height, _TILE):
-        for left in range(0, width, _TILE):
-            rows = slice(max(top - rim, 0), min(top + _TILE + rim, height))
-            columns = slice(max(left - rim, 0), min(left + _TILE + rim, width))
+    return min(128, math.ceil(4 + 12 * prior**0.25)) if prior > NEGLIGIBLE else 0
+
+
+def _parts(
+    box: Box, whole: Box, prior: float
+) -> Iterator[tuple[slice, slice, tuple[slice, slice], tuple[int, int]]]:
+    """Yield parts of a box with the rim that the prior reaches over.
+
+    Of each: its rows and columns, its place inside them, and the shape that is transformed.
+    """
+    height, width = box.shape
+    rim = reach(prior)
+    edge, rim_inside = (max(box.shape), 0) if box.size <= _WHOLE else (_PART, rim)
+    for top in range(0, height, edge):
+        for left in range(0, width, edge):
+            bottom, right = min(top + edge, height), min(left + edge, width)
+            rows = slice(max(top - rim_inside, 0), min(bottom + rim_inside, height))
+            columns = slice(max(left - rim_inside, 0), min(right + rim_inside, width))
             inner = (
-                slice(top - rows.start, min(top + _TILE, height) - rows.start),
-                slice(left - columns.start, min(left + _TILE, width) - columns.start),
+                slice(top - rows.start, bottom - rows.start),
+                slice(left - columns.start, right - columns.start),
             )
-            yield rows, columns, inner
+            y, x = box.top - whole.top, box.left - whole.left
+            padded = (
+                _padded(rows.start + y, rows.stop + y, whole.shape[0], rim),
+                _padded(columns.start + x, columns.stop + x, whole.shape[1], rim),
+            )
+            yield rows, columns, inner, padded
+
+
+def _padded(start: int, stop: int, length: int, rim: int) -> int:
+    """Return the length to which a part of an axis is filled up with zeros.
+
+    A transform repeats what it is given: an end of the canvas, beyond which the object is flat,
+    would see the rim at the other end of its part.
+    """
+    has_one_end = (start == 0) != (stop == length)
+    return next_fast_len(stop - start + rim) if has_one_end else stop - start

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.datasets.store import GroupStore
-from ptychostream.solver.ranks import Ranks
+from ptychostream.solver.tiles import Tiles
 from ptychostream.stitching.canvas import allocate
 
 #: Parts into which a scan is dealt: each batch takes several.
@@ -92,17 +92,17 @@ class DealtPatterns:
         scratch_folder: Path | None = None,
         num_threads: int = 0,
         device: torch.device | str = "cpu",
-        ranks: Ranks | None = None,
+        tiles: Tiles | None = None,
         on_progress: Callable[[int], object] | None = None,
     ) -> "DealtPatterns":
         """Read rows of a store chunk by chunk; a scratch file holds what is too large.
 
-        Of each part, every one of several processes has its share.
+        Of each part, every one of several processes has the patterns of its tile.
         """
         in_storage_order = np.argsort(store.storage_rows[rows], kind="stable")
         order, bounds = deal(in_storage_order, seed)
-        if ranks is not None and ranks.size > 1:
-            order, bounds = share_of(order, bounds, ranks)
+        if tiles is not None and tiles.ranks.size > 1:
+            order, bounds = share_of(order, bounds, tiles.is_mine)
         shape = (len(order), store.N, store.N)
         size = int(np.prod(shape)) * store.dtype.itemsize
         are_counts = store.measurement_domain == "counts"
@@ -201,14 +201,12 @@ def deal(in_storage_order: NDArray[np.int64], seed: int) -> tuple[NDArray[Any], 
 
 
 def share_of(
-    order: NDArray[np.int64], bounds: NDArray[np.int64], ranks: Ranks
+    order: NDArray[np.int64], bounds: NDArray[np.int64], is_mine: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return one process's share of each part: its patterns, and where its parts begin."""
-    parts = [
-        order[start + (ranks.number - part) % ranks.size : stop : ranks.size]
-        for part, (start, stop) in enumerate(pairwise(bounds.tolist()))
-    ]
-    return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+    kept = is_mine[order]
+    lengths = [np.count_nonzero(kept[start:stop]) for start, stop in pairwise(bounds.tolist())]
+    return order[kept], np.cumsum([0, *lengths])
 
 
 def _fill(

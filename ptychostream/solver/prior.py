@@ -10,6 +10,9 @@ _EVIDENCE = 1 / 16
 #: Edge of the grid of frequencies on which traces are taken.
 _GRID = 256
 
+#: Strength before the data have decided.
+FIRST = 0.01
+
 #: Strengths below this act on no pixel that float32 could tell.
 NEGLIGIBLE = 1e-7
 

@@ -1,7 +1,7 @@
-"""Several processes that solve for one object together, each with its own share of the patterns."""
+"""Several processes that solve for one object together, and what they tell each other."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar, cast
@@ -21,7 +21,8 @@ class Ranks:
     """One process, or one of several that make the same updates from different patterns.
 
     An update needs only sums over its patterns: each process adds up its own, and the sums are
-    added over the processes. As an update is large, a scan of any size needs few of these.
+    added over the processes; those of the object only where their parts of it overlap (see
+    `tiles`). As an update is large, a scan of any size needs few of these.
 
     Attributes
     ----------
@@ -37,10 +38,41 @@ class Ranks:
         if self.size > 1:
             for each in sums:
                 # NCCL adds what is on the device, gloo what is in memory.
-                there = each.to(_device())
-                distributed.all_reduce(torch.view_as_real(there) if there.is_complex() else there)
+                there = each.to(_device()).contiguous()
+                distributed.all_reduce(_as_real(there))
                 if there is not each:
                     each.copy_(there)
+
+    def most(self, value: float) -> float:
+        """Return the largest of the processes' values."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(value, dtype=torch.float64, device=_device())
+        distributed.all_reduce(box, distributed.ReduceOp.MAX)
+        return float(box)
+
+    def total(self, value: float) -> float:
+        """Return the sum of the processes' values."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(value, dtype=torch.float64, device=_device())
+        self.add(box)
+        return float(box)
+
+    def swap(self, gives: Mapping[int, Tensor], takes: Mapping[int, Tensor]) -> None:
+        """Give tensors to other processes by their numbers, and fill those taken from others."""
+        if not (gives or takes):
+            return
+        there = {peer: torch.empty_like(takes[peer], device=_device()) for peer in takes}
+        work = [
+            distributed.P2POp(send, _as_real(tensor), peer)
+            for send, tensors in ((distributed.isend, gives), (distributed.irecv, there))
+            for peer, tensor in sorted(tensors.items())
+        ]
+        for each in distributed.batch_isend_irecv(work):
+            each.wait()
+        for peer, tensor in takes.items():
+            tensor.copy_(there[peer])
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
@@ -76,6 +108,12 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
         yield ranks
     finally:
         distributed.destroy_process_group()
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    """Return a tensor as it is sent: contiguous, real numbers, where the backend wants it."""
+    there = tensor.to(_device()).contiguous()
+    return torch.view_as_real(there) if there.is_complex() else there
 
 
 def _device() -> str:

@@ -15,13 +15,14 @@ from torch.fft import fft2, ifft2
 from ptychostream.geometry import ObjectGrid
 from ptychostream.solver.light import light_of_scan
 from ptychostream.solver.misfit import poisson_deviance, r_sums
+from ptychostream.solver.object_step import reach
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.patterns import Block, DealtPatterns
 from ptychostream.solver.position_step import geometry_moves, position_sums
 from ptychostream.solver.probe_step import order_modes
-from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.schedule import Pass, passes_in_time, settings_of
 from ptychostream.solver.solution import Solution, SolverState, intensity
+from ptychostream.solver.tiles import Tiles
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +78,11 @@ class Solver(Solution):
         positions: NDArray[np.float64],
         probe: NDArray[np.complexfloating],
         options: SolverOptions,
-        ranks: Ranks | None = None,
+        tiles: Tiles | None = None,
     ) -> None:
-        super().__init__(patterns, positions, probe, options, ranks)
+        super().__init__(patterns, positions, probe, options, tiles)
         self._probe_velocity = torch.zeros_like(self.probe)
-        self._prior = 0.01 if options.smoothness is None else options.smoothness
+        self._prior = self.first_prior
         self._beams: Tensor | None = None
         self._moves = options.refine_probe or options.correct_positions
         size = 8 * self.probe.numel() * len(patterns)
@@ -202,6 +203,7 @@ class Solver(Solution):
     def _go_back(self) -> None:
         """Go back to the start of the run."""
         self.canvas.clear()
+        self._prior = self.first_prior
         self.probe = self._first_probe.clone()
         self._probe_velocity.zero_()
         self.layout.positions = self._first_positions.clone()
@@ -215,7 +217,7 @@ class Solver(Solution):
         step = abs(self.misfit[-2] - self.misfit[-1])
         if step > _AT_REST[0] * self.misfit[-1]:
             return False
-        return float(self.canvas.velocity.norm() / self.canvas.object.norm()) < _AT_REST[1]
+        return self.canvas.relative_change() < _AT_REST[1]
 
     def _visit_all(
         self,
@@ -228,6 +230,8 @@ class Solver(Solution):
         options, steps = self._options, self._options.steps
         with_probe = options.refine_probe and number >= _ALONE
         with_positions = options.correct_positions and number >= _ALONE
+        if self._hold_patches(reach(self._prior)):
+            self._light = None
         lit, before = self._update_light(settings.num_batches), self.probe.clone()
         sums = torch.zeros(self._patterns.total, 5, device=self.device) if with_positions else None
         totals = torch.zeros(4, dtype=torch.float64)
@@ -305,7 +309,8 @@ class Solver(Solution):
                 )
                 sums[block.rows] = position_sums(beam, lack, before, after)
         count = torch.tensor(float(visited), device=self.device)
-        self.ranks.add(canvas.pull, count)
+        canvas.add_up_pull()
+        self.ranks.add(count)
         if with_probe:
             self.ranks.add(pull, weight)
         visited = round(float(count))

@@ -16,6 +16,7 @@ from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.patterns import DealtPatterns
 from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.solver import Solver
+from ptychostream.solver.tiles import Tiles
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,9 +26,9 @@ class SolverStart:
     Attributes
     ----------
     object : (H, W) complex64, optional
-        The object; zeros are unknown. None is a flat one.
+        The object; zeros are unknown. Of several processes, the first one has it.
     grid : ObjectGrid, optional
-        Where it lies; None where there is no object.
+        Where it lies; None is a flat object.
     probe : (P, N, N) complex64, optional
         Illumination; None is the store's.
     positions : (M, 2) float64, optional
@@ -105,6 +106,15 @@ def make_solver(
 ) -> Solver:
     """Read the patterns of experiments, and make the solver for them; the first has the probe."""
     rows = rows_of(store, experiments)
+    positions = store.positions[rows] if start.positions is None else start.positions
+    probe = probe_of(store, experiments[0]) if start.probe is None else start.probe
+    if positions.shape != (len(rows), 2) or probe.shape[-2:] != (store.N, store.N):
+        raise DataContractError(
+            f"the start has {len(positions)} positions and a probe of {probe.shape[-1]} px, but "
+            f"experiment {experiments[0]} of '{store.path}' has {len(rows)} patterns of "
+            f"{store.N} px; start from a result of the same scan"
+        )
+    tiles = Tiles(positions, ranks)
     patterns = DealtPatterns.of_store(
         store,
         rows,
@@ -114,20 +124,13 @@ def make_solver(
         scratch_folder=options.scratch_folder,
         num_threads=options.num_threads,
         device=options.device,
-        ranks=ranks,
+        tiles=tiles,
         on_progress=on_read,
     )
-    probe = probe_of(store, experiments[0]) if start.probe is None else start.probe
-    positions = store.positions[rows] if start.positions is None else start.positions
-    if positions.shape != (len(rows), 2) or probe.shape[-2:] != (store.N, store.N):
-        raise DataContractError(
-            f"the start has {len(positions)} positions and a probe of {probe.shape[-1]} px, but "
-            f"experiment {experiments[0]} of '{store.path}' has {len(rows)} patterns of "
-            f"{store.N} px; start from a result of the same scan"
-        )
-    solver = Solver(patterns, positions, probe, options, ranks)
-    if start.object is not None and start.grid is not None:
-        solver.start_from(start.object, start.grid)
+    solver = Solver(patterns, positions, probe, options, tiles)
+    grid = tiles.ranks.of_first(None if start.object is None else start.grid)
+    if grid is not None:
+        solver.start_from(start.object, grid)
     return solver
 
 

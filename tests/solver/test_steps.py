@@ -4,6 +4,7 @@ import torch
 from scans import gaussian_beam, small_scan
 
 from ptychostream.geometry import ObjectGrid
+from ptychostream.solver.boxes import Box
 from ptychostream.solver.canvas import Canvas
 from ptychostream.solver.layout import PatchLayout
 from ptychostream.solver.light import light_of_scan
@@ -97,7 +98,7 @@ def test_the_deviance_of_the_truth_is_one_for_a_bright_pixel():
 
 def _canvas(shape, seed=0):
     layout = PatchLayout(np.array([[20.0, 20.0]]), 16)
-    layout.shape = shape
+    layout.whole = layout.box = Box(0, 0, shape[1], shape[0])
     canvas = Canvas(layout)
     generator = torch.Generator().manual_seed(seed)
     canvas.ahead.copy_(1 + 0.1 * torch.randn(shape, dtype=torch.complex64, generator=generator))
@@ -120,15 +121,15 @@ def test_the_step_solves_the_equations_of_light_and_prior():
     torch.testing.assert_close(root**2 * change + curved(change), gradient, rtol=1e-3, atol=1e-3)
 
 
-def test_a_large_canvas_in_tiles_moves_as_one(monkeypatch):
-    whole, tiled = _canvas((210, 190)), _canvas((210, 190))
+def test_a_large_canvas_in_parts_moves_as_one(monkeypatch):
+    whole, parted = _canvas((210, 190)), _canvas((210, 190))
     object_step(whole, share=0.5, momentum=0.7, step=0.7, prior=0.5)
     monkeypatch.setattr("ptychostream.solver.object_step._WHOLE", 0)
-    monkeypatch.setattr("ptychostream.solver.object_step._TILE", 64)
-    object_step(tiled, share=0.5, momentum=0.7, step=0.7, prior=0.5)
+    monkeypatch.setattr("ptychostream.solver.object_step._PART", 64)
+    object_step(parted, share=0.5, momentum=0.7, step=0.7, prior=0.5)
     # At the rim one wraps around and the other does not.
     inside = slice(16, -16), slice(16, -16)
-    torch.testing.assert_close(whole.object[inside], tiled.object[inside], rtol=0, atol=2e-4)
+    torch.testing.assert_close(whole.object[inside], parted.object[inside], rtol=0, atol=2e-4)
 
 
 def test_the_laplacian_has_the_roughness_of_its_frequency():
