@@ -128,7 +128,11 @@ _DEPRECATED: Mapping[str, Mapping[str, Sequence[str]]] = {
         "--n_images": ("--n_groups",),
         "--disable_mlflow": ("--logger", "none", "--quiet"),
     },
-    "reconstruct": {"--device": ("--accelerator",), "--n_images": ("--n_groups",)},
+    "reconstruct": {
+        "--device": ("--accelerator",),
+        "--n_images": ("--n_groups",),
+        "--disable_mlflow": ("--quiet",),
+    },
 }
 
 
@@ -204,7 +208,7 @@ def _without_prefix(command: str, name: str) -> str:
         return name
     plain = "--" + name.removeprefix("--torch-")
     known = (_WITH_VALUE, _SWITCHES, _REFUSED, _DEPRECATED)
-    if any(plain in names[command] for names in known):
+    if plain == "--quiet" or any(plain in names[command] for names in known):
         return plain
     field = plain.removeprefix("--").replace("-", "_")
     is_field = field in {item.name for item in fields(PyTorchExecutionConfig)}

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from typing_extensions import override
 
 from ptychostream.cli.help import EXAMPLES, USUAL, hide_rare_options
+from ptychostream.config.ptychopinn_settings import setting
 from ptychostream.errors import ConfigurationError, PtychoStreamError
 from ptychostream.files import clear_folder
 from ptychostream.locks import owned
@@ -27,6 +28,9 @@ logger = logging.getLogger("ptychostream")
 
 #: How the system's loader says that a library finds no memory.
 _NO_MEMORY = ("allocate memory", "failed to map segment", "out of memory")
+
+#: How jsonargparse names an option that there is not, on a command line and in a file.
+_UNKNOWN_OPTION = re.compile(r"arguments: (--[\w.-]+)|[Oo]ption '([\w.]+)'")
 
 _FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
 
@@ -50,7 +54,17 @@ class _Parser(ArgumentParser):  # type: ignore[misc]
         if found:
             flags = {a.dest: "/".join(a.option_strings) or a.dest for a in self._actions}
             message = head + found + ", ".join(flags.get(n, n) for n in names.split(", "))
-        super().error(message, ex)
+        super().error(_with_advice(message), ex)
+
+
+def _with_advice(message: str) -> str:
+    """Add to the name of an option that only PtychoPINN has what stands for it here."""
+    for names in _UNKNOWN_OPTION.findall(message):
+        option = next(filter(None, names))
+        name = option.removeprefix("--torch-").removeprefix("--").rpartition(".")[2]
+        if known := setting(name.replace("-", "_")):
+            return f"{message}; {option} is PtychoPINN's, and not an option here: {known.advice}"
+    return message
 
 
 def new_parser(command: str, description: str) -> ArgumentParser:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from ptychostream.config.execution import PyTorchExecutionConfig
 from ptychostream.config.fields import plain_value
 from ptychostream.config.model import ModelConfig
 from ptychostream.config.ptychopinn_settings import setting
@@ -67,7 +68,7 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
     >>> from_older_schema({"grid_size": (2, 2), "C": 4, "mode": "Unsupervised"}).model.gridsize
     2
     """
-    values = _without_foreign(_flat(values))
+    values = _without_foreign(_without_execution(_flat(values)))
     plain: dict[str, Any] = {"backend": "pytorch"}
     for name, value in values.items():
         if name == "C":
@@ -113,6 +114,22 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError(f"'{name}' stands inside and outside of 'model'; keep one")
         flat[name] = plain_value(value)
     return flat
+
+
+def _without_execution(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop settings of the execution at their defaults; refuse others, which belong elsewhere."""
+    own = {item.name for kind in (ModelConfig, TrainingConfig) for item in fields(kind)}
+    default = vars(PyTorchExecutionConfig())
+    kept = {}
+    for name, value in values.items():
+        if name in own or name not in default:
+            kept[name] = value
+        elif value not in (None, default[name]):
+            raise ConfigurationError(
+                f"{name}={value!r} says how a run is executed, not what is trained: pass it as "
+                f"PyTorchExecutionConfig({name}={value!r})"
+            )
+    return kept
 
 
 def _without_foreign(values: dict[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
     },
     "TrainingConfig": {
         "training_directories": Setting(
-            "name the store: `ptychostream build` makes one of folders"
+            "name the store: `ptychostream build` makes one of folders", (None, False, [])
         ),
         "device": _idle("it belongs to PyTorchExecutionConfig(accelerator=...)", "auto"),
         "n_devices": _idle("it belongs to PyTorchExecutionConfig(devices=...)", 1),

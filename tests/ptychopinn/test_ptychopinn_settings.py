@@ -7,11 +7,13 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.cli.aliases import expand_aliases
+from ptychostream.cli.main import find_command
 from ptychostream.config import from_older_schema
 from ptychostream.config.older_schema import OLDER_FIELDS
 from ptychostream.config.ptychopinn_settings import SETTINGS, VALUES, setting
 from ptychostream.errors import ConfigurationError
 from ptychostream.legacy import OWN_FIELDS
+from ptychostream.models.generators import check_fields
 
 #: Settings of PtychoPINN's PyTorch port (July 2026) that were no fields here.
 PORT = {
@@ -104,6 +106,51 @@ def test_execution_fields_of_other_networks_say_which_network_is_here(name):
         ps.PyTorchExecutionConfig(**{name: 1})
 
 
+@pytest.fixture(scope="module")
+def parsers():
+    return {name: find_command(name).make_parser() for name in ("train", "reconstruct")}
+
+
+@pytest.mark.parametrize("name", [*PORT["PyTorchExecutionConfig"].split(), "cbam_decoder"])
+def test_they_are_refused_by_name_on_the_command_line_and_in_a_file_of_options(
+    name, parsers, tmp_path, capsys
+):
+    file = tmp_path / "options.yaml"
+    file.write_text(f"execution:\n  {name}: 1\n")
+    dashed = name.replace("_", "-")
+    for words in (
+        [f"--torch-{dashed}", "1"],
+        [f"--{dashed}", "1"],
+        [f"--execution.{name}", "1"],
+        ["--config", str(file)],
+    ):
+        with pytest.raises(SystemExit):
+            parsers["train"].parse_args(expand_aliases("train", ["scan.zarr", "-o", "run", *words]))
+        said = capsys.readouterr().err
+        assert f"is PtychoPINN's, and not an option here: {setting(name).advice}" in said
+
+
+def test_how_a_run_is_executed_is_no_training_setting_and_says_where_it_belongs():
+    untouched = {"learning_rate": 1e-3, "middle_trim": 0, "pad_eval": False, "strategy": None}
+    assert from_older_schema(untouched) == from_older_schema({})
+    message = r"pass it as PyTorchExecutionConfig\(learning_rate=0\.01\)"
+    with pytest.raises(ConfigurationError, match=message):
+        from_older_schema({"learning_rate": 0.01})
+
+
+def test_settings_of_the_ports_model_may_stand_in_a_mapping_of_their_own():
+    quiet = {"eca_encoder": False, "amp_loss": None, "physics_forward_mode": "amplitude"}
+    assert from_older_schema({"model": quiet}) == from_older_schema({})
+    with pytest.raises(ConfigurationError, match="rectangular_scaled.*s1 and s2.*nowhere stated"):
+        from_older_schema({"model": {"physics_forward_mode": "rectangular_scaled"}})
+
+
+@pytest.mark.parametrize("name", VALUES["architecture"])
+def test_a_network_of_ptychopinn_says_which_to_take(name):
+    with pytest.raises(ConfigurationError, match=f"no architecture '{name}'.*; use 'fno'"):
+        check_fields(ps.ModelConfig(architecture=name))
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [(f, v) for f in VALUES for v in VALUES[f] if f != "architecture"]
 )
@@ -148,7 +195,7 @@ TORCH = (
     *("checkpoint-monitor-metric val_loss", "checkpoint-mode min", "early-stop-patience 4"),
     *("inference-batch-size 4", "precision 32-true", "strategy ddp", "gradient-clip-val 1.0"),
 )
-OPTIONS["train"] += [f"--torch-{each}" for each in TORCH]
+OPTIONS["train"] += [f"--torch-{each}" for each in (*TORCH, "quiet")]
 #: Options of the port's commands that were known before.
 OPTIONS["train"] += [
     *("--accelerator cpu", "--deterministic", "--no-deterministic", "--num-workers 1"),
@@ -160,17 +207,14 @@ OPTIONS["train"] += [
 ]
 OPTIONS["reconstruct"] += [
     *("--accelerator cpu", "--num-workers 1", "--inference-batch-size 4", "--quiet"),
-    *("--device cpu", "--n_images 9"),
+    *("--device cpu", "--n_images 9", "--disable_mlflow", "--torch-accelerator cpu"),
+    *("--torch-num-workers 1", "--torch-inference-batch-size 4", "--torch-quiet"),
 ]
 LINES = [(command, line) for command, lines in OPTIONS.items() for line in lines]
 
 
 @pytest.mark.parametrize(("command", "line"), LINES, ids=[" ".join(each) for each in LINES])
-def test_an_option_of_ptychopinns_commands_is_ours_or_refused_by_name(
-    command, line, tiny_store, tmp_path, monkeypatch, capsys
-):
-    from ptychostream.cli.main import find_command
-
+def test_an_option_of_ptychopinns_commands_is_ours_or_refused_by_name(command, line, parsers):
     words = line.split()
     try:
         expanded = expand_aliases(command, words)
@@ -178,14 +222,13 @@ def test_an_option_of_ptychopinns_commands_is_ours_or_refused_by_name(
         assert words[0] in str(error)
         assert "not an option here: " in str(error)
         return
-    parser = find_command(command if command == "train" else "reconstruct").make_parser()
     needed = ["-o", "out"] if command == "train" else ["-o", "out", "--model_path", "run"]
     positional = [] if expanded and not expanded[0].startswith("-") else ["scan.zarr"]
-    parser.parse_args([*positional, *expanded, *needed])
+    parsers[command].parse_args([*positional, *expanded, *needed])
 
 
 def test_the_options_are_counted():
-    assert (len(OPTIONS["train"]), len(OPTIONS["reconstruct"])) == (62, 26)
+    assert (len(OPTIONS["train"]), len(OPTIONS["reconstruct"])) == (63, 31)
 
 
 #: Fields of PtychoPINN's dataclasses (July 2026), which keep their names here.

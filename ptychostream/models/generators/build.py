@@ -1,6 +1,7 @@
 """Build a generator by the name of its architecture."""
 
 from ptychostream.config import ModelConfig
+from ptychostream.config.ptychopinn_settings import advice_for_value
 from ptychostream.errors import ConfigurationError
 from ptychostream.models.generators.autoencoder import Autoencoder
 from ptychostream.models.generators.base import Generator
@@ -52,7 +53,9 @@ def check_fields(config: ModelConfig) -> None:
 
 def _named(config: ModelConfig) -> type[Generator]:
     if config.architecture not in GENERATORS:
+        advice = advice_for_value("architecture", config.architecture)
         raise ConfigurationError(
             f"no architecture {config.architecture!r}; there are {', '.join(sorted(GENERATORS))}"
+            f"{advice and f'; {advice}'}"
         )
     return GENERATORS[config.architecture]
