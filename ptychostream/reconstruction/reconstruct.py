@@ -1,5 +1,6 @@
 """Reconstruct an experiment of a store: by the solver alone, or from a network's start."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,16 @@ from ptychostream.reconstruction.run import OnPass, ReconstructionOptions, Run
 from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.start import chosen_experiments
 from ptychostream.stitching import Placement, WeightName
+
+logger = logging.getLogger(__name__)
+
+#: Field of `InferenceConfig` that is for PtychoPINN's programs → where it is said here.
+_ELSEWHERE = {
+    "model_path": "pass the model",
+    "test_data_file": "pass the store",
+    "output_dir": "nothing is written; `reconstruction.result.save_result` writes a result",
+    "debug": "set the level of the logger 'ptychostream'",
+}
 
 
 def reconstruct(
@@ -102,7 +113,8 @@ def reconstruct(
     config : InferenceConfig, optional
         Which groups the network sees: `n_groups`, `n_subsample`, `subsample_seed`,
         `neighbor_count`, `enable_oversampling` and `neighbor_pool_size`. None takes every
-        position, and the rest as the model was trained.
+        position, and the rest as the model was trained. Files, folders and `debug` of it do
+        nothing here, which a warning says.
     execution : PyTorchExecutionConfig, optional
         Devices, precision, batch size, memory budget, `middle_trim` and `pad_eval`; its options
         of training are not for here.
@@ -160,6 +172,7 @@ def reconstruct(
         store = bundle
     execution = execution or PyTorchExecutionConfig()
     check_execution(execution)
+    _name_what_is_elsewhere(config)
     if scratch_folder is not None and not scratch_folder.is_dir():
         raise ConfigurationError(f"scratch_folder='{scratch_folder}' is no folder; make it first")
     options = ReconstructionOptions(
@@ -208,6 +221,14 @@ def reconstruct(
     if not follow:
         return run.result()
     return cast(ReconstructionResult, run.follow(interval_s))
+
+
+def _name_what_is_elsewhere(config: InferenceConfig | None) -> None:
+    """Warn of fields that do nothing in this call."""
+    for name, advice in _ELSEWHERE.items():
+        value = getattr(config, name, None)
+        if config is not None and value != getattr(InferenceConfig(), name):
+            logger.warning("InferenceConfig's %s=%r does nothing here: %s", name, value, advice)
 
 
 def _chosen(

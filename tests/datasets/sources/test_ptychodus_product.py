@@ -1,3 +1,6 @@
+import json
+import pickle
+
 import h5py
 import numpy as np
 import pytest
@@ -68,7 +71,9 @@ def test_a_product_may_carry_amplitudes_of_its_own(tiny_scan, folder):
     (folder / "product.h5").rename(folder / "other.h5")
     with h5py.File(folder / "other.h5", "r+") as file:
         file["raw_data/diffraction"] = amplitude
+        file["raw_data/_metadata"] = np.void(pickle.dumps(json.dumps({"nphotons": 1e6})))
     scan = ps.read_scan(folder / "other.h5")
+    assert scan.metadata.nphotons == 1e6
     assert scan.measurement_domain == "amplitude"
     np.testing.assert_array_equal(scan.patterns.read(np.arange(64)), amplitude)
 
