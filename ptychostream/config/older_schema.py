@@ -87,6 +87,12 @@ def from_older_schema(values: Mapping[str, Any]) -> TrainingConfig:
             f"C={channels!r} but a grid of {config.model.gridsize} x {config.model.gridsize} has "
             f"{config.model.group_size} patterns; correct C or grid_size"
         )
+    is_on_counts = config.scale_contract_version == "ci_intensity_v2"
+    if is_on_counts and config.model.architecture == "cnn" and "cnn_input" not in values:
+        logger.warning(
+            "ci_intensity_v2 compares with counts here; for a network that sees intensities, as "
+            "PtychoPINN's, set cnn_input='intensity'"
+        )
     return config
 
 

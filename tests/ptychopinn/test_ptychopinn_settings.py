@@ -138,6 +138,14 @@ def test_how_a_run_is_executed_is_no_training_setting_and_says_where_it_belongs(
         from_older_schema({"learning_rate": 0.01})
 
 
+def test_what_else_the_ports_counts_profile_means_is_said(caplog):
+    pair = {"scale_contract_version": "ci_intensity_v2", "measurement_domain": "count_intensity"}
+    assert from_older_schema(pair | {"cnn_input": "intensity"}).model.cnn_input == "intensity"
+    assert not caplog.records
+    from_older_schema(pair)
+    assert "set cnn_input='intensity'" in caplog.text
+
+
 def test_settings_of_the_ports_model_may_stand_in_a_mapping_of_their_own():
     quiet = {"eca_encoder": False, "amp_loss": None, "physics_forward_mode": "amplitude"}
     assert from_older_schema({"model": quiet}) == from_older_schema({})
