@@ -4,13 +4,19 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, path_or_url, say
-from ptychostream.cli.input_options import add_input_options, find_probe, input_options
+from ptychostream.cli.input_options import (
+    add_input_options,
+    as_words,
+    find_probe,
+    input_options,
+)
+from ptychostream.datasets.sources.options import InputOptions
 
 if TYPE_CHECKING:
     from ptychostream.reconstruction.check import CheckResult
@@ -43,17 +49,22 @@ def make_parser() -> ArgumentParser:
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
     """Check a scan's geometry."""
+    from ptychostream.datasets.sources.mending import mended
     from ptychostream.datasets.store.scans import scans_from
+    from ptychostream.datasets.store.storage import is_store
     from ptychostream.errors import ConfigurationError
     from ptychostream.files import whole_file
     from ptychostream.reconstruction.check import check
 
-    scans = scans_from([options.scan], input_options(options), find_probe=find_probe)
+    given = input_options(options)
+    scans = scans_from([options.scan], given, find_probe=find_probe)
     if not 0 <= options.experiment < len(scans):
         raise ConfigurationError(
             f"'{options.scan}' has no experiment {options.experiment}; it holds {len(scans)}"
         )
-    found = check(scans[options.experiment], minutes=options.minutes, seed=options.seed)
+    scan = scans[options.experiment]
+    found = check(scan, minutes=options.minutes, seed=options.seed)
+    whole = mended(given, found.options, scan, is_file=not is_store(options.scan))
     if options.json is not None:
         record = {
             "verdict": found.verdict,
@@ -67,20 +78,15 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
             partial.write_text(json.dumps(record, indent=1))
     if options.apply is not None and found.options:
         with whole_file(options.apply) as partial:
-            partial.write_text(yaml.safe_dump(_settings(found.options)))
-    say("\n".join(_lines(options, found)))
+            partial.write_text(yaml.safe_dump(whole.given()))
+    say("\n".join(_lines(options, found, whole)))
     if _CODES[found.verdict]:
         raise SystemExit(_CODES[found.verdict])
 
 
-def _settings(words: list[str]) -> dict[str, Any]:
-    """Turn options into the entries of a settings file."""
-    pairs = zip(words[::2], words[1::2], strict=True)
-    return {name.removeprefix("--"): yaml.safe_load(value) for name, value in pairs}
-
-
-def _lines(options: Namespace, found: "CheckResult") -> list[str]:
-    """Return the table and the verdict."""
+def _lines(options: Namespace, found: "CheckResult", whole: InputOptions) -> list[str]:
+    """Return the table, the verdict, and the next command with all options that it needs."""
+    words = as_words(whole)
     width = max(len(item.name) for item in found.hypotheses[:_LISTED])
     lines = [f"{'hypothesis':{width}}  explained  skill  misfit R"]
     for item in found.hypotheses[:_LISTED]:
@@ -89,7 +95,6 @@ def _lines(options: Namespace, found: "CheckResult") -> list[str]:
         )
     lines.append(f"{found.verdict}: {found.reason}")
     if found.options:
-        words = " ".join(quote(word) for word in found.options)
         lines.append(f"next: ptychostream build {quote(str(options.scan))} mended.zarr {words}")
     elif found.verdict == "undecided" and options.probe == "from_patterns":
         lines.append(
@@ -98,5 +103,7 @@ def _lines(options: Namespace, found: "CheckResult") -> list[str]:
             "or give a probe"
         )
     elif found.verdict == "sound":
-        lines.append(f"next: ptychostream reconstruct {quote(str(options.scan))} -o result")
+        lines.append(
+            f"next: ptychostream reconstruct {quote(str(options.scan))} -o result {words}".rstrip()
+        )
     return lines

@@ -1,6 +1,7 @@
 """The options for reading scans, the same for all commands."""
 
 from dataclasses import fields
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ def add_input_options(parser: ArgumentParser) -> None:
 def input_options(parsed: Any) -> InputOptions:
     """Take the options of `InputOptions` out of what was parsed."""
     return InputOptions(**{item.name: getattr(parsed, item.name) for item in fields(InputOptions)})
+
+
+def as_words(options: InputOptions) -> str:
+    """Write options as a command line takes them."""
+    return " ".join(
+        f"--{name} {quote(str(value).lower() if isinstance(value, bool) else str(value))}"
+        for name, value in options.given().items()
+    )
 
 
 def find_probe(scan: Scan, options: InputOptions) -> NDArray[np.complex64]:

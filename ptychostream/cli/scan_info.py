@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.cli.input_options import as_words
 from ptychostream.datasets.sources import InputOptions, options_with, read_parts
 from ptychostream.datasets.sources.assemble import Seen, assemble_and_see
 from ptychostream.datasets.sources.beam_size import beam_diameter, linear_overlap, typical_step
@@ -85,10 +86,9 @@ def describe_scan(
         ("object guess", "none" if guess is None else f"{guess.shape[0]} x {guess.shape[1]} px")
     )
     lines += [("warning", sentence) for sentence in scan.warnings]
-    given = " ".join(f"--{name} {quote(str(value))}" for name, value in chosen.given().items())
     more = "" if has_positions else " --positions FILE --position_unit um"
     more += "" if has_probe else " --probe from_patterns"
-    words = " ".join(filter(None, (quote(str(path)), "scan.zarr", given)))
+    words = " ".join(filter(None, (quote(str(path)), "scan.zarr", as_words(chosen))))
     lines.append(("next", f"ptychostream build {words}{more}"))
     return lines, facts
 

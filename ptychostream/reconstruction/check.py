@@ -313,6 +313,16 @@ def _conclude(ranked: list[Ranked], as_it_is: Ranked, curved: list[Ranked]) -> C
                 "mask or the positions are wrong in another way"
             ),
         )
+    if not _leads(best, as_it_is) and as_it_is.explained < _TELLS:
+        return of(
+            verdict="undecided",
+            options=[],
+            reason=(
+                f"the scan as it is predicts nothing of patterns left out, and the best mend, "
+                f"'{best.name}', only {best.explained:.0%}, which may be chance: several things "
+                "may be wrong at once, or another one"
+            ),
+        )
     if not _leads(best, as_it_is):
         alike = [item.name for item in ranked if item.options and not _leads(as_it_is, item)]
         remark = f"; not to tell apart from: {', '.join(alike[:4])}" if alike else ""

@@ -150,7 +150,8 @@ def assemble_and_see(
         bad_pixels=windowed.mask,
         metadata=metadata,
         provenance=parts.provenance
-        | _provenance(options, examined.survey, verdict.evidence, stage),
+        | _provenance(parts, options, examined.survey, numbers, stage)
+        | ({} if windowed.middle is None else {"window_middle": [*windowed.middle]}),
         file_rows=numbers,
         warnings=(*parts.warnings, *examined.warnings, *windowed.warnings, *stray),
     )
@@ -249,7 +250,11 @@ def _check_counts(
 
 
 def _provenance(
-    options: InputOptions, seen: Survey | None, evidence: str, stage: dict[str, Any] | None
+    parts: ScanParts,
+    options: InputOptions,
+    seen: Survey | None,
+    numbers: NDArray[np.int64] | None,
+    stage: dict[str, Any] | None,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {}
     given = options.given()
@@ -257,13 +262,25 @@ def _provenance(
         record["options"] = given
     if seen is not None and any(seen.findings.values()):
         record["flagged"] = {why: number for why, number in seen.findings.items() if number}
+    if parts.says_orientation and parts.orientation != "identity":
+        record["orientation"] = parts.orientation
+    if seen is not None and len(seen.lost):
+        record["lost"] = (seen.lost if numbers is None else numbers[seen.lost]).tolist()
     if stage is not None:
         record["stage"] = stage
     return record
 
 
 def _turned(scan: Scan, parts: ScanParts, options: InputOptions) -> Scan:
-    if parts.orientation != "identity":
+    if parts.says_orientation and options.orientation is not None:
+        if options.orientation != parts.orientation:
+            logger.warning(
+                "%s: the file says that its detector needs --orientation %s; %s is used, as given",
+                parts.name,
+                parts.orientation,
+                options.orientation,
+            )
+    elif parts.orientation != "identity":
         logger.info(
             "%s: the file says how the detector's rows and columns run; patterns are turned: %s",
             parts.name,

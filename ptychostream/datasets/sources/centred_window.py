@@ -35,6 +35,8 @@ class Windowed:
         Edge of the window, in pixels of the detector.
     centre : (float, float), optional
         Zero frequency (x, y) on the detector; None where it was not looked for.
+    middle : (int, int), optional
+        Pixel (x, y) of the detector at the window's middle, where patterns are cut.
     """
 
     patterns: PatternSource
@@ -42,6 +44,7 @@ class Windowed:
     edge: int
     centre: tuple[float, float] | None
     warnings: tuple[str, ...]
+    middle: tuple[int, int] | None = None
 
 
 def take_window(
@@ -84,7 +87,10 @@ def take_window(
             turned = np.zeros(shape, bool) if mask is None else mask
             turned = np.fft.fftshift(turned) if swap else turned
             mask = window.cut(turned, fill=True)
-    return Windowed(patterns, mask, edge, centre, tuple(warnings))
+    middle = None
+    if not window.is_whole(shape) or (options.crop or options.pad) is not None:
+        middle = window.left + edge // 2, window.top + edge // 2
+    return Windowed(patterns, mask, edge, centre, tuple(warnings), middle)
 
 
 def _centre(

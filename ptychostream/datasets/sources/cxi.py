@@ -156,6 +156,7 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             detector_pixel_height_m=pixel_y,
             saturation=entry.scalar("saturation", ""),
             orientation=orientation_of(file, entry.groups["detector"], path),
+            says_orientation=True,
             provenance={"format": "cxi", "file": path.name, "patterns": where}
             | ({"definition": definition} if definition else {}),
             scan_shape=entry.scan_shape(where),

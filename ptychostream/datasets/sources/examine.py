@@ -13,9 +13,16 @@ from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.rows import as_ranges, with_numbers
 from ptychostream.datasets.sources.survey import Survey, survey
 from ptychostream.datasets.sources.window import CleanPatterns
+from ptychostream.errors import DataContractError
 from ptychostream.pattern_sources import PatternSource
 
 logger = logging.getLogger(__name__)
+
+#: What is said of patterns that hold no measurement at all.
+LOST = "patterns are saturated, or hold one value all over, numbers"
+
+#: Part of the light in saturated pixels that is worth a warning.
+_MUCH = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,7 @@ def examine(
     seen, verdict = _look(parts, options, patterns, mask, probe)
     if seen is None:
         return Examined(patterns, mask, None, verdict)
+    _refuse_unusable(parts.name, seen, numbers, patterns, options)
     warnings = _warnings_on_values(parts.name, seen, mask, numbers, patterns, options)
     warnings += check_mask(parts.name, mask, seen, options)
     if not verdict.is_certain:
@@ -100,6 +108,7 @@ def _look(
             every=options.look == "all" or options.saturation is not None,
             name=parts.name,
             squares=declared == "amplitude",
+            probe=probe,
         )
     if options.measurement_domain is not None:
         return seen, Verdict(options.measurement_domain, "as given", is_certain=True)
@@ -115,6 +124,38 @@ def _look(
         verdict.evidence,
     )
     return seen, verdict
+
+
+def _refuse_unusable(
+    name: str,
+    seen: Survey,
+    numbers: NDArray[np.int64] | None,
+    patterns: PatternSource,
+    options: InputOptions,
+) -> None:
+    """Refuse patterns that can't be kept, and integers whose counts ran over their type."""
+    sampled = np.isin(seen.rows, seen.lost)
+    if sampled.any() and not np.isfinite(seen.sample[sampled][:, ~seen.bad]).all():
+        lost = seen.lost if numbers is None else numbers[seen.lost]
+        raise DataContractError(
+            f"{name}: {len(lost)} of {patterns.shape[0]} patterns hold NaN, infinite or saturated "
+            f"values all over, numbers {as_ranges(lost)}; leave them out: "
+            f"{with_numbers(options.leave_out, lost)}"
+        )
+    kind = seen.sample.dtype
+    if kind.kind != "i" or not seen.sample.size:
+        return
+    # Unsigned counts in a signed type go on below zero from its largest value.
+    limit = 2.0 ** (8 * kind.itemsize - 1)
+    good = seen.sample[:, ~seen.bad]
+    over = good < -limit / 4
+    if over.any() and good.max() > limit / 2:
+        raise DataContractError(
+            f"{name}: {int(over.sum())} values of {len(good)} patterns are negative, down to "
+            f"{good.min()}, where counts ran over {kind}: they are unsigned numbers. Write them "
+            f"as such, diff3d.view('{kind.byteorder.replace('=', '<')}u{kind.itemsize}'), or read "
+            "the file again from the detector"
+        )
 
 
 def _warnings_on_values(
@@ -138,10 +179,16 @@ def _warnings_on_values(
             f"{fresh} of {total} pixels were flagged as bad ({listed}); look at the picture of "
             "ptychostream info --picture"
         )
+    if seen.saturated_light > _MUCH:
+        warnings.append(
+            f"the detector saturates at {seen.ceiling:g}: pixels that reach it hold "
+            f"{seen.saturated_light:.0%} of the light and are flagged; measure with less light, or "
+            f"say --saturation {seen.ceiling:g} if it can't be helped"
+        )
     if len(seen.lost):
         lost = seen.lost if numbers is None else numbers[seen.lost]
         warnings.append(
-            f"{len(lost)} of {patterns.shape[0]} patterns are saturated all over, numbers "
-            f"{as_ranges(lost)}; leave them out: {with_numbers(options.leave_out, lost)}"
+            f"{len(lost)} of {patterns.shape[0]} {LOST} {as_ranges(lost)}; leave them out: "
+            f"{with_numbers(options.leave_out, lost)}"
         )
     return warnings

@@ -82,8 +82,9 @@ class InputOptions:
         Edge of the blocks of detector pixels that are added up.
     swap_quadrants : bool, optional
         Whether the zero frequency lies in the corner, and is brought to the centre.
-    orientation : str
-        How patterns are turned: a symmetry of the square.
+    orientation : str, optional
+        How patterns are turned: a symmetry of the square, in place of what the file says about
+        its detector.
     bad_pixels : str
         `keep` leaves their values and the mask; `zero` sets them to zero; `inpaint` fills them
         from their surroundings. The mask is kept in any case.
@@ -121,7 +122,7 @@ class InputOptions:
     pad: int | None = None
     bin: int = 1
     swap_quadrants: bool | None = None
-    orientation: Orientation = "identity"
+    orientation: Orientation | None = None
     bad_pixels: Literal["keep", "zero", "inpaint"] = "keep"
     look: Literal["sample", "all", "none"] = "sample"
 
@@ -152,7 +153,7 @@ class InputOptions:
         """Return what happens to square patterns."""
         return Preprocessing(
             swap_quadrants=False,
-            orientation=self.orientation,
+            orientation=self.orientation or "identity",
             bad_pixels=self.bad_pixels,
             bin=self.bin,
             crop=self.crop,

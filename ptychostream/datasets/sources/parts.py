@@ -37,7 +37,9 @@ class ScanParts:
     scan_shape : (int, int), optional
         Rows and columns of a raster scan.
     orientation : str
-        How the file says that patterns have to be turned; a key of `ORIENTATIONS`.
+        How patterns have to be turned; a key of `ORIENTATIONS`.
+    says_orientation : bool
+        Whether that is what the file says about its detector, so that an option replaces it.
     looked_for : dict
         Where each quantity that is missing was looked for, for messages.
     warnings : tuple of str
@@ -59,6 +61,7 @@ class ScanParts:
     saturation: float | None = None
     scan_shape: tuple[int, int] | None = None
     orientation: Orientation = "identity"
+    says_orientation: bool = False
     swap_quadrants: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     looked_for: dict[str, str] = field(default_factory=dict)

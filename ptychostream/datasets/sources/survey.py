@@ -9,30 +9,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from ptychostream.datasets.sources.odd_pixels import (
+    dead_pixels,
+    hot_pixels,
+    is_peaked,
+    quantum,
+)
+from ptychostream.datasets.sources.saturation import (
+    ceiling_of,
+    clipped_at,
+    lowest_mark,
+    numbered,
+    tally,
+    wrong_values,
+)
 from ptychostream.errors import DataContractError
 from ptychostream.scan import PatternSource
 
 #: Patterns of a sample, and bytes that it may take.
 _SAMPLE, _SAMPLE_BYTES = 64, 2**24
 
-#: A hot pixel is this much brighter than its third-brightest neighbour: with the beam's diffraction
-#: sampled as ptychography needs it, no peak is so narrow.
-_HOT = 30.0
+#: Patterns that saturate as no more than this part of them do, in pixels that hold this part of
+#: the light, are lost, and not their pixels.
+_RARELY, _BRIGHT = 0.1, 0.2
 
-#: Counts that the edge of a dead region must have for zero inside to be no chance.
-_LIT = 60.0
+#: Scans of up to this many patterns are read whole to name all that are lost.
+_FEW_ENOUGH = 20_000
 
-#: A pattern with this part of its pixels at the largest value is lost, not its pixels.
-_LOST = 0.2
-
-#: Largest values of detectors' own types, which are often kept in larger ones, with their
-#: neighbours that mark dead and masked pixels.
-_SENTINELS = tuple(2**bits - below for bits in (16, 31, 32, 63, 64) for below in (1, 2))
-_MARKS = frozenset(float(np.float64(mark)) for mark in _SENTINELS) | frozenset(
-    float(np.float32(mark)) for mark in _SENTINELS
-)
+#: Part of the patterns in which a pixel is negative if it is no noise after a dark subtraction.
+_THROUGHOUT = 0.9
 
 
 class UnflaggedValuesError(DataContractError):
@@ -59,6 +65,8 @@ class Survey:
         Patterns that are saturated all over.
     ceiling : float, optional
         Value from which on a pixel is no measurement.
+    saturated_light : float
+        Part of the light in pixels that reach a ceiling which was found and not given.
     findings : dict
         How many pixels are bad for which reason.
     """
@@ -70,6 +78,7 @@ class Survey:
     bad: NDArray[np.bool_]
     lost: NDArray[np.int64]
     ceiling: float | None
+    saturated_light: float
     findings: dict[str, int]
 
 
@@ -81,6 +90,7 @@ def survey(
     every: bool,
     name: str,
     squares: bool,
+    probe: NDArray[np.complex64] | None = None,
 ) -> Survey:
     """Look at a sample of the patterns, or at all of them.
 
@@ -94,51 +104,71 @@ def survey(
         Whether all patterns are looked at for saturated pixels.
     squares : bool
         Whether the values are amplitudes: their squares are counts.
+    probe : (P, n, n) complex64, optional
+        Illumination, which says how narrow a peak may be.
     """
     rows, sample = _sample(source)
     shape = sample.shape[1:]
     known = np.zeros(shape, bool) if bad is None else bad
-    ceiling = _ceiling_of(sample.dtype, saturation)
-    flagged: dict[str, NDArray[np.bool_]] = {}
+    ceiling = ceiling_of(sample.dtype, saturation)
     finite = np.isfinite(sample)
     if saturation is None:
-        mark = _lowest_mark(sample, finite)
+        mark = lowest_mark(sample, finite)
         ceiling = mark if mark is not None else ceiling
-    high = np.zeros(sample.shape, bool)
-    if ceiling is not None:
-        with np.errstate(invalid="ignore"):
-            high |= sample >= ceiling
-    share = high.mean(axis=(1, 2)) if len(sample) else np.zeros(0)
-    # A gap is in every pattern; a lost pattern is saturated beyond what is so in most.
-    lost_here = share > np.median(share) + _LOST
-    high_pixels = np.asarray((high[~lost_here] if (~lost_here).any() else high).any(axis=0))
-    lost = rows[lost_here]
-    if every and ceiling is not None:
-        lost, high_pixels = _every(source, ceiling, lost, high_pixels)
-    flagged["saturated, or the largest value of their type"] = high_pixels & ~known
-    usable = sample[~lost_here] if (~lost_here).any() else sample
-    ok = finite[~lost_here] if (~lost_here).any() else finite
+        if mark is None:
+            clipped = clipped_at(sample, known | _stuck(sample))
+            ceiling = clipped if clipped is not None else ceiling
+    wrong = wrong_values(sample, ceiling)
+    usual = np.asarray(wrong.mean(axis=0) > 0.5)
+    found_lost, partly, times = tally([(rows, sample)], ceiling, usual, known, with_nan=every)
+    looked_at = len(sample)
+    if len(sample) < source.shape[0] and (
+        (every and ceiling is not None)
+        or (every and sample.dtype.kind == "f")
+        or (found_lost and source.shape[0] <= _FEW_ENOUGH)
+    ):
+        blocks = numbered(source.blocks(64))
+        found_lost, partly, times = tally(blocks, ceiling, usual, known, with_nan=every)
+        looked_at = source.shape[0]
+    keep = ~np.isin(rows, found_lost)
+    keep = keep if keep.any() else np.ones_like(keep)
+    light = _light(sample[keep], finite[keep], ceiling, squares=squares)
+    rare = (times > 0) & ~usual
+    if 0 < len(partly) <= _RARELY * looked_at and light[rare].sum() > _BRIGHT * light.sum():
+        # The patterns are lost, and not the pixels, which hold most of what the others have.
+        found_lost, times = found_lost + partly, np.where(usual, times, 0)
+        keep &= ~np.isin(rows, partly)
+    lost = np.array(sorted(set(found_lost)), np.int64)
+    usable, ok = sample[keep], finite[keep]
     lit = usable if sample.dtype.kind != "f" else np.where(ok, usable, 0)
-    flagged["NaN or infinite"] = ~ok.all(axis=0) & _mostly(~ok)
+    flagged: dict[str, NDArray[np.bool_]] = {}
+    never = np.asarray((~ok).any(axis=0))
+    flagged["saturated, or the largest value of their type"] = (times > 0) & ~known & ~never
+    flagged["NaN or infinite"] = (times > 0) & ~known & never
     flagged["negative throughout"] = (
-        _mostly(lit < 0) if sample.dtype.kind in "if" else np.zeros(shape, bool)
+        _throughout(lit < 0) if sample.dtype.kind in "if" else np.zeros(shape, bool)
     )
-    spoiled = high_pixels | flagged["NaN or infinite"] | flagged["negative throughout"]
+    spoiled = (times > 0) | flagged["negative throughout"]
     found = known | spoiled
     counts = np.maximum(lit, 0).astype(np.float64)
     if squares:
         counts = counts**2
     totals = counts.sum(axis=0)
-    light = np.where(spoiled | _stuck(lit), 0, totals / max(1, len(usable)))
+    stuck = _stuck(lit)
+    saturated = light[flagged["saturated, or the largest value of their type"]].sum()
+    share = float(saturated / max(light.sum(), 1e-30))
+    light = np.where(spoiled | stuck, 0, totals / max(1, len(usable)))
     totals[found] = 0
-    flagged["stuck at one value"] = _stuck(lit) & ~found
+    flagged["stuck at one value"] = stuck & ~found
     found = found | flagged["stuck at one value"]
     totals[found] = 0
-    unit = _quantum(counts, found)
-    flagged["hot"] = _hot(totals / unit, found)
-    found = found | flagged["hot"]
-    flagged["dead"] = _dead(totals / unit, counts, found)
-    found = found | flagged["dead"]
+    unit = quantum(counts, found, lit)
+    spare = probe is None or is_peaked(probe)
+    # Beside a dead gap any pixel looks hot, and a hot one in a gap hides it.
+    dead = dead_pixels(totals / unit, counts, found)
+    flagged["hot"] = hot_pixels(totals / unit, found | dead, spare_centre=spare)
+    flagged["dead"] = dead | dead_pixels(totals / unit, counts, found | flagged["hot"])
+    found = found | flagged["hot"] | flagged["dead"]
     mean = np.where(found, 0, totals / max(1, len(usable)))
     return Survey(
         rows=rows,
@@ -148,6 +178,7 @@ def survey(
         bad=found,
         lost=lost,
         ceiling=ceiling,
+        saturated_light=share if saturation is None else 0.0,
         findings={why: int((where & ~known).sum()) for why, where in flagged.items()},
     )
 
@@ -165,54 +196,18 @@ def _sample(source: PatternSource) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return rows, source.read(rows)
 
 
-def _ceiling_of(dtype: np.dtype[Any], saturation: float | None) -> float | None:
-    if saturation is not None:
-        return saturation
-    # Small types are also made by scaling, and then use their whole range.
-    if dtype.kind in "ui" and dtype.itemsize > 1:
-        return float(np.iinfo(dtype).max)
-    return None
-
-
-def _lowest_mark(values: NDArray[Any], finite: NDArray[np.bool_]) -> float | None:
-    """Find the lowest of the detectors' largest values that only such values reach."""
-    top = float(np.max(values, initial=0, where=finite))
-    if top < min(_SENTINELS):
-        return None
-    distinct = np.unique(values[(values >= min(_SENTINELS)) & finite].astype(np.float64))
-    lowest = None
-    for value in distinct[::-1]:
-        if value not in _MARKS:
-            break
-        lowest = float(value)
-    return lowest
-
-
-def _mostly(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    usual = where.mean(axis=0) > 0.5
+def _throughout(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    usual = where.mean(axis=0) > _THROUGHOUT
     # If most pixels are affected, the pixels are not bad, but the file: it is refused.
     return np.asarray(usual) if usual.mean() < 0.5 else np.zeros_like(usual)
 
 
-def _every(
-    source: PatternSource,
-    ceiling: float,
-    lost: NDArray[np.int64],
-    pixels: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Look at all patterns for values from the ceiling on."""
-    gone, start, pixels = set(lost.tolist()), 0, pixels.copy()
-    usual = pixels.mean()
-    for block in source.blocks(64):
-        if block.size and np.max(block) >= ceiling:
-            for number, pattern in enumerate(block, start):
-                high = pattern >= ceiling
-                if high.mean() > usual + _LOST:
-                    gone.add(number)
-                elif number not in gone:
-                    pixels |= high
-        start += len(block)
-    return np.array(sorted(gone), np.int64), pixels
+def _light(
+    values: NDArray[Any], finite: NDArray[np.bool_], ceiling: float | None, *, squares: bool
+) -> NDArray[np.float64]:
+    """Return the mean counts of each pixel, of those above the ceiling at least that."""
+    shown = np.where(finite, values, 0).clip(0, ceiling).astype(np.float64)
+    return np.asarray((shown**2 if squares else shown).mean(axis=0))
 
 
 def _stuck(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -225,39 +220,3 @@ def _stuck(values: NDArray[Any]) -> NDArray[np.bool_]:
     certain = high >= (10 if len(values) >= 20 else 100)
     same = (low == high) & (high > 0) & certain
     return same if same.mean() < 0.5 else np.zeros(shape, bool)
-
-
-def _quantum(counts: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
-    """Find what one photon counts, as far as small values show it."""
-    seen = counts[:16][:, ~bad]
-    seen = seen[seen > 0]
-    return float(np.percentile(seen, 1)) if seen.size else 1.0
-
-
-def _hot(totals: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    around = np.ones((3, 3), bool)
-    around[1, 1] = False
-    third = ndimage.rank_filter(totals, -3, footprint=around, mode="reflect")
-    hot = (totals > _HOT * (third + 4)) & ~bad
-    # An even beam over all of the patch has its whole diffraction in one pixel: the centre.
-    row, column = totals.shape[0] // 2, totals.shape[1] // 2
-    hot[row - 1 : row + 2, column - 1 : column + 2] = False
-    return np.asarray(hot)
-
-
-def _dead(
-    totals: NDArray[np.float64], counts: NDArray[np.float64], bad: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Find regions that never count between pixels that count often."""
-    dark = (totals == 0) & ~bad
-    if not dark.any() or not len(counts):
-        return dark
-    regions, _ = ndimage.label(dark | bad)
-    found = np.zeros(dark.shape, bool)
-    for label, box in enumerate(ndimage.find_objects(regions), 1):
-        wide = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
-        inside = regions[wide] == label
-        edge = ndimage.binary_dilation(inside) & ~inside
-        if edge.any() and np.percentile(totals[wide][edge], 25) > _LIT:
-            found[wide] |= inside
-    return found & dark

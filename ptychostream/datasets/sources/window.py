@@ -100,6 +100,9 @@ class CleanPatterns(DerivedPatterns):
         super().__init__(source)
         self._bad, self._ceiling, self._skip = bad, ceiling, skip
         self._zero_negative, self._name = zero_negative, name
+        good = np.flatnonzero(~bad)
+        # Some pixels tell quickly that a pattern is not one value all over.
+        self._spots = good[:: max(1, len(good) // 8)]
 
     @override
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -114,7 +117,7 @@ class CleanPatterns(DerivedPatterns):
 
     def _checked(self, block: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
         # The maximum is computed quickly; the rest is rarely needed.
-        if self._ceiling is not None and block.size and np.max(block) >= self._ceiling:
+        if self._ceiling is not None and block.size and not np.max(block) < self._ceiling:
             from ptychostream.datasets.sources.survey import UnflaggedValuesError
 
             known = np.isin(rows, list(self._skip))
@@ -126,6 +129,17 @@ class CleanPatterns(DerivedPatterns):
                     f"row {row}, column {column}, which is no count but the largest value of its "
                     "type or the saturation; look at all patterns (--look all), and such pixels "
                     "are flagged"
+                )
+        seen = block.reshape(len(block), -1)[:, self._spots]
+        flat = (seen == seen[:, :1]).all(axis=1) & (seen[:, 0] > 0) if seen.size else []
+        for frame in np.flatnonzero(flat):
+            from ptychostream.datasets.sources.survey import UnflaggedValuesError
+
+            value = block[frame][~self._bad]
+            if rows[frame] not in self._skip and (value == value[0]).all() and value.size > 1:
+                raise UnflaggedValuesError(
+                    f"{self._name}: pattern {rows[frame]} holds {value[0]:g} all over and is "
+                    "no measurement; look at all patterns (--look all), and all such are named"
                 )
         if self._zero_negative and block.dtype.kind in "if" and (block < 0).any():
             block = np.where(block < 0, block.dtype.type(0), block)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ptychostream.datasets.sources.chosen_probe import ProbeFinder
+from ptychostream.datasets.sources.examine import LOST
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.survey import UnflaggedValuesError
 from ptychostream.datasets.store.cluster import connected
@@ -213,7 +214,8 @@ def _head(plan: StoreLayout) -> dict[str, Any]:
 
 
 def _named(scan: Scan) -> list[str]:
-    return [f"{scan.name}: {sentence}" for sentence in scan.warnings]
+    # Patterns that are lost are named with the dark ones, in one command.
+    return [f"{scan.name}: {said}" for said in scan.warnings if LOST not in said]
 
 
 def _are_whole(records: list[ShardRecord]) -> bool:

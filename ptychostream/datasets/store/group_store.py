@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -95,6 +96,12 @@ class GroupStore:
     def address(self) -> str:
         """The store's absolute path, or its URL: opens it from anywhere."""
         return self.path if isinstance(self.path, str) else str(self.path.resolve())
+
+    @property
+    def energy(self) -> NDArray[np.float64]:
+        """The old name of `total_counts`."""
+        warnings.warn("energy is called total_counts now", DeprecationWarning, stacklevel=2)
+        return self.total_counts
 
     @cached_property
     def identity(self) -> str:

@@ -1,12 +1,14 @@
-"""What a scan's patterns look like, where that hints at a mistake; said, never refused."""
+"""What a scan's patterns look like, where that hints at a mistake."""
 
 import logging
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources import centre
+from ptychostream.datasets.sources.examine import LOST
 from ptychostream.datasets.sources.rows import as_ranges, with_numbers
 from ptychostream.scan import Scan
 
@@ -17,6 +19,9 @@ DARK = 1e-3
 
 #: Patterns with more than this many times the median are called saturated.
 BRIGHT = 20.0
+
+#: Part of the pixels that a pattern has if only some of them are bad.
+_MOST = 0.8
 
 #: Patterns that are looked at to find where their centre lies.
 _LOOKED_AT = 16
@@ -64,12 +69,14 @@ def doubtful_patterns(scans: Sequence[Scan], totals: NDArray[np.float64]) -> lis
         middle = np.median(own)
         dark = np.flatnonzero(own <= DARK * middle)
         bright = np.flatnonzero(own > BRIGHT * middle) if middle > 0 else dark[:0]
-        if not len(dark) and not len(bright):
-            continue
-        # One command mends both, in the file's own numbers, and keeps what was left out before.
+        # One command mends all, in the file's own numbers, and keeps what was left out before.
         files = np.arange(len(own)) if scan.file_rows is None else scan.file_rows
+        lost = np.flatnonzero(np.isin(files, scan.provenance.get("lost", [])))
+        bright = np.setdiff1d(bright, lost)
+        if not len(dark) and not len(bright) and not len(lost):
+            continue
         before = str(scan.provenance.get("options", {}).get("leave_out", ""))
-        command = with_numbers(before, files[np.union1d(dark, bright)])
+        command = with_numbers(before, files[reduce(np.union1d, (dark, bright, lost))])
         what = []
         if len(dark):
             what.append(
@@ -81,6 +88,8 @@ def doubtful_patterns(scans: Sequence[Scan], totals: NDArray[np.float64]) -> lis
                 f"{len(bright)} of {len(own)} patterns hold more than {BRIGHT:g} times the "
                 f"usual light, numbers {as_ranges(files[bright])}"
             )
+        if len(lost):
+            what.append(f"{len(lost)} of {len(own)} {LOST} {as_ranges(files[lost])}")
         warnings.append(
             _warn(
                 f"{scan.name}: {'; '.join(what)}. Where a shutter was closed, a frame lost or the "
@@ -89,6 +98,50 @@ def doubtful_patterns(scans: Sequence[Scan], totals: NDArray[np.float64]) -> lis
             )
         )
     return warnings
+
+
+def refusal_of_values(scan: Scan, good: NDArray[np.bool_]) -> str:
+    """Return which patterns hold values that no store takes, and what to do: all of them."""
+    broken: list[int] = []
+    below: list[int] = []
+    spots: set[int] = set()
+    lowest, share = 0.0, 0.0
+    at = 0
+    for block in scan.patterns.blocks(64):
+        values = block[:, good]
+        finite = np.isfinite(values)
+        negative = finite & (values < 0)
+        broken += (at + np.flatnonzero(~finite.all(axis=1))).tolist()
+        few = ~finite[finite.mean(axis=1) > _MOST]
+        spots |= set(np.flatnonzero(few.any(axis=0)).tolist())
+        below += (at + np.flatnonzero(negative.any(axis=1))).tolist()
+        lowest = min(lowest, float(np.min(values, initial=0, where=finite)))
+        share += float(negative.mean()) * len(block) / scan.num_patterns
+        at += len(block)
+    files = np.arange(scan.num_patterns) if scan.file_rows is None else scan.file_rows
+    before = str(scan.provenance.get("options", {}).get("leave_out", ""))
+    parts = []
+    if broken:
+        numbers = files[np.array(broken)]
+        flags = f"; or flag the {len(spots)} pixels that hold them here and there: --look all"
+        parts.append(
+            f"{len(broken)} of {scan.num_patterns} patterns hold NaN or infinite values, numbers "
+            f"{as_ranges(numbers)}: leave them out: {with_numbers(before, numbers)}"
+            f"{flags * bool(spots)}"
+        )
+    if below:
+        numbers = files[np.array(below)]
+        lost = (
+            f"; or, if these patterns were lost, leave them out: {with_numbers(before, numbers)}"
+            if len(below) <= 0.3 * scan.num_patterns
+            else ""
+        )
+        parts.append(
+            f"{len(below)} of {scan.num_patterns} patterns hold negative values, {share:.2%} of "
+            f"all, down to {lowest:g}: after a dark subtraction, let them be zero: --negative zero"
+            f"{lost}"
+        )
+    return f"{scan.name}: {'; '.join(parts)}. Patterns must be finite and not negative"
 
 
 def _warn(sentence: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store.plan import StoreLayout
+from ptychostream.datasets.store.plausibility import refusal_of_values
 from ptychostream.datasets.store.shards import encode_shard, shard_file
 from ptychostream.datasets.store.staging import StagedStore
 from ptychostream.errors import DataContractError
@@ -134,16 +135,8 @@ def _examined(
     good = np.ones(block.shape[1:], bool) if scan.bad_pixels is None else ~scan.bad_pixels
     valid = np.isfinite(block) & (block >= 0)
     if not valid.all():
-        wrong = np.flatnonzero(~(valid | ~good).all(axis=(1, 2)))
-        if len(wrong):
-            values = block[wrong[0]][good & ~valid[wrong[0]]]
-            number = rows[wrong[0]] if scan.file_rows is None else scan.file_rows[rows[wrong[0]]]
-            raise DataContractError(
-                f"{scan.name}: pattern {number} holds {values[0]}; patterns must be finite and not "
-                "negative: flag such pixels (bad_pixels, or --mask FILE), leave such patterns out "
-                f"(--leave_out '[{number}]'), or let what is negative after a dark subtraction be "
-                "zero: --negative zero"
-            )
+        if not (valid | ~good).all():
+            raise DataContractError(refusal_of_values(scan, good))
         # Detectors mark dead pixels with -1 or NaN; the values of flagged pixels are not used.
         block = np.where(valid, block, block.dtype.type(0))
     if scan.measurement_domain == "counts":

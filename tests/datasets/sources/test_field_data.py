@@ -174,6 +174,21 @@ def test_the_detectors_axes_are_followed(truth, nexus, slow, fast, written, form
     assert_is(read(path), truth)
 
 
+def test_an_orientation_that_is_given_replaces_the_files(truth, nexus, caplog):
+    axes = np.array([[0, 1, 0], [-1, 0, 0]])
+    path = nexus(
+        **{
+            "entry/data/data": _mirror(truth["diff3d"], 1),
+            "entry/instrument/detector/basis_vectors": axes,
+        }
+    )
+    assert_is(read(path), truth)
+    assert_is(read(path, orientation="flip_y"), truth)
+    scan = read(path, orientation="identity")
+    np.testing.assert_array_equal(scan.patterns.read(EVERY), _mirror(truth["diff3d"], 1))
+    assert "--orientation flip_y; identity is used" in caplog.text
+
+
 def test_axes_along_one_line_are_refused(nexus):
     with pytest.raises(DataContractError, match="not perpendicular"):
         read(
@@ -257,6 +272,90 @@ def test_hot_and_dead_pixels_are_flagged(npz, truth, row, column):
     assert np.argwhere(read(npz(diff3d=patterns)).bad_pixels).tolist() == sorted(
         [[row, column], [column, row]]
     )
+
+
+@pytest.mark.parametrize("gap", [np.s_[:, 7:9], np.s_[9:10], np.s_[6:10, 6:10]])
+def test_gaps_through_the_beam_that_hold_zero_are_flagged(npz, truth, gap):
+    true = np.zeros((N, N), bool)
+    true[gap] = True
+    dim = np.exp(-((np.indices((N, N)) - N / 2) ** 2) / 12).prod(axis=0)
+    counts = np.random.default_rng(0).poisson(truth["diff3d"].mean() * dim * 3, (M, N, N))
+    for patterns in (counts, np.where(true, 0, counts)):
+        scan = read(npz(diff3d=patterns.astype(np.uint16)))
+        found = np.zeros((N, N), bool) if scan.bad_pixels is None else scan.bad_pixels
+        np.testing.assert_array_equal(found[true], (patterns == 0).all(axis=0)[true])
+        assert not found[~true].any()
+
+
+@pytest.mark.parametrize("cluster", [np.s_[2:4, 11:13], np.s_[0, 0], np.s_[8, 9], np.s_[5, 2:4]])
+def test_hot_clusters_are_flagged_wherever_they_lie(npz, truth, cluster):
+    true = np.zeros((N, N), bool)
+    true[cluster] = True
+    rng = np.random.default_rng(0)
+    patterns = rng.poisson(truth["diff3d"])
+    patterns[:, true] = rng.poisson(4_000_000, (M, true.sum()))
+    np.testing.assert_array_equal(read(npz(diff3d=patterns.astype(np.uint32))).bad_pixels, true)
+
+
+@pytest.mark.parametrize("amplitudes", [False, True])
+def test_a_detector_that_counts_no_further_is_noticed(npz, truth, amplitudes):
+    top = int(np.percentile(truth["diff3d"] * 9, 97))
+    patterns = np.minimum(truth["diff3d"] * 9, top)
+    reached = (patterns == top).any(axis=0)
+    patterns = np.sqrt(patterns).astype(np.float32) if amplitudes else patterns
+    scan = read(npz(diff3d=patterns))
+    np.testing.assert_array_equal(scan.bad_pixels, reached)
+    assert "the detector saturates at" in scan.warnings[0]
+    assert read(npz(diff3d=patterns), saturation=float(patterns.max())).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "option"),
+    [
+        (np.float32, np.nan, {"leave_out": "[5,50]"}),
+        (np.float64, np.inf, {"leave_out": "[5,50]"}),
+        (np.int32, -1, {"leave_out": "[5,50]"}),
+        (np.uint16, 777, {"leave_out": "[5,50]"}),
+        (np.float32, 12.5, {"leave_out": "[5,50]"}),
+    ],
+)
+def test_all_lost_patterns_are_named_at_once(npz, truth, tmp_path, dtype, value, option):
+    patterns = truth["diff3d"].astype(dtype)
+    patterns[[5, 50]] = value
+    path = npz(diff3d=patterns)
+    try:
+        said = ps.build_group_store(path, tmp_path / "s.zarr").attributes["warnings"][0]
+    except DataContractError as error:
+        said = str(error)
+    assert _advice(said) == option["leave_out"]
+    store = ps.build_group_store(
+        path, tmp_path / "s.zarr", options=InputOptions(**option), overwrite=True
+    )
+    assert store.attributes["warnings"] == []
+
+
+def test_a_few_patterns_whose_middle_saturates_cost_no_pixels(npz, truth, tmp_path):
+    patterns = truth["diff3d"].astype(np.uint16)
+    patterns[[5, 50], 6:10, 6:10] = 65535
+    store = ps.build_group_store(npz(diff3d=patterns), tmp_path / "s.zarr")
+    assert not store.bad_pixels.any()
+    assert _advice(store.attributes["warnings"][0]) == "[5,50]"
+
+
+def test_noise_around_zero_is_neither_a_gap_nor_hot(npz, truth, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 2, truth["diff3d"].shape)
+    path = npz(diff3d=(truth["diff3d"] * (truth["diff3d"] > 5) + noise).astype(np.float32))
+    with pytest.raises(DataContractError, match="64 of 64 .* --negative zero"):
+        ps.build_group_store(path, tmp_path / "s.zarr")
+    store = ps.build_group_store(path, tmp_path / "s.zarr", options=InputOptions(negative="zero"))
+    assert not store.bad_pixels.any()
+
+
+def test_counts_that_ran_over_a_signed_type_are_not_taken_for_dark_noise(npz, truth):
+    patterns = (truth["diff3d"] * (45_000 / truth["diff3d"].max())).astype(np.uint16)
+    with pytest.raises(DataContractError, match=r"ran over int16.*view\('<u2'\)"):
+        read(npz(diff3d=patterns.view(np.int16)), negative="zero")
+    assert read(npz(diff3d=patterns.view(np.int16).view("<u2"))).bad_pixels is None
 
 
 def test_a_value_that_the_sample_missed_is_found_in_the_end(npz, truth, tmp_path, caplog):
