@@ -55,6 +55,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.errors import ConfigurationError
     from ptychostream.files import whole_file
     from ptychostream.reconstruction.check import check
+    from ptychostream.reconstruction.check_without_probe import check_without_probe
 
     given = input_options(options)
     scans = scans_from([options.scan], given, find_probe=find_probe)
@@ -63,7 +64,18 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
             f"'{options.scan}' has no experiment {options.experiment}; it holds {len(scans)}"
         )
     scan = scans[options.experiment]
-    found = check(scan, minutes=options.minutes, seed=options.seed)
+    if given.probe == "from_patterns" and not is_store(options.scan):
+        found, scan, given = check_without_probe(
+            scan,
+            lambda other: scans_from([options.scan], other, find_probe=find_probe)[
+                options.experiment
+            ],
+            given,
+            minutes=options.minutes,
+            seed=options.seed,
+        )
+    else:
+        found = check(scan, minutes=options.minutes, seed=options.seed)
     whole = mended(given, found.options, scan, is_file=not is_store(options.scan))
     if options.json is not None:
         record = {
@@ -76,7 +88,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         }
         with whole_file(options.json) as partial:
             partial.write_text(json.dumps(record, indent=1))
-    if options.apply is not None and found.options:
+    if options.apply is not None and found.verdict == "mend":
         with whole_file(options.apply) as partial:
             partial.write_text(yaml.safe_dump(whole.given()))
     say("\n".join(_lines(options, found, whole)))
@@ -94,14 +106,8 @@ def _lines(options: Namespace, found: "CheckResult", whole: InputOptions) -> lis
             f"{item.name:{width}}  {item.explained:9.2f}  {item.skill:5.2f}  {item.misfit:8.4f}"
         )
     lines.append(f"{found.verdict}: {found.reason}")
-    if found.options:
+    if found.verdict == "mend" or found.options:
         lines.append(f"next: ptychostream build {quote(str(options.scan))} mended.zarr {words}")
-    elif found.verdict == "undecided" and options.probe == "from_patterns":
-        lines.append(
-            "the probe was made from the patterns as they are: if it is their orientation that is "
-            "wrong, so is the probe. Check again with --orientation flip_x, flip_y or transpose, "
-            "or give a probe"
-        )
     elif found.verdict == "sound":
         lines.append(
             f"next: ptychostream reconstruct {quote(str(options.scan))} -o result {words}".rstrip()

@@ -1,12 +1,14 @@
 """A probe from nothing but patterns: their mean is its far field, its defocus is searched for."""
 
 import logging
+import time
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.preprocess import ORIENTATIONS, Orientation
 from ptychostream.errors import DataContractError
 from ptychostream.scan import Scan
 from ptychostream.solver.held_out import judge, neighbours_of_middle
@@ -19,6 +21,11 @@ _PATTERNS, _PASSES = 100, 6
 
 #: Candidates of either sign.
 _NUMBER = 14
+
+#: Patterns and passes for each orientation, one of each pair that half a turn exchanges, and by
+#: how much another one must predict better than the patterns as they are.
+_FEWER, _FIRST_PASSES, _LEAD = 64, 4, 0.05
+_TURNS: tuple[Orientation, ...] = ("identity", "flip_x", "transpose", "rot90")
 
 #: What the best candidate explains of patterns left out, below which it is doubtful.
 _DOUBTFUL = 0.2
@@ -82,6 +89,53 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
             best,
         )
     return found
+
+
+def find_orientation(scan: Scan, *, seconds: float = np.inf) -> Orientation:
+    """Find how patterns must be turned where there is no probe: each way has a probe of its own.
+
+    Patterns that are turned make a turned probe, so that a wrong orientation spoils the probe that
+    is made of them, too. Half a turn is left out: it is the other sign of the defocus.
+
+    Parameters
+    ----------
+    scan : Scan
+        Patterns and positions; its own probe is ignored.
+    seconds : float
+        Time for all; the candidates of the defocus are tried from the widest-spaced on.
+
+    Returns
+    -------
+    str
+        A key of `ORIENTATIONS`: `identity` unless another one predicts patterns left out better.
+    """
+    rows = neighbours_of_middle(scan.positions, _FEWER)
+    patterns = scan.patterns.read(rows).astype(np.float32)
+    counts = patterns if scan.measurement_domain == "counts" else patterns**2
+    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    counts = np.where(good, counts, 0)
+    short = SolverOptions(passes=_FIRST_PASSES, refine_probe=False)
+    until = time.perf_counter() + seconds
+    best: dict[Orientation, float] = dict.fromkeys(_TURNS, -np.inf)
+    defoci = [*candidates(counts)]
+    # Every fourth radius first, of both signs, then those between.
+    pairs = np.arange(1, len(defoci)).reshape(-1, 2)
+    for number in (0, *np.concatenate([pairs[1::4], pairs[3::4], pairs[::2]]).ravel()):
+        for name in _TURNS:
+            turn = ORIENTATIONS[name]
+            turned = np.ascontiguousarray(turn(counts))
+            probe = probe_at(turned, defoci[number])
+            judged = judge(turned, scan.positions[rows], probe, turn(good), short)
+            if judged is not None:
+                best[name] = max(best[name], judged.skill)
+        if time.perf_counter() > until:
+            break
+    logger.info(
+        "orientations with probes of their own, skill on patterns left out: %s",
+        ", ".join(f"{name} {skill:.3f}" for name, skill in best.items()),
+    )
+    found = max(best, key=lambda name: best[name])
+    return found if best[found] > best["identity"] + _LEAD else "identity"
 
 
 def probe_at(counts: NDArray[np.float32], defocus: float) -> NDArray[np.complex64]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.beam_size import check_overlap
+from ptychostream.datasets.sources.centre import is_corner_centred
 from ptychostream.datasets.sources.centred_window import take_window
 from ptychostream.datasets.sources.chosen_probe import (
     ProbeFinder,
@@ -29,6 +30,7 @@ from ptychostream.datasets.sources.joining import (
 from ptychostream.datasets.sources.object_pixels import (
     Sizes,
     in_pixels,
+    odd_geometry,
     pixel_sizes,
     sized_probe,
 )
@@ -42,6 +44,9 @@ from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.scan import PatternSource, Scan, SubsetPatterns
 
 logger = logging.getLogger(__name__)
+
+#: Edge below which nothing is a pattern.
+_LEAST = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +130,8 @@ def assemble_and_see(
         windowed.edge,
         numbers=np.arange(len(positions)) if numbers is None else numbers,
         leave_out=options.leave_out,
+        pixel_m=None if placed.unit == "px" or geometry is None else float(geometry[0]),
+        odd_geometry=odd_geometry(metadata),
     )
     start = placed.start
     if start is not None and after:
@@ -153,7 +160,14 @@ def assemble_and_see(
         | _provenance(parts, options, examined.survey, numbers, stage)
         | ({} if windowed.middle is None else {"window_middle": [*windowed.middle]}),
         file_rows=numbers,
-        warnings=(*parts.warnings, *examined.warnings, *windowed.warnings, *stray),
+        warnings=(
+            *parts.warnings,
+            *examined.warnings,
+            *windowed.warnings,
+            *stray,
+            *odd_geometry(metadata),
+            *_warnings_on_probe(probe, options),
+        ),
     )
     scan = _turned(scan, parts, options)
     if after:
@@ -162,6 +176,8 @@ def assemble_and_see(
     if needs_probe:
         made = make_probe(scan, options, find_probe, with_placeholder)
         scan = replace(scan, probe=made)
+    if options.probe_transform == "swap_quadrants":
+        scan = replace(scan, probe=np.fft.fftshift(scan.probe, axes=(-2, -1)))
     if options.probe_transform == "conjugate":
         scan = replace(scan, probe=scan.probe.conj())
     scan = _shifted(scan, options.trigger_shift)
@@ -176,6 +192,11 @@ def assemble_and_see(
 
 
 def _patterns_of(parts: ScanParts) -> PatternSource:
+    if parts.patterns is not None and min(parts.patterns.shape[1:]) < _LEAST:
+        raise DataContractError(
+            f"{parts.name}: the patterns are {tuple(parts.patterns.shape)}, expected (M, N, N) "
+            f"with N of {_LEAST} or more; if the last axis has length one, drop it: diff3d[..., 0]"
+        )
     if parts.patterns is None:
         raise DataContractError(
             f"{parts.name} {parts.looked_for.get('patterns', 'has no patterns')}; if they are "
@@ -227,10 +248,13 @@ def _check_counts(
         more = count - len(positions)
         advice = (
             f"If the last {more} were taken after the scan, leave them out: "
-            f"{with_numbers(options.leave_out, np.arange(len(positions), count))}"
+            f"{with_numbers(options.leave_out, np.arange(len(positions), count))}; if the first "
+            f"{more} were taken before it, with --trigger_shift -{more} besides (`ptychostream "
+            "check` with these options tells which)"
             if more > 0
             else f"If the last {-more} positions were never measured, leave them out: "
-            f"{with_numbers(options.leave_out, np.arange(count, len(positions)))}"
+            f"{with_numbers(options.leave_out, np.arange(count, len(positions)))}; if it was the "
+            f"first, with --trigger_shift {-more} besides (`ptychostream check` tells which)"
         )
         raise DataContractError(
             f"{parts.name}: {count} diffraction patterns but {len(positions)} scan positions. "
@@ -269,6 +293,17 @@ def _provenance(
     if stage is not None:
         record["stage"] = stage
     return record
+
+
+def _warnings_on_probe(probe: NDArray[np.complex64] | None, options: InputOptions) -> list[str]:
+    if probe is None or options.probe_transform == "swap_quadrants":
+        return []
+    if not is_corner_centred((np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)):
+        return []
+    return [
+        "the probe is brightest in its corners; its middle belongs at pixel (N/2, N/2): "
+        "--probe_transform swap_quadrants"
+    ]
 
 
 def _turned(scan: Scan, parts: ScanParts, options: InputOptions) -> Scan:

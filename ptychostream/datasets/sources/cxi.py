@@ -34,6 +34,9 @@ _REMARKS = 0x20 | 0x800 | 0x2000 | 0x4000 | 0x10000
 #: No photons of a ptychography have more energy; what has is the storage ring's electrons.
 _MOST_EV = 2e5
 
+#: No photons of a ptychography have less.
+_LEAST_EV = 20.0
+
 #: Groups in which quantities lie, under the entry: class, and how the name begins.
 _GROUPS = {
     "data": ("NXdata", "data"),
@@ -305,7 +308,8 @@ class _Entry:
                 if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "biufSO":
                     continue
                 unit = unit_of(data.attrs)
-                value = self._number(place, "" if unit is None else _UNITS[quantity])
+                is_bare = unit is None and data.dtype.kind not in "SO"
+                value = self._number(place, "" if is_bare else _UNITS[quantity])
                 if value is None:
                     continue
                 warnings: list[str] = []
@@ -315,6 +319,12 @@ class _Entry:
                     return HC_EV_M / metres, warnings
                 if unit is None and value < 1e-10:
                     value /= _JOULE_PER_EV
+                elif unit is None and value < _LEAST_EV:
+                    warnings.append(
+                        f"the photon energy is {value:g} without a unit, taken for keV; if it is "
+                        f"another one, give --energy"
+                    )
+                    value *= 1e3
                 if value < _MOST_EV:
                     return value, warnings
         return None, []

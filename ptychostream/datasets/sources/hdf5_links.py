@@ -115,10 +115,16 @@ def _check_external(file: Any, at: str, link: Any, path: Path) -> None:
         file[at]
     except (KeyError, OSError) as error:
         where = _beside(path, link.filename)
-        what = f"lacks '{link.path}'" if where is not None else "is missing"
+        what = "is missing"
+        mend = "copy that file beside this one, under the same name"
+        if where is not None and "signature" in str(error):
+            what, mend = "is no HDF5", "copy that file again"
+        elif where is not None:
+            what = f"lacks '{link.path}'"
+            mend = "it may be another file of this name: copy the right one over it"
         raise DataContractError(
             f"'{path}': '{at.strip('/')}' lies in another file, '{link.filename}', which {what} "
-            f"({_first_line(error)}); copy that file beside this one, under the same name"
+            f"({_first_line(error)}); {mend}"
         ) from error
 
 

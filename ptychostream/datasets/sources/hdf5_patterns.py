@@ -172,7 +172,22 @@ def hdf5_patterns(file: Any, name: str, path: Path) -> Hdf5Patterns:
     if data.ndim < 3:
         raise DataContractError(f"'{path}': '{name}' is {data.shape}, expected (M, N, N)")
     check_sources(data, path)
+    _check_filters(data, f"'{path}': '{name}'")
     return Hdf5Patterns(path, name, data.shape, data.dtype)
+
+
+def _check_filters(data: Any, where: str) -> None:
+    """Refuse values that a filter has compressed which is not installed."""
+    plist = data.id.get_create_plist()
+    for number in range(plist.get_nfilters()):
+        code, _, _, name = plist.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            raise DataContractError(
+                f"{where} is compressed by the HDF5 filter {code} "
+                f"({name.decode(errors='replace') or 'without a name'}), which is not installed: "
+                "install the package that brings it, or a newer hdf5plugin, or let "
+                "HDF5_PLUGIN_PATH name its folder; h5repack writes the file anew without it"
+            )
 
 
 def write_counts(scan: Scan, file: h5py.File) -> h5py.Dataset:

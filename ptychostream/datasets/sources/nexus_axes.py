@@ -12,6 +12,9 @@ from ptychostream.datasets.sources.hdf5_links import find
 from ptychostream.datasets.sources.preprocess import Orientation
 from ptychostream.errors import DataContractError
 
+#: Degrees by which a detector may be turned in its plane and still be taken for upright.
+_TILTED = 10.0
+
 #: Names of the symmetries by whether rows and columns are exchanged first, and whether rows and
 #: columns are then mirrored.
 _NAMES: dict[tuple[bool, bool, bool], Orientation] = {
@@ -66,11 +69,23 @@ def _vector(data: Any) -> NDArray[np.float64] | None:
 
 def _name_of(vectors: NDArray[np.float64], where: str) -> Orientation:
     """Name the symmetry of a slow and a fast direction; x points to the left, y up, z along."""
-    if vectors.shape[0] != 2 or vectors.shape[1] not in (2, 3) or not np.isfinite(vectors).all():
+    if not np.isfinite(vectors).all():
+        raise DataContractError(
+            f"{where} holds NaN or infinite values; correct them, or remove them and give "
+            "--orientation"
+        )
+    if vectors.shape[0] != 2 or vectors.shape[1] not in (2, 3):
         raise DataContractError(
             f"{where} is {vectors.shape}, expected the slow and the fast direction, (2, 3)"
         )
     slow, fast = vectors[:, :2]
+    angle = float(np.degrees(np.arctan2(*np.sort(np.abs(fast)))))
+    if angle > _TILTED:
+        raise DataContractError(
+            f"{where}: the detector is turned by {angle:.0f} degrees in its plane (fast direction "
+            f"{fast.tolist()}); remove basis_vectors, give --orientation for the nearest multiple "
+            "of 90 degrees, and turn the positions by the rest with --scan_rotation"
+        )
     exchanged = abs(slow[0]) > abs(slow[1])
     if exchanged != bool(abs(fast[1]) > abs(fast[0])) or not slow.any() or not fast.any():
         raise DataContractError(

@@ -257,8 +257,13 @@ def _optional(members: NpzMembers, key: str) -> NDArray[Any] | None:
 
 
 def _as_mode_stack(probe: NDArray[Any], path: Path) -> NDArray[np.complex64]:
+    while probe.ndim > 3 and probe.shape[0] == 1:
+        probe = probe[0]
     if probe.ndim == 2:
         probe = probe[None]
+    elif probe.ndim == 3 and probe.shape[0] == probe.shape[1] > probe.shape[2]:
+        # MATLAB's habit: the number of the mode comes last.
+        probe = np.moveaxis(probe, -1, 0)
     elif probe.ndim == 3 and probe.shape[-1] == 1 and probe.shape[0] == probe.shape[1] > 1:
         probe = np.moveaxis(probe, -1, 0)
     if probe.ndim != 3:

@@ -51,6 +51,19 @@ def pixel_sizes(
     )
 
 
+def odd_geometry(metadata: ScanMetadata) -> list[str]:
+    """Say which lengths of a geometry no detector has, as without their unit."""
+    bounds = (
+        ("the detector's distance", metadata.detector_distance_m, "distance", 1e-3, 200.0),
+        ("the detector's pixel", metadata.detector_pixel_size_m, "detector_pixel", 1e-7, 1e-2),
+    )
+    return [
+        f"{what} is {value:g} m, which looks like another unit: give it, --{option}"
+        for what, value, option, low, high in bounds
+        if value is not None and not low <= value <= high
+    ]
+
+
 def sized_probe(
     parts: ScanParts,
     probe: NDArray[np.complex64] | None,

@@ -48,7 +48,8 @@ class InputOptions:
         FILE with a probe, `from_patterns`, `gaussian:WIDTH`, or
         `fzp:diameter=…,outer=…[,stop=…][,defocus=…]`.
     probe_transform : str
-        `conjugate` turns the sign of the probe's defocus; `none` leaves it.
+        `conjugate` turns the sign of the probe's defocus; `swap_quadrants` brings its middle from
+        the corner to the centre; `none` leaves it.
     defocus : str, optional
         Length by which the probe is propagated behind its focus.
     mask : str, optional
@@ -105,7 +106,7 @@ class InputOptions:
     position_transform: str | None = None
     trigger_shift: int = 0
     probe: str | None = None
-    probe_transform: Literal["none", "conjugate"] = "none"
+    probe_transform: Literal["none", "conjugate", "swap_quadrants"] = "none"
     defocus: str | None = None
     mask: str | None = None
     invert_mask: bool | None = None
@@ -171,7 +172,7 @@ class InputOptions:
 
 _CHOICES = {
     "negative": ("refuse", "zero"),
-    "probe_transform": ("none", "conjugate"),
+    "probe_transform": ("none", "conjugate", "swap_quadrants"),
     "look": ("sample", "all", "none"),
     "position_unit": ("m", "mm", "um", "nm", "px"),
     "measurement_domain": ("counts", "amplitude"),

@@ -2,8 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
-from ptychostream.datasets.sources.rows import with_numbers
+from ptychostream.datasets.sources.rows import as_ranges, with_numbers
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import check_extent
 
@@ -12,6 +13,9 @@ _FAR = 8.0
 
 #: Patterns that may share one position, as exposures that were repeated.
 _REPEATED = 3
+
+#: Positions of which too little is known to find one that is odd.
+_FEW = 12
 
 
 def check_places(
@@ -22,8 +26,10 @@ def check_places(
     *,
     numbers: NDArray[np.int64],
     leave_out: str,
+    pixel_m: float | None,
+    odd_geometry: list[str],
 ) -> list[str]:
-    """Return a warning about positions that were never measured.
+    """Return warnings about positions that were never measured or can't be right.
 
     Parameters
     ----------
@@ -33,6 +39,10 @@ def check_places(
         The same as the file holds them.
     numbers : (M,) int64
         Their numbers in the file.
+    pixel_m : float, optional
+        The object's pixel, where positions were metres.
+    odd_geometry : list of str
+        What can't be right about the geometry, in sentences.
 
     Raises
     ------
@@ -44,18 +54,78 @@ def check_places(
     except DataContractError as error:
         away = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
         far = np.flatnonzero(away > _FAR * max(np.median(away), 1e-12))
-        if not len(far) or len(far) > 0.3 * len(positions):
+        if len(far) and len(far) <= 0.3 * len(positions):
+            raise DataContractError(
+                f"{error}. {len(far)} of {len(positions)} positions lie far from all others; if "
+                f"they were not measured, leave them out with their patterns: "
+                f"{with_numbers(leave_out, numbers[far])}"
+            ) from error
+        if pixel_m is None:
             raise
-        raise DataContractError(
-            f"{error}. {len(far)} of {len(positions)} positions lie far from all others; if they "
-            f"were not measured, leave them out with their patterns: "
-            f"{with_numbers(leave_out, numbers[far])}"
-        ) from error
-    zero = np.flatnonzero((as_read == 0).all(axis=1))
-    if len(zero) < _REPEATED or len(zero) == len(as_read):
-        return []
-    return [
-        f"{len(zero)} of {len(as_read)} positions are exactly (0, 0), numbers of patterns "
-        f"{numbers[zero[0]]} to {numbers[zero[-1]]}, as where a scan was stopped; if they were not "
-        f"measured, leave them out: {with_numbers(leave_out, numbers[zero])}"
-    ]
+        if odd_geometry:
+            raise DataContractError(f"{name}: {'; '.join(odd_geometry)}") from error
+        raise DataContractError(_wrong_unit(name, positions, patch_size, pixel_m)) from error
+    said = []
+    repeated = _repeated(as_read)
+    if len(repeated):
+        x, y = as_read[repeated[0]]
+        said.append(
+            f"{len(repeated)} of {len(as_read)} positions are exactly ({x:g}, {y:g}), numbers of "
+            f"patterns {as_ranges(numbers[repeated])}, as where a scan was stopped; if they were "
+            f"not measured, leave them out: {with_numbers(leave_out, numbers[repeated])}"
+        )
+    lonely = _lonely(positions, patch_size)
+    if len(lonely):
+        said.append(
+            f"{len(lonely)} of {len(positions)} positions lie far from all others, numbers "
+            f"{as_ranges(numbers[lonely])}; if they are wrong, leave them out: "
+            f"{with_numbers(leave_out, numbers[lonely])}"
+        )
+    spread = np.linalg.svd(positions - positions.mean(axis=0), compute_uv=False)
+    if len(positions) > _FEW and spread[0] > 0 and spread[1] < 1e-3 * spread[0]:
+        said.append(
+            "all positions lie on one line, so that nothing is known across it; x and y may be "
+            "the same column, or one of them constant"
+        )
+    return said
+
+
+def _wrong_unit(name: str, positions: NDArray[np.float64], patch_size: int, pixel_m: float) -> str:
+    """Say that positions in metres fit no scan, and in which unit they would."""
+    width, height = np.ptp(positions, axis=0)
+    distinct = np.unique(positions, axis=0)
+    step = 0.0
+    if len(distinct) > 1:
+        step = float(np.median(KDTree(distinct).query(distinct, k=2)[0][:, 1]))
+    units = {"mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+    fit = [unit for unit, factor in units.items() if 0.5 < step * factor < patch_size]
+    advice = (
+        f"in {' or '.join(fit)} they would be a scan: --position_unit {fit[0]}"
+        if fit
+        else "say their unit with --position_unit"
+    )
+    return (
+        f"{name}: the positions were read as metres and span {width:.4g} x {height:.4g} pixels of "
+        f"the object, {pixel_m:.4g} m each, {step:.3g} pixels from one to the next, which is no "
+        f"scan; {advice}. Or the pixel is wrong, which follows from the photon energy, the "
+        "detector's distance and its pixel: --energy, --distance, --detector_pixel"
+    )
+
+
+def _repeated(as_read: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Find the patterns at one position that many have, while others have their own."""
+    places, inverse, times = np.unique(as_read, axis=0, return_inverse=True, return_counts=True)
+    most = int(times.argmax())
+    fewest = _REPEATED if not places[most].any() else _REPEATED + 1
+    if times[most] < fewest or len(places) < 2 or np.sort(times)[-2] >= _REPEATED:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.ravel(inverse) == most)
+
+
+def _lonely(positions: NDArray[np.float64], patch_size: int) -> NDArray[np.int64]:
+    """Find positions whose neighbours are much further off than those of most."""
+    if len(positions) <= _FEW:
+        return np.empty(0, np.int64)
+    nearest = KDTree(positions).query(positions, k=2)[0][:, 1]
+    far = np.flatnonzero(nearest > max(_FAR * np.median(nearest), 0.5 * patch_size))
+    return far if len(far) <= 0.1 * len(positions) else np.empty(0, np.int64)

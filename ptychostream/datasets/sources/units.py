@@ -22,6 +22,7 @@ _SPELLINGS = {
     "metre": "meter",
     "metres": "meter",
     "KeV": "keV",
+    "kev": "keV",
     "KEV": "keV",
     "EV": "eV",
     "ev": "eV",
@@ -44,7 +45,10 @@ def unit_of(attributes: Any) -> str | None:
     if isinstance(text, np.ndarray):
         text = text.ravel()[0] if text.size else None
     if isinstance(text, bytes):
-        text = text.decode(errors="replace")
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            text = text.decode("latin-1")
     if text is None or str(text).strip().lower() in _NO_UNIT:
         return None
     return str(text).strip()
@@ -61,14 +65,20 @@ def convert(values: Any, unit: str, target: str, *, where: str) -> NDArray[np.fl
     numbers = np.asarray(values, np.float64)
     if unit == target:
         return numbers
-    try:
-        return np.asarray(_registry().Quantity(numbers, _SPELLINGS.get(unit, unit)).m_as(target))
-    except Exception as error:
-        # The library raises errors of many kinds for text that is no unit.
-        raise DataContractError(
-            f"{where}: the unit {unit!r} can't be converted to {target} "
-            f"({type(error).__name__}); correct the file, or give the value as an option"
-        ) from error
+    error: Exception | None = None
+    # Control systems write units in capitals, too.
+    for text in (unit, unit.lower()):
+        try:
+            return np.asarray(
+                _registry().Quantity(numbers, _SPELLINGS.get(text, text)).m_as(target)
+            )
+        except Exception as found:
+            # The library raises errors of many kinds for text that is no unit.
+            error = error or found
+    raise DataContractError(
+        f"{where}: the unit {unit!r} can't be converted to {target} "
+        f"({type(error).__name__}); correct the file, or give the value as an option"
+    ) from error
 
 
 def quantity(text: str | float, target: str, *, option: str) -> float:

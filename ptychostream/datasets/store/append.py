@@ -237,6 +237,13 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int | Literal["new"])
     stage = store.attributes["provenance"][experiment].get("stage")
     if stage is not None and "stage" in scan.provenance:
         # Metres of one stage: the new positions keep their place beside the old ones.
+        pixels = stage["pixel_m"], scan.provenance["stage"]["pixel_m"]
+        if not np.allclose(*pixels, rtol=1e-3):
+            raise DataContractError(
+                f"{scan.name} does not continue {name}: its object pixel is {pixels[1][0]:.4g} m "
+                f"instead of {pixels[0][0]:.4g} m, by another photon energy, distance or detector "
+                "pixel; append it with --experiment new"
+            )
         scan = moved_to_origin(scan, stage["origin_m"])
     modes = store.attributes["probe_modes"][experiment]
     probe = store.probe[experiment, :modes]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,11 +107,16 @@ def refusal_of_values(scan: Scan, good: NDArray[np.bool_]) -> str:
     below: list[int] = []
     spots: set[int] = set()
     lowest, share = 0.0, 0.0
+    first: tuple[int, Any] | None = None
     at = 0
     for block in scan.patterns.blocks(64):
         values = block[:, good]
         finite = np.isfinite(values)
         negative = finite & (values < 0)
+        wrong = ~finite | negative
+        if first is None and wrong.any():
+            row = int(np.argwhere(wrong)[0][0])
+            first = at + row, values[row][wrong[row]][0]
         broken += (at + np.flatnonzero(~finite.all(axis=1))).tolist()
         few = ~finite[finite.mean(axis=1) > _MOST]
         spots |= set(np.flatnonzero(few.any(axis=0)).tolist())
@@ -141,7 +147,8 @@ def refusal_of_values(scan: Scan, good: NDArray[np.bool_]) -> str:
             f"all, down to {lowest:g}: after a dark subtraction, let them be zero: --negative zero"
             f"{lost}"
         )
-    return f"{scan.name}: {'; '.join(parts)}. Patterns must be finite and not negative"
+    holds = "" if first is None else f"pattern {files[first[0]]} holds {first[1]}; "
+    return f"{scan.name}: {holds}patterns must be finite and not negative. {'; '.join(parts)}"
 
 
 def _warn(sentence: str) -> str:

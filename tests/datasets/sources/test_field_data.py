@@ -8,6 +8,7 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources import InputOptions
+from ptychostream.datasets.store import append_patterns
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.geometry import far_field_pixel_m
 
@@ -106,6 +107,42 @@ def test_lengths_and_energies_are_read_in_the_units_that_the_file_says(
     assert scan.metadata.object_pixel_size_m == pytest.approx(SIZE)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "unit"),
+    [
+        ("instrument/detector/distance", DISTANCE * 1e3, "MM"),
+        ("instrument/detector/distance", DISTANCE, "Meters"),
+        ("instrument/detector/x_pixel_size", PIXEL * 1e6, "µm".encode("latin-1")),
+        ("instrument/beam/incident_energy", "8.8 keV", None),
+        ("instrument/beam/incident_energy", ENERGY / 1e3, None),
+    ],
+)
+def test_units_are_read_however_they_are_spelled(truth, nexus, name, value, unit):
+    path = nexus(**{f"entry/{name}": value})
+    if unit is not None:
+        with h5py.File(path, "r+") as file:
+            file[f"entry/{name}"].attrs["units"] = np.bytes_(unit)
+    scan = read(path)
+    assert_is(scan, truth)
+    assert scan.metadata.energy_eV == pytest.approx(ENERGY)
+    assert len(scan.warnings) == (unit is None and value == ENERGY / 1e3)
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1e6, "um"), (1e3, "mm"), (1e9, "nm")])
+def test_positions_of_another_unit_are_refused_with_it(truth, nexus, factor, unit):
+    path = nexus(factors=dict.fromkeys(XY, factor))
+    with pytest.raises(DataContractError, match=f"--position_unit {unit}"):
+        read(path)
+    assert_is(read(path, position_unit=unit), truth)
+
+
+def test_a_length_without_its_unit_is_named(truth, nexus):
+    path = nexus(**{"entry/instrument/detector/x_pixel_size": PIXEL * 1e6})
+    with pytest.raises(DataContractError, match="pixel is 75 m.*--detector_pixel"):
+        read(path)
+    assert_is(read(path, detector_pixel="75um"), truth)
+
+
 def test_an_unknown_unit_is_refused_by_name(nexus):
     with pytest.raises(DataContractError, match=r"distance'.*'furlongs per week'"):
         read(nexus(units={"distance": "furlongs per week"}))
@@ -187,6 +224,15 @@ def test_an_orientation_that_is_given_replaces_the_files(truth, nexus, caplog):
     scan = read(path, orientation="identity")
     np.testing.assert_array_equal(scan.patterns.read(EVERY), _mirror(truth["diff3d"], 1))
     assert "--orientation flip_y; identity is used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"), [([[1, 1, 0], [-1, 1, 0]], "45 degrees"), (np.full((2, 3), np.nan), "NaN")]
+)
+def test_axes_that_no_symmetry_of_the_square_has_are_refused(nexus, axes, said):
+    path = nexus(**{"entry/instrument/detector/basis_vectors": np.array(axes, float)})
+    with pytest.raises(DataContractError, match=said):
+        read(path)
 
 
 def test_axes_along_one_line_are_refused(nexus):
@@ -539,6 +585,71 @@ def test_counts_and_amplitudes_are_told_apart(npz, truth, gain, domain):
     scan = read(npz(diff3d=values))
     assert scan.measurement_domain == domain
     assert scan.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "rows", "said"),
+    [
+        (-1.0, -1.0, slice(55, 64), "exactly (-1, -1)"),
+        (20.0, 21.0, slice(55, 64), "exactly (20, 21)"),
+        (90.0, 21.0, slice(7, 8), "far from all others"),
+    ],
+)
+def test_positions_that_were_never_measured_are_named(npz, truth, x, y, rows, said):
+    xs, ys = truth["xcoords"].copy(), truth["ycoords"].copy()
+    xs[rows], ys[rows] = x, y
+    path = npz(xcoords=xs, ycoords=ys)
+    (warning,) = read(path).warnings
+    assert said in warning
+    scan = read(path, leave_out=_advice(warning))
+    assert_is(scan, truth, np.setdiff1d(EVERY, EVERY[rows]))
+    assert scan.warnings == ()
+
+
+def test_positions_on_one_line_are_a_warning(npz, truth):
+    assert "one line" in read(npz(xcoords=truth["ycoords"])).warnings[0]
+
+
+def test_a_frame_too_many_at_the_beginning_is_left_out_as_advised(npz, truth):
+    patterns = np.concatenate([0 * truth["diff3d"][:1], truth["diff3d"]])
+    path = npz(diff3d=patterns)
+    with pytest.raises(DataContractError, match=r"'\[64\]'.*--trigger_shift -1"):
+        read(path)
+    assert_is(read(path, leave_out="[64]", trigger_shift=-1), truth, EVERY[:-1])
+
+
+@pytest.mark.parametrize("stack", [lambda p: p[None], lambda p: np.moveaxis(p, 0, -1)])
+def test_modes_are_found_whichever_axis_they_have(npz, truth, stack):
+    probe = np.concatenate([truth["probeGuess"], 0.5j * truth["probeGuess"]])
+    np.testing.assert_array_equal(read(npz(probeGuess=stack(probe))).probe, probe)
+
+
+def test_a_probe_in_the_corner_is_said_and_brought_to_the_centre(npz, truth):
+    path = npz(probeGuess=np.fft.ifftshift(truth["probeGuess"], axes=(1, 2)))
+    assert "--probe_transform swap_quadrants" in read(path).warnings[0]
+    scan = read(path, probe_transform="swap_quadrants")
+    np.testing.assert_array_equal(scan.probe, truth["probeGuess"])
+    assert scan.warnings == ()
+
+
+def test_a_missing_filter_is_named_when_a_file_is_opened(nexus, truth):
+    path = nexus()
+    with h5py.File(path, "r+") as file:
+        del file["entry/data/data"]
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((1, N, N))
+        plist.set_filter(399, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((M, N, N))
+        h5py.h5d.create(file["entry/data"].id, b"data", h5py.h5t.NATIVE_UINT32, space, plist)
+    with pytest.raises(DataContractError, match="filter 399"):
+        read(path)
+
+
+def test_a_file_of_another_energy_does_not_continue_a_scan(nexus, tmp_path):
+    ps.build_group_store(nexus(), tmp_path / "s.zarr", growing=True)
+    other = ps.read_scan(nexus(**{"entry/instrument/beam/incident_energy": ENERGY - 500}))
+    with pytest.raises(DataContractError, match="object pixel.*--experiment new"):
+        append_patterns(tmp_path / "s.zarr", other)
 
 
 def test_files_of_one_stage_keep_their_places(nexus, truth, tmp_path):

@@ -198,7 +198,7 @@ def write_images(truth, path, *, ending):
             getattr(image, kind)(data=counts.astype(np.int32)).write(name)
 
 
-def write_4d_stem(truth, path, *, plugin, unit="nm"):
+def write_4d_stem(truth, path, *, plugin, unit="nm", angle="nm"):
     library("rsciio")
     metres = {"nm": 1e-9, "": 1.0}[unit]
     sizes = (ROWS, COLUMNS, N, N)
@@ -206,7 +206,7 @@ def write_4d_stem(truth, path, *, plugin, unit="nm"):
     axes = [
         {
             "name": name, "size": size, "scale": step, "offset": 0.0, "index_in_array": index,
-            "units": unit, "navigate": index < 2, "is_binned": False,
+            "units": unit if index < 2 else angle, "navigate": index < 2, "is_binned": False,
             "_type": "UniformDataAxis",
         }
         for index, (name, size, step) in enumerate(zip("yxvu", sizes, steps, strict=True))
@@ -222,6 +222,18 @@ def write_4d_stem(truth, path, *, plugin, unit="nm"):
         "package_info": {"package": "ptychostream", "package_version": "0"},
     }  # fmt: skip
     importlib.import_module(f"rsciio.{plugin}").file_writer(str(path), signal)
+
+
+def write_mib(truth, path):
+    """A Merlin detector's frames, each after a header of 384 bytes: big-endian, last row first."""
+    library("rsciio")
+    words = ("00384", "01", f"{N:04}", f"{N:04}", "U32", "   1x1", "01")
+    end = ("2020-01-01 00:00:00.0", "0.01", "0", "0", "0", "120", "MQ1A")
+    last = ("2020-01-01T00:00:00.000000Z", "10000000ns", "24")
+    with path.open("wb") as stream:
+        for number, counts in enumerate(truth.counts, 1):
+            head = ",".join(("MQ1", f"{number:06}", *words, *end, *last)) + ","
+            stream.write(head.encode().ljust(384, b"\0") + counts[::-1].astype(">u4").tobytes())
 
 
 STEPS = {"step": "3,2", "scan_shape": f"{ROWS},{COLUMNS}"}
@@ -252,6 +264,7 @@ FORMATS = {
     "cbf": ("frames", partial(write_images, ending="cbf"), AFAR | STEPS, "stack"),
     "edf": ("frames", partial(write_images, ending="edf"), AFAR | STEPS, "stack"),
     "hspy": ("scan.hspy", partial(write_4d_stem, plugin="hspy"), AFAR | GEOMETRY, "electron"),
+    "mib": ("scan.mib", write_mib, AFAR | STEPS, "electron"),
     "emd": ("scan.emd", partial(write_4d_stem, plugin="emd"), AFAR | GEOMETRY, "electron"),
 }
 
@@ -276,6 +289,33 @@ def test_a_file_of_each_format_is_read_exactly(truth, tmp_path, kind):
     np.testing.assert_array_equal(scan.patterns.read(rows), values[rows])
 
 
+def test_empads_raw_frames_are_read_exactly(truth, tmp_path):
+    """128 x 128 floats and two rows that are no pixels, beside an XML file."""
+    library("rsciio")
+    frames = np.zeros((M, 130, 128), "<f4")
+    frames[:, 128:] = np.nan
+    frames[:, 56:72, 56:72] = truth.counts
+    frames.tofile(tmp_path / f"scan_x{COLUMNS}_y{ROWS}.raw")
+    (tmp_path / "scan.xml").write_text(
+        f'<root><raw_file filename="scan_x{COLUMNS}_y{ROWS}.raw"/>'
+        f"<pix_x>{COLUMNS}</pix_x><pix_y>{ROWS}</pix_y></root>"
+    )
+    options = InputOptions(step="3,2", probe="gaussian:20", measurement_domain="counts")
+    scan = ps.read_scan(tmp_path / "scan.xml", options=options)
+    values = scan.patterns.read(np.arange(M))
+    np.testing.assert_array_equal(values, frames[:, :128])
+    np.testing.assert_array_equal(scan.positions - scan.positions[0], truth.pixels)
+
+
+def test_a_blockfiles_bytes_are_read_exactly(truth, tmp_path):
+    path = tmp_path / "scan.blo"
+    few = SimpleNamespace(raster=np.minimum(truth.raster, 250).astype(np.uint8))
+    write_4d_stem(few, path, plugin="blockfile", angle="cm")
+    scan = ps.read_scan(path, options=InputOptions(look="none", **AFAR, **GEOMETRY))
+    np.testing.assert_array_equal(scan.patterns.read(np.arange(M)), few.raster.reshape(M, N, N))
+    np.testing.assert_allclose(scan.positions - scan.positions[0], truth.pixels, atol=1e-9)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_reader_of_ptychodus_is_used_by_its_name(truth, tmp_path):
     pytest.importorskip("ptychodus")
@@ -288,8 +328,15 @@ def test_a_reader_of_ptychodus_is_used_by_its_name(truth, tmp_path):
 
 def test_4d_stem_without_lengths_asks_for_the_step(truth, tmp_path):
     path = tmp_path / "scan.hspy"
-    write_4d_stem(truth, path, plugin="hspy", unit="")
+    write_4d_stem(truth, path, plugin="hspy", unit="", angle="")
     with pytest.raises(DataContractError, match="--step"):
         ps.read_scan(path, options=InputOptions(**AFAR))
     scan = ps.read_scan(path, options=InputOptions(step="3,2", **AFAR))
     np.testing.assert_array_equal(scan.positions - scan.positions[0], truth.pixels)
+
+
+def test_zspy_that_cannot_be_read_is_refused_with_another_format(tmp_path):
+    library("rsciio")
+    (tmp_path / "scan.zspy").mkdir()
+    with pytest.raises(DataContractError, match=r"save it as HSPY|scan\.zspy"):
+        ps.read_scan(tmp_path / "scan.zspy", options=InputOptions(**AFAR))

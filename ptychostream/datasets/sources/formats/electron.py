@@ -50,7 +50,17 @@ def read_electron(path: Path, measurement_domain: Any = None) -> ScanParts:
         raise MissingPartError(
             f"reading '{path.suffix}' needs RosettaSciIO: pip install 'ptychostream[formats]'"
         ) from error
-    sets = [found for found in reader.file_reader(str(path), lazy=True) if found["data"].ndim >= 3]
+    try:
+        content = reader.file_reader(str(path), lazy=True)
+    except AttributeError as error:
+        # RosettaSciIO reads ZSPY with zarr 2, and stores of ours need zarr 3.
+        if "zarr" not in str(error):
+            raise
+        raise DataContractError(
+            f"'{path}': RosettaSciIO can't read it with the zarr that is installed ({error}); save "
+            "it as HSPY in HyperSpy, signal.save('scan.hspy')"
+        ) from error
+    sets = [found for found in content if found["data"].ndim >= 3]
     if not sets:
         raise DataContractError(f"'{path}' holds no stack of patterns")
     data, axes = sets[0]["data"], sets[0]["axes"]

@@ -1,0 +1,58 @@
+"""Check the geometry of a scan that has no probe: one is made of its patterns, however turned."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ptychostream.datasets.sources.mending import mended
+from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.reconstruction.check import CheckResult, check
+from ptychostream.scan import Scan
+from ptychostream.solver.probe_from_patterns import find_orientation
+
+
+def check_without_probe(
+    scan: Scan,
+    read: Callable[[InputOptions], Scan],
+    options: InputOptions,
+    *,
+    minutes: float,
+    seed: int,
+) -> tuple[CheckResult, Scan, InputOptions]:
+    """Find the orientation together with the probe, then check what is read with both.
+
+    Parameters
+    ----------
+    scan : Scan
+        The scan as it was read, whatever its probe.
+    read : callable
+        Reads the scan with other options, and makes its probe anew.
+    options : InputOptions
+        Those that it was read with.
+
+    Returns
+    -------
+    found : CheckResult
+        `mend` where patterns had to be turned, its options relative to the third value.
+    scan : Scan
+        The scan that was checked.
+    options : InputOptions
+        Those that it was read with.
+    """
+    orientation = find_orientation(scan, seconds=0.4 * 60 * minutes)
+    if orientation == "identity":
+        return check(scan, minutes=minutes, seed=seed), scan, options
+    turned = mended(options, ["--orientation", orientation], scan, is_file=True)
+    other = read(turned)
+    found = check(other, minutes=0.6 * minutes, seed=seed)
+    said = f"patterns turned: {orientation}, and the probe made of them"
+    first = found.hypotheses[0]
+    if found.verdict == "sound":
+        reason = (
+            f"{said}: explains {first.explained:.0%} of patterns left out; its mirror images, and "
+            "half a turn with the other sign of the defocus, are not to tell apart"
+        )
+        found = replace(found, verdict="mend", reason=reason)
+    else:
+        found = replace(found, reason=f"{said}; {found.reason}")
+    names = [replace(item, name=f"{said}; {item.name}") for item in found.hypotheses]
+    return replace(found, hypotheses=names), other, turned
