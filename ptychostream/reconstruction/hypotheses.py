@@ -89,6 +89,15 @@ def hypotheses_for(
             "probe",
         )
     )
+    listed += [
+        Hypothesis(
+            f"the probe is mirrored: {name}",
+            ("--probe_transform", name),
+            partial(_mirrored, name),
+            "probe",
+        )
+        for name in ("flip_x", "flip_y", "transpose")
+    ]
     listed += _off_centre(part)
     return listed
 
@@ -140,6 +149,10 @@ _AXES = {
 
 def _turned(name: str, part: Part) -> Part:
     return ORIENTATIONS[name](part[0]), part[1], part[2]
+
+
+def _mirrored(name: str, part: Part) -> Part:
+    return part[0], part[1], np.ascontiguousarray(ORIENTATIONS[name](part[2]))
 
 
 def _moved(matrix: NDArray[np.float64], part: Part) -> Part:

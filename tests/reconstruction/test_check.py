@@ -2,21 +2,20 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 import ptychostream as ps
-from ptychostream.cli.check import _lines
 from ptychostream.cli.main import main
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS
 from ptychostream.errors import DataContractError
-from ptychostream.reconstruction.check import CheckResult, Ranked
 from ptychostream.reconstruction.hypotheses import hypotheses_for
 from ptychostream.scan import ArrayPatterns
+from ptychostream.solver import probe_from_patterns
+from ptychostream.solver.probe_from_patterns import find_orientation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "solver"))
 from scans import gaussian_beam, small_scan
@@ -126,9 +125,18 @@ def test_too_few_patterns_are_refused():
         ps.check(replace(scan.select(np.arange(6)), object_guess=None))
 
 
-@pytest.mark.parametrize(("probe", "is_advised"), [("from_patterns", True), ("probe.npy", False)])
-def test_a_probe_of_turned_patterns_is_said_to_be_turned_too(probe, is_advised):
-    best = Ranked(name="as it is", options=(), skill=0.0, explained=0.02, misfit=0.2)
-    found = CheckResult(verdict="undecided", options=[], hypotheses=[best], reason="too little")
-    said = "\n".join(_lines(SimpleNamespace(scan="scan.npz", probe=probe), found))
-    assert ("--orientation flip_x" in said) == is_advised
+@pytest.mark.parametrize("turn", ["identity", "transpose"])
+def test_the_orientation_is_found_with_a_probe_of_each(monkeypatch, turn):
+    monkeypatch.setattr(probe_from_patterns, "_NUMBER", 4)
+    assert find_orientation(_scan(turn=turn)) == turn
+
+
+def test_a_mirrored_probe_is_among_the_hypotheses():
+    part = (np.ones((4, 16, 16), np.float32), np.zeros((4, 2)), _scan().probe)
+    mirrored = [h for h in hypotheses_for(part, np.arange(4), part[1]) if "mirrored" in h.name]
+    assert [h.options[1] for h in mirrored] == ["flip_x", "flip_y", "transpose"]
+    for hypothesis in mirrored:
+        probe = hypothesis.change(part)[2]
+        assert not np.array_equal(probe, part[2])
+        again = hypothesis.change((*part[:2], probe))[2]
+        np.testing.assert_array_equal(again, part[2])

@@ -34,7 +34,7 @@ from ptychostream.datasets.sources.object_pixels import (
     pixel_sizes,
     sized_probe,
 )
-from ptychostream.datasets.sources.options import InputOptions
+from ptychostream.datasets.sources.options import PROBE_CHANGES, InputOptions
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
 from ptychostream.datasets.sources.rows import rows_of, with_numbers
@@ -176,10 +176,10 @@ def assemble_and_see(
     if needs_probe:
         made = make_probe(scan, options, find_probe, with_placeholder)
         scan = replace(scan, probe=made)
-    if options.probe_transform == "swap_quadrants":
-        scan = replace(scan, probe=np.fft.fftshift(scan.probe, axes=(-2, -1)))
-    if options.probe_transform == "conjugate":
-        scan = replace(scan, probe=scan.probe.conj())
+    for word in options.probe_transform.split(","):
+        if word.strip() != "none":
+            changed = PROBE_CHANGES[word.strip()](scan.probe)
+            scan = replace(scan, probe=np.ascontiguousarray(changed))
     scan = _shifted(scan, options.trigger_shift)
     if options.defocus is not None:
         scan = replace(scan, probe=defocused(scan, options.defocus))
@@ -296,7 +296,7 @@ def _provenance(
 
 
 def _warnings_on_probe(probe: NDArray[np.complex64] | None, options: InputOptions) -> list[str]:
-    if probe is None or options.probe_transform == "swap_quadrants":
+    if probe is None or "swap_quadrants" in options.probe_transform:
         return []
     if not is_corner_centred((np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)):
         return []

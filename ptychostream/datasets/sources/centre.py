@@ -92,4 +92,4 @@ def is_corner_centred(mean: NDArray[np.float64]) -> bool:
     quarters = [
         part.sum() for half in (light[:rows], light[rows:]) for part in np.split(half, [columns], 1)
     ]
-    return bool(min(quarters) > 0.05 * sum(quarters))
+    return bool(min(quarters) > 0.01 * sum(quarters))

@@ -41,8 +41,12 @@ def mended(options: InputOptions, mend: list[str], scan: Scan, *, is_file: bool)
             case "trigger_shift":
                 changes["trigger_shift"] = options.trigger_shift + int(value)
             case "probe_transform":
-                is_turned = options.probe_transform == "conjugate"
-                changes["probe_transform"] = "none" if is_turned else value
+                before = [word for word in options.probe_transform.split(",") if word != "none"]
+                if before and before[-1] == value:
+                    # Twice the same is nothing.
+                    changes["probe_transform"] = ",".join(before[:-1]) or "none"
+                else:
+                    changes["probe_transform"] = ",".join([*before, value])
             case "centre":
                 changes["centre"] = _centre_in_file(value, current, options, scan, read)
             case other:

@@ -1,10 +1,14 @@
 """The options with which a scan is read: one list for Python and all commands."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS, Orientation, Preprocessing
 from ptychostream.errors import ConfigurationError, MissingFileError
@@ -48,8 +52,9 @@ class InputOptions:
         FILE with a probe, `from_patterns`, `gaussian:WIDTH`, or
         `fzp:diameter=…,outer=…[,stop=…][,defocus=…]`.
     probe_transform : str
-        `conjugate` turns the sign of the probe's defocus; `swap_quadrants` brings its middle from
-        the corner to the centre; `none` leaves it.
+        Changes of the probe, in this order: `conjugate` turns the sign of its defocus,
+        `swap_quadrants` brings its middle from the corner to the centre, `flip_x`, `flip_y` and
+        `transpose` mirror it; `none` leaves it.
     defocus : str, optional
         Length by which the probe is propagated behind its focus.
     mask : str, optional
@@ -106,7 +111,7 @@ class InputOptions:
     position_transform: str | None = None
     trigger_shift: int = 0
     probe: str | None = None
-    probe_transform: Literal["none", "conjugate", "swap_quadrants"] = "none"
+    probe_transform: str = "none"
     defocus: str | None = None
     mask: str | None = None
     invert_mask: bool | None = None
@@ -140,8 +145,10 @@ class InputOptions:
             numbers = ",".join(str(int(number)) for number in given)
             object.__setattr__(self, "leave_out", numbers)
         self.preprocessing()
-        for name in ("negative", "look", "probe_transform"):
+        for name in ("negative", "look"):
             _check_choice(name, getattr(self, name), _CHOICES[name])
+        for word in self.probe_transform.split(","):
+            _check_choice("probe_transform", word.strip(), _CHOICES["probe_transform"])
         for name in ("position_unit", "measurement_domain"):
             if getattr(self, name) is not None:
                 _check_choice(name, getattr(self, name), _CHOICES[name])
@@ -170,9 +177,16 @@ class InputOptions:
         }
 
 
-_CHOICES = {
+#: What `probe_transform` does to modes (P, N, N).
+PROBE_CHANGES: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "conjugate": np.conj,
+    "swap_quadrants": partial(np.fft.fftshift, axes=(-2, -1)),
+    **{name: ORIENTATIONS[name] for name in ("flip_x", "flip_y", "transpose")},
+}
+
+_CHOICES: dict[str, tuple[str, ...]] = {
     "negative": ("refuse", "zero"),
-    "probe_transform": ("none", "conjugate", "swap_quadrants"),
+    "probe_transform": ("none", *PROBE_CHANGES),
     "look": ("sample", "all", "none"),
     "position_unit": ("m", "mm", "um", "nm", "px"),
     "measurement_domain": ("counts", "amplitude"),
