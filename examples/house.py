@@ -124,6 +124,7 @@ IDEAS = {
     "hdf5_files": "HDF5, safely",
     "locks": "one writer",
     "exchange": "swap folders",
+    "cluster": "dask workers",
     "plain_pickle": "data only",
     "memory": "amounts of memory",
     "config": "what users choose",

@@ -25,6 +25,10 @@ class StorageError(PtychoStreamError, OSError):
     """A disk or a remote store can't be read or written; the message says what to check."""
 
 
+class ClusterError(PtychoStreamError, RuntimeError):
+    """The scheduler or all workers of a cluster are gone; what was finished is kept."""
+
+
 class BackendUnavailableError(PtychoStreamError, RuntimeError):
     """The chosen backend cannot be imported; the message says what to install."""
 

@@ -29,3 +29,9 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_help_imports_nothing_heavy():
     heavy = {"torch", "lightning", "zarr", "h5py", "scipy", "matplotlib", "jsonargparse"}
     assert not heavy & _modules_after("from ptychostream.cli.main import main; main(['--help'])")
+
+
+def test_a_reconstruction_by_the_solver_imports_nothing_that_networks_need():
+    heavy = {"lightning", "tensordict", "sympy", "scipy.stats", "scipy.signal", "scipy.ndimage"}
+    code = "import ptychostream.cli.reconstruct, ptychostream.reconstruction.write"
+    assert not heavy & _modules_after(code)

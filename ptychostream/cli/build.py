@@ -35,7 +35,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--patterns_per_chunk", type=int, help="patterns compressed together")
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")
     parser.add_argument("--growing", action="store_true", help="more will be appended")
-    parser.add_argument("--cluster", help="address of a dask scheduler whose workers write it")
+    parser.add_argument(
+        "--dask", "--cluster", help="address of a dask scheduler whose workers write it"
+    )
     add_input_options(parser)
     return parser
 
@@ -68,7 +70,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
             patterns_per_chunk=options.patterns_per_chunk,
             memory_budget=options.memory_budget,
             growing=options.growing,
-            cluster=options.cluster,
+            cluster=options.dask,
         )
     except KeyboardInterrupt:
         if has_unfinished_build(target):

@@ -1,20 +1,10 @@
-"""Which experiments of a store a command works on, and the table of their results."""
+"""Which experiments of a store a command works on."""
 
-import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.files import whole_file
-
-if TYPE_CHECKING:
-    from ptychostream.reconstruction.result import ReconstructionResult
-
-#: Table of the results, one line an experiment.
-SUMMARY = "summary.csv"
 
 #: A number, or a range.
 _RANGE = re.compile(r"\d+|\d*:\d*")
@@ -60,42 +50,3 @@ def _named(pattern: str, names: Sequence[str]) -> list[int]:
             f"such a name; {f'names are {known}{more}' if known else 'the experiments have none'}"
         )
     return found
-
-
-def folder_of(out: Path, experiment: int) -> Path:
-    """Return the folder of one experiment's result."""
-    return out / f"experiment-{experiment:04d}"
-
-
-def summary_row(experiment: int, name: str, result: "ReconstructionResult") -> dict[str, Any]:
-    """Return the line of an experiment: how well it fits, and what to know of it."""
-    fit = result.fit
-    held_out = None if fit is None else fit.held_out
-    return {
-        "experiment": experiment,
-        "name": name,
-        "patterns": len(result.positions),
-        "misfit": None if fit is None else round(fit.final, 5),
-        "explained": None if held_out is None else round(held_out.explained, 4),
-        "skill": None if held_out is None else round(held_out.skill, 4),
-        "seconds": round(result.seconds.get("total", 0.0), 2),
-        "warnings": "; ".join(result.warnings()),
-    }
-
-
-def read_summary(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of a table; none where there is no table yet."""
-    if not (out / SUMMARY).exists():
-        return []
-    with (out / SUMMARY).open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def write_summary(out: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """Write the table of all results so far, whole or not at all."""
-    listed = list(rows)
-    with whole_file(out / SUMMARY) as partial, partial.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(listed[0]))
-        writer.writeheader()
-        writer.writerows(listed)
-    return out / SUMMARY

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     outside = ~evaluation.region[box]
     obj, truth = evaluation.alignment.object[box], evaluation.reference[box]
     turn = np.exp(-1j * np.angle(evaluation.reference[evaluation.region].sum()))
-    figure, axes = _new_figure(2, 4, (17, 8))
+    figure, axes = _new_figure(2, 4, (17, 8), layout="constrained")
     rows = (
         ("amplitude", np.abs(obj), np.abs(truth)),
         ("phase (rad)", np.angle(obj * turn), np.angle(truth * turn)),
@@ -119,12 +119,19 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     return _save(figure, path)
 
 
-def _new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+def _new_figure(
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    *,
+    layout: Literal["constrained"] | None = None,
+) -> tuple[Any, list[Any]]:
     # Made without pyplot, whose state and backend belong to the caller.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    # Looking for a layout takes as long as drawing: only where matplotlib's own margins are narrow.
+    figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
@@ -179,7 +186,7 @@ def _save(figure: Any, path: Path) -> Path:
 
 def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | None = None) -> Path:
     """Draw a Fourier ring correlation and where it falls below its thresholds."""
-    figure, axes = _new_figure(1, 1, (6.4, 5.2))
+    figure, axes = _new_figure(1, 1, (6.4, 5.2), layout="constrained")
     axis = axes[0]
     axis.plot(frc.frequency, frc.correlation, label="correlation of the halves")
     axis.plot(frc.frequency, frc.half_bit, "--", label="half bit")
@@ -197,6 +204,11 @@ def draw_frc(frc: FourierRingCorrelation, path: Path, *, pixel_size_m: float | N
     return _save(figure, path)
 
 
+def half_period(frc: FourierRingCorrelation) -> float:
+    """Return the half period in pixels at which a correlation falls below half a bit."""
+    return float(0.5 / frc.crossing(frc.half_bit))
+
+
 def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -> str:
     """Return the resolution at which a correlation falls below half a bit.
 
@@ -205,9 +217,8 @@ def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -
     str
         The half period, in pixels or nanometres; "≤" where the pixels are the limit.
     """
-    frequency = frc.crossing(frc.half_bit)
-    is_limit = "≤ " if frequency >= 0.5 else ""
-    pixels = 0.5 / frequency
+    pixels = half_period(frc)
+    is_limit = "≤ " if pixels <= 1 else ""
     if pixel_size_m is None:
         return f"{is_limit}{pixels:.1f} px"
     return f"{is_limit}{pixels * pixel_size_m * 1e9:.3g} nm ({pixels:.1f} px)"
@@ -263,7 +274,7 @@ def draw_probe(probe: NDArray[np.complex64], path: Path, *, most: int = 6) -> Pa
 
     shown = min(len(probe), most)
     power = (np.abs(probe) ** 2).sum(axis=(1, 2))
-    figure, axes = _new_figure(1, shown, (3.4 * shown + 0.6, 3.8))
+    figure, axes = _new_figure(1, shown, (3.4 * shown + 0.6, 3.8), layout="constrained")
     for axis, mode, share in zip(axes, probe, power / power.sum(), strict=False):
         size = np.abs(mode) / max(float(np.abs(mode).max()), 1e-30)
         hue = (np.angle(mode) / (2 * np.pi)) % 1

@@ -125,9 +125,9 @@ def write_page(
 ) -> Path:
     """Write `report.html` from a record and the pictures in a folder."""
     parts = [
-        f"<h1>{_text(record['title'])}</h1>",
-        f'<p class="soft">{_text(record["subtitle"])}</p>',
-        _tiles(record["tiles"]),
+        f"<h1>{as_text(record['title'])}</h1>",
+        f'<p class="soft">{as_text(record["subtitle"])}</p>',
+        as_tiles(record["tiles"]),
         _warnings(record["warnings"]),
         "<h2>Object</h2>",
         _pictures(folder, [p for p in _PICTURES if p[0] in ("amplitude.png", "phase.png")]),
@@ -141,22 +141,28 @@ def write_page(
     if configuration is not None:
         texts = {"Model and training (config.yaml)": configuration, **texts}
     parts += [
-        f"<details><summary>{_text(name)}</summary><pre>{_text(text)}</pre></details>"
+        f"<details><summary>{as_text(name)}</summary><pre>{as_text(text)}</pre></details>"
         for name, text in texts.items()
     ]
-    page = (
+    path = folder / REPORT
+    with whole_file(path) as partial:
+        partial.write_text(
+            as_page(record["title"], parts, refresh_s=record.get("refresh_s")), encoding="utf-8"
+        )
+    return path
+
+
+def as_page(title: str, parts: Sequence[str], *, refresh_s: object = None) -> str:
+    """Return a page of these parts, in the style of all reports."""
+    return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Without an icon the browser would request one from a server.
         '<link rel="icon" href="data:,">'
-        f"{_refresh(record.get('refresh_s'))}"
-        f"<title>{_text(record['title'])}</title><style>{_STYLE}</style></head>"
+        f"{_refresh(refresh_s)}"
+        f"<title>{as_text(title)}</title><style>{_STYLE}</style></head>"
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
     )
-    path = folder / REPORT
-    with whole_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-    return path
 
 
 def _check_record(path: Path, record: object) -> None:
@@ -186,13 +192,15 @@ def _refresh(seconds: object) -> str:
     return f'<meta http-equiv="refresh" content="{max(1, round(seconds))}">'
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """Escape what HTML would take for its own."""
     return html.escape(str(value))
 
 
-def _tiles(tiles: Sequence[Sequence[str]]) -> str:
+def as_tiles(tiles: Sequence[Sequence[str]]) -> str:
+    """Return figures, each a name and a value, that are shown large."""
     inner = "".join(
-        f'<div class="tile"><b>{_text(value)}</b><span class="soft">{_text(name)}</span></div>'
+        f'<div class="tile"><b>{as_text(value)}</b><span class="soft">{as_text(name)}</span></div>'
         for name, value in tiles
     )
     return f'<div class="tiles">{inner}</div>'
@@ -201,7 +209,7 @@ def _tiles(tiles: Sequence[Sequence[str]]) -> str:
 def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
         return '<p class="soft">No warnings.</p>'
-    listed = "".join(f"<li>{_text(warning)}</li>" for warning in warnings)
+    listed = "".join(f"<li>{as_text(warning)}</li>" for warning in warnings)
     return f'<div class="warnings"><b>Warnings</b><ul>{listed}</ul></div>'
 
 
@@ -217,8 +225,8 @@ def _pictures(folder: Path, pictures: Sequence[tuple[str, str, str]]) -> str:
 def _figure(path: Path, title: str, text: str, kind: str = "") -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<figure class="{kind}"><img alt="{_text(title)}" src="data:image/png;base64,{data}">'
-        f'<figcaption><b>{_text(title)}</b><span class="soft">{_text(text)}</span></figcaption>'
+        f'<figure class="{kind}"><img alt="{as_text(title)}" src="data:image/png;base64,{data}">'
+        f'<figcaption><b>{as_text(title)}</b><span class="soft">{as_text(text)}</span></figcaption>'
         "</figure>"
     )
 
@@ -238,7 +246,7 @@ def _evaluation(folder: Path, metrics: Mapping[str, Any]) -> str:
         )
     tiles = [(name, numbers[name]) for name in _HEADLINES if name in numbers]
     listed = f"<details><summary>All figures of merit</summary>{_table(numbers)}</details>"
-    return _tiles(tiles) + drawn + listed
+    return as_tiles(tiles) + drawn + listed
 
 
 def _nothing(name: str) -> str:
@@ -257,7 +265,7 @@ def _number(value: Any) -> str:
 
 def _table(rows: Mapping[str, Any]) -> str:
     inner = "".join(
-        f"<tr><th>{_text(name)}</th><td>{_text(_number(value))}</td></tr>"
+        f"<tr><th>{as_text(name)}</th><td>{as_text(_number(value))}</td></tr>"
         for name, value in rows.items()
     )
     return f"<table>{inner}</table>"

@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 #: Bytes per pixel: sums of patches and weights, the object, and its coverage.
 _BYTES_PER_PIXEL = 8 + 4 + 8 + 4
 
+#: Rows of the object that are processed together.
+_BAND = 1024
+
 
 def choose_grid(
     store: GroupStore, experiment: int, positions: NDArray[np.float64], *, pads: bool
@@ -86,3 +89,17 @@ def canvas_folder(grid: ObjectGrid, budget: int, scratch_folder: Path | None) ->
         folder,
     )
     return folder
+
+
+def limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
+    """Clip amplitudes outside the lit area, where they are arbitrary, to the largest inside."""
+    bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
+    limit = max(
+        (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),
+        default=0.0,
+    )
+    for band in bands:
+        part = obj[..., band, :]
+        size = np.abs(part)
+        beyond = (size > limit) & (coverage[band] == 0)
+        part[beyond] *= limit / size[beyond]

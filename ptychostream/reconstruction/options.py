@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,9 @@ from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.memory import parse_bytes
-from ptychostream.persistence.bundle import ModelBundle
+
+if TYPE_CHECKING:
+    from ptychostream.persistence.bundle import ModelBundle
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def choose_device(accelerator: str) -> torch.device:
     return torch.device(wanted)
 
 
-def choose_experiment(bundle: ModelBundle, store: GroupStore, experiment: int | None) -> int:
+def choose_experiment(bundle: "ModelBundle", store: GroupStore, experiment: int | None) -> int:
     """Find the experiment to reconstruct, and check that the model fits it.
 
     Raises

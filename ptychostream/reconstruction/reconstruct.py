@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
-from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.reconstruction.groups import Seeds
 from ptychostream.reconstruction.joining import check_joining
 from ptychostream.reconstruction.options import check_execution, choose_experiment
@@ -23,6 +22,9 @@ from ptychostream.reconstruction.run import OnPass, ReconstructionOptions, Run
 from ptychostream.solver.ranks import Ranks
 from ptychostream.solver.start import chosen_experiments
 from ptychostream.stitching import Placement, WeightName
+
+if TYPE_CHECKING:
+    from ptychostream.persistence.bundle import ModelBundle
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ _ELSEWHERE = {
 
 
 def reconstruct(
-    bundle: ModelBundle | GroupStore,
+    bundle: "ModelBundle | GroupStore",
     store: GroupStore | None = None,
     *,
     start: str | Path | NDArray[np.complex64] | None = None,
@@ -165,7 +167,7 @@ def reconstruct(
     if refine_passes is not None:
         warnings.warn("refine_passes is called passes now", DeprecationWarning, stacklevel=2)
         passes = refine_passes
-    model = bundle if isinstance(bundle, ModelBundle) else None
+    model = None if isinstance(bundle, GroupStore) else bundle
     if store is None:
         if not isinstance(bundle, GroupStore):
             raise ConfigurationError("reconstruct(bundle, store) needs a store after the model")
@@ -232,7 +234,7 @@ def _name_what_is_elsewhere(config: InferenceConfig | None) -> None:
 
 
 def _chosen(
-    model: ModelBundle | None, store: GroupStore, experiment: int | Sequence[int] | None
+    model: "ModelBundle | None", store: GroupStore, experiment: int | Sequence[int] | None
 ) -> tuple[int, ...]:
     """Return the experiments that are asked for, checked."""
     if model is None:
@@ -248,7 +250,7 @@ def _chosen(
 
 
 def follow(
-    bundle: ModelBundle | GroupStore,
+    bundle: "ModelBundle | GroupStore",
     store: GroupStore | None = None,
     *,
     interval_s: float = 5.0,

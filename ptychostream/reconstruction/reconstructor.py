@@ -18,6 +18,7 @@ from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.physics import intensity
 from ptychostream.progress import ProgressMonitor
+from ptychostream.reconstruction.grid import limit_unlit
 from ptychostream.reconstruction.options import amplitude_limit, batch_size_for, choose_device
 from ptychostream.reconstruction.predict import inference_loader, predict
 from ptychostream.reconstruction.probe_power import scale_to_photons
@@ -25,9 +26,6 @@ from ptychostream.reconstruction.processes import predict_in_processes
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.reconstruction.stitching_thread import Stitcher
 from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patch_weight
-
-#: Rows of the object that are processed together.
-_BAND = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,17 +208,3 @@ class Reconstructor:
             losses=tuple(self.bundle.history.get("train_loss", ())),
             seconds=stitched.seconds,
         )
-
-
-def limit_unlit(obj: NDArray[np.complex64], coverage: NDArray[np.float32]) -> None:
-    """Clip amplitudes outside the lit area, where they are arbitrary, to the largest inside."""
-    bands = [slice(start, start + _BAND) for start in range(0, obj.shape[-2], _BAND)]
-    limit = max(
-        (float(np.abs(obj[..., b, :][..., coverage[b] > 0]).max(initial=0)) for b in bands),
-        default=0.0,
-    )
-    for band in bands:
-        part = obj[..., band, :]
-        size = np.abs(part)
-        beyond = (size > limit) & (coverage[band] == 0)
-        part[beyond] *= limit / size[beyond]

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,12 +19,15 @@ from ptychostream.evaluation.figures import (
     draw_object,
     draw_probe,
     draw_timing,
+    half_period,
     resolution,
 )
 from ptychostream.evaluation.report import RECORD, write_report
 from ptychostream.files import whole_file
-from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.reconstruction.result import ReconstructionResult, save_result
+
+if TYPE_CHECKING:
+    from ptychostream.persistence.bundle import ModelBundle
 
 #: Folder in which the files of a result are written before they take their place.
 _STAGED = ".ptychostream-result"
@@ -45,7 +49,7 @@ _OF_EARLIER = (
 
 def write_result_files(
     result: ReconstructionResult,
-    bundle: ModelBundle | None,
+    bundle: "ModelBundle | None",
     folder: Path,
     *,
     title: str,
@@ -81,7 +85,7 @@ def write_result_files(
 
 def _write_files(
     result: ReconstructionResult,
-    bundle: ModelBundle | None,
+    bundle: "ModelBundle | None",
     folder: Path,
     *,
     title: str,
@@ -118,6 +122,10 @@ def _write_files(
             ["in all", f"{total:.1f} s"],
         ],
         "warnings": result.warnings(),
+        "patterns": len(result.positions),
+        "seconds": total,
+        "half_period_px": None if result.frc is None else half_period(result.frc),
+        "is_partial": result.is_partial,
         **_fit_record(result),
         "numbers": {
             "patches stitched": result.num_patches,

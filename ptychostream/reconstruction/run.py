@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,12 @@ from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import split_frc
 from ptychostream.geometry import ObjectGrid
 from ptychostream.memory import parse_bytes
-from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.progress import ProgressMonitor, progress_bar
-from ptychostream.reconstruction.follow import Live, LiveStitching, follow_store
-from ptychostream.reconstruction.follow_solver import LiveSolver
-from ptychostream.reconstruction.grid import canvas_folder, grid_of
+from ptychostream.reconstruction.grid import canvas_folder, grid_of, limit_unlit
 from ptychostream.reconstruction.groups import Seeds, groups_of
 from ptychostream.reconstruction.joining import remarks_on_joining
 from ptychostream.reconstruction.judgement import judge_solution, remarks_on
 from ptychostream.reconstruction.options import choose_device
-from ptychostream.reconstruction.reconstructor import Reconstructor, limit_unlit
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.ranks import Ranks
@@ -39,6 +35,11 @@ from ptychostream.solver.start import (
     solver_options,
 )
 from ptychostream.stitching import Placement, WeightName
+
+if TYPE_CHECKING:
+    from ptychostream.persistence.bundle import ModelBundle
+    from ptychostream.reconstruction.follow import Live
+    from ptychostream.reconstruction.reconstructor import Reconstructor
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Run:
     """One reconstruction: what it is made from, and what it is asked for."""
 
     store: GroupStore
-    bundle: ModelBundle | None
+    bundle: "ModelBundle | None"
     experiments: tuple[int, ...]
     options: ReconstructionOptions
     execution: PyTorchExecutionConfig
@@ -173,18 +174,24 @@ class Run:
                 "config, groups_per_position and seeds are not available while following a "
                 "store: every pattern is used as it comes"
             )
+        from ptychostream.reconstruction.follow import follow_store
+
         return follow_store(
             self._live(), self.store, interval_s=interval_s, should_stop=self.should_stop
         )
 
-    def _live(self) -> Live:
+    def _live(self) -> "Live":
         """Return what shows the object while the store grows."""
         if self.bundle is not None:
+            from ptychostream.reconstruction.follow import LiveStitching
+
             return LiveStitching(
                 self.reconstructor(),
                 grid=self.grid,
                 finish=lambda grown: replace(self, store=grown).result(),
             )
+
+        from ptychostream.reconstruction.follow_solver import LiveSolver
 
         def solve(
             grown: GroupStore, start: SolverStart, passes: int, watch: ProgressMonitor
@@ -199,12 +206,15 @@ class Run:
             finish=lambda grown, start: replace(self, store=grown, start=start).result(),
         )
 
-    def reconstructor(self) -> Reconstructor:
+    def reconstructor(self) -> "Reconstructor":
         """Return the network with its options of stitching."""
         if self.bundle is None:
             raise ConfigurationError(
                 "start='network' needs a model: reconstruct(bundle, store), or --model_path"
             )
+        # Imported for a network alone: it takes longer than a small scan.
+        from ptychostream.reconstruction.reconstructor import Reconstructor
+
         return Reconstructor(
             bundle=self.bundle,
             execution=self.execution,

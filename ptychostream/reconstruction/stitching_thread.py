@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ptychostream.progress import ProgressMonitor
 from ptychostream.reconstruction.predict import Predicted
-from ptychostream.stitching import PatchAccumulator, PatchSpool, PhaseAlignment
+from ptychostream.stitching import PatchAccumulator, PatchSpool
+from ptychostream.stitching.phase_alignment import PhaseAlignment
 
 logger = logging.getLogger(__name__)
 

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve
+from scipy.fft import irfft2, next_fast_len, rfft2
 from torch import Tensor
 
 from ptychostream.solver.layout import PatchLayout
 
 #: Rows of the canvas that are convolved together.
-_BAND = 2048
+_BAND = 256
 
 
 def light_of_scan(layout: PatchLayout, probe: Tensor, out: Tensor) -> None:
@@ -34,24 +34,26 @@ def lay_out(layout: PatchLayout, patch: NDArray[np.floating], out: Tensor) -> No
     """Write the sum of a patch (N, N), laid at every position, to a canvas (H, W)."""
     corner, _ = layout.corners(torch.arange(len(layout.positions)))
     columns, rows = corner.T.numpy()
-    power = patch.astype(np.float32)
     (height, width), edge = layout.shape, len(patch)
     if layout.box is not layout.whole:
         # Patches of other processes that reach into this box.
         touches = (rows > -edge) & (rows < height) & (columns > -edge) & (columns < width)
         columns, rows = columns[touches], rows[touches]
     above, before = (max(0, -int(first.min(initial=0))) for first in (rows, columns))
+    tall, wide = min(_BAND, above + height), before + width
+    size = [next_fast_len(n + edge - 1, real=True) for n in (tall, wide)]
+    spectrum = rfft2(patch.astype(np.float32), size)
     order = np.argsort(rows, kind="stable")
     columns, rows = columns[order], rows[order]
     out.zero_()
-    for first in range(-above, height, _BAND):
-        low, high = np.searchsorted(rows, [first, first + _BAND])
+    for first in range(-above, height, tall):
+        low, high = np.searchsorted(rows, [first, first + tall])
         if low == high:
             continue
         # Each pattern is a point at its first pixel; the convolution lays the beam on it.
-        hits = np.zeros((min(_BAND, height - first), before + width), np.float32)
+        hits = np.zeros((tall, wide), np.float32)
         np.add.at(hits, (rows[low:high] - first, columns[low:high] + before), 1)
-        spread = np.maximum(oaconvolve(hits, power), 0)
+        spread = np.maximum(irfft2(rfft2(hits, size) * spectrum, size), 0)[: tall + edge - 1]
         spread = spread[max(-first, 0) : height - first, before : before + width]
         start = max(first, 0)
         out[start : start + len(spread)] += torch.from_numpy(spread).to(out.device)

@@ -87,7 +87,7 @@ def chosen_experiments(
 
 def rows_of(store: GroupStore, experiments: Sequence[int]) -> NDArray[np.int64]:
     """Return the rows (M,) of some experiments, in the order of the store."""
-    return np.flatnonzero(np.isin(store.experiment_id, experiments))
+    return np.sort(np.concatenate([store.rows(each) for each in experiments]))
 
 
 def good_pixels_of(store: GroupStore, experiments: Sequence[int]) -> NDArray[np.bool_]:

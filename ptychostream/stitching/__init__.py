@@ -3,7 +3,6 @@
 from ptychostream.stitching.accumulator import PatchAccumulator, stitch_patches
 from ptychostream.stitching.canvas import DeviceCanvas, HostCanvas
 from ptychostream.stitching.interpolation import Placement
-from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.stitching.placed_patches import PlacedPatches
 from ptychostream.stitching.spool import PatchSpool
 from ptychostream.stitching.weights import WeightName, patch_weight
@@ -13,7 +12,6 @@ __all__ = [
     "HostCanvas",
     "PatchAccumulator",
     "PatchSpool",
-    "PhaseAlignment",
     "PlacedPatches",
     "Placement",
     "WeightName",

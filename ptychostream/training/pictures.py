@@ -15,7 +15,8 @@ from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import object_grid
 from ptychostream.physics import intensity
-from ptychostream.stitching import PatchAccumulator, PhaseAlignment
+from ptychostream.stitching import PatchAccumulator
+from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.training.tracking import Tracker
 
 #: Serves chosen rows of the group table, in their order.

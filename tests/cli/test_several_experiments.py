@@ -6,6 +6,8 @@ import ptychostream as ps
 from ptychostream.cli.experiments import chosen_experiments
 from ptychostream.cli.main import main
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.reconstruction import write
+from ptychostream.reconstruction.reconstruct import reconstruct
 
 NAMES = ["monday", "tuesday_1", "", "tuesday_2"]
 
@@ -37,10 +39,10 @@ def test_experiments_that_are_not_there_are_refused():
 
 
 def test_all_experiments_have_a_result_and_a_line_in_the_table(tmp_path):
-    scans = [ps.simulate_scan(num_positions=36, N=16, step=2.5, seed=seed) for seed in (0, 1)]
+    scans = [ps.simulate_scan(num_positions=9, N=16, step=2.5, seed=seed) for seed in (0, 1)]
     ps.build_group_store(scans, tmp_path / "two.zarr", progress=False)
     out = tmp_path / "out"
-    words = ["reconstruct", str(tmp_path / "two.zarr"), "-o", str(out), "--passes", "2"]
+    words = ["reconstruct", str(tmp_path / "two.zarr"), "-o", str(out), "--passes", "1"]
     assert main([*words, "--experiment", "all"]) == 0
     with (out / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -55,3 +57,36 @@ def test_all_experiments_have_a_result_and_a_line_in_the_table(tmp_path):
     assert objects[1].stat().st_mtime_ns > before[1]
     with (out / "summary.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 2
+
+
+def test_an_experiment_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
+    scans = [ps.simulate_scan(num_positions=9, N=16, step=2.5, seed=seed) for seed in (0, 1)]
+    ps.build_group_store(scans, tmp_path / "two.zarr", progress=False)
+    out = tmp_path / "out"
+    words = ["reconstruct", str(tmp_path / "two.zarr"), "-o", str(out), "--passes", "1"]
+    words += ["--experiment", "all"]
+
+    def failing(*arguments, **options):
+        if options.get("experiment") == 0:
+            raise DataContractError("all of its patterns are dark")
+        return reconstruct(*arguments, **options)
+
+    monkeypatch.setattr(write, "reconstruct", failing)
+    assert main(words) == 1
+    assert "1 experiments failed: 0; summary.csv" in capsys.readouterr().err
+    page = (out / "report.html").read_text()
+    assert "failed: all of its patterns are dark" in page
+    assert 'href="experiment-0001/report.html"' in page
+    monkeypatch.undo()
+    assert main([*words, "--resume"]) == 0
+    assert "failed" not in (out / "summary.csv").read_text()
+
+
+def test_options_for_workers_are_refused_where_they_share_nothing(tmp_path, capsys):
+    for options, expected in (
+        (["--workers", "2"], "--workers has no effect without --experiment"),
+        (["--experiment", "all", "--workers", "2", "--dask", "tcp://here:1"], "name one"),
+        (["--experiment", "all", "--workers", "2", "--join"], "--join has one alone"),
+    ):
+        assert main(["reconstruct", "some.zarr", "-o", str(tmp_path), *options]) == 2
+        assert expected in capsys.readouterr().err

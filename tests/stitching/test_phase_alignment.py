@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_accumulator import _object, _true_patches, _weight
 
-from ptychostream.stitching import PhaseAlignment
+from ptychostream.stitching.phase_alignment import PhaseAlignment
 
 
 def test_phases_between_patches_are_found():

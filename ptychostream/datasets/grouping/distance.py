@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ptychostream.datasets.grouping.nearest import draw_members
 from ptychostream.errors import DataContractError
@@ -77,6 +76,8 @@ def _neighbors_between(
     high: float | None,
 ) -> NDArray[np.int64]:
     """Find the nearest rows (S, K) between two distances; -1 where there are no more."""
+    from scipy.spatial import cKDTree
+
     # How many positions lie nearer than `low` differs from centre to centre: search for K + 1, then
     # for twice as many where too few of them lie beyond `low`.
     found = np.full((len(centres), wanted), -1, dtype=np.int64)

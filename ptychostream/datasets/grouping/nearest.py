@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ptychostream.errors import DataContractError
 
@@ -66,6 +65,8 @@ def nearest_neighbors(
     DataContractError
         If a scan has fewer than C positions, or K neighbours cannot fill a group.
     """
+    from scipy.spatial import cKDTree
+
     if len(positions) < group_size:
         raise DataContractError(
             f"{len(positions)} scan positions cannot fill groups of {group_size}; "

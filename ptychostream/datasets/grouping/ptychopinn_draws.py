@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ptychostream.errors import DataContractError
 
@@ -114,6 +113,8 @@ def _around_centres(
     generator: LegacyGenerator,
 ) -> NDArray[np.int32]:
     """Draw one group from the neighbours of each centre, in the order of the centres."""
+    from scipy.spatial import cKDTree
+
     found = min(neighbor_count + 1, len(positions))
     _, near = cKDTree(positions).query(positions[centres], k=found)
     # Where the scan is smaller than the neighbourhood, the centre stays among the candidates.
@@ -134,6 +135,8 @@ def _combinations(
     generator: LegacyGenerator,
 ) -> NDArray[np.int64]:
     """Draw from all combinations of C neighbours of twice as many centres as are needed."""
+    from scipy.spatial import cKDTree
+
     if seed is not None:
         generator.seed(seed)
     count = len(positions)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from ptychostream.errors import DataContractError
 from ptychostream.scan import Scan
@@ -24,6 +23,9 @@ def beam_diameter(probe: NDArray[np.complexfloating]) -> float:
 
 def typical_step(positions: NDArray[np.float64]) -> float:
     """Return the median distance of positions (M, 2) from their nearest other, in pixels."""
+    # Imported where it is used: the solver does without, and starts the sooner.
+    from scipy.spatial import KDTree
+
     distinct = np.unique(positions, axis=0)
     if len(distinct) < 2:
         return 0.0

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 #: A hot pixel is this much brighter than its third-brightest neighbour: with the beam's diffraction
 #: sampled as ptychography needs it, no peak is so narrow.
@@ -44,6 +43,8 @@ def hot_pixels(
     totals: NDArray[np.float64], bad: NDArray[np.bool_], *, spare_centre: bool
 ) -> NDArray[np.bool_]:
     """Find hot pixels, and clusters of up to four, in sums of photons (H, W)."""
+    from scipy import ndimage
+
     single = _brighter_than_around(totals, bad, 1)
     cluster = _brighter_than_around(totals, bad, 2)
     labels, number = ndimage.label(cluster, np.ones((3, 3)))
@@ -60,6 +61,8 @@ def _brighter_than_around(
     totals: NDArray[np.float64], bad: NDArray[np.bool_], distance: int
 ) -> NDArray[np.bool_]:
     """Find pixels far brighter than the third-brightest good one at a distance in pixels."""
+    from scipy import ndimage
+
     around = np.ones((2 * distance + 1,) * 2, bool)
     around[1:-1, 1:-1] = False
     third = ndimage.rank_filter(np.where(bad, 0, totals), -3, footprint=around, mode="constant")
@@ -74,6 +77,8 @@ def dead_pixels(
     totals: NDArray[np.float64], counts: NDArray[np.float64], bad: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Find regions and whole lines that never count between pixels that count often."""
+    from scipy import ndimage
+
     dark = (totals == 0) & ~bad
     if not dark.any() or not len(counts):
         return np.zeros_like(dark)

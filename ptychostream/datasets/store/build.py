@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ptychostream.cluster import connected
 from ptychostream.datasets.sources.chosen_probe import ProbeFinder
 from ptychostream.datasets.sources.examine import LOST
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.survey import UnflaggedValuesError
-from ptychostream.datasets.store.cluster import connected
 from ptychostream.datasets.store.format import FORMAT_NAME, FORMAT_VERSION, MANIFEST
 from ptychostream.datasets.store.group_store import GroupStore, open_group_store
 from ptychostream.datasets.store.plan import StoreLayout, plan_build

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.store.cluster import write_on_cluster
+from ptychostream.cluster import run_on_cluster
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
 from ptychostream.datasets.store.plan import StoreLayout
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
@@ -90,13 +90,24 @@ def write_shards(
     if client is None:
         written = _in_threads(job, pending, budget)
     else:
-        written = write_on_cluster(client, job, pending)
+        written = _on_cluster(client, job, pending)
     for shard, record in written:
         records[shard] = record
         done += 1
         if progress and done % tenth == 0:
             logger.info("%d of %d shards written", done, plan.num_shards)
     return [record for record in records.values() if record is not None]
+
+
+def _on_cluster(
+    client: Any, job: ShardJob, pending: list[int]
+) -> Iterator[tuple[int, ShardRecord]]:
+    # Scattered: the tables of a large scan are megabytes. Waits: tasks that still run would write
+    # into a folder that is being cleared.
+    then = "build again with --resume (resume=True)"
+    return run_on_cluster(
+        client, ShardJob.write, job, pending, then=then, scatters=True, waits=True
+    )
 
 
 def _in_threads(

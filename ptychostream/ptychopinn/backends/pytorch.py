@@ -22,7 +22,7 @@ from ptychostream.ptychopinn.backends.base import Image, StitchingOptions
 from ptychostream.ptychopinn.backends.training_data import as_store
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch
 from ptychostream.ptychopinn.reassembly import reassemble_position
-from ptychostream.stitching import PhaseAlignment
+from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.training.train import train
 
 if TYPE_CHECKING:
