@@ -26,14 +26,11 @@ from ptychostream.datasets.store import finish_group_store
 from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.geometry import ObjectGrid
 from ptychostream.physics import fourier_shift
+from ptychostream.ptychopinn.reassembly import reassemble_position
 from ptychostream.reconstruction.predict import inference_loader
 from ptychostream.reconstruction.result import save_result
-from ptychostream.stitching import (
-    PatchAccumulator,
-    PhaseAlignment,
-    patch_weight,
-    reassemble_position,
-)
+from ptychostream.stitching import PatchAccumulator, patch_weight
+from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.training.train import initial_model
 
 RECONSTRUCT = """

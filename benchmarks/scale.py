@@ -1,7 +1,8 @@
-"""How cost grows: with appended blocks, distance, memory, a scan's size, and its processes.
+"""How cost grows: with appended blocks, distance, memory, size, processes and experiments.
 
-    python benchmarks/scale.py [growing] [remote] [loader] [solver] [tiles] [--blocks 200]
+    python benchmarks/scale.py [growing] [remote] [loader] [solver] [tiles] [many] [--blocks 200]
         [--patterns 20000] [--sizes 10000 100000 1000000] [--processes 1 2 4]
+        [--experiments 10 100 1000]
 
 Processor time of all threads, except where it says that the clock is read. The server of `remote`
 is one on this machine that waits 30 ms before each answer.
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,9 @@ from memory import PEAK
 from streaming import poisson_scan
 
 import ptychostream as ps
+from ptychostream.reconstruction.many import Source, Task, reconstruct_here
+from ptychostream.reconstruction.summary import Row, Summary
+from ptychostream.reconstruction.write import Asked
 from ptychostream.simulation.probes import make_probe
 
 
@@ -268,13 +273,49 @@ def tiles(folder: Path, processes: list[int]) -> None:
             print(f"{name} scan, {size} processes: {done.stdout.strip()}", flush=True)
 
 
+def many(folder: Path, sizes: list[int], most: int = 30) -> None:
+    """Reconstruct experiments of 16 patterns, N = 16, of stores with few and many of them."""
+    scan = ps.simulate_scan(num_positions=16, N=16, step=2.5)
+    for number in sizes:
+        store = ps.build_group_store([scan] * number, folder / f"many-{number}.zarr")
+        source = Source(
+            store=store.address,
+            identity=store.identity,
+            cache=None,
+            cache_limit="1 GiB",
+            model_path=None,
+        )
+        asked = Asked(title="many", text="", arguments={"passes": 2})
+        task = Task(source=source, asked=asked, out=folder / f"results-{number}")
+        rows, times = [], [time.process_time()]
+        for row in reconstruct_here(task, range(min(number, most)), store, None):
+            rows.append(row)
+            times.append(time.process_time())
+        # A line for each experiment of the store, as if all had been reconstructed.
+        table = processor(partial(in_table, task.out, rows, number))
+        each = np.diff(times[3:])
+        print(
+            f"store of {number:,}: {1e3 * each.mean():.0f} ms an experiment (median "
+            f"{1e3 * np.median(each):.0f}, {len(each)} of them), table and page "
+            f"{1e3 * table / number:.2f} ms an experiment",
+            flush=True,
+        )
+
+
+def in_table(folder: Path, rows: list[Row], number: int) -> None:
+    summary = Summary(folder)
+    for experiment in range(number):
+        summary.add({**rows[experiment % len(rows)], "experiment": experiment})
+    summary.finish("many")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", default=["growing", "remote", "loader", "solver", "tiles"]
-    )
+    parts = ["growing", "remote", "loader", "solver", "tiles", "many"]
+    parser.add_argument("parts", nargs="*", default=parts)
     parser.add_argument("--blocks", type=int, default=200)
     parser.add_argument("--patterns", type=int, default=20000)
+    parser.add_argument("--experiments", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     options = parser.parse_args()
@@ -285,6 +326,8 @@ def main() -> None:
             remote(Path(name), options.patterns)
         if "loader" in options.parts:
             loader(Path(name), options.patterns)
+        if "many" in options.parts:
+            many(Path(name), options.experiments)
         if "solver" in options.parts:
             solver(Path(name), options.sizes)
         if "tiles" in options.parts:
