@@ -250,7 +250,7 @@ with joined_ranks(torch.device("cpu")) as ranks:
     if ranks.number == 0:
         if ranks.size == 1:
             numpy.save(reference, found)
-        one = numpy.load(reference)
+        one, found = (each.astype(complex) for each in (numpy.load(reference), found))
         like = abs(numpy.vdot(one, found)) / numpy.linalg.norm(one) / numpy.linalg.norm(found)
         print(f"{1e6 * seconds / store.num_patterns:.0f} us of processor time a pattern and pass, "
               f"largest box {44e-6 * largest:.0f} MB of {44e-6 * solver.layout.whole.size:.0f} MB, "
@@ -259,18 +259,36 @@ with joined_ranks(torch.device("cpu")) as ranks:
 
 
 def tiles(folder: Path, processes: list[int]) -> None:
-    """Share a scan of 64-pixel patterns: a dense one of 4,096, and a wide one of 1,024."""
-    for name, number, step in (("dense", 4096, 8.0), ("wide", 1024, 100.0)):
+    """Share a dense scan of 4,096 patterns of 64 pixels, and a wide one of 400 that don't overlap.
+
+    Processor time rises where processes run beside each other, whatever they do: below the numbers
+    of the dense scan are those of as many processes that each solve all of it alone.
+    """
+    dense = ps.simulate_scan(num_positions=4096, N=64, step=8.0, nphotons=1e6)
+    wide = poisson_scan(400)
+    probe = make_probe("gaussian", 64, {"full_width": 24.0, "edge_phase": 3.0})
+    wide = replace(wide, positions=25 * wide.positions, probe=probe.astype(np.complex64))
+    script = folder / "tiles.py"
+    script.write_text(PEAK + TILES)
+    for name, scan in (("dense", dense), ("wide", wide)):
         path = folder / f"{name}.zarr"
-        scan = ps.simulate_scan(num_positions=number, N=64, step=step, nphotons=1e6)
         ps.build_group_store(scan, path)
+        alone = [sys.executable, str(script), str(path)]
         for size in processes:
             run = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={size}"]
-            script = folder / "tiles.py"
-            script.write_text(PEAK + TILES)
-            run += ["--standalone", str(script), str(path), str(folder / f"{name}.npy")]
+            run += ["--standalone", *alone[1:], str(folder / f"{name}.npy")]
             done = subprocess.run(run, capture_output=True, text=True, check=True)
             print(f"{name} scan, {size} processes: {done.stdout.strip()}", flush=True)
+            if size == 1 or name == "wide":
+                continue
+            beside = [
+                subprocess.Popen(
+                    [*alone, str(folder / f"{each}.npy")], stdout=subprocess.PIPE, text=True
+                )
+                for each in range(size)
+            ]
+            said = [each.communicate()[0].split()[0] for each in beside]
+            print(f"  {size} beside each other, each alone: {' '.join(said)} us", flush=True)
 
 
 def many(folder: Path, sizes: list[int], most: int = 30) -> None:

@@ -10,6 +10,7 @@ import torch
 from ptychostream.config import ModelConfig, PyTorchExecutionConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.launcher import fit_to_launcher, is_launched
 from ptychostream.memory import parse_bytes
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
     ConfigurationError
         If one is set to what is not available.
     """
+    # Nodes are what torchrun or srun has started.
+    fit_to_launcher(execution)
     for name, values in _ONLY.items():
         asked = getattr(execution, name)
+        if name == "num_nodes" and is_launched():
+            continue
         if asked not in values:
             raise ConfigurationError(
                 f"{name}={asked!r} is not available when reconstructing; there is "

@@ -36,6 +36,10 @@ _PLAUSIBLE_TRANSMISSION = 0.1, 1.1
 #: Pixels with less than this part of the brightest one's light hold no object.
 _UNLIT = 1e-4
 
+#: Bytes of a block that is larger than the arrays of a block of patterns, and than glibc's first
+#: limit, yet below its last one of 32 MiB.
+_LARGE = 31 * 2**20
+
 #: Said by the first process when it asks the others for their parts of the object.
 _ASKED = "object"
 
@@ -79,6 +83,9 @@ class Solution:
         options: SolverOptions,
         tiles: Tiles | None = None,
     ) -> None:
+        # The C library gives blocks back to the system at once, unless it has seen a larger one
+        # freed: without this, arrays of each block of patterns are mapped anew, page by page.
+        torch.empty(_LARGE, dtype=torch.uint8)
         self._patterns, self._options = patterns, options
         self.tiles = tiles or Tiles(positions)
         self.ranks = self.tiles.ranks

@@ -350,10 +350,13 @@ class Solver(Solution):
         off, norm = r_sums(block.amplitude, rate, weight)
         totals[0] += float(off.sum())
         totals[1] += float(norm.sum())
-        # Logarithms are dear: the deviance is taken from one block of each update.
+        # Logarithms are dear: the deviance is taken from one block of each update, to which each
+        # process gives its part.
         if with_deviance:
-            totals[2] += float(poisson_deviance(block.counts, rate, weight).sum())
-            totals[3] += len(block.rows) * self._num_pixels
+            number = -(-len(block.rows) // self.ranks.size)
+            deviance = poisson_deviance(block.counts[:number], rate[:number], weight)
+            totals[2] += float(deviance.sum())
+            totals[3] += number * self._num_pixels
 
     def _move_positions(self, number: int, sums: Tensor) -> None:
         options, positions = self._options, self.layout.positions

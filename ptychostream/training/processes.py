@@ -31,27 +31,6 @@ from ptychostream.training.progress import EpochReport, OnEpoch
 _GRACE_S = 60.0
 
 
-def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig:
-    """Take the number of processes from torchrun, where that started them.
-
-    Raises
-    ------
-    ConfigurationError
-        If the configuration has other numbers.
-    """
-    if "LOCAL_WORLD_SIZE" not in os.environ or not is_launched():
-        return execution
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    nodes = int(os.environ["WORLD_SIZE"]) // here
-    asked = (execution.devices, execution.num_nodes)
-    if asked not in ((1, 1), (here, nodes)):
-        raise ConfigurationError(
-            f"devices={asked[0]} and num_nodes={asked[1]}, but torchrun started {here} processes "
-            f"on each of {nodes} nodes; leave both out"
-        )
-    return dataclasses.replace(execution, devices=here, num_nodes=nodes)
-
-
 def starts_processes(execution: PyTorchExecutionConfig) -> bool:
     """Return whether processes are to be started here.
 

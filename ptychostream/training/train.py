@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.launcher import is_first_process
+from ptychostream.launcher import fit_to_launcher, is_first_process
 from ptychostream.models.pinn import PtychoPINN
 from ptychostream.persistence import ModelBundle
 from ptychostream.progress import ShouldStop, stop_once
@@ -24,7 +24,6 @@ from ptychostream.training.label_scaling import objects_in_model_unit
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import needs_labels
 from ptychostream.training.processes import (
-    fit_to_launcher,
     starts_processes,
     train_in_processes,
 )

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -160,24 +161,26 @@ config = ps.TrainingConfig(
     model=ps.ModelConfig(N=16, architecture="unrolled", unrolled_steps=2, unrolled_width=8),
     nepochs=2, batch_size=4, output_dir=sys.argv[1],
 )
-bundle = ps.train(config, ps.open_group_store(sys.argv[2]))
+execution = ps.PyTorchExecutionConfig(num_nodes=2)
+bundle = ps.train(config, ps.open_group_store(sys.argv[2]), execution=execution)
 weights = torch.cat([p.detach().flatten() for p in bundle.model.parameters()])
 with open(f"{sys.argv[1]}/rank{os.environ['RANK']}.json", "w") as file:
     json.dump({"sum": weights.double().sum().item(), "losses": bundle.history["train_loss"]}, file)
 """
 
 
-def test_torchrun_starts_the_processes_too(store_37, tmp_path):
+def test_torchrun_starts_the_processes_too_on_two_nodes(store_37, tmp_path):
     (tmp_path / "run.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run = subprocess.run(
-        [*launch, str(tmp_path / "run.py"), str(tmp_path), str(store_37.path)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    launch += ["--rdzv_backend=c10d", f"--rdzv_endpoint={address}", "--local_addr=127.0.0.1"]
+    launch += [str(tmp_path / "run.py"), str(tmp_path), str(store_37.path)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    nodes = [subprocess.Popen(launch, **pipes) for _ in range(2)]
+    said = [node.communicate(timeout=200)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said[0][-2000:]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     assert len(first["losses"]) == 2
