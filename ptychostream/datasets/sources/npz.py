@@ -257,7 +257,7 @@ def _optional(members: NpzMembers, key: str) -> NDArray[Any] | None:
 
 
 def _as_mode_stack(probe: NDArray[Any], path: Path) -> NDArray[np.complex64]:
-    while probe.ndim > 3 and probe.shape[0] == 1:
+    if probe.ndim == 4 and probe.shape[0] == 1:
         probe = probe[0]
     if probe.ndim == 2:
         probe = probe[None]
