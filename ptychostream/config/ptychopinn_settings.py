@@ -64,8 +64,12 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "phases between patches are aligned when they are stitched (align_phases of "
             "`ptychostream.reconstruct`)"
         ),
-        "x_bounds": Setting("leave positions out by `ptychostream build --leave_out`, or use n_subsample"),
-        "y_bounds": Setting("leave positions out by `ptychostream build --leave_out`, or use n_subsample"),
+        "x_bounds": Setting(
+            "leave some out by `ptychostream build --leave_out`, or use n_subsample"
+        ),
+        "y_bounds": Setting(
+            "leave some out by `ptychostream build --leave_out`, or use n_subsample"
+        ),
     },
     "ModelConfig": {
         "cnn_output_mode": Setting(

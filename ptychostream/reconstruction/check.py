@@ -144,7 +144,8 @@ def check(
     first: list[tuple[Hypothesis, HeldOut]] = []
     for number, hypothesis in enumerate(hypotheses):
         if first and trials.is_late:
-            logger.warning("no time for %d hypotheses", len(hypotheses) - number)
+            untried = len(hypotheses) - number
+            logger.warning("no time for %d hypotheses; more --minutes try them too", untried)
             break
         judged = trials.judge(hypothesis, _FIRST_PASSES)
         if judged is None:
