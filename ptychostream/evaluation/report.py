@@ -43,7 +43,7 @@ _PICTURES = (
         "Fourier ring correlation of two stitched objects, each from every other position.",
     ),
     ("losses.png", "Losses", "Of each epoch of the training of this model."),
-    ("timing.png", "Time", "Stitching runs beside reading and predicting."),
+    ("timing.png", "Time", "Parts of the work; some of them run at the same time."),
 )
 
 #: Figures of merit that are shown large.
@@ -135,7 +135,7 @@ def write_page(
     if metrics is not None:
         parts += ["<h2>Against a reference</h2>", _evaluation(folder, metrics)]
     rest = [p for p in _PICTURES if p[0] not in ("amplitude.png", "phase.png")]
-    parts += ["<h2>Reconstruction and training</h2>", _pictures(folder, rest)]
+    parts += ["<h2>Probe, fit and time</h2>", _pictures(folder, rest)]
     parts += ["<h2>Numbers</h2>", _table(record["numbers"]), "<h2>Configuration</h2>"]
     texts = dict(record["configuration"])
     if configuration is not None:

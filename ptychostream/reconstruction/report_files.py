@@ -118,7 +118,7 @@ def _write_files(
             ["scan positions", f"{len(result.positions):,}"],
             ["object, rows x columns", f"{height} x {width} px"],
             *([] if result.frc is None else [["half period of the split halves' FRC", found]]),
-            ["patches per second, end to end", f"{result.num_patches / max(total, 1e-9):,.0f}"],
+            *([] if is_assumed else [["object pixel", f"{pixel * 1e9:.4g} nm"]]),
             ["in all", f"{total:.1f} s"],
         ],
         "warnings": result.warnings(),
@@ -128,16 +128,9 @@ def _write_files(
         "is_partial": result.is_partial,
         **_fit_record(result),
         "numbers": {
-            "patches stitched": result.num_patches,
-            "of positions that had one already": result.num_duplicates,
-            "cut at the grid's edge": result.num_clipped,
-            "left out": result.num_dropped,
-            "positions without a patch": len(result.without_patch),
+            **({} if bundle is None else _network_numbers(result, total)),
             "pixels that no position lights": int((result.coverage == 0).sum()),
             "median coverage of the others": float(np.median(lit)) if lit.size else 0.0,
-            "pixels at the network's largest amplitude": (
-                "it has no limit" if result.saturation is None else f"{result.saturation:.2%}"
-            ),
             "scan position of the first pixel (x, y)": list(map(float, result.origin)),
             "object pixel": "unknown" if is_assumed else f"{pixel * 1e9:.4g} nm",
             **({} if result.fit is None else result.fit.numbers()),
@@ -150,6 +143,20 @@ def _write_files(
     with whole_file(folder / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1, allow_nan=False))
     return written
+
+
+def _network_numbers(result: ReconstructionResult, total: float) -> dict[str, object]:
+    """Return what became of the patches that a network predicted."""
+    limited = "it has no limit" if result.saturation is None else f"{result.saturation:.2%}"
+    return {
+        "patches stitched": result.num_patches,
+        "patches per second, end to end": result.num_patches / max(total, 1e-9),
+        "of positions that had one already": result.num_duplicates,
+        "cut at the grid's edge": result.num_clipped,
+        "left out": result.num_dropped,
+        "positions without a patch": len(result.without_patch),
+        "pixels at the network's largest amplitude": limited,
+    }
 
 
 def _draw_solution(result: ReconstructionResult, folder: Path) -> list[Path]:
