@@ -149,6 +149,11 @@ class Canvas:
         self._tiles.fetch(self.ahead)
         self.pull.zero_()
 
+    @property
+    def own_slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the pixels that belong to this process."""
+        return self._tiles.own_slices
+
     def add_up_pull(self) -> None:
         """Add what the patterns of other processes ask for."""
         self._tiles.add(self.pull)

@@ -42,6 +42,8 @@ class SolverOptions:
         How much detector pixels that the model does not light yet are held back.
     step : float
         Length of an update, in units of 1 / light.
+    phase_waves : float
+        Part of the step of the phase's long waves that a pass makes; 0 leaves them to the updates.
     average : float
         Part of the passes, the last ones, over which the object is averaged.
     probe_rest : float
@@ -76,6 +78,7 @@ class SolverOptions:
     momentum: tuple[float, float] = (0.7, 0.9)
     trust: tuple[float, float] = (0.2, 0.02)
     step: float = 0.7
+    phase_waves: float = 1.0
     average: float = 0.25
     probe_rest: float = 0.01
     longest_move: float = 1.0

@@ -18,6 +18,7 @@ from ptychostream.solver.misfit import poisson_deviance, r_sums
 from ptychostream.solver.object_step import reach
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.patterns import Block, DealtPatterns
+from ptychostream.solver.phase_waves import PhaseWaves
 from ptychostream.solver.position_step import geometry_moves, position_sums
 from ptychostream.solver.probe_step import order_modes
 from ptychostream.solver.schedule import Pass, passes_in_time, settings_of
@@ -91,6 +92,7 @@ class Solver(Solution):
         # Not the generator that dealt the patterns: batches would be runs of neighbours.
         self._rng = np.random.default_rng([options.seed, 1])
         self._step, self._restarts = options.step, 0
+        self._waves = PhaseWaves(self.canvas, self.ranks)
         self.misfit: list[float] = []
         self.deviance: list[float] = []
         self.probe_change: list[float] = []
@@ -233,15 +235,18 @@ class Solver(Solution):
         if self._hold_patches(reach(self._prior)):
             self._light = None
         lit, before = self._update_light(settings.num_batches), self.probe.clone()
+        with_waves = options.phase_waves > 0 and self._waves.begin()
         sums = torch.zeros(self._patterns.total, 5, device=self.device) if with_positions else None
         totals = torch.zeros(4, dtype=torch.float64)
         parts = self._rng.permutation(self._patterns.num_parts)
         for batch in np.array_split(parts, min(settings.num_batches, len(parts))):
             if self._is_stopped(should_stop):
                 break
-            visited = self._update(batch, settings, with_probe, sums, totals)
+            visited = self._update(batch, settings, with_probe, with_waves, sums, totals)
             if on_patterns is not None:
                 on_patterns(visited)
+        if with_waves:
+            self._waves.move(options.phase_waves)
         self.ranks.add(totals)
         self.misfit.append(float(totals[0] / totals[1].clamp(min=1e-30)))
         self.deviance.append(float(totals[2] / totals[3].clamp(min=1)))
@@ -267,6 +272,7 @@ class Solver(Solution):
         batch: NDArray[np.int64],
         settings: Pass,
         with_probe: bool,
+        with_waves: bool,
         sums: Tensor | None,
         totals: Tensor,
     ) -> int:
@@ -293,7 +299,7 @@ class Solver(Solution):
             )
             if self._patterns.weight is not None:
                 wanted.mul_(self._patterns.weight)
-            self._measure(block, rate, totals, with_deviance=index == 0)
+            self._measure(block, rate, totals, is_first=index == 0)
             lack = ifft2(wave.mul_(wanted[:, None]), norm="ortho")
             self.layout.add(canvas.pull, corner, _sum_modes(beam.conj() * lack))
             if with_probe and ramp is not None:
@@ -310,6 +316,8 @@ class Solver(Solution):
                 sums[block.rows] = position_sums(beam, lack, before, after)
         count = torch.tensor(float(visited), device=self.device)
         canvas.add_up_pull()
+        if with_waves:
+            self._waves.gather()
         self.ranks.add(count)
         if with_probe:
             self.ranks.add(pull, weight)
@@ -344,19 +352,20 @@ class Solver(Solution):
                 self._beams[torch.from_numpy(each.places)] = ifft2(spectrum * ramp)
         return self._beams[torch.from_numpy(block.places)]
 
-    def _measure(self, block: Block, rate: Tensor, totals: Tensor, *, with_deviance: bool) -> None:
+    def _measure(self, block: Block, rate: Tensor, totals: Tensor, *, is_first: bool) -> None:
         """Add the misfit of a block to the totals of the pass."""
         weight = self._patterns.weight
         off, norm = r_sums(block.amplitude, rate, weight)
         totals[0] += float(off.sum())
         totals[1] += float(norm.sum())
-        # Logarithms are dear: the deviance is taken from one block of each update, to which each
+        # Roots and logarithms are dear: the first block of each update is looked at, of which each
         # process gives its part.
-        if with_deviance:
+        if is_first:
             number = -(-len(block.rows) // self.ranks.size)
             deviance = poisson_deviance(block.counts[:number], rate[:number], weight)
             totals[2] += float(deviance.sum())
             totals[3] += number * self._num_pixels
+            self._waves.look(rate[:number])
 
     def _move_positions(self, number: int, sums: Tensor) -> None:
         options, positions = self._options, self.layout.positions
