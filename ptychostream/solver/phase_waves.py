@@ -39,20 +39,26 @@ class PhaseWaves:
         The object; of several processes each adds what its own pixels ask for.
     ranks : Ranks
         The processes.
+
+    Attributes
+    ----------
+    curvature : (float, float)
+        For waves along x and y, in px²: one of q cycles a pixel has q² times this of a single
+        pixel's curvature.
     """
 
     def __init__(self, canvas: Canvas, ranks: Ranks) -> None:
         self._canvas, self._ranks = canvas, ranks
         self._factor, self._torque = 0, torch.zeros(0, 0)
-        self._sums, self._curvature = torch.zeros(3, dtype=torch.float64), (0.0, 0.0)
+        self._sums, self.curvature = torch.zeros(3, dtype=torch.float64), (0.0, 0.0)
 
     def begin(self) -> bool:
         """Begin a pass; return whether the curvature is known, from the pass before."""
         sums, self._sums = self._sums, torch.zeros(3, dtype=torch.float64)
         self._ranks.add(sums)
-        if not sums[2] > 0:
+        if not (sums.isfinite().all() and sums.min() > 0):
             return False
-        across, along = self._curvature = (sums[:2] / sums[2]).tolist()
+        across, along = self.curvature = float(sums[0] / sums[2]), float(sums[1] / sums[2])
         shape = self._canvas.whole.shape
         shortest = math.sqrt(max(across, along) / _SLOW)
         self._factor = max(1, int(shortest / _FINENESS), math.ceil(max(shape) / _LARGEST))
@@ -67,7 +73,7 @@ class PhaseWaves:
         change by q N ∂A. Relative to a pixel's curvature, Σ A², that is q² times N² Σ (∂A)² / Σ A².
         """
         amplitude = rates.sqrt()
-        changes = [amplitude.diff(dim=axis).square().sum() for axis in (-1, -2)]
+        changes = [(amplitude - amplitude.roll(1, axis)).square().sum() for axis in (-1, -2)]
         edge = rates.shape[-1]
         found = torch.stack([edge**2 * changes[0], edge**2 * changes[1], rates.sum()])
         self._sums += found.double().cpu()
@@ -89,12 +95,13 @@ class PhaseWaves:
         """Turn the object by a part of the step, and its velocity with it."""
         self._ranks.add(self._torque)
         turn = self._waves() * gain
-        turn *= min(1.0, _MOST / max(float(turn.abs().max()), 1e-12))
+        most = float(turn.abs().max())
+        if not 0 < most < math.inf:
+            return
+        turn *= min(1.0, _MOST / most)
         canvas = self._canvas
         height, width = canvas.shape
-        left, right, part = self._between(
-            width, canvas.box.left - canvas.whole.left, turn.shape[1]
-        )
+        left, right, part = self._between(width, canvas.box.left - canvas.whole.left, turn.shape[1])
         turn = turn[:, left] * (1 - part) + turn[:, right] * part
         above, below, part = self._between(height, canvas.box.top - canvas.whole.top, len(turn))
         for top in range(0, height, _BAND):
@@ -109,7 +116,7 @@ class PhaseWaves:
         height, width = self._torque.shape
         down = torch.fft.fftfreq(height, self._factor, device=self._torque.device)
         across = torch.fft.rfftfreq(width, self._factor, device=self._torque.device)
-        part = self._curvature[1] * down[:, None].square() + self._curvature[0] * across.square()
+        part = self.curvature[1] * down[:, None].square() + self.curvature[0] * across.square()
         inverse = (1 / part.clamp(min=_LEAST) - 1 / _SLOW).clamp(min=0)
         inverse[0, 0] = 0
         spectrum = rfft2(self._torque) * inverse
@@ -138,4 +145,3 @@ class PhaseWaves:
         place = ((at + 0.5) / self._factor - 0.5).clamp(0, number - 1)
         low = place.long()
         return low, (low + 1).clamp(max=number - 1), place - low
-
