@@ -82,6 +82,9 @@ CASES: dict[str, dict[str, Any]] = {
     "N256": {"edge": 256, "side": 10, "step": 22.0},
     "sparse": {"side": 11, "step": 10.0, "photons": 1e4},
     "large": {"side": 50},
+    "zone_plate": {"zone_plate": True, "step": 4.0},
+    "zone_plate_leaves": {"zone_plate": True, "step": 4.0, "object": "dead_leaves"},
+    "zone_plate_large": {"zone_plate": True, "step": 4.0, "side": 50},
     "steep": {"ramp": 5.4e-3},
     "strong": {"strong": True},
     "probe": {"aberration": (900.0, 700.0)},
@@ -105,10 +108,13 @@ def make_case(name: str, seed: int) -> Case:
         phase = np.angle(obj)
         dark, phase = ((a - a.min()) / np.ptp(a) for a in (dark, phase))
         obj = np.sqrt(dark) * np.exp(1.8j * np.pi * phase)
-    probe = make_probe("gaussian", edge, {"full_width": 18 * edge / 64, "edge_phase": 6.0})
+    width = 18 * edge / 64
+    probe = make_probe("gaussian", edge, {"full_width": width, "edge_phase": 6.0})
+    if change.get("zone_plate"):
+        probe = make_probe("fresnel_zone_plate", edge)
     given, wanted = probe, {}
     if "modes" in change:
-        along = (np.arange(edge) - edge / 2) / (18 * edge / 64 / 2.35)
+        along = (np.arange(edge) - edge / 2) / (width / 2.35)
         second = probe[0] * along
         second *= np.linalg.norm(probe) / np.linalg.norm(second)
         probe = np.stack([np.sqrt(0.75) * probe[0], np.sqrt(0.25) * second])

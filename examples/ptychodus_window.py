@@ -264,7 +264,7 @@ class Session:
         return self.model.product_core.product_repository[row].get_product()
 
     def error(self) -> str:
-        """Say what the last task failed of."""
+        """Return why the last task failed."""
         return str(self.monitor.get_last_error() or "")
 
     def show_last_object(self) -> None:

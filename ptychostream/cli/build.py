@@ -30,7 +30,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished build")
     parser.add_argument(
-        "--dry_run", action="store_true", help="say what would be written, and write nothing"
+        "--dry_run", action="store_true", help="list what would be written, and write nothing"
     )
     parser.add_argument("--patterns_per_chunk", type=int, help="patterns compressed together")
     parser.add_argument("--memory_budget", default="1 GiB", help="memory for patterns in flight")

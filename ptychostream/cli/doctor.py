@@ -28,7 +28,7 @@ _OPTIONAL = {
 def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream doctor`."""
     parser = new_parser(
-        "doctor", "Say what works on this machine, and what to install for what does not."
+        "doctor", "List what works on this machine, and what to install for the rest."
     )
     parser.add_argument(
         "--install-plugin",

@@ -23,9 +23,7 @@ _SOURCES_SHOWN = 4
 
 def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream info`."""
-    parser = new_parser(
-        "info", "Say what a scan file, a store, a model or a reconstructed object is."
-    )
+    parser = new_parser("info", "Describe a scan file, a store, a model or a reconstructed object.")
     parser.add_argument("path", type=path_or_url, help="what to look at")
     parser.add_argument(
         "--picture", type=Path, help="file for a picture of a scan: patterns, positions, probe"

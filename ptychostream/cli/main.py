@@ -16,15 +16,15 @@ COMMANDS = {
     "build": "turn scan files into a group store",
     "append": "let a store grow by the patterns of a scan file",
     "compact": "write the segments of a grown store as one",
-    "info": "say what a scan file, a store, a model or an object is",
-    "check": "find what is wrong with a scan's geometry",
+    "info": "describe a scan file, a store, a model or an object",
+    "check": "find what is wrong with the geometry of a scan",
     "verify": "check every byte of a store",
     "export": "write a store back as an NPZ scan",
     "train": "train a network on a store",
     "reconstruct": "reconstruct a scan or a store, with or without a network",
     "convert": "make one of our model archives from a TensorFlow one, or from a checkpoint",
     "evaluate": "compare an object with a reference",
-    "doctor": "say what works on this machine, and what to install for what does not",
+    "doctor": "list what works on this machine, and what to install for the rest",
     "completion": "print a script that completes commands and options in a shell",
 }
 

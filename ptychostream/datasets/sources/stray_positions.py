@@ -74,12 +74,12 @@ def check_places(
             f"patterns {as_ranges(numbers[repeated])}, as where a scan was stopped; if they were "
             f"not measured, leave them out: {with_numbers(leave_out, numbers[repeated])}"
         )
-    lonely = _lonely(positions, patch_size)
-    if len(lonely):
+    isolated = _isolated(positions, patch_size)
+    if len(isolated):
         said.append(
-            f"{len(lonely)} of {len(positions)} positions lie far from all others, numbers "
-            f"{as_ranges(numbers[lonely])}; if they are wrong, leave them out: "
-            f"{with_numbers(leave_out, numbers[lonely])}"
+            f"{len(isolated)} of {len(positions)} positions lie far from all others, numbers "
+            f"{as_ranges(numbers[isolated])}; if they are wrong, leave them out: "
+            f"{with_numbers(leave_out, numbers[isolated])}"
         )
     spread = np.linalg.svd(positions - positions.mean(axis=0), compute_uv=False)
     if len(positions) > _FEW and spread[0] > 0 and spread[1] < 1e-3 * spread[0]:
@@ -122,7 +122,7 @@ def _repeated(as_read: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.flatnonzero(np.ravel(inverse) == most)
 
 
-def _lonely(positions: NDArray[np.float64], patch_size: int) -> NDArray[np.int64]:
+def _isolated(positions: NDArray[np.float64], patch_size: int) -> NDArray[np.int64]:
     """Find positions whose neighbours are much further off than those of most."""
     if len(positions) <= _FEW:
         return np.empty(0, np.int64)
