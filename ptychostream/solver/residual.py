@@ -5,10 +5,13 @@ from torch import Tensor
 
 #: Counts, or less, that keep the two residuals finite where nothing was measured or predicted.
 #: They are small because they are what allows noise to settle in dark pixels.
-_SCORE_SOFTENING, _MODULUS_SOFTENING = 0.05, 0.02
+_SCORE_SOFTENING, _MODULUS_SOFTENING = 0.03, 0.02
 
 #: Typical count at which both residuals weigh the same.
 _HALF_BRIGHT = 20.0
+
+#: A pixel of few photons holds so many by chance; where all pixels hold many, none does.
+_BY_CHANCE = 4.0
 
 #: Beyond this share the other residual is left out, as it would not be seen.
 _ALMOST_ALL = 0.995
@@ -45,7 +48,8 @@ def residual(counts: Tensor, rate: Tensor, *, brightness: float, trust: float) -
         From `brightness`.
     trust : float
         Where the model sends far less light than was measured, the phase of its wave is a
-        guess; this holds such pixels back.
+        guess; this holds such pixels back, but for counts that come by chance: a pixel that
+        is held back whenever it holds a photon, and never when it holds none, darkens the object.
 
     Returns
     -------
@@ -58,11 +62,13 @@ def residual(counts: Tensor, rate: Tensor, *, brightness: float, trust: float) -
         wanted = _score(counts, rate)
     else:
         wanted = torch.lerp(_score(counts, rate), _modulus(counts, rate), brightness)
-    return wanted.mul_(rate).div_(torch.add(rate, counts, alpha=trust))
+    sure = (counts - _BY_CHANCE * (1 - brightness) ** 0.5).clamp_(min=0)
+    return wanted.mul_(rate).div_(sure.mul_(trust).add_(rate))
 
 
 def _score(counts: Tensor, rate: Tensor) -> Tensor:
-    return (counts / (rate + _SCORE_SOFTENING)).sub_(1).mul_(0.5).clamp_(max=2)
+    # Softened below the fraction alone, it is still zero on average.
+    return (counts - rate).div_(rate + _SCORE_SOFTENING).mul_(0.5)
 
 
 def _modulus(counts: Tensor, rate: Tensor) -> Tensor:

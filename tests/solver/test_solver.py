@@ -36,6 +36,14 @@ def _object(scan, solver):
     return solver.object_on(ObjectGrid(*scan.obj.shape))
 
 
+@pytest.mark.parametrize("photons", [10, 100])
+def test_few_photons_do_not_darken_the_object(photons):
+    scan = small_scan(photons, side=14)
+    solver = _solve(scan, np.random.default_rng(0).poisson(scan.rates), passes=8)
+    found, truth = _inside(scan, _object(scan, solver)), _inside(scan, scan.obj)
+    assert np.abs(found).mean() == pytest.approx(np.abs(truth).mean(), rel=0.05)
+
+
 @pytest.mark.parametrize("photons", [1e4, 1e6, 1e8])
 def test_the_object_is_found_from_nothing(photons):
     scan = small_scan(photons)

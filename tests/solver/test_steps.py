@@ -63,11 +63,12 @@ def test_nothing_is_corrected_where_the_rate_is_what_was_measured(brightness):
     assert found.abs().max() < 1e-3
 
 
-def test_the_score_is_right_on_average_where_the_modulus_is_biased():
-    rate = torch.full((200_000, 1, 1), 5.0)
+@pytest.mark.parametrize(("rate", "trust"), [(5.0, 0.0), (0.3, 0.2), (0.01, 0.2)])
+def test_the_score_is_right_on_average_where_the_modulus_is_biased(rate, trust):
+    rate = torch.full((400_000, 1, 1), rate)
     counts = torch.poisson(rate, generator=torch.Generator().manual_seed(1))
-    found = residual(counts, rate.clone(), brightness=0.0, trust=0.0)
-    modulus = residual(counts, rate.clone(), brightness=1.0, trust=0.0)
+    found = residual(counts, rate.clone(), brightness=0.0, trust=trust)
+    modulus = residual(counts, rate.clone(), brightness=1.0, trust=trust)
     assert abs(float(found.mean())) < 0.01
     assert float(modulus.mean()) < -0.02
 

@@ -140,7 +140,8 @@ def test_tiles_give_the_object_of_one_process(scan, size, options):
 
 
 def test_without_a_prior_that_matters_a_pass_is_exact(scan):
-    options = {"passes": 2, "smoothness": 0.0, "refine_probe": False}
+    # Long waves are divided by a small curvature, and rounding with them.
+    options = {"passes": 2, "smoothness": 0.0, "refine_probe": False, "phase_waves": 0}
     ((_, obj, _),), ((_, found, _), *_) = (_solve(scan, size, **options) for size in (1, 3))
     np.testing.assert_allclose(found, obj, atol=2e-5)
 
