@@ -53,6 +53,8 @@ def test_a_scan_is_trained_on_and_reconstructed_on_its_own_grid(modes, bad, is_e
     assert ("val_loss" in last_epoch) == is_exported
     assert [path.name for path in out.iterdir()] == ["model.zip"]
     assert "with backend pytorch" in trained.stdout
+    if is_exported:
+        return  # what follows does not depend on where the patterns came from
     shutil.copy(out / "model.zip", experiment.folder)
 
     done = run_batch("reconstruct", experiment.folder, out)

@@ -322,7 +322,13 @@ def _precision(stores, *_):
         _observe(
             stores,
             ps.PyTorchExecutionConfig,
-            {"precision": precision, "architecture": "cnn", "N": 64, "_data": "wide"},
+            {
+                "precision": precision,
+                "architecture": "cnn",
+                "N": 64,
+                "_data": "wide",
+                "n_filters_scale": 1,
+            },
         )
         for precision in ("32-true", "bf16-mixed")
     ]
