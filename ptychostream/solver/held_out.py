@@ -22,6 +22,9 @@ _LEFT_OUT, _FEWEST = 1 / 6, 4
 #: Rates below this are treated as this rate.
 _DARK = 1e-6
 
+#: Part of photon noise's deviance below which a difference is chance.
+_CHANCE = 0.01
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
@@ -177,12 +180,14 @@ def _compare(
     soft = 0.98 * rates + 0.02 * everywhere
     found, expected = excess(soft)
     without, _ = excess(everywhere)
+    # Where the mean pattern leaves nothing but noise to explain, chance decides.
+    known = max(without - expected, _CHANCE * expected, _DARK)
     return HeldOut(
         misfit_used=misfit_used,
         misfit=r_factor(rates),
         misfit_ideal=float(noise.modulus(soft).sum() / max(norm, _DARK)),
         skill=1 - r_factor(rates) / max(r_factor(everywhere), _DARK),
-        explained=1 - (found - expected) / max(without - expected, _DARK),
+        explained=min(1.0, 1 - (found - expected) / known),
         num_left_out=len(measured),
     )
 

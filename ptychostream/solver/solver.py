@@ -181,7 +181,12 @@ class Solver(Solution):
 
     def _has_diverged(self) -> bool:
         """Return whether the misfit rises without end, or the probe has faded to nothing."""
-        return self._is_probe_lost() or not self.misfit[-1] < _DIVERGED * max(self.misfit[0], 0.3)
+        misfit, deviance = self.misfit, self.deviance
+        if self._is_probe_lost() or not math.isfinite(misfit[-1]):
+            return True
+        # Where most pixels hold no photon, R rises while the rates come closer to the truth.
+        rises = not misfit[-1] < _DIVERGED * max(misfit[0], 0.3)
+        return rises and not deviance[-1] < _DIVERGED * deviance[0]
 
     def _is_probe_lost(self) -> bool:
         return float(self.probe.abs().square().sum()) < _LOST * self._power
