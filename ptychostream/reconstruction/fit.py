@@ -104,8 +104,9 @@ class Fit:
                 "misfit R of patterns left out": self.held_out.misfit,
                 "the same by photon noise alone": self.held_out.misfit_ideal,
                 "skill on patterns left out": self.held_out.skill,
-                "explained of patterns left out": self.held_out.explained,
             }
-        if self.twin is not None:
-            found["the same for simulated patterns"] = self.twin.explained
+            if self.held_out.tells:
+                found["explained of patterns left out"] = self.held_out.explained
+        if self.twin is not None and self.twin.tells:
+            found["explained of simulated patterns"] = self.twin.explained
         return found

@@ -68,10 +68,10 @@ def judge_solution(
     )
     if held_out is not None:
         logger.info(
-            "patterns left out of a short run: misfit R %.4f, skill %.3f, explained %.2f",
+            "patterns left out of a short run: misfit R %.4f, skill %.3f, %s",
             held_out.misfit,
             held_out.skill,
-            held_out.explained,
+            f"explained {held_out.explained:.2f}" if held_out.tells else "too few photons to tell",
         )
     return replace(fit, held_out=held_out, twin=twin)
 

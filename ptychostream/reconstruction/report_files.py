@@ -175,8 +175,10 @@ def _fit_tiles(result: ReconstructionResult) -> list[list[str]]:
         return []
     tiles = [["misfit R to all patterns", f"{result.fit.final:.3f}"]]
     if result.fit.held_out is not None:
-        explained = max(result.fit.held_out.explained, 0)
-        tiles.append(["explained of patterns left out", f"{explained:.0%}"])
+        explained = f"{max(result.fit.held_out.explained, 0):.0%}"
+        if not result.fit.held_out.tells:
+            explained = "too few photons to tell"
+        tiles.append(["explained of patterns left out", explained])
     return tiles
 
 
@@ -195,7 +197,7 @@ def _fit_record(result: ReconstructionResult) -> dict[str, object]:
         "misfit_ideal": known(None if held_out is None else held_out.misfit_ideal),
         "misfit_left_out": known(None if held_out is None else held_out.misfit),
         "skill": known(None if held_out is None else held_out.skill),
-        "explained": known(None if held_out is None else held_out.explained),
+        "explained": known(held_out.explained if held_out and held_out.tells else None),
         "explained_by_a_true_model": known(None if twin is None else twin.explained),
         "passes": fit.passes,
         "stopped_by": fit.stopped_by,

@@ -45,6 +45,9 @@ class HeldOut:
         be predicted, whatever the dose.
     num_left_out : int
         Patterns left out.
+    tells : bool
+        Whether there is more to know than the mean pattern and photon noise; where there is not,
+        `explained` is chance.
     """
 
     misfit_used: float
@@ -53,6 +56,7 @@ class HeldOut:
     skill: float
     explained: float
     num_left_out: int
+    tells: bool = True
 
 
 def neighbours_of_middle(positions: NDArray[np.float64], number: int) -> NDArray[np.int64]:
@@ -189,6 +193,7 @@ def _compare(
         skill=1 - r_factor(rates) / max(r_factor(everywhere), _DARK),
         explained=min(1.0, 1 - (found - expected) / known),
         num_left_out=len(measured),
+        tells=without - expected > _CHANCE * expected,
     )
 
 

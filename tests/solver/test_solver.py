@@ -42,6 +42,8 @@ def test_few_photons_do_not_darken_the_object(photons):
     solver = _solve(scan, np.random.default_rng(0).poisson(scan.rates), passes=8)
     found, truth = _inside(scan, _object(scan, solver)), _inside(scan, scan.obj)
     assert np.abs(found).mean() == pytest.approx(np.abs(truth).mean(), rel=0.05)
+    # R rises meanwhile, as hardly a pixel holds a photon.
+    assert solver.stopped_by == "passes"
 
 
 @pytest.mark.parametrize("photons", [1e4, 1e6, 1e8])
@@ -221,6 +223,15 @@ def test_a_true_model_predicts_patterns_left_out_and_a_wrong_one_does_not():
     swapped = judge(counts, scan.positions[:, ::-1].copy(), scan.probe, good, options)
     assert right.explained > 0.95
     assert swapped.explained < 0.65
+
+
+def test_where_photons_are_too_few_nothing_is_called_explained():
+    scan = small_scan(0.5)
+    counts = np.random.default_rng(0).poisson(scan.rates).astype(np.float32)
+    good = np.ones((16, 16), bool)
+    found = judge(counts, scan.positions, scan.probe, good, SolverOptions(passes=4))
+    assert not found.tells
+    assert found.explained <= 1
 
 
 def test_patterns_without_light_are_refused():
