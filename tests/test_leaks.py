@@ -17,7 +17,7 @@ from ptychostream.hdf5_files import whole_hdf5
 from ptychostream.locks import owned
 
 #: Times that each is done.
-TIMES = int(os.environ.get("PTYCHOSTREAM_LEAK_TIMES", "60"))
+TIMES = int(os.environ.get("PTYCHOSTREAM_LEAK_TIMES", "40"))
 
 #: Bytes that the memory of a process may vary by itself.
 _NOISE = 24 * 2**20

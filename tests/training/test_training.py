@@ -43,7 +43,7 @@ def test_the_cnn_trains_too(tmp_path):
     scan = ps.simulate_scan(num_positions=16, N=64, nphotons=1e5)
     store = ps.build_group_store(scan, tmp_path / "s.zarr")
     config = ps.TrainingConfig(
-        model=ps.ModelConfig(n_filters_scale=1, gridsize=2), nepochs=4, output_dir=tmp_path
+        model=ps.ModelConfig(n_filters_scale=1, gridsize=2), nepochs=10, output_dir=tmp_path
     )
     bundle = ps.train(config, store, execution=_execution())
     assert bundle.history["train_loss"][-1] < bundle.history["train_loss"][0]
