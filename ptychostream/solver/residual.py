@@ -62,7 +62,7 @@ def residual(counts: Tensor, rate: Tensor, *, brightness: float, trust: float) -
         wanted = _score(counts, rate)
     else:
         wanted = torch.lerp(_score(counts, rate), _modulus(counts, rate), brightness)
-    sure = (counts - _BY_CHANCE * (1 - brightness) ** 0.5).clamp_(min=0)
+    sure = (counts - _BY_CHANCE * (1 - brightness) ** 0.75).clamp_(min=0)
     return wanted.mul_(rate).div_(sure.mul_(trust).add_(rate))
 
 
