@@ -23,7 +23,12 @@ from ptychostream.cli.reconstruct_options import (
     make_parser,
 )
 from ptychostream.config import PyTorchExecutionConfig
-from ptychostream.errors import ConfigurationError, DataContractError, StoreExistsError
+from ptychostream.errors import (
+    ConfigurationError,
+    DataContractError,
+    MissingFileError,
+    StoreExistsError,
+)
 
 if TYPE_CHECKING:
     from ptychostream.datasets.store import GroupStore
@@ -152,7 +157,7 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
     from ptychostream.datasets.store.storage import is_store
 
     source = options.store
-    if is_store(source) or not Path(source).is_file():
+    if is_store(source):
         given = input_options(options).given()
         if given:
             raise ConfigurationError(
@@ -163,6 +168,8 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
             logger.warning("--keep_store has no effect: '%s' is no scan file", source)
         yield open_group_store(source, cache_folder=options.cache, cache_limit=options.cache_limit)
         return
+    if not Path(source).exists():
+        raise MissingFileError(f"no scan file and no store '{source}'")
     with ExitStack() as stack:
         if options.keep_store:
             options.out.mkdir(parents=True, exist_ok=True)

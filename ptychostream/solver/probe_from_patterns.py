@@ -57,11 +57,7 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
     DataContractError
         If there are too few patterns to judge by.
     """
-    rows = neighbours_of_middle(scan.positions, _PATTERNS)
-    patterns = scan.patterns.read(rows).astype(np.float32)
-    counts = patterns if scan.measurement_domain == "counts" else patterns**2
-    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
-    counts = np.where(good, counts, 0)
+    rows, counts, good = _middle(scan, _PATTERNS)
     short = SolverOptions(passes=_PASSES, refine_probe=False)
     best, found = -np.inf, None
     for defocus in candidates(counts):
@@ -109,11 +105,7 @@ def find_orientation(scan: Scan, *, seconds: float = np.inf) -> Orientation:
     str
         A key of `ORIENTATIONS`: `identity` unless another one predicts patterns left out better.
     """
-    rows = neighbours_of_middle(scan.positions, _FEWER)
-    patterns = scan.patterns.read(rows).astype(np.float32)
-    counts = patterns if scan.measurement_domain == "counts" else patterns**2
-    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
-    counts = np.where(good, counts, 0)
+    rows, counts, good = _middle(scan, _FEWER)
     short = SolverOptions(passes=_FIRST_PASSES, refine_probe=False)
     until = time.perf_counter() + seconds
     best: dict[Orientation, float] = dict.fromkeys(_TURNS, -np.inf)
@@ -168,3 +160,14 @@ def candidates(counts: NDArray[np.float32]) -> Iterator[float]:
         defocus = float(np.pi * radius / max(angle, 1 / edge))
         yield defocus
         yield -defocus
+
+
+def _middle(
+    scan: Scan, number: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return neighbours in the middle of a scan: their rows, counts, and the good pixels."""
+    rows = neighbours_of_middle(scan.positions, number)
+    patterns = scan.patterns.read(rows).astype(np.float32)
+    counts = patterns if scan.measurement_domain == "counts" else patterns**2
+    good = np.ones((scan.N, scan.N), bool) if scan.bad_pixels is None else ~scan.bad_pixels
+    return rows, np.where(good, counts, 0), good

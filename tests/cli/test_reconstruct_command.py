@@ -157,3 +157,25 @@ def _wait_for(happens, process):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     raise AssertionError("nothing happened within a minute")
+
+
+def test_a_scan_that_is_not_there_is_said_whatever_options_come_with_it(tmp_path, capsys):
+    words = [
+        "reconstruct",
+        str(tmp_path / "none.h5"),
+        "-o",
+        str(tmp_path / "o"),
+        "--energy",
+        "8keV",
+    ]
+    assert main(words) == 1
+    assert "no scan file and no store" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_folder_of_ptychodus_is_reconstructed_from(tmp_path):
+    folder, out = tmp_path / "scan", tmp_path / "out"
+    assert main(["simulate", str(folder), "--num_positions", "16", "--N", "16"]) == 0
+    words = ["reconstruct", str(folder), "-o", str(out), "--passes", "2", "--checks_fit", "false"]
+    assert main(words) == 0
+    assert (out / "object.npz").is_file()
