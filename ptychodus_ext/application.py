@@ -26,10 +26,7 @@ class Plot(Protocol):
 class Application:
     """The application of a library; unconnected, it never stops and shows nothing.
 
-    Attributes
-    ----------
-    model_changes : Observable
-        Notified in the window's thread when another model is used from now on.
+    `model_changes`: notified in the window's thread when another model is used from now on.
     """
 
     def __init__(self) -> None:

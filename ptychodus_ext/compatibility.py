@@ -29,13 +29,7 @@ def is_supported(version: str) -> bool:
 
 
 def installed_version() -> str:
-    """Find the installed ptychodus.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If it is not installed, or in a version that is not supported.
-    """
+    """Find the installed ptychodus."""
     try:
         version = metadata.version("ptychodus")
     except metadata.PackageNotFoundError as error:
@@ -48,13 +42,7 @@ def installed_version() -> str:
 
 
 def check_parameters(kind: Any, *names: str) -> inspect.Signature:
-    """Check that a class of ptychodus takes the arguments that the extension knows.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If it takes others; the message says which.
-    """
+    """Check that a class of ptychodus takes the arguments that the extension knows."""
     signature = inspect.signature(kind.__init__)
     missing = [name for name in names if name not in signature.parameters]
     if missing:

@@ -26,10 +26,7 @@ from ptychostream.scan import ArrayPatterns, Scan, ScanMetadata
 def positions_in_pixels(product: Product) -> NDArray[np.float64]:
     """Convert a product's positions to pixels of its object.
 
-    Returns
-    -------
-    (M, 2) float64
-        Positions (x, y), in our count.
+    Returns (M, 2): positions (x, y), in our count.
     """
     metres = np.array([(point.x_m, point.y_m) for point in product.probe_positions], float)
     origin, pixel = _frame(product.object_)
@@ -45,13 +42,7 @@ def _frame(obj: Object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def scan_of(parameters: ReconstructInput) -> Scan:
-    """Convert a reconstruction's input to a scan of counts; the patterns are not copied.
-
-    Raises
-    ------
-    DataContractError
-        If patterns, positions and probe do not fit together, or the product is a near-field one.
-    """
+    """Convert a reconstruction's input to a scan of counts; the patterns are not copied."""
     product = parameters.product
     metadata: Any = product.metadata
     if not is_far_field(metadata):
@@ -110,16 +101,10 @@ def product_with(
 ) -> Product:
     """Replace object, probe and losses of a product by a result.
 
-    Parameters
-    ----------
-    obj : (H, W) complex64
-        The object, on the product's own grid.
-    probe : (P, N, N) complex64
-        Illumination.
-    positions : (M, 2) float64, optional
-        Corrected positions (x, y) in pixels; None keeps those of the product.
-    comment : str
-        Added to the product's comments.
+    `obj` (H, W): the object, on the product's own grid.
+    `probe` (P, N, N).
+    `positions` (M, 2): corrected positions (x, y) in pixels; None keeps those of the product.
+    `comment`: added to the product's comments.
     """
     old = product.object_
     metadata = product.metadata
@@ -154,14 +139,9 @@ def product_of_store(
 ) -> Product:
     """Replace the positions that ptychodus has loaded by those of a store.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Positions (x, y) of the store, in pixels.
-    grid : ObjectGrid
-        Where the object will lie; where it is the input object's, its centre stays.
-    numbers : (M,) int64, optional
-        The pattern that each position belongs to; None is 0, 1, ….
+    `positions` (M, 2): positions (x, y) of the store, in pixels.
+    `grid`: where the object will lie; where it is the input object's, its centre stays.
+    `numbers` (M,): the pattern that each position belongs to; None is 0, 1, ….
     """
     old = product.object_
     first, pixel = _frame(old)

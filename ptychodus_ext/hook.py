@@ -36,13 +36,7 @@ _libraries: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def activate(registry: Any = None) -> None:
-    """Add the library to every application object that ptychodus creates from now on.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If this version of ptychodus is not supported.
-    """
+    """Add the library to every application object that ptychodus creates from now on."""
     installed_version()
     after_import(_MODEL, add_library)
     # PyQt must not be imported before the application does.
@@ -83,13 +77,7 @@ def _add_files(registry: Any) -> None:
 
 
 def add_library(module: ModuleType) -> None:
-    """Replace the name `ProcessingCore` by a subclass that receives one more library.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If the class takes other arguments than it should.
-    """
+    """Replace the name `ProcessingCore` by a subclass that receives one more library."""
     base: Any = module.ProcessingCore
     if hasattr(base, _MARK):
         return
@@ -122,13 +110,7 @@ def add_library(module: ModuleType) -> None:
 
 
 def add_panel(module: ModuleType) -> None:
-    """Replace the name `ProcessingController` by a subclass that receives one more panel.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If the class takes other arguments than it should.
-    """
+    """Replace the name `ProcessingController` by a subclass that receives one more panel."""
     base: Any = module.ProcessingController
     if hasattr(base, _MARK):
         return

@@ -18,13 +18,7 @@ PLUGIN = Path("ptychodus/plugins/ptychostream.py")
 
 
 def plugin_folder() -> Path:
-    """Find the folder in which ptychodus looks for plugins.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If ptychodus is not installed, or in a version that is not supported.
-    """
+    """Find the folder in which ptychodus looks for plugins."""
     installed_version()
     # Located without importing it, which would take seconds.
     spec = util.find_spec("ptychodus")
@@ -52,13 +46,7 @@ def _source() -> Path:
 
 
 def install_plugin() -> str:
-    """Let ptychodus find the extension.
-
-    Raises
-    ------
-    MissingFileError
-        If the file is not there to be installed.
-    """
+    """Let ptychodus find the extension."""
     source, target = _source(), plugin_folder() / PLUGIN.name
     if target.exists() and target.resolve() == source:
         return f"nothing to do: {describe()}"
@@ -78,13 +66,7 @@ def install_plugin() -> str:
 
 
 def remove_plugin() -> str:
-    """Undo `install_plugin`.
-
-    Raises
-    ------
-    ConfigurationError
-        If the file was installed by pip, not by `install_plugin`.
-    """
+    """Undo `install_plugin`."""
     target = plugin_folder() / PLUGIN.name
     if not target.is_symlink() and not target.exists():
         return "nothing to do: ptychodus does not find it"

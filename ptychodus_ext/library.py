@@ -19,10 +19,7 @@ from ptychodus_ext.words import InWords
 class PtychoStreamLibrary(ReconstructorLibrary):
     """Reconstructors of ptychostream.
 
-    Parameters
-    ----------
-    registry : SettingsRegistry
-        Of ptychodus; the library's settings are saved and loaded with the application's.
+    `registry`: of ptychodus; the library's settings are saved and loaded with the application's.
     """
 
     def __init__(self, registry: SettingsRegistry) -> None:

@@ -31,10 +31,7 @@ _COPYING = 3
 class Measured:
     """The data to reconstruct.
 
-    Attributes
-    ----------
-    grid : tuple
-        Height, width and origin (x, y) of the object's grid.
+    `grid`: height, width and origin (x, y) of the object's grid.
     """
 
     store: str
@@ -69,15 +66,7 @@ class _Patterns(DerivedPatterns):
 def find_measured(
     parameters: ReconstructInput, settings: StreamSettings, folder: Path, application: Application
 ) -> Measured:
-    """Open the store in the settings, else write the loaded patterns into one.
-
-    Raises
-    ------
-    DataContractError
-        If the data do not fit together, or the store has no such experiment.
-    StoppedError
-        If it was asked to stop.
-    """
+    """Open the store in the settings, else write the loaded patterns into one."""
     if settings.store_path is not None:
         experiment = int(settings.data.values()["experiment"])
         return _of_store(settings.store_path, experiment, parameters.product)
@@ -90,15 +79,7 @@ def find_measured(
 def write_store(
     inputs: Sequence[ReconstructInput], path: Path, application: Application
 ) -> GroupStore:
-    """Write the loaded patterns into a store, each input as an experiment of its own.
-
-    Raises
-    ------
-    DataContractError
-        If patterns, positions and probe do not fit together.
-    StoppedError
-        If it was asked to stop.
-    """
+    """Write the loaded patterns into a store, each input as an experiment of its own."""
     scans = [scan_of(parameters) for parameters in inputs]
     for scan in scans:
         logger.info("preparing %d patterns of %s", scan.num_patterns, scan.name)

@@ -35,12 +35,8 @@ _NO_MODEL = "stopped before there was a model: the one from before is kept"
 class NetworkReconstructor(TrainableReconstructor, Observer):
     """One kind of network in ptychodus.
 
-    Parameters
-    ----------
-    name : str
-        As it stands after the `_` in `Algorithm = PtychoStream_PINN`.
-    settings : StreamSettings
-        Read when a run begins.
+    `name`: as it stands after the `_` in `Algorithm = PtychoStream_PINN`.
+    `settings`: read when a run begins.
     """
 
     def __init__(

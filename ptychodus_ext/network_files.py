@@ -15,10 +15,7 @@ logger = logging.getLogger("ptychostream.ptychodus")
 class TrainingFiles:
     """The files of a training.
 
-    Attributes
-    ----------
-    test : Path, optional
-        Scan file or store that the loss is watched on.
+    `test`: scan file or store that the loss is watched on.
     """
 
     train: list[Path]
@@ -32,18 +29,8 @@ class TrainingFiles:
 def find_training_files(folder: Path, store: Path | None) -> TrainingFiles:
     """Choose the data to train on.
 
-    Parameters
-    ----------
-    folder : Path
-        Searched first, for stores (`*.zarr`), then for `train_data.npz`, then for any
-        other `*.npz`. `test_data.*` is what the loss is watched on.
-
-    Raises
-    ------
-    MissingFileError
-        If there is nothing to train on.
-    DataContractError
-        If the folder holds several stores.
+    `folder`: searched first, for stores (`*.zarr`), then for `train_data.npz`, then for any other
+        `*.npz`. `test_data.*` is what the loss is watched on.
     """
     for suffix, test_name in ((".zarr", "test_data.zarr"), (".npz", "test_data.npz")):
         test = folder / test_name
@@ -90,15 +77,7 @@ def find_model(settings: HasModelPath) -> Path | None:
 
 
 def check_model(path: Path, backend: str) -> None:
-    """Refuse a file that the chosen backend can't use.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If it is no archive, or another backend made it; the message names both.
-    """
+    """Refuse a file that the chosen backend can't use."""
     if not path.is_file():
         raise MissingFileError(f"no model archive '{path}'")
     made_by = backend_of_file(path)

@@ -20,10 +20,7 @@ logger = logging.getLogger("ptychostream.ptychodus")
 class SolverReconstructor(Reconstructor):
     """The solver of ptychostream in ptychodus.
 
-    Parameters
-    ----------
-    settings : StreamSettings
-        Read when a run begins.
+    `settings`: read when a run begins.
     """
 
     def __init__(self, settings: StreamSettings, application: Application) -> None:

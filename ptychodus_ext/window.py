@@ -26,17 +26,7 @@ logger = logging.getLogger("ptychostream.ptychodus")
 class Window(Observer):
     """Our parts of the page.
 
-    Parameters
-    ----------
-    controller : ProcessingController
-        Of ptychodus.
-    train_on_files : callable
-        The action of ptychodus's *Train*: ask for a folder, and train on its files.
-
-    Raises
-    ------
-    AttributeError
-        If this version of ptychodus has other private names.
+    `train_on_files`: the action of ptychodus's *Train*: ask for a folder, and train on its files.
     """
 
     def __init__(

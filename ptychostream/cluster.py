@@ -31,16 +31,8 @@ _LOST = (OSError, CancelledError, TimeoutError)
 def connected(cluster: Any) -> Iterator[Any]:
     """Connect to a cluster while the context lasts.
 
-    Parameters
-    ----------
-    cluster : distributed.Client, str, int or None
-        A client, the address of a scheduler, or the number of processes to start on this machine;
-        None yields None.
-
-    Raises
-    ------
-    ConfigurationError
-        If dask.distributed is not installed, or the scheduler does not answer.
+    `cluster`: a client, the address of a scheduler, or the number of processes to start on this
+        machine; None yields None.
     """
     if cluster is None:
         yield None
@@ -103,26 +95,13 @@ def run_on_cluster(
 
     The tasks of a worker that dies are given to others.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        The cluster.
-    shared : object
-        What all tasks have in common.
-    then : str
-        What to do once the cluster is gone, for the message.
-    scatters : bool
-        Whether `shared` is large: each worker then gets it once, and not with each task.
-    waits : bool
-        Whether to wait, where this ends early, for tasks that run already: they can't be stopped.
-    on_killed : callable, optional
-        Makes the result of an item whose every worker died, from the item and a message; without
-        it that is an error.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler is gone, or all workers are and none comes back.
+    `shared`: what all tasks have in common.
+    `then`: what to do once the cluster is gone, for the message.
+    `scatters`: whether `shared` is large: each worker then gets it once, and not with each task.
+    `waits`: whether to wait, where this ends early, for tasks that run already: they can't be
+        stopped.
+    `on_killed`: makes the result of an item whose every worker died, from the item and a message;
+        without it that is an error.
     """
     waiting = deque(items)
     running: dict[Any, Item] = {}

@@ -21,13 +21,7 @@ _UNABLE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EP
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Let two folders take each other's names at once; returns False where the system can't.
-
-    Raises
-    ------
-    OSError
-        If one of them is not there, or can't be renamed.
-    """
+    """Let two folders take each other's names at once; returns False where the system can't."""
     if os.name != "posix":
         return False
     library: Any = ctypes.CDLL(None, use_errno=True)
@@ -70,11 +64,6 @@ def whole_folder(target: Path, names: Sequence[str]) -> Iterator[Path]:
 
     Where the target holds other files, too, these stay, and the new ones appear one by one: the
     last of the names is missing until all are there.
-
-    Raises
-    ------
-    StorageError
-        If they can't be written.
     """
     clear_left(target)
     staged, old = partial_name(target), partial_name(target)

@@ -46,11 +46,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` on success; errors say what to do.
 
     What writers of the same file that were killed have left is removed.
-
-    Raises
-    ------
-    StorageError
-        If the file can't be written.
     """
     try:
         if path.is_dir():
@@ -79,13 +74,7 @@ def zip_entry_offset(file: Path, header_offset: int) -> int:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn any error while a file is read into one that names the file.
-
-    Raises
-    ------
-    DataContractError
-        If the file is damaged: libraries fail on such files in many ways.
-    """
+    """Turn any error while a file is read into one that names the file."""
     try:
         yield
     except (PtychoStreamError, MemoryError) as error:

@@ -30,11 +30,6 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
     """Yield an HDF5 file to write to; it appears as `path` when it is complete.
 
     Arrays of numbers in its root get a checksum, which HDF5 compares when they are read.
-
-    Raises
-    ------
-    StorageError
-        If the file can't be written.
     """
     with whole_file(path) as partial, _NeverFails(partial) as stream:
         try:
@@ -69,11 +64,6 @@ def check_seal(path: Path) -> None:
     """Compare a file that we wrote with its checksum, before HDF5 sees it: damage may crash it.
 
     Programs that write to the file remove the seal. A file is compared once, unless it changes.
-
-    Raises
-    ------
-    DataContractError
-        If the file has changed.
     """
     if not path.is_file():
         return

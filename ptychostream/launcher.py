@@ -31,13 +31,7 @@ def is_first_process() -> bool:
 
 
 def fit_to_launcher(execution: PyTorchExecutionConfig) -> PyTorchExecutionConfig:
-    """Take the number of processes from torchrun, where that started them.
-
-    Raises
-    ------
-    ConfigurationError
-        If the configuration has other numbers.
-    """
+    """Take the number of processes from torchrun, where that started them."""
     if "LOCAL_WORLD_SIZE" not in os.environ or not is_launched():
         return execution
     here = int(os.environ["LOCAL_WORLD_SIZE"])

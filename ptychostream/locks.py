@@ -36,11 +36,6 @@ def locked(folder: Path, message: str) -> Iterator[None]:
     """Lock a folder against other processes; nothing in it is changed.
 
     Where there are no locks, a file beside it names the owner.
-
-    Raises
-    ------
-    StoreExistsError
-        With this message, if another process has locked it.
     """
     handle = _opened(folder)
     try:
@@ -66,11 +61,6 @@ def owned(folder: Path, message: str) -> Iterator[None]:
     Where the system has locks, the file is locked, too, and what a killed process has left counts
     no more. Elsewhere the owner is looked for, which only its own machine can do: what a process
     of another machine has left must be removed by hand.
-
-    Raises
-    ------
-    StoreExistsError
-        With this message and the owner's host and process, if there is another owner.
     """
     with _owning(folder / LOCK, message):
         yield

@@ -13,22 +13,8 @@ _UNITS = {
 def parse_bytes(amount: str | int, *, name: str | None = None) -> int:
     """Read an amount of memory.
 
-    Parameters
-    ----------
-    amount : str or int
-        Bytes, or a number with a unit.
-    name : str, optional
-        The option that it belongs to, for the message.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is not a positive amount.
+    `amount`: bytes, or a number with a unit.
+    `name`: the option that it belongs to, for the message.
 
     Examples
     --------

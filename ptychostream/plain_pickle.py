@@ -69,29 +69,15 @@ _OBJECTS = object()
 def loads_plain(data: bytes, origin: str) -> Any:
     """Read a pickle of plain data; nothing in it can run.
 
-    Returns
-    -------
-    Any
-        Dictionaries, lists, tuples, sets, strings, bytes, numbers, None, and NumPy arrays and
-        scalars of numbers. TensorFlow's tensors come as arrays. Keys of dictionaries and members
-        of sets are strings, numbers or None.
-
-    Raises
-    ------
-    DataContractError
-        If it holds anything else, is damaged, or makes far more of itself than its size.
+    Returns: dictionaries, lists, tuples, sets, strings, bytes, numbers, None, and NumPy arrays and
+        scalars of numbers. TensorFlow's tensors come as arrays. Keys of dictionaries and members of
+        sets are strings, numbers or None.
     """
     return _run(data, origin, takes_objects=False)
 
 
 def loads_text(data: bytes, origin: str) -> str:
-    """Read a pickle of one text, also of an array that holds nothing else; nothing in it can run.
-
-    Raises
-    ------
-    DataContractError
-        If it holds anything else, or is damaged.
-    """
+    """Read a pickle of one text, or of an array that holds nothing else; nothing in it can run."""
     value = _run(data, origin, takes_objects=True)
     if not isinstance(value, str):
         raise DataContractError(f"{origin} holds a {type(value).__name__}, expected text")

@@ -56,17 +56,9 @@ class ProgressMonitor:
     As a context manager it turns an interrupt (Ctrl-C) into a request to stop, so that the partial
     result can be used; a second interrupt raises KeyboardInterrupt as usual.
 
-    Parameters
-    ----------
-    on_progress : callable, optional
-        Called with the steps done so far and their total.
-    should_stop : callable, optional
-        Called before every step; True ends the computation.
-
-    Attributes
-    ----------
-    is_stopped : bool
-        Whether a stop was requested.
+    `on_progress`: called with the steps done so far and their total.
+    `should_stop`: called before every step; True ends the computation.
+    `is_stopped`: whether a stop was requested.
     """
 
     def __init__(

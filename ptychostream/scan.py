@@ -167,14 +167,7 @@ class Scan:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the arrays belong together.
-
-        Raises
-        ------
-        DataContractError
-            If patterns, positions and probe disagree in M or N, a pattern is not square, or a
-            position is not a finite number or lies far outside the scan.
-        """
+        """Check that the arrays belong together."""
         shape = self.patterns.shape
         if len(shape) != 3 or shape[1] != shape[2]:
             advice = "crop or pad the patterns to squares"

@@ -17,15 +17,6 @@ def export_training_data(file_path: Path, parameters: "ReconstructInput") -> Pat
     A store keeps the counts as they are. An NPZ file holds what its contract asks for, float32
     amplitudes, with bad pixels set to zero, for readers that don't know the mask. Both declare
     their quantity, and count positions as `ptychostream` does.
-
-    Raises
-    ------
-    ConfigurationError
-        If the name ends otherwise.
-    StoreExistsError
-        If the store exists.
-    DataContractError
-        If patterns, positions and probe do not fit together.
     """
     from ptychodus_ext.convert import scan_of
     from ptychostream.datasets.sources.npz import write_npz

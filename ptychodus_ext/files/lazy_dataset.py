@@ -23,12 +23,8 @@ from ptychostream.scan import ScanMetadata
 class Part(NamedTuple):
     """Patterns that are read together.
 
-    Attributes
-    ----------
-    label : str
-        Says in messages which they are.
-    indexes : (B,) int64
-        The numbers by which ptychodus pairs patterns with positions.
+    `label`: says in messages which they are.
+    `indexes` (B,): the numbers by which ptychodus pairs patterns with positions.
     """
 
     label: str
@@ -58,10 +54,7 @@ class LazyArray(DiffractionArray):
     def get_patterns(self, *, read_region: CropRegion | None = None) -> NDArray[Any]:
         """Read the patterns.
 
-        Returns
-        -------
-        (B, N, N)
-            Counts; cut to the region, of which only a copy is kept.
+        Returns (B, N, N): counts; cut to the region, of which only a copy is kept.
         """
         patterns = self._part.read()
         if read_region is None:
@@ -78,10 +71,7 @@ def make_dataset(
 ) -> DiffractionDataset:
     """Put parts together as ptychodus's dataset.
 
-    Parameters
-    ----------
-    bad_pixels : (N, N) bool
-        True where the detector can't be trusted.
+    `bad_pixels` (N, N): True where the detector can't be trusted.
     """
     height, width = bad_pixels.shape
     size = known.detector_pixel_size_m

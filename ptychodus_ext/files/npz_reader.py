@@ -27,15 +27,8 @@ class NpzReader(DiffractionFileReader):
     def read(self, file_path: Path) -> DiffractionDataset:
         """Open a scan; no pattern is read yet.
 
-        Parameters
-        ----------
-        file_path : Path
-            An NPZ file with `diff3d`, and `measurement_domain` unless the patterns are integers.
-
-        Raises
-        ------
-        DataContractError
-            If the file breaks the contract, or doesn't say what its numbers are.
+        `file_path`: an NPZ file with `diff3d`, and `measurement_domain` unless the patterns are
+            integers.
         """
         _check_declared(file_path)
         scan = read_scan(file_path, format="npz", options=InputOptions(look="none"))

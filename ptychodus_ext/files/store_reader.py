@@ -35,15 +35,8 @@ class StoreReader(DiffractionFileReader):
         Patterns come in the order in which they are stored, each with its own number: its
         `scan_index` where these are all different, otherwise its row.
 
-        Parameters
-        ----------
-        file_path : Path
-            `zarr.json` in the store's folder, or a zip file of the folder or of its content.
-
-        Raises
-        ------
-        DataContractError
-            If it is no store, is damaged, or holds several experiments.
+        `file_path`: `zarr.json` in the store's folder, or a zip file of the folder or of its
+            content.
         """
         store = _open(file_path)
         _opened[:] = [file_path.parent.stem] if file_path.name in (_ROOT, MANIFEST) else []

@@ -33,20 +33,12 @@ _KINDS = (bool, int, float, str, Path, list)
 class Setting:
     """One setting.
 
-    Attributes
-    ----------
-    key : str
-        Its name in a settings file.
-    field : str
-        The field that it stands for.
-    kind : type
-        bool, int, float, str, Path or list.
-    is_optional : bool
-        Whether the field may be None.
-    choices : tuple
-        Admissible texts; empty where any is.
-    meaning : str
-        What it does, one sentence or two.
+    `key`: its name in a settings file.
+    `field`: the field that it stands for.
+    `kind`: bool, int, float, str, Path or list.
+    `is_optional`: whether the field may be None.
+    `choices`: admissible texts; empty where any is.
+    `meaning`: what it does, one sentence or two.
     """
 
     key: str

@@ -170,13 +170,7 @@ class StreamSettings:
         return None if path is None else Path(path)
 
     def training_config(self, model_type: str, edge: int, output_dir: Path) -> TrainingConfig:
-        """Make the configuration of a training run, checked.
-
-        Raises
-        ------
-        ConfigurationError
-            If settings contradict each other.
-        """
+        """Make the configuration of a training run, checked."""
         values = {**self.training.values(), **self.data.values()}
         model = {**_only(ModelConfig, self.model.values()), "N": edge, "model_type": model_type}
         if model["architecture"] == "auto":
@@ -196,13 +190,7 @@ class StreamSettings:
         )
 
     def execution(self, group: SettingsGroup) -> PyTorchExecutionConfig:
-        """Make the configuration of where and how fast, checked.
-
-        Raises
-        ------
-        ConfigurationError
-            If a value is out of range.
-        """
+        """Make the configuration of where and how fast, checked."""
         values = _only(PyTorchExecutionConfig, {**group.values(), **self.data.values()})
         for name in _SPARE:
             values.pop(name, None)

@@ -30,12 +30,8 @@ def solve_with_probe(
 ) -> tuple[Any, list[str]]:
     """Solve with the chosen probe; returns the result, and a warning where it is not the product's.
 
-    Parameters
-    ----------
-    run : callable
-        Runs the solver with the options, some of them changed by its arguments.
-    choice : str
-        `product`, `patterns`, or `auto`: of the patterns where the product's leads to doubts.
+    `run`: runs the solver with the options, some of them changed by its arguments.
+    `choice`: `product`, `patterns`, or `auto`: of the patterns where the product's leads to doubts.
     """
     if choice == "patterns":
         return run(**_of_patterns(store, experiment, options, grid)), []

@@ -22,11 +22,8 @@ logger = logging.getLogger(__name__)
 def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Train a network, and copy its archive to its target.
 
-    Parameters
-    ----------
-    arguments : dict
-        `train` and `test` files, `config`, `execution`, a scratch `folder`, and the archive's
-        `target`.
+    `arguments`: `train` and `test` files, `config`, `execution`, a scratch `folder`, and the
+        archive's `target`.
     """
     # Imported late: it takes seconds, during which the parent already supervises the child.
     from ptychostream.persistence import save_bundle
@@ -91,13 +88,9 @@ def _store(paths: list[str], scratch: Path) -> GroupStore:
 def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Reconstruct a store, from a flat object, an object of the store, or a network's.
 
-    Parameters
-    ----------
-    arguments : dict
-        The `model` archive or None, the `store` and its `experiment`, the object's `grid`,
+    `arguments`: the `model` archive or None, the `store` and its `experiment`, the object's `grid`,
         `execution`, `options` and a `folder` for the results.
-    channel : Channel
-        Receives the progress and, as files, solutions after some passes and the result.
+    `channel`: receives the progress and, as files, solutions after some passes and the result.
     """
     from ptychostream.persistence import load_bundle
     from ptychostream.reconstruction.reconstruct import reconstruct as reconstruct_with

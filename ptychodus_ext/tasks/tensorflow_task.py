@@ -22,17 +22,8 @@ logger = logging.getLogger(__name__)
 def train(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Train a network, and copy its archive to its target.
 
-    Parameters
-    ----------
-    arguments : dict
-        `train` and `test` files, `config`, a scratch `folder`, and the archive's `target`.
-    channel : Channel
-        Reports the epochs at the end: the package does not report them earlier.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are several scans to train on.
+    `arguments`: `train` and `test` files, `config`, a scratch `folder`, and the archive's `target`.
+    `channel`: reports the epochs at the end: the package does not report them earlier.
     """
     from ptychostream.ptychopinn.backends.tensorflow import save_model
     from ptychostream.workflows import train_cdi_model
@@ -75,10 +66,7 @@ def _tell_losses(history: Any, channel: Channel) -> None:
 def reconstruct(arguments: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Predict a store's patches, and stitch them on the object's grid.
 
-    Parameters
-    ----------
-    arguments : dict
-        The `model` archive, the `store` and its `experiment`, the object's `grid`,
+    `arguments`: the `model` archive, the `store` and its `experiment`, the object's `grid`,
         `neighbor_count`, and a `folder` for the result.
     """
     from ptychostream.ptychopinn.backends.tensorflow import lay_out_archive, predict_patches

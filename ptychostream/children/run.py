@@ -23,19 +23,12 @@ _CAUSE_S = 2.0
 class Job:
     """What one child does.
 
-    Attributes
-    ----------
-    task : str
-        `module:function`; called in the child with the arguments and a `Channel`. What it
+    `task`: `module:function`; called in the child with the arguments and a `Channel`. What it
         returns, a mapping or None, arrives as `Done`.
-    arguments : mapping
-        What the task needs, in values that JSON has; arrays go as paths of files.
-    environment : mapping
-        Variables of the child's environment, besides the parent's.
-    log : logging.Logger, optional
-        Where the child's log records and printed lines go; None drops them.
-    printed_level : int, optional
-        Level at which printed lines are logged; None leaves the terminal to the child.
+    `arguments`: what the task needs, in values that JSON has; arrays go as paths of files.
+    `environment`: variables of the child's environment, besides the parent's.
+    `log`: where the child's log records and printed lines go; None drops them.
+    `printed_level`: level at which printed lines are logged; None leaves the terminal to the child.
     """
 
     task: str
@@ -50,21 +43,8 @@ class ChildGroup:
 
     The children die with their parent, and when the context is left.
 
-    Parameters
-    ----------
-    jobs : sequence of Job
-        One for each child.
-    heartbeat_s : float
-        Longest time between two messages while the children live.
-    stop_grace_s : float
-        How long a child that was asked to stop may take before it is killed.
-
-    Raises
-    ------
-    ValueError
-        If a task is not named as `module:function`.
-    TypeError
-        If JSON has no form for the arguments.
+    `heartbeat_s`: longest time between two messages while the children live.
+    `stop_grace_s`: how long a child that was asked to stop may take before it is killed.
     """
 
     def __init__(
@@ -111,17 +91,8 @@ class ChildGroup:
     def __iter__(self) -> Iterator[tuple[int, Message]]:
         """Iterate over the messages of all children, until the last one has ended.
 
-        Yields
-        ------
-        number : int
-            Place of the child among the jobs; 0 for a `Heartbeat`.
-        message : Message
-            Every message; a `Heartbeat` where all are silent.
-
-        Raises
-        ------
-        ChildError
-            If a child ends without `Done`, unless it was stopped.
+        Yields `number`: place of the child among the jobs; 0 for a `Heartbeat`.
+        Yields `message`: every message; a `Heartbeat` where all are silent.
         """
         while self._running and self._error is None:
             try:

@@ -27,12 +27,8 @@ _OURS = ("ptychostream", "ptychodus_ext")
 class Channel:
     """What a task sends to its parent, and hears from it.
 
-    Parameters
-    ----------
-    send : callable
-        Takes each message; from any thread.
-    stop : threading.Event
-        Set once the parent asks the task to stop.
+    `send`: takes each message; from any thread.
+    `stop`: set once the parent asks the task to stop.
     """
 
     def __init__(self, send: Callable[[Message], None], stop: threading.Event) -> None:
@@ -60,11 +56,8 @@ class Channel:
 def serve(task: str, commands: int, messages: int, lifeline: int, parent: int) -> int:
     """Run a task; return the exit code.
 
-    Parameters
-    ----------
-    commands, messages, lifeline : int
-        File descriptors: two lines of JSON (header and arguments), later `stop`; the task's
-        messages; and a pipe whose end means that the parent is gone.
+    `commands`, `messages`, `lifeline`: file descriptors: two lines of JSON (header and arguments),
+        later `stop`; the task's messages; and a pipe whose end means that the parent is gone.
     """
     for number in (commands, messages, lifeline):
         os.set_inheritable(number, False)  # noqa: FBT003

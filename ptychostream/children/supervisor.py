@@ -33,19 +33,10 @@ _LONGEST_TEXT = 1 << 13
 class ChildError(PtychoStreamError, RuntimeError):
     """A child ended without finishing its task.
 
-    Parameters
-    ----------
-    message : str
-        What happened, and what to do where that is known.
-    exit_code : int, optional
-        Of the process; negative for the signal that ended it, None where it never started.
-    cause : Failed, optional
-        The child's exception, where there was one.
-
-    Attributes
-    ----------
-    number : int
-        Place of the child among several.
+    `message`: what happened, and what to do where that is known.
+    `exit_code`: of the process; negative for the signal that ended it, None where it never started.
+    `cause`: the child's exception, where there was one.
+    `number`: place of the child among several.
     """
 
     def __init__(

@@ -139,11 +139,6 @@ _DEPRECATED: Mapping[str, Mapping[str, Sequence[str]]] = {
 def expand_aliases(command: Literal["train", "reconstruct"], words: Sequence[str]) -> list[str]:
     """Replace PtychoPINN's names of options by ours; deprecated ones are warned of.
 
-    Raises
-    ------
-    ConfigurationError
-        If an option is PtychoPINN's and has no counterpart; the message says what to do instead.
-
     Examples
     --------
     >>> expand_aliases("train", ["--learning-rate", "1e-4", "--no-deterministic"])

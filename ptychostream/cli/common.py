@@ -139,22 +139,13 @@ def _is_file(path: Path) -> bool:
 def path_or_url(text: str | Path) -> Path | str:
     """Read the name of a store or of a scan file.
 
-    Parameters
-    ----------
-    text : str or Path
-        A path, or a URL with a protocol, which a `Path` would spoil.
+    `text`: a path, or a URL with a protocol, which a `Path` would spoil.
     """
     return text if isinstance(text, str) and "://" in text else Path(text)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results.
-
-    Raises
-    ------
-    ConfigurationError
-        If it can't be made or written to.
-    """
+    """Make a folder for results."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -169,13 +160,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Make a folder for results, and keep other processes from writing to it meanwhile.
-
-    Raises
-    ------
-    StoreExistsError
-        If another process writes to it; the message names the process.
-    """
+    """Make a folder for results, and keep other processes from writing to it meanwhile."""
     make_folder(folder)
     with owned(folder, f"'{folder}' is being written to by another process"):
         for place in (folder, folder / "checkpoints"):

@@ -30,15 +30,7 @@ def make_parser() -> ArgumentParser:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Make one of our archives from another model file, or Keras weights from ours.
-
-    Raises
-    ------
-    ConfigurationError
-        If the new name ends in neither .zip nor .weights.h5.
-    StoreExistsError
-        If the new file exists and `--overwrite` is not given.
-    """
+    """Make one of our archives from another model file, or Keras weights from ours."""
     new: Path = options.new
     to_keras = new.name.endswith(".weights.h5")
     if new.suffix != ".zip" and not to_keras:

@@ -40,15 +40,7 @@ def make_parser() -> ArgumentParser:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Write one experiment of a store back as a scan file, or a result for other programs.
-
-    Raises
-    ------
-    ConfigurationError
-        If the output's ending is unknown, or there is no such experiment.
-    StoreExistsError
-        If the output exists and may not be replaced.
-    """
+    """Write one experiment of a store back as a scan file, or a result for other programs."""
     from ptychostream.datasets.sources.npz import write_npz
     from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training
     from ptychostream.datasets.store import open_group_store

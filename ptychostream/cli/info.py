@@ -34,13 +34,7 @@ def make_parser() -> ArgumentParser:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Print what a scan file, a store, a model or a reconstructed object is.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such path.
-    """
+    """Print what a scan file, a store, a model or a reconstructed object is."""
     from ptychostream.datasets.store.storage import is_store
 
     path: Path | str = options.path
@@ -85,13 +79,7 @@ def _is_result(path: Path) -> bool:
 
 
 def describe_result(path: Path) -> list[tuple[str, str]]:
-    """Describe a reconstructed object.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-    """
+    """Describe a reconstructed object."""
     from ptychostream.datasets.sources.objects import read_object_and_origin
 
     obj, (x, y) = read_object_and_origin(path)
@@ -111,13 +99,7 @@ def describe_result(path: Path) -> list[tuple[str, str]]:
 
 
 def describe_store(path: Path | str) -> list[tuple[str, str]]:
-    """Describe a store.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-    """
+    """Describe a store."""
     from ptychostream.datasets.store import open_group_store
 
     store = open_group_store(path)

@@ -25,12 +25,8 @@ def describe_scan(
 ) -> tuple[Lines, dict[str, Any]]:
     """Describe a scan file.
 
-    Returns
-    -------
-    lines : list of (str, str)
-        Names and values for people.
-    facts : dict
-        The same for programs: JSON values.
+    Returns `lines`: names and values for people.
+    Returns `facts`: the same for programs: JSON values.
     """
     chosen = options_with(options)
     parts = read_parts(path, chosen)
@@ -176,13 +172,7 @@ def _amount(value: float | None, unit: str, factor: float) -> str:
 def draw_scan(
     scan: Scan, seen: Seen, path: Path, *, has_probe: bool, has_positions: bool = True
 ) -> None:
-    """Draw the mean pattern with its mask, the positions in order, the probe and a histogram.
-
-    Raises
-    ------
-    DataContractError
-        If the picture can't be written.
-    """
+    """Draw the mean pattern with its mask, the positions in order, the probe and a histogram."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 

@@ -50,15 +50,7 @@ def make_parser() -> ArgumentParser:
 
 
 def run(options: Namespace, parser: ArgumentParser) -> None:
-    """Make a synthetic scan, or a store of several.
-
-    Raises
-    ------
-    ConfigurationError
-        If the output's ending is unknown, or an option is out of range.
-    StoreExistsError
-        If the output exists and may not be replaced.
-    """
+    """Make a synthetic scan, or a store of several."""
     from ptychostream.datasets.sources.npz import write_npz
     from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
     from ptychostream.datasets.sources.ptychodus.training import write_ptychodus_training

@@ -119,10 +119,7 @@ def train_into(
 ) -> None:
     """Train, and write archive, configuration, losses, picture and log into a folder.
 
-    Parameters
-    ----------
-    resume : bool
-        Whether to resume the run in the folder.
+    `resume`: whether to resume the run in the folder.
     """
     from ptychostream.config import write_yaml
     from ptychostream.datasets.store import open_group_store

@@ -16,16 +16,10 @@ _ROUNDS = 3
 class Alignment:
     """An object aligned with a reference, and how it was changed for that.
 
-    Attributes
-    ----------
-    object : (H, W) complex128
-        The aligned object.
-    shift : (float, float)
-        How far the object was moved (x, y), in pixels.
-    ramp : (float, float)
-        Phase ramp that was removed (x, y), in radians per pixel.
-    scale : complex
-        Factor that it was multiplied by.
+    `object` (H, W): the aligned object.
+    `shift`: how far the object was moved (x, y), in pixels.
+    `ramp`: phase ramp that was removed (x, y), in radians per pixel.
+    `scale`: factor that it was multiplied by.
     """
 
     object: NDArray[np.complex128]
@@ -43,12 +37,8 @@ def align_object(
 ) -> Alignment:
     """Find and remove shift, phase ramp, global phase and scale of an object.
 
-    Parameters
-    ----------
-    obj, reference : (H, W) complex64
-        Two objects on the same grid.
-    region : (H, W) bool
-        Where they are compared.
+    `obj`, `reference` (H, W): two objects on the same grid.
+    `region` (H, W): where they are compared.
     """
     from skimage.registration import phase_cross_correlation
 
@@ -92,26 +82,11 @@ def reference_on_grid(
 ) -> tuple[NDArray[np.complex64], tuple[slice, slice]]:
     """Cut the part of a reference that lies on the grid of an object, shifted by their origins.
 
-    Parameters
-    ----------
-    origin : (float, float)
-        Scan position (x, y) of its first pixel.
-    wanted_origin : (float, float)
-        Scan position (x, y) of the object's first pixel.
-    shape : (int, int)
-        Rows and columns of the object.
-
-    Returns
-    -------
-    reference : (h, w) complex64
-        The part of it that lies under the object.
-    part : (slice, slice)
-        Rows and columns of the object that it lies under.
-
-    Raises
-    ------
-    DataContractError
-        If the two do not overlap.
+    `origin`: scan position (x, y) of its first pixel.
+    `wanted_origin`: scan position (x, y) of the object's first pixel.
+    `shape`: rows and columns of the object.
+    Returns `reference` (h, w): the part of it that lies under the object.
+    Returns `part` (slice, slice): rows and columns of the object that it lies under.
     """
     steps = np.array(wanted_origin[::-1], float) - np.array(origin[::-1], float)
     whole = np.rint(steps).astype(int)

@@ -22,16 +22,10 @@ def draw_object(
 ) -> list[Path]:
     """Draw amplitude, phase and coverage, one PNG each.
 
-    Parameters
-    ----------
-    obj : (H, W) complex64
-        The object.
-    coverage : (H, W) float32
-        Patches that cover each pixel.
-    pixel_size_m : float, optional
-        Edge of an object pixel; without it the scale bar is in pixels.
-    min_coverage : float
-        Patches that must cover a pixel for it to be drawn.
+    `obj` (H, W).
+    `coverage` (H, W): patches that cover each pixel.
+    `pixel_size_m`: edge of an object pixel; without it the scale bar is in pixels.
+    `min_coverage`: patches that must cover a pixel for it to be drawn.
     """
     known = coverage >= min(min_coverage, float(coverage.max()))
     turn = np.exp(-1j * np.angle(obj[known].sum()))
@@ -54,10 +48,7 @@ def draw_object(
 def draw_losses(history: Mapping[str, Sequence[float]], path: Path) -> Path:
     """Draw the loss of each epoch.
 
-    Parameters
-    ----------
-    history : mapping
-        Name and values of each loss; entries of other kinds are ignored.
+    `history`: name and values of each loss; entries of other kinds are ignored.
     """
     figure, axes = _new_figure(1, 1, (6.4, 4.2))
     losses = {name: values for name, values in history.items() if name.endswith("loss")}
@@ -212,10 +203,7 @@ def half_period(frc: FourierRingCorrelation) -> float:
 def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -> str:
     """Return the resolution at which a correlation falls below half a bit.
 
-    Returns
-    -------
-    str
-        The half period, in pixels or nanometres; "≤" where the pixels are the limit.
+    Returns: the half period, in pixels or nanometres; "≤" where the pixels are the limit.
     """
     pixels = half_period(frc)
     is_limit = "≤ " if pixels <= 1 else ""

@@ -14,14 +14,9 @@ _ROWS = 256
 class FourierRingCorrelation:
     """Correlation of two images ring by ring in Fourier space.
 
-    Attributes
-    ----------
-    frequency : (R,) float64
-        Spatial frequency of each ring, in cycles per pixel, up to 0.5.
-    correlation : (R,) float64
-        Real part of the normalised correlation.
-    half_bit : (R,) float64
-        The half-bit threshold.
+    `frequency` (R,): spatial frequency of each ring, in cycles per pixel, up to 0.5.
+    `correlation` (R,): real part of the normalised correlation.
+    `half_bit` (R,): the half-bit threshold.
     """
 
     frequency: NDArray[np.float64]
@@ -31,10 +26,7 @@ class FourierRingCorrelation:
     def crossing(self, threshold: NDArray[np.float64] | float) -> float:
         """Find the frequency at which the correlation first falls below a threshold.
 
-        Parameters
-        ----------
-        threshold : (R,) float64 or float
-            1/7, say, or `half_bit`.
+        `threshold` (R,): 1/7, say, or `half_bit`.
         """
         below = np.flatnonzero(self.correlation < threshold)
         return float(self.frequency[below[0]]) if len(below) else 0.5
@@ -45,10 +37,7 @@ def fourier_ring_correlation(
 ) -> FourierRingCorrelation:
     """Correlate two images ring by ring; a Hann window is applied to both.
 
-    Parameters
-    ----------
-    first, second : (S, S) complex
-        Aligned images; computed in their own precision.
+    `first`, `second` (S, S): aligned images; computed in their own precision.
 
     References
     ----------

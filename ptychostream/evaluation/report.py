@@ -94,11 +94,6 @@ def write_report(folder: Path) -> Path:
     """Write `report.html` from the files in a result's folder.
 
     The page needs no other file and no network.
-
-    Raises
-    ------
-    DataContractError
-        If `report.json` is missing, or a file is damaged.
     """
     config, evaluation = folder / "config.yaml", folder / "evaluation.json"
     try:

@@ -17,14 +17,7 @@ AMPLITUDE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def phase_activation(x: Tensor) -> Tensor:
     """Map to a phase in (-π, π).
 
-    Parameters
-    ----------
-    x : (...) float
-        Any real numbers.
-
-    Returns
-    -------
-    (...) float
-        π·tanh(x), in radians.
+    `x` (...): any real numbers.
+    Returns (...): π·tanh(x), in radians.
     """
     return torch.pi * torch.tanh(x)

@@ -14,12 +14,9 @@ from ptychostream.physics import UNLIT, support_half_width
 class CanvasSize(NamedTuple):
     """What decides the size of a group's canvas.
 
-    Attributes
-    ----------
-    reach : int
-        Largest distance of a member from its group's mean position along an axis, in pixels.
-    support : int
-        Half edge, in pixels, of the central window of a patch outside which no probe lights it.
+    `reach`: largest distance of a member from its group's mean position along an axis, in pixels.
+    `support`: half edge, in pixels, of the central window of a patch outside which no probe lights
+        it.
     """
 
     reach: int
@@ -29,12 +26,8 @@ class CanvasSize(NamedTuple):
 def measure_canvas_size(coords_relative: Tensor, light: Tensor) -> CanvasSize:
     """Measure the canvas size of a batch; the host waits for the device.
 
-    Parameters
-    ----------
-    coords_relative : (B, C, 1, 2) float32
-        Mean minus member (x, y), in pixels.
-    light : (B, N, N) float32
-        Intensity of the probes.
+    `coords_relative` (B, C, 1, 2): mean minus member (x, y), in pixels.
+    `light` (B, N, N): intensity of the probes.
     """
     members = coords_relative.shape[1]
     return CanvasSize(canvas_reach(coords_relative), canvas_support(light, members))

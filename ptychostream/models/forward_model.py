@@ -15,11 +15,8 @@ from ptychostream.physics import intensity, propagate_far_field
 def probe_power(patch_size: int, probe_scale: float) -> float:
     """Power Σ|probe|² that the model gives every probe.
 
-    Parameters
-    ----------
-    probe_scale : float
-        Head-room: an object of amplitude 2 / probe_scale explains the mean measured power,
-        which is (N/2)² in the model's unit.
+    `probe_scale`: head-room: an object of amplitude 2 / probe_scale explains the mean measured
+        power, which is (N/2)² in the model's unit.
     """
     return (patch_size / 2 * probe_scale / 2) ** 2
 
@@ -27,12 +24,8 @@ def probe_power(patch_size: int, probe_scale: float) -> float:
 class ForwardModel(nn.Module):
     """Our physics: probes scaled by their power, modes that add incoherently.
 
-    Attributes
-    ----------
-    always_merges : bool
-        Whether the patches of a group are merged even where they agree already.
-    probe_mask : (N, N) float32, optional
-        The mask of the probe.
+    `always_merges`: whether the patches of a group are merged even where they agree already.
+    `probe_mask` (N, N): the mask of the probe.
     """
 
     always_merges: ClassVar[bool] = False

@@ -14,10 +14,7 @@ class IntensityInput(nn.Module):
 
     so that the factor on x² does not depend on the dose. It is measured once, before training.
 
-    Attributes
-    ----------
-    factors : (E,) float32
-        (N/2) / √(mean Σ x⁴) of each experiment.
+    `factors` (E,): (N/2) / √(mean Σ x⁴) of each experiment.
     """
 
     def __init__(self, experiments: int) -> None:

@@ -9,10 +9,7 @@ from typing_extensions import override
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
     """Make a 3 × 3 convolution that keeps the size, initialised as PtychoPINN's.
 
-    Returns
-    -------
-    torch.nn.Conv2d
-        Glorot-uniform weights, zero bias: with PyTorch's own initialisation the network
+    Returns: glorot-uniform weights, zero bias: with PyTorch's own initialisation the network
         collapses to a flat object more often.
     """
     layer = nn.Conv2d(channels_in, channels_out, 3, padding=1)
@@ -40,15 +37,8 @@ class ConvPair(nn.Module):
 def upsample(x: Tensor) -> Tensor:
     """Double height and width by repeating pixels.
 
-    Parameters
-    ----------
-    x : (B, C, H, W) float
-        Features.
-
-    Returns
-    -------
-    (B, C, 2H, 2W) float
-        Features.
+    `x` (B, C, H, W).
+    Returns (B, C, 2H, 2W).
     """
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
@@ -56,10 +46,7 @@ def upsample(x: Tensor) -> Tensor:
 def border_mask(patch_size: int) -> Tensor:
     """Make a mask that is zero in the central half of a patch and one around it.
 
-    Returns
-    -------
-    (N, N) float32
-        The mask.
+    Returns (N, N).
     """
     mask = torch.ones(patch_size, patch_size)
     quarter = patch_size // 4

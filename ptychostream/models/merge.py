@@ -18,22 +18,13 @@ def merge_group(
     Patches are placed at their positions, averaged with weights, and cut out again. The average
     is divided by the sum of the weights on a pixel, so that nothing is amplified.
 
-    Parameters
-    ----------
-    patches : (B, C, N, N) complex64
-        One patch per member.
-    coords_relative : (B, C, 1, 2) float32
-        Mean minus member (x, y), in pixels.
-    weight : (B, N, N) or (B, C, N, N) float32
-        Trust in each patch pixel; the probe's intensity is the usual choice.
-    reach : int, optional
-        Pixels by which no member lies farther from its group's centre; None measures it, for
+    `patches` (B, C, N, N): one patch per member.
+    `coords_relative` (B, C, 1, 2): mean minus member (x, y), in pixels.
+    `weight` (B, N, N) or (B, C, N, N): trust in each patch pixel; the probe's intensity is the
+        usual choice.
+    `reach`: pixels by which no member lies farther from its group's centre; None measures it, for
         which the host waits for the device.
-
-    Returns
-    -------
-    (B, C, N, N) complex64
-        The patches of the merged object, at the same positions.
+    Returns (B, C, N, N): the patches of the merged object, at the same positions.
     """
     if patches.shape[1] == 1:
         return patches

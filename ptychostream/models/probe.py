@@ -15,10 +15,7 @@ from ptychostream.physics import intensity
 class ProbeModel(nn.Module):
     """The probes of all experiments, at the model's scale.
 
-    Parameters
-    ----------
-    probe : (E, P, N, N) complex64
-        Illumination of each experiment, at any scale.
+    `probe` (E, P, N, N): illumination of each experiment, at any scale.
     """
 
     def __init__(
@@ -36,10 +33,7 @@ class ProbeModel(nn.Module):
     def matches_initial_guess(self, probe: NDArray[np.complex64]) -> bool:
         """Return whether these are the probes that training began with, but for their scale.
 
-        Parameters
-        ----------
-        probe : (E, P, N, N) complex64
-            Illumination of each experiment, at any scale.
+        `probe` (E, P, N, N): illumination of each experiment, at any scale.
         """
         values = _at_model_scale(self._config, probe)
         if values.shape != self.guess.shape:

@@ -19,17 +19,9 @@ _WINDOW_FLOOR = 1e-3
 def scale_probe(probe: Tensor, mask: Tensor, probe_scale: float) -> Tensor:
     """Divide probes by `probe_scale` times the mean of their masked modulus.
 
-    Parameters
-    ----------
-    probe : (..., N, N) complex
-        Illumination.
-    mask : (N, N) float
-        Disk of diameter N/2.
-
-    Returns
-    -------
-    (..., N, N) complex
-        Scaled probes.
+    `probe` (..., N, N).
+    `mask` (N, N): disk of diameter N/2.
+    Returns (..., N, N).
     """
     return probe / (probe_scale * (probe * mask).abs().mean(dim=(-2, -1), keepdim=True))
 
@@ -43,22 +35,12 @@ def merge_group(
     pixel plus 0.001: outside the windows' union it is amplified about a thousandfold, and inside
     the borders of other patches are added without being counted. `merge` is the plain average.
 
-    Parameters
-    ----------
-    patches : (B, C, N, N) complex64
-        One patch per member; any batch size.
-    coords_relative : (B, C, 1, 2) float32
-        Centre minus member (x, y), in pixels.
-    canvas : int, optional
-        Edge of the canvas, in pixels, which what lies outside is lost from, as in PtychoPINN;
+    `patches` (B, C, N, N): one patch per member; any batch size.
+    `coords_relative` (B, C, 1, 2): centre minus member (x, y), in pixels.
+    `canvas`: edge of the canvas, in pixels, which what lies outside is lost from, as in PtychoPINN;
         None is as large as the groups need.
-
-    Returns
-    -------
-    members : (B, C, N, N) complex64
-        Each member's patch of the merged object.
-    centred : (B, N, N) complex64
-        The merged object around the group's centre.
+    Returns `members` (B, C, N, N): each member's patch of the merged object.
+    Returns `centred` (B, N, N): the merged object around the group's centre.
     """
     edge = patches.shape[-1]
     # In double precision, where available, since rounding errors would be amplified.
@@ -81,17 +63,9 @@ def merge_group(
 def predict_intensity(waves: Tensor, mask: Tensor | None) -> Tensor:
     """Predict diffraction from (smoothed) exit waves; modes add coherently.
 
-    Parameters
-    ----------
-    waves : (..., P, N, N) complex64
-        Waves behind the object.
-    mask : (N, N) float32, optional
-        Mask of the waves.
-
-    Returns
-    -------
-    (..., N, N) float32
-        |F Σ waves|².
+    `waves` (..., P, N, N): waves behind the object.
+    `mask` (N, N): mask of the waves.
+    Returns (..., N, N): |F Σ waves|².
     """
     if mask is not None:
         waves = waves * mask

@@ -15,21 +15,11 @@ def reconstruct_as_ptychopinn(
 ) -> tuple[Tensor, Tensor]:
     """Reconstruct and merge the patches of each group as PtychoPINN does.
 
-    Parameters
-    ----------
-    diffraction : (B, C, N, N) float32
-        Amplitude, scaled to a mean power of (N/2)².
-    coords_relative : (B, C, 1, 2) float32
-        Mean minus member (x, y), in pixels.
-    canvas : int
-        Edge of PtychoPINN's canvas, in pixels.
-
-    Returns
-    -------
-    members : (B, C, N, N) complex64
-        Each member's patch of the merged object.
-    centred : (B, N, N) complex64
-        The merged object around the group's centre.
+    `diffraction` (B, C, N, N): amplitude, scaled to a mean power of (N/2)².
+    `coords_relative` (B, C, 1, 2): mean minus member (x, y), in pixels.
+    `canvas`: edge of PtychoPINN's canvas, in pixels.
+    Returns `members` (B, C, N, N): each member's patch of the merged object.
+    Returns `centred` (B, N, N): the merged object around the group's centre.
     """
     patches = model.reconstruct(diffraction, coords_relative)
     generator = model.generator
@@ -43,15 +33,8 @@ def reconstruct_as_ptychopinn(
 def waves_as_ptychopinn(model: PtychoPINN, patches: Tensor) -> Tensor:
     """Compute exit waves as PtychoPINN does: smoothed first, then masked.
 
-    Parameters
-    ----------
-    patches : (B, C, N, N) complex64
-        Object patches.
-
-    Returns
-    -------
-    (B, C, P, N, N) complex64
-        Exit waves.
+    `patches` (B, C, N, N).
+    Returns (B, C, P, N, N).
     """
     probe = torch.view_as_complex(model.probe.parts)[:1, None] * model.scale
     waves = gaussian_smooth(exit_wave(patches, probe), model.config.gaussian_smoothing_sigma)

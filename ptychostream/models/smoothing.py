@@ -8,15 +8,8 @@ from torch.nn import functional
 def gaussian_smooth(images: Tensor, sigma: float) -> Tensor:
     """Smooth complex images with a separable Gaussian of 3 × 3 taps, reflected at the edges.
 
-    Parameters
-    ----------
-    images : (..., N, N) complex64
-        Images.
-
-    Returns
-    -------
-    (..., N, N) complex64
-        Smoothed images.
+    `images` (..., N, N).
+    Returns (..., N, N).
     """
     if sigma == 0:
         return images

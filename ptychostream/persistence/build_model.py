@@ -23,15 +23,7 @@ def check_shapes(
 ) -> None:
     """Check that weights are those of the configured network, before memory is taken for it.
 
-    Parameters
-    ----------
-    probe_shape : (int, int, int, int)
-        E, P, N and N of the probe guess.
-
-    Raises
-    ------
-    DataContractError
-        If one is missing, unexpected or of another shape, or the network is absurdly large.
+    `probe_shape`: E, P, N and N of the probe guess.
     """
     check_sizes(config.model, origin)
     edge = config.model.N
@@ -60,13 +52,7 @@ def check_shapes(
 
 
 def check_sizes(config: ModelConfig, origin: str) -> None:
-    """Check that sizes and counts of a network are whole numbers, and none absurdly large.
-
-    Raises
-    ------
-    DataContractError
-        If one is not.
-    """
+    """Check that sizes and counts of a network are whole numbers, and none absurdly large."""
     for name, hint in get_type_hints(ModelConfig).items():
         value = getattr(config, name)
         if hint in (int, int | None) and value is not None and type(value) is not int:
@@ -87,15 +73,7 @@ def build_model(
 ) -> PtychoPINN:
     """Build a network and give it weights; the caller's random state is not changed.
 
-    Parameters
-    ----------
-    probe_guess : (E, P, N, N) complex64
-        Illumination that training began with.
-
-    Raises
-    ------
-    DataContractError
-        If the weights do not fit, or are not finite.
+    `probe_guess` (E, P, N, N): illumination that training began with.
     """
     check_shapes(
         config, probe_guess.shape, {name: tuple(w.shape) for name, w in weights.items()}, origin

@@ -21,13 +21,7 @@ _LIMITS = Limits(members=8192, ratio=4)
 
 
 def read_checkpoint(path: Path) -> ModelBundle:
-    """Read the model of a checkpoint that our training wrote.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, holds anything but data, or is not ours.
-    """
+    """Read the model of a checkpoint that our training wrote."""
     origin = f"'{path}'"
     content = load_checkpoint(path)
     about = _description(content, origin)
@@ -51,13 +45,7 @@ def read_checkpoint(path: Path) -> ModelBundle:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Read the description in a checkpoint; its weights stay on disk.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, holds anything but data, or is not ours.
-    """
+    """Read the description in a checkpoint; its weights stay on disk."""
     origin = f"'{path}'"
     return _description(load_checkpoint(path), origin)
 
@@ -86,24 +74,12 @@ def _description(content: dict[str, Any], origin: str) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint as plain data, with every checksum compared.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, or holds anything but data.
-    """
+    """Load a checkpoint as plain data, with every checksum compared."""
     return load_plain_tensors(path, f"'{path}'")
 
 
 def load_plain_tensors(source: Path | bytes, origin: str) -> dict[str, Any]:
-    """Load a dictionary that PyTorch saved, of plain data and tensors; nothing in it can run.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, or holds anything but data.
-    """
+    """Load a dictionary that PyTorch saved, of plain data and tensors; nothing in it can run."""
     with Members(source, origin, _LIMITS) as members:
         # PyTorch itself does not compare checksums.
         members.check()

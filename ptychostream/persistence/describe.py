@@ -28,20 +28,7 @@ Lines = list[tuple[str, str]]
 def describe_model(path: Path) -> Lines:
     """Describe a trained model on disk.
 
-    Parameters
-    ----------
-    path : Path
-        An archive, its folder, a zip file of that, or a checkpoint.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, or breaks a limit.
+    `path`: an archive, its folder, a zip file of that, or a checkpoint.
     """
     path = find_archive(path)
     if is_checkpoint(path):

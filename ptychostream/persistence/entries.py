@@ -46,14 +46,7 @@ _DAMAGED = (*_UNREADABLE, KeyError, EOFError, zlib.error)
 
 
 class Members:
-    """The members of a zip file, checked; a context manager.
-
-    Raises
-    ------
-    DataContractError
-        If it is no readable zip file, or a member breaks a limit or has an unsafe name; the
-        message names the member.
-    """
+    """The members of a zip file, checked; a context manager."""
 
     def __init__(self, source: Path | bytes, origin: str, limits: Limits | None = None) -> None:
         self.origin, self._limits = origin, limits or Limits()
@@ -92,15 +85,7 @@ class Members:
     def read(self, name: str, *, at_most: int | None = None) -> bytes:
         """Read a member.
 
-        Parameters
-        ----------
-        at_most : int, optional
-            Bytes that it may have; None is the limit for all.
-
-        Raises
-        ------
-        DataContractError
-            If it is not there, is damaged or too large.
+        `at_most`: bytes that it may have; None is the limit for all.
         """
         size = self.sizes.get(name, 0)
         most = self._limits.total if at_most is None else at_most
@@ -130,13 +115,7 @@ class Members:
                 self.refuse(name, f"is damaged: {error}", error)
 
     def refuse(self, name: str, why: str, cause: Exception | None = None) -> NoReturn:
-        """Raise an error for an entry.
-
-        Raises
-        ------
-        DataContractError
-            Always.
-        """
+        """Raise an error for an entry."""
         raise DataContractError(f"{self.origin}: member '{name}' {why}") from cause
 
 

@@ -32,13 +32,7 @@ DIGEST = "sha256:"
 
 
 def read_index(members: Members) -> dict[str, Any]:
-    """Read the index of our archive, without the weights.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, of a newer version, or does not list all entries.
-    """
+    """Read the index of our archive, without the weights."""
     data = members.read(INDEX, at_most=DESCRIPTION_BYTES)
     try:
         index: Any = json.loads(data)
@@ -107,12 +101,6 @@ def _check_kinds(members: Members, index: dict[str, Any]) -> None:
 def check_digest(
     members: Members, name: str, data: bytes, digest: Any, *, prefix: str = ""
 ) -> None:
-    """Compare a member with its digest.
-
-    Raises
-    ------
-    DataContractError
-        If they differ.
-    """
+    """Compare a member with its digest."""
     if digest != prefix + hashlib.sha256(data).hexdigest():
         members.refuse(name, "fails its checksum")

@@ -48,12 +48,8 @@ _OTHER_KINDS = (AttributeError, TypeError, ArithmeticError)
 def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
     """Turn a model into members of an archive.
 
-    Returns
-    -------
-    members : dict
-        Content of each member by name, in the order in which they are best written.
-    comment : bytes
-        For the archive: the digest of the index, which holds those of all others.
+    Returns `members`: content of each member by name, in the order in which they are best written.
+    Returns `comment`: for the archive: the digest of the index, which holds those of all others.
     """
     from safetensors.torch import save
 
@@ -101,13 +97,7 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
 
 
 def read_bundle(members: Members) -> ModelBundle:
-    """Read a model from our members.
-
-    Raises
-    ------
-    DataContractError
-        If a member is missing, unexpected, damaged or does not fit; the message names it.
-    """
+    """Read a model from our members."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

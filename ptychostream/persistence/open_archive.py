@@ -33,13 +33,7 @@ Kind = Literal["ptychostream", "tensorflow", "ptychopinn-torch"]
 
 
 def find_archive(directory: str | Path) -> Path:
-    """Find the archive in a folder.
-
-    Raises
-    ------
-    MissingFileError
-        If there is none.
-    """
+    """Find the archive in a folder."""
     path = Path(directory)
     if path.is_dir():
         path = path / ARCHIVE_NAME
@@ -61,15 +55,7 @@ def checkpoints_of(folder: Path) -> list[Path]:
 def open_archive(path: Path) -> Members:
     """Open an archive, or the one inside a zipped model folder.
 
-    Parameters
-    ----------
-    path : Path
-        `wts.h5.zip`, or a zip file of the folder that holds it, as ptychodus saves it.
-
-    Raises
-    ------
-    DataContractError
-        If it is no archive, holds several, or a member is unsafe.
+    `path`: `wts.h5.zip`, or a zip file of the folder that holds it, as ptychodus saves it.
     """
     origin = f"'{path}'"
     with Members(path, origin, FOLDER) as folder:
@@ -89,13 +75,7 @@ def open_archive(path: Path) -> Members:
 
 
 def kind_of(members: Members) -> Kind:
-    """Return who wrote an archive.
-
-    Raises
-    ------
-    DataContractError
-        If it is no model archive.
-    """
+    """Return who wrote an archive."""
     if INDEX in members.sizes:
         return "ptychostream"
     if MANIFEST not in members.sizes:
@@ -121,10 +101,7 @@ def backend_of(kind: Kind) -> str:
 def backend_of_file(path: Path) -> str:
     """Return the backend that a file belongs to.
 
-    Parameters
-    ----------
-    path : Path
-        An archive, a zipped model folder, or a checkpoint of ours.
+    `path`: an archive, a zipped model folder, or a checkpoint of ours.
     """
     if is_checkpoint(path):
         return "pytorch"
@@ -138,13 +115,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def check_backend(origin: str, found: str, wanted: str | None) -> None:
-    """Check that an archive belongs to the requested backend.
-
-    Raises
-    ------
-    DataContractError
-        If they differ; the message names both.
-    """
+    """Check that an archive belongs to the requested backend."""
     if wanted not in (None, found):
         raise DataContractError(
             f"{origin} is an archive of the {found} backend but the {wanted} backend is wanted; "
@@ -153,13 +124,7 @@ def check_backend(origin: str, found: str, wanted: str | None) -> None:
 
 
 def read_manifest(members: Members) -> dict[str, object]:
-    """Read the description that all backends write.
-
-    Raises
-    ------
-    DataContractError
-        If it is not plain data, or lacks a key.
-    """
+    """Read the description that all backends write."""
     manifest = read_dictionary(members, MANIFEST)
     if not {"models", "version"} <= set(manifest):
         members.refuse(MANIFEST, "lacks 'models' or 'version'")
@@ -167,13 +132,7 @@ def read_manifest(members: Members) -> dict[str, object]:
 
 
 def read_dictionary(members: Members, name: str) -> dict[str, object]:
-    """Read a pickled dictionary of plain data.
-
-    Raises
-    ------
-    DataContractError
-        If it is anything else.
-    """
+    """Read a pickled dictionary of plain data."""
     data = members.read(name, at_most=DESCRIPTION_BYTES)
     values = loads_plain(data, f"{members.origin}: member '{name}'")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

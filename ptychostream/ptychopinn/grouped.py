@@ -22,14 +22,8 @@ Labels = Literal["true", "mirrored"]
 class GroupSource(Protocol):
     """What groups are gathered from.
 
-    Attributes
-    ----------
-    positions_start : (M, 2) float64
-        Nominal positions.
-    Y : (M, N, N) complex64, optional
-        True patches.
-    sample_indices : (M,) int64, optional
-        Rows of the file, where patterns were drawn from it.
+    `positions_start` (M, 2), `Y` (M, N, N).
+    `sample_indices` (M,): rows of the file, where patterns were drawn from it.
     """
 
     scan: Scan
@@ -50,10 +44,7 @@ def choose_groups(
 ) -> NDArray[Any]:
     """Choose groups (G, C) of positions (M, 2); None as seed draws fresh ones.
 
-    Parameters
-    ----------
-    store : GroupStore, optional
-        A store of these positions alone: it keeps the groups, and finds those kept earlier.
+    `store`: a store of these positions alone: it keeps the groups, and finds those kept earlier.
     """
     if parameters.policy == "upstream":
         return draw_upstream_groups(positions, parameters, seed, np.random)

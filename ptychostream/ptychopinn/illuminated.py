@@ -16,10 +16,7 @@ from ptychostream.simulation.checks import check_seed
 def dose_scale(exit_amplitude: NDArray[np.floating], nphotons: float) -> float:
     """Find the factor that brings the mean energy of exit waves to a dose.
 
-    Parameters
-    ----------
-    exit_amplitude : (B, N, N) float
-        Amplitude of object times probe.
+    `exit_amplitude` (B, N, N): amplitude of object times probe.
     """
     energy = np.square(exit_amplitude, dtype=np.float64).sum(axis=(-2, -1)).mean()
     if not energy > 0 or not nphotons > 0:
@@ -40,30 +37,13 @@ def illuminate_and_diffract(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float]:
     """Simulate patches in the illuminated-amplitude convention.
 
-    Parameters
-    ----------
-    amplitude : (B, N, N) float
-        Amplitude of the object's patches.
-    phase : (B, N, N) float
-        Their phase, in radians.
-    probe : (N, N) complex
-        Illumination.
-    intensity_scale : float, optional
-        Factor from the probe's unit to √photons; None finds it from `nphotons`.
-
-    Returns
-    -------
-    diffraction : (B, N, N) float32
-        Amplitude on the detector, divided by `intensity_scale`.
-    illuminated : (B, N, N) float32
-        |object · probe|, not the object's amplitude.
-    phase : (B, N, N) float32
-        The object's phase, as given.
-
-    Raises
-    ------
-    ConfigurationError
-        If the shapes disagree, there is no light, or the seed is negative.
+    `amplitude` (B, N, N): amplitude of the object's patches.
+    `phase` (B, N, N): their phase, in radians.
+    `probe` (N, N).
+    `intensity_scale`: factor from the probe's unit to √photons; None finds it from `nphotons`.
+    Returns `diffraction` (B, N, N): amplitude on the detector, divided by `intensity_scale`.
+    Returns `illuminated` (B, N, N): |object · probe|, not the object's amplitude.
+    Returns `phase` (B, N, N): the object's phase, as given.
     """
     amplitude, phase, probe = np.asarray(amplitude), np.asarray(phase), np.asarray(probe)
     if amplitude.shape != phase.shape or amplitude.shape[-2:] != probe.shape:

@@ -18,25 +18,11 @@ def reassemble_position(
 ) -> NDArray[np.complex64]:
     """Add up the central windows of patches, and divide by how many overlap.
 
-    Parameters
-    ----------
-    patches : (B, N, N, 1) complex64
-        One patch per position.
-    global_offsets : (B, 1, 2, 1) float64
-        Positions (x, y), in pixels.
-    M : int
-        Edge of the central window, in pixels; even, and no more than N.
-
-    Returns
-    -------
-    (P, P, 1) complex64
-        The object; canvas pixel (P/2, P/2) is the mean position. P is M and twice the largest
-        distance from it along an axis, rounded up to an even number.
-
-    Raises
-    ------
-    ConfigurationError
-        If M is not even, or not in 2 … N.
+    `patches` (B, N, N, 1): one patch per position.
+    `global_offsets` (B, 1, 2, 1): positions (x, y), in pixels.
+    `M`: edge of the central window, in pixels; even, and no more than N.
+    Returns (P, P, 1): the object; canvas pixel (P/2, P/2) is the mean position. P is M and twice
+        the largest distance from it along an axis, rounded up to an even number.
     """
     edge = patches.shape[1]
     if not 2 <= M <= edge or M % 2:

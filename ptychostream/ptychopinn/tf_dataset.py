@@ -38,32 +38,16 @@ def as_tf_dataset(
 
     Each time the dataset is iterated over is a new epoch, with an order of its own.
 
-    Parameters
-    ----------
-    form : str
-        `training` gives pairs for `Model.fit`: inputs (X · s, local offsets) and targets (object,
-        X · s, (X · s)²), where X is the amplitude at a mean energy of (N/2)² and s the intensity
-        scale, `scales_of(store, nphotons).intensity_scale`. `dictionary` gives the
+    `form`: `training` gives pairs for `Model.fit`: inputs (X · s, local offsets) and targets
+        (object, X · s, (X · s)²), where X is the amplitude at a mean energy of (N/2)² and s the
+        intensity scale, `scales_of(store, nphotons).intensity_scale`. `dictionary` gives the
         specification's keys, as `to_spec_dict` does.
-    shuffle : bool
-        Whether the order is random; else it is that of the group table.
-    nphotons : float
-        Mean photons per pattern, for data that carry no photon counts.
-
-    Returns
-    -------
-    tensorflow.data.Dataset
-        Of `training`: (((B, N, N, C) float32, (B, 1, 2, C) float32), ((B, N, N, 1) complex64,
+    `shuffle`: whether the order is random; else it is that of the group table.
+    `nphotons`: mean photons per pattern, for data that carry no photon counts.
+    Returns: of `training`: (((B, N, N, C) float32, (B, 1, 2, C) float32), ((B, N, N, 1) complex64,
         (B, N, N, C) float32, (B, N, N, C) float32)); the object is the true patch around the
         group's centre, one where it is not known. Of `dictionary`: as `to_spec_dict`, without
         `objectGuess`, and without `Y` where labels are not known.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If TensorFlow can't be imported.
-    ConfigurationError
-        If there is no such form.
     """
     if form not in ("training", "dictionary"):
         raise ConfigurationError(f"form={form!r} is unknown; there are 'training' and 'dictionary'")

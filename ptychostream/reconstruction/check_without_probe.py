@@ -20,23 +20,13 @@ def check_without_probe(
 ) -> tuple[CheckResult, Scan, InputOptions]:
     """Find the orientation together with the probe, then check what is read with both.
 
-    Parameters
-    ----------
-    scan : Scan
-        The scan as it was read, whatever its probe.
-    read : callable
-        Reads the scan with other options, and makes its probe anew.
-    options : InputOptions
-        Those that it was read with.
-
-    Returns
-    -------
-    found : CheckResult
-        `mend` where patterns had to be turned, its options relative to the third value.
-    scan : Scan
-        The scan that was checked.
-    options : InputOptions
-        Those that it was read with.
+    `scan`: the scan as it was read, whatever its probe.
+    `read`: reads the scan with other options, and makes its probe anew.
+    `options`: those that it was read with.
+    Returns `found`: `mend` where patterns had to be turned, its options relative to the third
+        value.
+    Returns `scan`: the scan that was checked.
+    Returns `options`: those that it was read with.
     """
     orientation = find_orientation(scan, seconds=0.4 * 60 * minutes)
     if orientation == "identity":

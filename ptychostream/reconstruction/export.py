@@ -19,20 +19,12 @@ _WELL_COVERED = 3
 class SavedResult:
     """What `reconstruct` has saved in `object.npz`.
 
-    Attributes
-    ----------
-    object : (H, W) complex64
-        Transmission.
-    coverage : (H, W) float32
-        Number of positions that light a pixel.
-    origin : (2,) float64
-        Scan position (x, y) of the object's first pixel.
-    probe : (P, N, N) complex64
-        Illumination.
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    pixel_size_m : float, optional
-        Edge of a pixel; None where it is unknown.
+    `object` (H, W).
+    `coverage` (H, W): number of positions that light a pixel.
+    `origin` (2,): scan position (x, y) of the object's first pixel.
+    `probe` (P, N, N).
+    `positions` (M, 2): scan positions (x, y), in pixels.
+    `pixel_size_m`: edge of a pixel; None where it is unknown.
     """
 
     object: NDArray[np.complex64]
@@ -59,15 +51,7 @@ class SavedResult:
 
 
 def read_result(path: Path) -> SavedResult:
-    """Read the arrays of a result, from its folder or from its `object.npz`.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If it holds something else.
-    """
+    """Read the arrays of a result, from its folder or from its `object.npz`."""
     path = path / "object.npz" if path.is_dir() else path
     if not path.is_file():
         raise MissingFileError(f"no result '{path}'; name the folder that `reconstruct` wrote")
@@ -91,10 +75,7 @@ def read_result(path: Path) -> SavedResult:
 def flat_phase(result: SavedResult, *, unwrap: bool = False) -> NDArray[np.float32]:
     """Return the phase (H, W) in radians without ramp and offset; NaN where nothing is lit.
 
-    Parameters
-    ----------
-    unwrap : bool
-        Whether phases beyond ±π are continued rather than wrapped.
+    `unwrap`: whether phases beyond ±π are continued rather than wrapped.
     """
     flat = without_ramp(result.object, result.well_covered)
     phase = np.angle(flat)
@@ -115,16 +96,6 @@ def write_tiff(result: SavedResult, path: Path, *, unwrap: bool = False) -> list
 
     The pixel size is in the tags of resolution, as pixels per centimetre, and in metres in the
     description, which is JSON. Row 0 is the first row of the object, at the smallest y.
-
-    Returns
-    -------
-    list of Path
-        `NAME_amplitude.tif` and `NAME_phase.tif`.
-
-    Raises
-    ------
-    MissingPartError
-        If tifffile is not installed.
     """
     try:
         import tifffile

@@ -33,23 +33,13 @@ _REMEDY = (
 class Fit:
     """The misfit of a result, and its certificate.
 
-    Attributes
-    ----------
-    misfit, deviance : sequence of float
-        R and the Poisson deviance of a pixel, met in each pass.
-    misfit_of_patterns, deviance_of_patterns : (M,) float32
-        The same of each pattern, for the result.
-    final : float
-        R of the result over all patterns.
-    held_out : HeldOut, optional
-        What a short run predicted for patterns left out; None where there are too few patterns,
-        or it was not asked for.
-    twin : HeldOut, optional
-        The same for simulated patterns, of which the result is the truth.
-    passes : int
-        Passes made.
-    stopped_by : str
-        `passes`, `minutes`, `rest` or `request`.
+    `misfit`, `deviance`: R and the Poisson deviance of a pixel, met in each pass.
+    `misfit_of_patterns`, `deviance_of_patterns` (M,): the same of each pattern, for the result.
+    `final`: R of the result over all patterns.
+    `held_out`: what a short run predicted for patterns left out; None where there are too few
+        patterns, or it was not asked for.
+    `twin`: the same for simulated patterns, of which the result is the truth.
+    `stopped_by`: `passes`, `minutes`, `rest` or `request`.
     """
 
     misfit: Sequence[float]

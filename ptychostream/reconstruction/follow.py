@@ -97,20 +97,8 @@ def follow_store(
 ) -> Iterator[ReconstructionResult]:
     """Reconstruct a store while it grows.
 
-    Parameters
-    ----------
-    should_stop : callable, optional
-        Asked several times a second; True ends following with what there is.
-
-    Yields
-    ------
-    ReconstructionResult
-        The object so far, marked as partial; at the end that of the finished store.
-
-    Raises
-    ------
-    ConfigurationError
-        If the interval is not positive.
+    `should_stop`: asked several times a second; True ends following with what there is.
+    Yields: the object so far, marked as partial; at the end that of the finished store.
     """
     if interval_s <= 0:
         raise ConfigurationError(f"interval_s={interval_s} must be positive")

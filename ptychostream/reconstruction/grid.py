@@ -26,20 +26,10 @@ def choose_grid(
 ) -> ObjectGrid:
     """Choose the grid of the scan's object guess, or the smallest one that holds every patch.
 
-    Parameters
-    ----------
-    store : GroupStore
-        Its object guess decides the grid, unless positions lie outside it: then it is a
+    `store`: its object guess decides the grid, unless positions lie outside it: then it is a
         placeholder.
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    pads : bool
-        Whether the guess's grid is made larger where patches reach beyond it.
-
-    Raises
-    ------
-    DataContractError
-        If a stray position makes the object far larger than the patterns can cover.
+    `positions` (M, 2): scan positions (x, y), in pixels.
+    `pads`: whether the guess's grid is made larger where patches reach beyond it.
     """
     guess = store.object_guess_of(experiment)
     if guess is not None:

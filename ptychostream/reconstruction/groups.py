@@ -29,20 +29,9 @@ def groups_of(
 ) -> Groups:
     """Choose the groups of one experiment, in the order in which the store holds them.
 
-    Parameters
-    ----------
-    trained : TrainingConfig
-        What the network was trained with: its `gridsize`, and neighbours and seed unless
+    `trained`: what the network was trained with: its `gridsize`, and neighbours and seed unless
         `config` says otherwise.
-    seeds : str
-        `every` position, or `covering`: as few as put each pattern into a group.
-
-    Raises
-    ------
-    ConfigurationError
-        If the options contradict each other.
-    DataContractError
-        If there are too few positions or neighbours.
+    `seeds`: `every` position, or `covering`: as few as put each pattern into a group.
     """
     if groups_per_position < 1:
         raise ConfigurationError(f"groups_per_position={groups_per_position} must be at least 1")

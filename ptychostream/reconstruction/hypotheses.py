@@ -17,16 +17,10 @@ Part = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.complex64]]
 class Hypothesis:
     """A change of the scan that may be needed.
 
-    Attributes
-    ----------
-    name : str
-        What is wrong with the scan, in words.
-    options : tuple of str
-        Options of `build` that mend it.
-    change : callable
-        From patterns, positions and probe to the mended ones.
-    kind : str
-        `none`, `orientation`, `axes`, `trigger`, `scale`, `probe` or `centre`.
+    `name`: what is wrong with the scan, in words.
+    `options`: options of `build` that mend it.
+    `change`: from patterns, positions and probe to the mended ones.
+    `kind`: `none`, `orientation`, `axes`, `trigger`, `scale`, `probe` or `centre`.
     """
 
     name: str

@@ -17,13 +17,7 @@ _SAME_PIXEL = 1e-3
 
 
 def check_joining(store: GroupStore, experiments: Sequence[int]) -> None:
-    """Refuse experiments whose object pixels differ: positions in pixels do not belong together.
-
-    Raises
-    ------
-    DataContractError
-        If they differ.
-    """
+    """Refuse experiments whose object pixels differ: positions in pixels do not belong together."""
     sizes = [object_pixel_size_m(store.metadata_of(each), store.N) for each in experiments]
     first, is_assumed = sizes[0]
     for number, (size, is_also_assumed) in zip(experiments[1:], sizes[1:], strict=True):

@@ -17,14 +17,8 @@ _SHARE = 0.05
 class LivePage:
     """Write a page that reloads itself, every now and then; called after each pass.
 
-    Parameters
-    ----------
-    folder : Path
-        The result's folder, whose page is replaced in the end.
-    title : str
-        Heading of the page.
-    interval_s : float
-        Seconds between two pages, at least.
+    `folder`: the result's folder, whose page is replaced in the end.
+    `interval_s`: seconds between two pages, at least.
     """
 
     def __init__(self, folder: Path, *, title: str, interval_s: float = _INTERVAL_S) -> None:

@@ -41,11 +41,6 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
 
     Options of training, such as the learning rate, do not concern it: one configuration may
     serve both.
-
-    Raises
-    ------
-    ConfigurationError
-        If one is set to what is not available.
     """
     # Nodes are what torchrun or srun has started.
     fit_to_launcher(execution)
@@ -64,13 +59,7 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """Return the device of an accelerator's name, and log it.
-
-    Raises
-    ------
-    ConfigurationError
-        If the machine has no such device.
-    """
+    """Return the device of an accelerator's name, and log it."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     wanted = {"gpu": "mps" if available["mps"] else "cuda"}.get(accelerator, accelerator)
     if wanted == "auto":
@@ -84,13 +73,7 @@ def choose_device(accelerator: str) -> torch.device:
 
 
 def choose_experiment(bundle: "ModelBundle", store: GroupStore, experiment: int | None) -> int:
-    """Find the experiment to reconstruct, and check that the model fits it.
-
-    Raises
-    ------
-    DataContractError
-        If there are several and none was chosen, or the patterns have another size.
-    """
+    """Find the experiment to reconstruct, and check that the model fits it."""
     if store.N != bundle.config.model.N:
         raise DataContractError(
             f"'{store.path}' has patterns of {store.N} px but the model was made for "

@@ -30,16 +30,10 @@ from ptychostream.reconstruction.rescale import rescaled
 class Predicted(NamedTuple):
     """The patches of a batch of groups.
 
-    Attributes
-    ----------
-    patches : (B, C, N, N) complex64
-        Object patches.
-    members : (B, C) int64
-        The patterns that they belong to.
-    nodes : (B,) int64
-        Rows of the group table.
-    read_s, predict_s : float
-        Seconds spent waiting for the batch, and in the network.
+    `patches` (B, C, N, N).
+    `members` (B, C): the patterns that they belong to.
+    `nodes` (B,): rows of the group table.
+    `read_s`, `predict_s`: seconds spent waiting for the batch, and in the network.
     """
 
     patches: Tensor
@@ -59,10 +53,7 @@ def inference_loader(
 ) -> GroupLoader:
     """Serve groups in the order of their table.
 
-    Parameters
-    ----------
-    groups : Groups
-        In the order in which the store holds them, which reads least.
+    `groups`: in the order in which the store holds them, which reads least.
     """
     return make_loader(
         store,
@@ -87,12 +78,8 @@ def predict(
 ) -> Generator[Predicted, None, None]:
     """Predict the patches of all groups of a loader, on the model's device.
 
-    Parameters
-    ----------
-    first : int
-        Row of the first group in the whole table.
-    rescales : bool
-        Whether each patch is scaled to fit its own pattern.
+    `first`: row of the first group in the whole table.
+    `rescales`: whether each patch is scaled to fit its own pattern.
     """
     began = time.perf_counter()
     with replicated(model, execution, rescales=rescales) as reconstruct:
@@ -114,13 +101,7 @@ Reconstruct = Callable[[TensorDict], Tensor]
 def replicated(
     model: PtychoPINN, execution: PyTorchExecutionConfig, *, rescales: bool = False
 ) -> Iterator[Reconstruct]:
-    """Make a function that reconstructs batches, on several devices where `strategy` is `dp`.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are fewer devices than asked for.
-    """
+    """Make a function that reconstructs batches, on several devices where `strategy` is `dp`."""
     devices = _devices(execution, model.log_scale.device)
     models = [model, *(deepcopy(model).to(device) for device in devices[1:])]
     with ExitStack() as stack:

@@ -21,19 +21,10 @@ def scale_to_photons(
 ) -> tuple[NDArray[np.complex64], float]:
     """Find the probe at its true power, and the factor that the object then takes.
 
-    Parameters
-    ----------
-    probe : (P, N, N) complex64
-        Illumination, in the model's unit.
-    store : GroupStore
-        Gives the measured energy, and the probe's power where it is plausible.
-    gain : float
-        How many times the store's probe the true one is.
-
-    Returns
-    -------
-    probe : (P, N, N) complex64
-        Σ|probe · object|² is photons.
+    `probe` (P, N, N): illumination, in the model's unit.
+    `store`: gives the measured energy, and the probe's power where it is plausible.
+    `gain`: how many times the store's probe the true one is.
+    Returns `probe` (P, N, N): σ|probe · object|² is photons.
     """
     energy = float(store.total_counts[store.rows(experiment)].mean())
     given = float((np.abs(store.probe[experiment]) ** 2).sum()) * gain**2

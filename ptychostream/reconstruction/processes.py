@@ -40,12 +40,6 @@ def predict_in_processes(
     its own part of the table. Patches come through files, a few at a time, in `scratch_folder`
     or the system's folder for temporary files. What is yielded is as by `predict.predict`, with
     patches in host memory.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are fewer devices or groups than asked for, or a process fails; the message
-        is its own.
     """
     world = execution.devices
     if device.type == "cuda" and torch.cuda.device_count() < world:

@@ -32,18 +32,12 @@ from ptychostream.stitching import PatchAccumulator, Placement, WeightName, patc
 class Stitched:
     """The sums of the patches of some groups.
 
-    Attributes
-    ----------
-    accumulator : PatchAccumulator
-        The sums, in the model's unit, and what was counted.
-    probe : (P, N, N) complex64
-        What lit the object, at its true power.
-    factor : float
-        From the model's unit to transmission.
-    saturation : float, optional
-        Share of the lit pixels that have the network's largest amplitude; None where it has none.
-    seconds : dict of str to float
-        Time spent in `read`, `predict` and `stitch`, which overlap.
+    `accumulator`: the sums, in the model's unit, and what was counted.
+    `probe` (P, N, N): what lit the object, at its true power.
+    `factor`: from the model's unit to transmission.
+    `saturation`: share of the lit pixels that have the network's largest amplitude; None where it
+        has none.
+    `seconds`: time spent in `read`, `predict` and `stitch`, which overlap.
     """
 
     accumulator: PatchAccumulator
@@ -57,16 +51,10 @@ class Stitched:
 class Reconstructor:
     """A trained model, and how its patches are stitched.
 
-    Attributes
-    ----------
-    align_phases : bool
-        Whether phases between patches are found.
-    weight : str or (N, N) float32
-        Trust in each patch pixel.
-    rescale_patches : bool
-        Whether each patch is scaled to fit its own pattern.
-    scratch_folder : Path, optional
-        Where patches wait for their phases.
+    `align_phases`: whether phases between patches are found.
+    `weight`: trust in each patch pixel.
+    `rescale_patches`: whether each patch is scaled to fit its own pattern.
+    `scratch_folder`: where patches wait for their phases.
     """
 
     bundle: ModelBundle
@@ -86,10 +74,7 @@ class Reconstructor:
     def rows(self, store: GroupStore) -> NDArray[np.int64]:
         """Find the patterns of the experiment.
 
-        Returns
-        -------
-        (M,) int64
-            Rows of the store.
+        Returns (M,): rows of the store.
         """
         return store.rows(self.experiment)
 
@@ -182,12 +167,8 @@ class Reconstructor:
     ) -> ReconstructionResult:
         """Put an object together with what is known of the data and of its stitching.
 
-        Parameters
-        ----------
-        obj : (H, W) complex64
-            The object, as transmission; clipped in place where no position lights it.
-        coverage : (H, W) float32
-            Patterns that cover each pixel.
+        `obj` (H, W): the object, as transmission; clipped in place where no position lights it.
+        `coverage` (H, W): patterns that cover each pixel.
         """
         rows, accumulator = self.rows(store), stitched.accumulator
         limit_unlit(obj, coverage)

@@ -51,28 +51,18 @@ OnPass = Callable[[SolverState], object]
 class ReconstructionOptions:
     """What a reconstruction is asked for, beside the solver's own options.
 
-    Attributes
-    ----------
-    align_phases : bool
-        Whether the global phase of each patch is found from its neighbours before stitching.
-    groups_per_position : int
-        Groups drawn around each position; their patches are averaged.
-    seeds : str
-        Positions around which groups are drawn: `every` one, or `covering`, just enough that
+    `align_phases`: whether the global phase of each patch is found from its neighbours before
+        stitching.
+    `groups_per_position`: groups drawn around each position; their patches are averaged.
+    `seeds`: positions around which groups are drawn: `every` one, or `covering`, just enough that
         each pattern is in a group.
-    placement : str
-        How patches are placed between pixels: `fourier`, or `bilinear`.
-    weight : str or (N, N) float32
-        Trust in each patch pixel: `probe`, `uniform`, or weights of your own.
-    rescale_patches : bool
-        Whether each patch of the network is scaled to fit the amplitudes of its own pattern best,
-        before it is stitched.
-    passes : int, optional
-        Passes of the solver; None is its usual number, 0 leaves the network's object.
-    checks_fit : bool
-        Whether the result is judged by patterns left out of a short extra run.
-    solver : dict
-        Options of the solver by name; None is left to the scan.
+    `placement`: how patches are placed between pixels: `fourier`, or `bilinear`.
+    `weight`: trust in each patch pixel: `probe`, `uniform`, or weights of your own.
+    `rescale_patches`: whether each patch of the network is scaled to fit the amplitudes of its own
+        pattern best, before it is stitched.
+    `passes`: passes of the solver; None is its usual number, 0 leaves the network's object.
+    `checks_fit`: whether the result is judged by patterns left out of a short extra run.
+    `solver`: options of the solver by name; None is left to the scan.
     """
 
     align_phases: bool = True
@@ -86,13 +76,7 @@ class ReconstructionOptions:
     solver: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check names and numbers.
-
-        Raises
-        ------
-        ConfigurationError
-            If a name is unknown or a number out of range.
-        """
+        """Check names and numbers."""
         if self.passes is not None and (not isinstance(self.passes, int) or self.passes < 0):
             raise ConfigurationError(f"passes={self.passes} must be 0, 1, 2, …")
         for name, kind in (("seeds", Seeds), ("placement", Placement)):

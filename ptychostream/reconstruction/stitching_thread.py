@@ -27,24 +27,13 @@ _SATURATED = 0.99
 class Stitcher:
     """Place patches as they come, and find the phases between them.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Scan positions (x, y) of all patterns, in pixels.
-    centres : (G,) int64, optional
-        Centre of each group, for finding the phases between their patches; None adds patches
-        with the phases that they have.
-    scratch_folder : Path, optional
-        Where patches wait for their phases.
-    amplitude_limit : float, optional
-        The largest amplitude that the network can give.
-
-    Attributes
-    ----------
-    num_saturated, num_lit : int
-        Pixels at the amplitude's limit, and all pixels that were counted.
-    seconds : dict of str to float
-        Time spent so far in `read`, `predict` and `stitch`, which overlap.
+    `positions` (M, 2): scan positions (x, y) of all patterns, in pixels.
+    `centres` (G,): centre of each group, for finding the phases between their patches; None adds
+        patches with the phases that they have.
+    `scratch_folder`: where patches wait for their phases.
+    `amplitude_limit`: the largest amplitude that the network can give.
+    `num_saturated`, `num_lit`: pixels at the amplitude's limit, and all pixels that were counted.
+    `seconds`: time spent so far in `read`, `predict` and `stitch`, which overlap.
     """
 
     def __init__(

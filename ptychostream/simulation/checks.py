@@ -12,26 +12,14 @@ Result = TypeVar("Result")
 
 
 def check_positive(**values: float | None) -> None:
-    """Refuse numbers that are not finite or not above zero; None is a number left out.
-
-    Raises
-    ------
-    ConfigurationError
-        With the name and the value.
-    """
+    """Refuse numbers that are not finite or not above zero; None is a number left out."""
     for name, value in values.items():
         if value is not None and not 0 < value < np.inf:
             raise ConfigurationError(f"{name}={value} must be above zero, and finite")
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that NumPy's generators do not accept.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is negative or not a whole number.
-    """
+    """Refuse a seed that NumPy's generators do not accept."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ConfigurationError(f"seed={seed!r} must be a whole number, zero or more")
 
@@ -43,13 +31,7 @@ def call_by_name(
     arguments: Iterable[Any],
     options: Mapping[str, Any] | None,
 ) -> Result:
-    """Call the function of this name with a user's options.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such name or option; or a value is not accepted.
-    """
+    """Call the function of this name with a user's options."""
     if name not in functions:
         raise ConfigurationError(
             f"no {kind} {name!r}; choose one of {', '.join(sorted(functions))}"

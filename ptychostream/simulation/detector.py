@@ -47,13 +47,7 @@ class Detector:
     bit_depth: int = 32
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises
-        ------
-        ConfigurationError
-            If a number is negative, a fraction above 1, or the ceiling beyond the counter.
-        """
+        """Check the numbers."""
         for item in fields(self):
             value = getattr(self, item.name)
             if value is not None and not (np.isfinite(value) and value >= 0):

@@ -31,26 +31,9 @@ def is_file_name(name: str) -> bool:
 def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex64]:
     """Read an object from an array, an image, or a ptychodus file.
 
-    Parameters
-    ----------
-    path : str or Path
-        `.npy`; `.npz` with `objectGuess`; `.h5` with `object`, as ptychodus's products and
+    `path`: `.npy`; `.npz` with `objectGuess`; `.h5` with `object`, as ptychodus's products and
         training data; or a picture, whose grey values are a thickness.
-
-    Returns
-    -------
-    (H, W) complex64
-        Transmission.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If the file is damaged, or holds no object.
-    ConfigurationError
-        If its ending is unknown, or options are given for a file that holds the transmission
-        itself.
+    Returns (H, W).
     """
     path = _existing(path)
     if path.suffix.lower() in _IMAGES:
@@ -75,19 +58,7 @@ def read_object(path: str | Path, options: dict[str, Any]) -> NDArray[np.complex
 def read_probe(path: str | Path) -> NDArray[np.complex128]:
     """Read a probe from an array or a ptychodus file.
 
-    Returns
-    -------
-    (P, N, N) complex128
-        Incoherent modes; the first of coherent modes, where a product holds several.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If the file is damaged, or holds no probe.
-    ConfigurationError
-        If its ending is unknown.
+    Returns (P, N, N): incoherent modes; the first of coherent modes, where a product holds several.
     """
     path = _existing(path)
     values = _read(path, "probeGuess", "probe", np.complex128)
@@ -103,25 +74,9 @@ def read_probe(path: str | Path) -> NDArray[np.complex128]:
 def read_positions(path: str | Path) -> NDArray[np.float64]:
     """Read scan positions.
 
-    Parameters
-    ----------
-    path : str or Path
-        `.npy` (M, 2); `.npz` with `xcoords` and `ycoords`; `.csv` or `.txt` with two columns;
+    `path`: `.npy` (M, 2); `.npz` with `xcoords` and `ycoords`; `.csv` or `.txt` with two columns;
         or `.h5` of ptychodus, whose half pixel is added.
-
-    Returns
-    -------
-    (M, 2) float64
-        Positions (x, y) in object pixels.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If the file is damaged, holds no positions, or not two columns of finite numbers.
-    ConfigurationError
-        If its ending is unknown.
+    Returns (M, 2): positions (x, y) in object pixels.
     """
     path = _existing(path)
     if path.suffix == ".npy":

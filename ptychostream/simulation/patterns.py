@@ -29,24 +29,12 @@ class SimulatedPatterns(PatternSource):
     so a Fourier shift is exact, whatever the object holds. Waves are complex64: the error of a
     pixel's amplitude is some 1e-7 of the pattern's root mean square.
 
-    Parameters
-    ----------
-    obj : (H, W) complex64
-        The true object.
-    probe : (P, N, N) complex128
-        Illumination whose power is the dose.
-    positions : (M, 2) float64
-        Patch centres (x, y) in pixels.
-    seed : int, optional
-        Seed of the photon noise; None is noise-free.
-    device : str
-        Where waves are computed, as torch names it; photons are counted on the CPU, on as many
-        threads as there are cores.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such device.
+    `obj` (H, W): the true object.
+    `probe` (P, N, N): illumination whose power is the dose.
+    `positions` (M, 2): patch centres (x, y) in pixels.
+    `seed`: seed of the photon noise; None is noise-free.
+    `device`: where waves are computed, as torch names it; photons are counted on the CPU, on as
+        many threads as there are cores.
     """
 
     def __init__(

@@ -43,15 +43,7 @@ class ObjectSpec:
             raise ConfigurationError("object_options are for objects that are named or pictures")
 
     def make(self, needed: tuple[int, int], rng: np.random.Generator) -> NDArray[np.complex64]:
-        """Draw or read the object (H, W), at least as large as `needed` (rows, columns).
-
-        Raises
-        ------
-        ConfigurationError
-            If it is too small.
-        DataContractError
-            If a value is not finite.
-        """
+        """Draw or read the object (H, W), at least as large as `needed` (rows, columns)."""
         if not isinstance(self.object, str):
             obj = np.asarray(self.object, dtype=np.complex64)
         elif is_file_name(self.object):
@@ -94,13 +86,7 @@ class ProbeSpec:
             raise ConfigurationError("probe_options are for probes that are named")
 
     def make(self) -> NDArray[np.complex128]:
-        """Make the probe (P, N, N), of total power 1: draw or read, apodise, split into modes.
-
-        Raises
-        ------
-        ConfigurationError
-            If the probe has another edge, or no power.
-        """
+        """Make the probe (P, N, N), of total power 1: draw or read, apodise, split into modes."""
         if not isinstance(self.probe, str):
             probe = np.asarray(self.probe, np.complex128)
         elif is_file_name(self.probe):
@@ -122,14 +108,9 @@ class ProbeSpec:
 class Layout:
     """Where the patches lie: true and nominal positions, and the object that they need.
 
-    Attributes
-    ----------
-    positions : (M, 2) float64
-        True positions (x, y) in object pixels, at which the patterns are made.
-    nominal : (M, 2) float64, optional
-        Where the stage was sent; None where that is the same.
-    needed : (int, int)
-        Rows and columns of the smallest object that holds every patch.
+    `positions` (M, 2): True positions (x, y) in object pixels, at which the patterns are made.
+    `nominal` (M, 2): where the stage was sent; None where that is the same.
+    `needed`: rows and columns of the smallest object that holds every patch.
     """
 
     positions: NDArray[np.float64]
@@ -180,11 +161,6 @@ class ScanSpec:
 
         Positions of a file or array are object pixels and stay as they are; those of a pattern
         are moved so that every patch lies inside the object.
-
-        Raises
-        ------
-        ConfigurationError
-            If a file holds too few positions, or a patch begins before the object.
         """
         if isinstance(self.scan_pattern, str) and _is_registered(self.scan_pattern):
             number, first = self.num_positions or 2000, N / 2 + MARGIN
@@ -245,13 +221,7 @@ class Dose:
 
 
 def as_source(value: str | Path | NDArray[Any]) -> Source:
-    """Turn a path into the name of a file, which needs an ending.
-
-    Raises
-    ------
-    ConfigurationError
-        If it has none.
-    """
+    """Turn a path into the name of a file, which needs an ending."""
     if not isinstance(value, Path):
         return value
     if not is_file_name(str(value)):

@@ -39,32 +39,17 @@ class Canvas:
     Of several processes each has a box of the canvas, in which the pixels that it owns are right;
     `ahead` and `pull` are right in all pixels that patches and updates need.
 
-    Parameters
-    ----------
-    layout : PatchLayout
-        Box and device.
-    tiles : Tiles, optional
-        Which pixels belong to which process; None is this process alone.
-    budget : int
-        Bytes in memory; a larger canvas lies in files, which the system keeps in memory as far
-        as it fits.
-    scratch_folder : Path, optional
-        Where these files lie; None is the system's folder for temporary files.
-
-    Attributes
-    ----------
-    box, whole : Box
-        The pixels that this process holds, and those of the whole canvas.
-    object : (H, W) complex64
-        The object.
-    velocity : (H, W) complex64
-        The last update.
-    ahead : (H, W) complex64
-        Where the object would be if the last update were repeated.
-    pull : (H, W) complex64
-        Sum over a batch of the corrections that its patterns ask for, each times the beam.
-    root_light : (H, W) float32
-        Square root of the light of the whole scan, with its floor.
+    `tiles`: which pixels belong to which process; None is this process alone.
+    `budget`: bytes in memory; a larger canvas lies in files, which the system keeps in memory as
+        far as it fits.
+    `scratch_folder`: where these files lie; None is the system's folder for temporary files.
+    `box`, `whole`: the pixels that this process holds, and those of the whole canvas.
+    `object` (H, W).
+    `velocity` (H, W): the last update.
+    `ahead` (H, W): where the object would be if the last update were repeated.
+    `pull` (H, W): sum over a batch of the corrections that its patterns ask for, each times the
+        beam.
+    `root_light` (H, W): square root of the light of the whole scan, with its floor.
     """
 
     def __init__(

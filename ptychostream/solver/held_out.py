@@ -30,24 +30,15 @@ _CHANCE = 0.01
 class HeldOut:
     """What a short run on some of the patterns predicts for the others.
 
-    Attributes
-    ----------
-    misfit_used : float
-        R of the patterns that were used, in the last pass.
-    misfit : float
-        R of the patterns left out.
-    misfit_ideal : float
-        What R would be on average, were the predicted rates the truth: photon noise alone.
-    skill : float
-        1 - R / R of the mean pattern as the prediction: 0 is no better than knowing nothing.
-    explained : float
-        The same by the Poisson deviance, of which photon noise is taken off: 1 is all that can
-        be predicted, whatever the dose.
-    num_left_out : int
-        Patterns left out.
-    tells : bool
-        Whether there is more to know than the mean pattern and photon noise; where there is not,
-        `explained` is chance.
+    `misfit_used`: R of the patterns that were used, in the last pass.
+    `misfit`: R of the patterns left out.
+    `misfit_ideal`: what R would be on average, were the predicted rates the truth: photon noise
+        alone.
+    `skill`: 1 - R / R of the mean pattern as the prediction: 0 is no better than knowing nothing.
+    `explained`: the same by the Poisson deviance, of which photon noise is taken off: 1 is all that
+        can be predicted, whatever the dose.
+    `tells`: whether there is more to know than the mean pattern and photon noise; where there is
+        not, `explained` is chance.
     """
 
     misfit_used: float
@@ -80,27 +71,14 @@ def judge(
     A model that is wrong may fit every pattern that it is given, such as a beam so small that
     patterns do not overlap; it does not predict others.
 
-    Parameters
-    ----------
-    counts : (n, N, N) float32
-        Photons, zero frequency centred.
-    positions : (n, 2) float64
-        Their positions (x, y), in pixels.
-    probe : (P, N, N) complex
-        Illumination to begin with.
-    good_pixels : (N, N) bool
-        True where the detector can be trusted.
-    options : SolverOptions
-        What the short run is asked for.
-    seed : int
-        Decides which patterns are left out.
-    should_stop : callable, optional
-        Asked before every update; once it returns True there is no result.
-
-    Returns
-    -------
-    HeldOut or None
-        None where there are too few patterns, or it was stopped.
+    `counts` (n, N, N): photons, zero frequency centred.
+    `positions` (n, 2): their positions (x, y), in pixels.
+    `probe` (P, N, N): illumination to begin with.
+    `good_pixels` (N, N): True where the detector can be trusted.
+    `options`: what the short run is asked for.
+    `seed`: decides which patterns are left out.
+    `should_stop`: asked before every update; once it returns True there is no result.
+    Returns: None where there are too few patterns, or it was stopped.
     """
     number = max(round(len(counts) * _LEFT_OUT), _FEWEST)
     if len(counts) < 3 * _FEWEST:
@@ -211,25 +189,11 @@ def judge_result(
     How much can be predicted depends on dose, overlap and object. The same short run on
     patterns that are simulated from the solution, at its positions and dose, says how much.
 
-    Parameters
-    ----------
-    solver : Solver
-        The solution.
-    counts : (n, N, N) float32
-        Some neighbouring patterns, zero frequency centred.
-    rows : (n,) int64
-        Their numbers in the scan.
-    good_pixels : (N, N) bool
-        True where the detector can be trusted.
-    options : SolverOptions
-        What the short runs are asked for.
-    should_stop : callable, optional
-        Asked before every update.
-
-    Returns
-    -------
-    (HeldOut or None, HeldOut or None)
-        Of the patterns, and of the simulated ones.
+    `counts` (n, N, N): some neighbouring patterns, zero frequency centred.
+    `rows` (n,): their numbers in the scan.
+    `good_pixels` (N, N): True where the detector can be trusted.
+    `options`: what the short runs are asked for.
+    Returns (HeldOut or None, HeldOut or None): of the patterns, and of the simulated ones.
     """
     positions = solver.layout.positions.numpy()[rows]
     probe = solver.probe.cpu().numpy()

@@ -21,23 +21,11 @@ class PatchLayout:
     Patches are cut at whole pixels, and the beam is shifted by the fraction that is left: the
     object itself is never interpolated.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    edge : int
-        Edge N of a patch.
-    device : torch.device
-        Where patches are computed.
-
-    Attributes
-    ----------
-    positions : (M, 2) float64 Tensor
-        The positions so far.
-    whole : Box
-        The canvas of all patches.
-    box : Box
-        The part of it that this process holds, with all patches of its own patterns; the whole
+    `positions` (M, 2): scan positions (x, y), in pixels.
+    `edge`: edge N of a patch.
+    `positions` (M, 2): the positions so far.
+    `whole`: the canvas of all patches.
+    `box`: the part of it that this process holds, with all patches of its own patterns; the whole
         canvas where it is alone.
     """
 

@@ -18,14 +18,8 @@ def light_of_scan(layout: PatchLayout, probe: Tensor, out: Tensor) -> None:
     Updates are divided by this sum, of the whole scan, and not by that of their own batch: then
     batches are unbiased samples of one gradient, and a mean over updates means something.
 
-    Parameters
-    ----------
-    layout : PatchLayout
-        The positions.
-    probe : (P, N, N) complex64
-        Illumination, in √photons.
-    out : (H, W) float32
-        Receives the photons through each pixel of the canvas.
+    `probe` (P, N, N): illumination, in √photons.
+    `out` (H, W): receives the photons through each pixel of the canvas.
     """
     lay_out(layout, probe.abs().square().sum(0).cpu().numpy(), out)
 

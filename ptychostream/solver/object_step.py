@@ -27,16 +27,9 @@ def object_step(
     of the misfit for a pixel; together with a smoothness prior λ |∇²(√L (O - 1))|² the curvature
     is √L (1 + λ R) √L, with R the roughness of a frequency, and the step solves for it exactly.
 
-    Parameters
-    ----------
-    canvas : Canvas
-        Object, velocity and light; `canvas.pull` holds what the batch asks for.
-    share : float
-        Part of the scan's patterns that the batch holds.
-    momentum, step : float
-        Of this pass.
-    prior : float
-        Strength λ of the smoothness prior.
+    `canvas`: object, velocity and light; `canvas.pull` holds what the batch asks for.
+    `share`: part of the scan's patterns that the batch holds.
+    `prior`: strength λ of the smoothness prior.
     """
     for rows, columns, inner, padded in _parts(canvas.box, canvas.whole, prior):
         root = canvas.root_light[rows, columns]

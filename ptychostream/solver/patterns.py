@@ -29,22 +29,12 @@ class DealtPatterns:
     read whole parts one after the other, wherever the patterns lie. Within a part they are in
     the order of the store, so that neighbours on the object are computed together.
 
-    Parameters
-    ----------
-    values : (M, N, N)
-        Patterns in dealt order, zero frequency in the corner, as measured.
-    rows : (M,) int64
-        Number of each pattern in its scan.
-    bounds : (parts + 1,) int64
-        Where each part begins.
-    good_pixels : (N, N) bool
-        True where the detector can be trusted; centred.
-    are_counts : bool
-        Whether `values` are photons, or their square roots.
-    device : torch.device
-        Where blocks go.
-    total : int, optional
-        Patterns of the whole scan, where other processes hold a part of them; None is M.
+    `values` (M, N, N): patterns in dealt order, zero frequency in the corner, as measured.
+    `rows` (M,): number of each pattern in its scan.
+    `bounds` (parts + 1,): where each part begins.
+    `good_pixels` (N, N): True where the detector can be trusted; centred.
+    `are_counts`: whether `values` are photons, or their square roots.
+    `total`: patterns of the whole scan, where other processes hold a part of them; None is M.
     """
 
     def __init__(
@@ -161,16 +151,10 @@ class DealtPatterns:
 class Block:
     """Some patterns that are computed together; the zero frequency is in the corner.
 
-    Attributes
-    ----------
-    places : (B,) int64
-        Where they lie in dealt order.
-    rows : (B,) int64 Tensor
-        Their numbers in the scan.
-    counts : (B, N, N) float32
-        Photons; zero in bad pixels.
-    amplitude : (B, N, N) float32
-        Square roots of the counts.
+    `places` (B,): where they lie in dealt order.
+    `rows` (B,): their numbers in the scan.
+    `counts` (B, N, N): photons; zero in bad pixels.
+    `amplitude` (B, N, N): square roots of the counts.
     """
 
     places: NDArray[np.int64]
@@ -182,12 +166,8 @@ class Block:
 def deal(in_storage_order: NDArray[np.int64], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Deal patterns into parts: of each run of neighbours, every part gets one.
 
-    Returns
-    -------
-    order : (M,) int64
-        Numbers of the patterns, part by part.
-    bounds : (parts + 1,) int64
-        Where each part begins.
+    Returns `order` (M,): numbers of the patterns, part by part.
+    Returns `bounds` (parts + 1,): where each part begins.
     """
     total = len(in_storage_order)
     parts = min(PARTS, total)

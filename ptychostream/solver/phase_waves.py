@@ -33,18 +33,9 @@ class PhaseWaves:
     So what the patterns of a whole pass ask of the phase is added up on a coarse grid, and each
     frequency is divided by its own curvature: Newton's step for the slow waves alone.
 
-    Parameters
-    ----------
-    canvas : Canvas
-        The object; of several processes each adds what its own pixels ask for.
-    ranks : Ranks
-        The processes.
-
-    Attributes
-    ----------
-    curvature : (float, float)
-        For waves along x and y, in px²: one of q cycles a pixel has q² times this of a single
-        pixel's curvature.
+    `canvas`: the object; of several processes each adds what its own pixels ask for.
+    `curvature`: for waves along x and y, in px²: one of q cycles a pixel has q² times this of a
+        single pixel's curvature.
     """
 
     def __init__(self, canvas: Canvas, ranks: Ranks) -> None:

@@ -19,14 +19,9 @@ def position_sums(
     A beam shifted by δ sees P (O + δ · ∇O). The δ that explains best what the exit wave lacks
     needs no further transform: only the products of P ∂O/∂x, P ∂O/∂y and the lack.
 
-    Parameters
-    ----------
-    beam : (B, P, N, N) complex64
-        Shifted probe.
-    lack : (B, P, N, N) complex64
-        What the exit waves lack.
-    before, after : pairs of (B, N, N) complex64
-        Patches one pixel before and after, along x and along y.
+    `beam` (B, P, N, N).
+    `lack` (B, P, N, N): what the exit waves lack.
+    `before`, `after`: patches one pixel before and after, along x and along y.
     """
     dx, dy = ((after[axis] - before[axis])[:, None] / 2 * beam for axis in (0, 1))
     pairs = ((dx, dx), (dy, dy), (dx, dy), (dx, lack), (dy, lack))
@@ -36,17 +31,10 @@ def position_sums(
 def position_moves(sums: Tensor, *, longest: float) -> Tensor:
     """Solve each pattern's 2 x 2 equations for its move.
 
-    Parameters
-    ----------
-    sums : (M, 5)
-        From `position_sums`.
-    longest : float
-        Most that a coordinate may change, in pixels: the equations are linear only nearby.
-
-    Returns
-    -------
-    (M, 2) float64
-        Moves (x, y) in pixels, without their common part, which the object could have as well.
+    `sums` (M, 5).
+    `longest`: most that a coordinate may change, in pixels: the equations are linear only nearby.
+    Returns (M, 2): moves (x, y) in pixels, without their common part, which the object could have
+        as well.
     """
     xx, yy, xy, bx, by = sums.double().unbind(1)
     determinant = xx * yy - xy * xy + _RIDGE * (xx + yy).square().mean()

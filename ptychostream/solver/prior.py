@@ -39,19 +39,8 @@ def prior_strength(strength: float, *, lit_pixels: int, rough: float) -> float:
     roughness. L is the light, so that the prior acts in units of photon noise and fades as
     1 / dose without being told the dose.
 
-    Parameters
-    ----------
-    strength : float
-        λ so far.
-    lit_pixels : int
-        Pixels that the scan lights well.
-    rough : float
-        Sum of |∇²(√L (O - 1))|² over the canvas.
-
-    Returns
-    -------
-    float
-        The next λ.
+    `lit_pixels`: pixels that the scan lights well.
+    `rough`: sum of |∇²(√L (O - 1))|² over the canvas.
 
     References
     ----------

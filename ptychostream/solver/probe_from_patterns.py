@@ -40,22 +40,9 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
     predicts these best is the probe: by the patterns used, beams so small that nothing overlaps
     would always win.
 
-    Parameters
-    ----------
-    scan : Scan
-        Patterns and positions; its own probe is ignored.
-    options : InputOptions, optional
-        How it was read; not needed here.
-
-    Returns
-    -------
-    (1, N, N) complex64
-        The probe, with the measured power.
-
-    Raises
-    ------
-    DataContractError
-        If there are too few patterns to judge by.
+    `scan`: patterns and positions; its own probe is ignored.
+    `options`: how it was read; not needed here.
+    Returns (1, N, N): the probe, with the measured power.
     """
     rows, counts, good = _middle(scan, _PATTERNS)
     short = SolverOptions(passes=_PASSES, refine_probe=False)
@@ -93,17 +80,10 @@ def find_orientation(scan: Scan, *, seconds: float = np.inf) -> Orientation:
     Patterns that are turned make a turned probe, so that a wrong orientation spoils the probe that
     is made of them, too. Half a turn is left out: it is the other sign of the defocus.
 
-    Parameters
-    ----------
-    scan : Scan
-        Patterns and positions; its own probe is ignored.
-    seconds : float
-        Time for all; the candidates of the defocus are tried from the widest-spaced on.
-
-    Returns
-    -------
-    str
-        A key of `ORIENTATIONS`: `identity` unless another one predicts patterns left out better.
+    `scan`: patterns and positions; its own probe is ignored.
+    `seconds`: time for all; the candidates of the defocus are tried from the widest-spaced on.
+    Returns: a key of `ORIENTATIONS`: `identity` unless another one predicts patterns left out
+        better.
     """
     rows, counts, good = _middle(scan, _FEWER)
     short = SolverOptions(passes=_FIRST_PASSES, refine_probe=False)
@@ -145,10 +125,7 @@ def probe_at(counts: NDArray[np.float32], defocus: float) -> NDArray[np.complex6
 def candidates(counts: NDArray[np.float32]) -> Iterator[float]:
     """Yield defoci whose beams have from about one pixel to a third of the patch for radius.
 
-    Yields
-    ------
-    float
-        In radians for a squared frequency of one (cycle / pixel)², of both signs.
+    Yields: in radians for a squared frequency of one (cycle / pixel)², of both signs.
     """
     mean, edge = counts.mean(0, dtype=np.float64), counts.shape[-1]
     along = np.arange(edge) - edge // 2

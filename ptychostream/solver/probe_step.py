@@ -26,16 +26,10 @@ def probe_step(
     other way round, diverges. The pull is divided by what the object lets through, which is
     the curvature of the misfit for a probe pixel.
 
-    Parameters
-    ----------
-    probe, velocity : (P, N, N) complex64
-        Illumination, and its last update.
-    pull : (P, N, N) complex64
-        Sum of the corrections that the patterns ask for, each times its patch, conjugate.
-    weight : (N, N) float32
-        Sum of the patches' |O|².
-    momentum, step : float
-        Of this pass.
+    `probe`, `velocity` (P, N, N): illumination, and its last update.
+    `pull` (P, N, N): sum of the corrections that the patterns ask for, each times its patch,
+        conjugate.
+    `weight` (N, N): sum of the patches' |O|².
     """
     weight = _FLOOR * weight.max() + (1 - _FLOOR) * weight
     velocity.mul_(momentum).add_(pull / weight, alpha=step)

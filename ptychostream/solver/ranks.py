@@ -24,10 +24,7 @@ class Ranks:
     added over the processes; those of the object only where their parts of it overlap (see
     `tiles`). As an update is large, a scan of any size needs few of these.
 
-    Attributes
-    ----------
-    number, size : int
-        Which process this is, from 0 on, and how many there are.
+    `number`, `size`: which process this is, from 0 on, and how many there are.
     """
 
     def __init__(self, number: int = 0, size: int = 1) -> None:

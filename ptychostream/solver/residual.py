@@ -20,10 +20,7 @@ _ALMOST_ALL = 0.995
 def brightness(mean_counts: Tensor) -> float:
     """Return a number between 0 (few photons) and 1 (many), one for a scan.
 
-    Parameters
-    ----------
-    mean_counts : (N, N) float
-        Mean pattern, in photons.
+    `mean_counts` (N, N): mean pattern, in photons.
     """
     # The mean count of the pixel that a photon falls into: dark pixels do not matter.
     typical = float(mean_counts.square().sum() / mean_counts.sum().clamp(min=1e-30))
@@ -38,23 +35,12 @@ def residual(counts: Tensor, rate: Tensor, *, brightness: float, trust: float) -
     bounded where the model is still far off. Which one applies is decided by the scan's typical
     count and never by a pixel's own noisy count, which would be a bias.
 
-    Parameters
-    ----------
-    counts : (B, N, N) float32
-        Photons measured.
-    rate : (B, N, N) float32
-        Photons predicted, not zero.
-    brightness : float
-        From `brightness`.
-    trust : float
-        Where the model sends far less light than was measured, the phase of its wave is a
-        guess; this holds such pixels back, but for counts that come by chance: a pixel that
-        is held back whenever it holds a photon, and never when it holds none, darkens the object.
-
-    Returns
-    -------
-    (B, N, N) float32
-        Relative correction.
+    `counts` (B, N, N).
+    `rate` (B, N, N): photons predicted, not zero.
+    `trust`: where the model sends far less light than was measured, the phase of its wave is a
+        guess; this holds such pixels back, but for counts that come by chance: a pixel that is held
+        back whenever it holds a photon, and never when it holds none, darkens the object.
+    Returns (B, N, N).
     """
     if brightness > _ALMOST_ALL:
         wanted = _modulus(counts, rate)

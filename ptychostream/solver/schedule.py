@@ -12,14 +12,10 @@ _MOST = 10
 class Pass:
     """Settings of one pass.
 
-    Attributes
-    ----------
-    num_batches : int
-        Updates: many at first, for speed, and few at the end, for little noise.
-    momentum : float
-        Part of the last update that is repeated.
-    trust : float
-        How much detector pixels that the model does not light yet are held back: less and less.
+    `num_batches`: updates: many at first, for speed, and few at the end, for little noise.
+    `momentum`: part of the last update that is repeated.
+    `trust`: how much detector pixels that the model does not light yet are held back: less and
+        less.
     """
 
     num_batches: int

@@ -50,29 +50,11 @@ _DARK = 1e-12
 class Solution:
     """Object, probe and positions, beside the patterns that they have to explain.
 
-    Parameters
-    ----------
-    patterns : DealtPatterns
-        The patterns.
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    probe : (P, N, N) complex
-        Illumination; its power decides the object's amplitude where it is plausible.
-    options : SolverOptions
-        What is asked for.
-    tiles : Tiles, optional
-        What each of several processes that solve together has; None is this one alone.
-
-    Attributes
-    ----------
-    tiles, ranks : Tiles, Ranks
-        The processes, and what each has.
-    probe : (P, N, N) complex64
-        Illumination in the unit of the updates: with it the object is about 1.
-    layout : PatchLayout
-        Positions so far.
-    canvas : Canvas
-        The object so far.
+    `positions` (M, 2): scan positions (x, y), in pixels.
+    `probe` (P, N, N): illumination; its power decides the object's amplitude where it is plausible.
+    `tiles`: what each of several processes that solve together has; None is this one alone.
+    `tiles`, `ranks`: the processes, and what each has.
+    `probe` (P, N, N): illumination in the unit of the updates: with it the object is about 1.
     """
 
     def __init__(

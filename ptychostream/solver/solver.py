@@ -60,17 +60,10 @@ class Solver(Solution):
     mode (four, where the probe is solved for), and has a few updates whatever the scan's size.
     Parameters are those of `Solution`.
 
-    Attributes
-    ----------
-    misfit, deviance : list of float
-        Of each pass.
-    probe_change : list of float
-        Relative change of the probe in each pass.
-    probe_was_lost : bool
-        Whether refining the probe failed, so that it was left as it was given.
-    stopped_by : str
-        `passes`, `minutes`, `rest` (nothing changed any more), `request` or `divergence` (the
-        result is then what the run started from).
+    `probe_change`: relative change of the probe in each pass.
+    `probe_was_lost`: whether refining the probe failed, so that it was left as it was given.
+    `stopped_by`: `passes`, `minutes`, `rest` (nothing changed any more), `request` or `divergence`
+        (the result is then what the run started from).
     """
 
     def __init__(
@@ -111,14 +104,9 @@ class Solver(Solution):
     ) -> Iterator[SolverState]:
         """Make the passes, and yield the state after each.
 
-        Parameters
-        ----------
-        grid : ObjectGrid, optional
-            Grid of the states' objects; None is the whole canvas.
-        should_stop : callable, optional
-            Asked before every update; True ends the run with what there is.
-        on_patterns : callable, optional
-            Called with the number of patterns of each finished update.
+        `grid`: grid of the states' objects; None is the whole canvas.
+        `should_stop`: asked before every update; True ends the run with what there is.
+        `on_patterns`: called with the number of patterns of each finished update.
         """
         options, began = self._options, time.perf_counter()
         number, extra = 0, 0

@@ -33,19 +33,10 @@ class Tiles:
     needs two exchanges: before it, each process fetches the object of the pixels that others own;
     after the patterns, what patches add to others' pixels is sent to them.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels; the same in each process.
-    ranks : Ranks, optional
-        The processes; None is this one alone.
-
-    Attributes
-    ----------
-    ranks : Ranks
-        The processes.
-    boxes, owned : list of Box
-        The pixels that each process holds, and those that belong to it, from `place` on.
+    `positions` (M, 2): scan positions (x, y), in pixels; the same in each process.
+    `ranks`: the processes; None is this one alone.
+    `boxes`, `owned`: the pixels that each process holds, and those that belong to it, from `place`
+        on.
     """
 
     def __init__(self, positions: NDArray[np.float64], ranks: Ranks | None = None) -> None:
@@ -197,12 +188,9 @@ class Tiles:
 def split(positions: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], list[Box]]:
     """Halve positions (M, 2) along their longer side until there are so many equal shares.
 
-    Returns
-    -------
-    holder : (M,) int64
-        The share of each position.
-    regions : list of Box
-        Of each share, the pixels that are its own: together all pixels, and none twice.
+    Returns `holder` (M,): the share of each position.
+    Returns `regions`: of each share, the pixels that are its own: together all pixels, and none
+        twice.
     """
     holder = np.zeros(len(positions), np.int64)
     regions: list[Box] = []

@@ -30,30 +30,17 @@ class PatchAccumulator:
     is what the sum is divided by. The result does not depend on the order of arrival, to
     rounding. Patches that are not finite, or lie outside the grid, are counted and left out.
 
-    Parameters
-    ----------
-    weight : (N, N) float32
-        Trust in each patch pixel; the probe's intensity is the usual choice.
-    device : torch.device or str
-        Where patches are shifted and sums are kept.
-    placement : str
-        `fourier` shifts exactly where the weight fades out towards the patch's edge, as a probe
-        does; `bilinear` shares each pixel among four, and blurs a little.
-    num_layers : int, optional
-        Layers L of patches and object; None is one, without an axis of its own.
-    scratch_folder : Path, optional
-        Where the sums lie in files, for objects larger than the memory; None is in memory.
-    keeps_halves : bool
-        Whether the sums of every other group are kept too, for `halves`.
-
-    Attributes
-    ----------
-    weight : (n, n) float32
-        Trust in each pixel of the lit window of a patch, at most one.
-    window : slice
-        That window, along both axes of a patch.
-    covering : (n, n) float32
-        One where a patch counts as covering the object.
+    `weight` (N, N): trust in each patch pixel; the probe's intensity is the usual choice.
+    `device`: where patches are shifted and sums are kept.
+    `placement`: `fourier` shifts exactly where the weight fades out towards the patch's edge, as a
+        probe does; `bilinear` shares each pixel among four, and blurs a little.
+    `num_layers`: layers L of patches and object; None is one, without an axis of its own.
+    `scratch_folder`: where the sums lie in files, for objects larger than the memory; None is in
+        memory.
+    `keeps_halves`: whether the sums of every other group are kept too, for `halves`.
+    `weight` (n, n): trust in each pixel of the lit window of a patch, at most one.
+    `window`: that window, along both axes of a patch.
+    `covering` (n, n): one where a patch counts as covering the object.
     """
 
     def __init__(
@@ -119,14 +106,10 @@ class PatchAccumulator:
     ) -> None:
         """Add patches.
 
-        Parameters
-        ----------
-        patches : (B, ..., N, N) complex64
-            Object patches.
-        positions : (B, 2) float64
-            Their centres (x, y) on the scan's grid, in pixels.
-        rows : (B,) int64, optional
-            The pattern of each: coverage counts each pattern once. None takes all as different.
+        `patches` (B, ..., N, N).
+        `positions` (B, 2): their centres (x, y) on the scan's grid, in pixels.
+        `rows` (B,): the pattern of each: coverage counts each pattern once. None takes all as
+            different.
         """
         members = None if rows is None else rows[:, None]
         self.add_placed(self.place(patches[:, None], positions[:, None], members))
@@ -140,16 +123,10 @@ class PatchAccumulator:
     ) -> PlacedPatches:
         """Bring the patches of groups onto whole pixels, and count them as added.
 
-        Parameters
-        ----------
-        patches : (B, C, ..., N, N) complex64
-            Object patches.
-        positions : (B, C, 2) float64
-            Their centres (x, y) on the scan's grid, in pixels.
-        rows : (B, C) int64, optional
-            The pattern of each.
-        is_even : (B,) bool, optional
-            Which groups belong to the first half, where halves are kept.
+        `patches` (B, C, ..., N, N).
+        `positions` (B, C, 2): their centres (x, y) on the scan's grid, in pixels.
+        `rows` (B, C): the pattern of each.
+        `is_even` (B,): which groups belong to the first half, where halves are kept.
         """
         shape = positions.shape[:2]
         in_half = np.zeros(shape[0], bool) if is_even is None else is_even
@@ -182,10 +159,7 @@ class PatchAccumulator:
     def add_placed(self, placed: PlacedPatches, phases: NDArray[np.float64] | None = None) -> None:
         """Add placed patches.
 
-        Parameters
-        ----------
-        phases : (B,) float64, optional
-            Phase to turn each group by, in radians.
+        `phases` (B,): phase to turn each group by, in radians.
         """
         blocks = placed.blocks.to(self._device)
         if phases is not None:
@@ -196,13 +170,9 @@ class PatchAccumulator:
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
         """Return the object so far, and how well each of its pixels is covered.
 
-        Returns
-        -------
-        object : (..., H, W) complex64
-            Weighted mean; zero where no patch has weight.
-        coverage : (H, W) float32
-            Number of different patterns in whose lit area a pixel lies: the area that takes
-            `COVERING_POWER` of the weight.
+        Returns `object` (..., H, W): weighted mean; zero where no patch has weight.
+        Returns `coverage` (H, W): number of different patterns in whose lit area a pixel lies: the
+            area that takes `COVERING_POWER` of the weight.
         """
         mean = self._sum.mean()
         return mean, self._coverage.count(HostCanvas(self._grid.shape, np.float32, self._folder))
@@ -210,17 +180,8 @@ class PatchAccumulator:
     def halves(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64], NDArray[np.bool_]]:
         """Return two objects, each from every other group.
 
-        Returns
-        -------
-        first, second : (..., H, W) complex64
-            The objects.
-        known : (H, W) bool
-            Where both have weight.
-
-        Raises
-        ------
-        ConfigurationError
-            If halves were not kept.
+        Returns `first`, `second` (..., H, W).
+        Returns `known` (H, W): where both have weight.
         """
         return self._sum.halves()
 

@@ -21,12 +21,8 @@ class Canvas(Protocol):
     def add(self, blocks: Tensor, corners: NDArray[np.int64]) -> None:
         """Add blocks.
 
-        Parameters
-        ----------
-        blocks : (B, ..., h, w)
-            Blocks of pixels.
-        corners : (B, 2) int64
-            Row and column of each block's first pixel.
+        `blocks` (B, ..., h, w): blocks of pixels.
+        `corners` (B, 2): row and column of each block's first pixel.
         """
 
     def values(self) -> NDArray[Any]:
@@ -36,10 +32,7 @@ class Canvas(Protocol):
 class HostCanvas:
     """A sum in host memory, or in a file that the system keeps in memory as far as it fits.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        Where the file lies; None is in memory.
+    `folder`: where the file lies; None is in memory.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> None:
@@ -97,13 +90,7 @@ class DeviceCanvas:
 
 
 def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> NDArray[Any]:
-    """Make an array of zeros, in memory or in a scratch file that is deleted with it.
-
-    Raises
-    ------
-    ConfigurationError
-        If the folder's disk is too full.
-    """
+    """Make an array of zeros, in memory or in a scratch file that is deleted with it."""
     if folder is None:
         return np.zeros(shape, dtype)
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -121,13 +108,7 @@ def allocate(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> 
 
 
 def check_free_space(folder: Path, size: int, purpose: str) -> None:
-    """Refuse to write more than the disk has room for.
-
-    Raises
-    ------
-    ConfigurationError
-        If the disk has less free space.
-    """
+    """Refuse to write more than the disk has room for."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ConfigurationError(

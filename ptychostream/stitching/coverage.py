@@ -13,16 +13,10 @@ _BLOCK = 1024
 class Coverage:
     """Count patches as they are added: each pattern covers the object once, also if added again.
 
-    Parameters
-    ----------
-    area : (n, n) float32
-        One where a patch covers the object.
-
-    Attributes
-    ----------
-    num_patches, num_duplicates, num_clipped, num_dropped : int
-        Patches used; those of a pattern that had come before; those of which a part lies outside
-        the grid; those that were left out altogether.
+    `area` (n, n): one where a patch covers the object.
+    `num_patches`, `num_duplicates`, `num_clipped`, `num_dropped`: patches used; those of a pattern
+        that had come before; those of which a part lies outside the grid; those that were left out
+        altogether.
     """
 
     def __init__(self, area: Tensor) -> None:

@@ -23,19 +23,10 @@ def whole_corners(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the pixel at which each patch is placed, and the fraction that remains.
 
-    Parameters
-    ----------
-    positions : (..., 2) float64
-        Patch centres (x, y), in pixels of the object array.
-    placement : str
-        `fourier` rounds to the nearest pixel, `bilinear` to the one before.
-
-    Returns
-    -------
-    corners : (..., 2) int64
-        Row and column of the patch's first pixel.
-    fractions : (..., 2) float64
-        How far behind it the patch begins (x, y).
+    `positions` (..., 2): patch centres (x, y), in pixels of the object array.
+    `placement`: `fourier` rounds to the nearest pixel, `bilinear` to the one before.
+    Returns `corners` (..., 2): row and column of the patch's first pixel.
+    Returns `fractions` (..., 2): how far behind it the patch begins (x, y).
     """
     if placement == "bilinear":
         return patch_corners(positions, edge)
@@ -50,17 +41,9 @@ def shift_to_pixels(images: Tensor, fractions: Tensor, placement: Placement) -> 
     In Fourier space that is exact for images that fade out towards the edges; bilinear
     interpolation blurs a little, and the images grow by one pixel.
 
-    Parameters
-    ----------
-    images : (B, ..., n, n) complex64
-        Images.
-    fractions : (B, 2) float32
-        Shift (x, y), in pixels.
-
-    Returns
-    -------
-    (B, ..., n, n) or (B, ..., n + 1, n + 1) complex64
-        The shifted images.
+    `images` (B, ..., n, n).
+    `fractions` (B, 2): shift (x, y), in pixels.
+    Returns (B, ..., n, n) or (B, ..., n + 1, n + 1): the shifted images.
     """
     inner = (1,) * (images.ndim - 3)
     x = fractions[:, 0].reshape(-1, *inner, 1, 1)
@@ -80,10 +63,7 @@ class ShiftedWeight:
     A weight is a sum of products of a column and a row: a single one for a window, and some for
     a probe's intensity. Each is shifted along its own axis, and the products are made afterwards.
 
-    Parameters
-    ----------
-    weight : (n, n) float32
-        The weight.
+    `weight` (n, n).
     """
 
     def __init__(self, weight: Tensor, placement: Placement) -> None:
@@ -98,15 +78,8 @@ class ShiftedWeight:
     def at(self, fractions: Tensor) -> Tensor:
         """Shift the weight.
 
-        Parameters
-        ----------
-        fractions : (B, 2) float32
-            Shifts (x, y), in pixels.
-
-        Returns
-        -------
-        (B, n, n) or (B, n + 1, n + 1) float32
-            The weight at each.
+        `fractions` (B, 2): shifts (x, y), in pixels.
+        Returns (B, n, n) or (B, n + 1, n + 1): the weight at each.
         """
         shifts = fractions.flip(1)[:, :, None, None]
         if self._placement == "bilinear":

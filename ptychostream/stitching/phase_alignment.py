@@ -40,15 +40,10 @@ class PhaseAlignment:
     thumbnails are dropped: where patches come in an order that follows the scan area, few are
     in memory at a time.
 
-    Parameters
-    ----------
-    weight : (N, N) float32
-        Trust in each patch pixel.
-    positions : (M, 2) float64
-        Centres (x, y) of all patches that will come, in pixels; best in an order that follows
-        the scan area.
-    per_block : int, optional
-        Patches of a block, at most; None decides by their size.
+    `weight` (N, N): trust in each patch pixel.
+    `positions` (M, 2): centres (x, y) of all patches that will come, in pixels; best in an order
+        that follows the scan area.
+    `per_block`: patches of a block, at most; None decides by their size.
     """
 
     def __init__(
@@ -94,12 +89,8 @@ class PhaseAlignment:
     def add(self, patches: Tensor, rows: NDArray[np.int64]) -> None:
         """Add patches.
 
-        Parameters
-        ----------
-        patches : (B, N, N) complex64
-            Object patches.
-        rows : (B,) int64
-            Which of the positions each lies at; none comes twice.
+        `patches` (B, N, N).
+        `rows` (B,): which of the positions each lies at; none comes twice.
         """
         if not len(rows):
             return
@@ -130,11 +121,8 @@ class PhaseAlignment:
     def solve(self) -> NDArray[np.float64]:
         """Solve for the phases of all patches.
 
-        Returns
-        -------
-        (M,) float64
-            Phase to turn each patch by, in radians; the mean of those that came is zero, and
-            so are the others.
+        Returns (M,): phase to turn each patch by, in radians; the mean of those that came is zero,
+            and so are the others.
         """
         for block in np.flatnonzero(~self._is_solved).tolist():
             self._solve_block(block)

@@ -30,19 +30,10 @@ def solve_phases(
     moved by itself: memory and time grow with the number of patches, where a direct solution
     takes ever more of both.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Where the patches lie.
-    first, second : (P,) int64
-        Pairs of patches.
-    overlap : (P,) complex128
-        Sum of first · second* over what both cover.
-
-    Returns
-    -------
-    (M,) float64
-        Phases to turn the patches by, in radians; their mean is zero.
+    `positions` (M, 2): where the patches lie.
+    `first`, `second` (P,): pairs of patches.
+    `overlap` (P,): sum of first · second* over what both cover.
+    Returns (M,): phases to turn the patches by, in radians; their mean is zero.
     """
     number, weight = len(positions), np.abs(overlap)
     if not weight.any():

@@ -12,16 +12,11 @@ from torch import Tensor
 class PlacedPatches:
     """Weighted patches of groups, on whole pixels; only the phase of each group is missing.
 
-    Attributes
-    ----------
-    blocks : (K, ..., h, w) complex64
-        Where members of a group overlap they are added up, so that there is one block for each.
-    corners : (K, 2) int64
-        Row and column of each block's first pixel.
-    groups : (K,) int64
-        The group, among those that were placed together, that a block belongs to.
-    is_even : (K,) bool
-        Whether it belongs to the first half.
+    `blocks` (K, ..., h, w): where members of a group overlap they are added up, so that there is
+        one block for each.
+    `corners` (K, 2): row and column of each block's first pixel.
+    `groups` (K,): the group, among those that were placed together, that a block belongs to.
+    `is_even` (K,): whether it belongs to the first half.
     """
 
     blocks: Tensor

@@ -18,10 +18,7 @@ class PatchSpool:
     Patches are rounded to ten bits (`pack`): the file takes no more than patterns of
     16 bits do.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        Where the file lies; None is the system's folder for temporary files.
+    `folder`: where the file lies; None is the system's folder for temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -37,22 +34,13 @@ class PatchSpool:
         self._file.close()
 
     def reserve(self, size: int) -> None:
-        """Check that the disk has room, before patches are computed.
-
-        Raises
-        ------
-        ConfigurationError
-            If the disk is too full.
-        """
+        """Check that the disk has room, before patches are computed."""
         check_free_space(self.folder, size, "the patches until they are stitched")
 
     def append(self, placed: PlacedPatches, nodes: NDArray[np.int64]) -> None:
         """Set patches aside.
 
-        Parameters
-        ----------
-        nodes : (B,) int64
-            Number of each of its groups, under which its phase will be known.
+        `nodes` (B,): number of each of its groups, under which its phase will be known.
         """
         self._file.seek(self.size)
         blocks = placed.blocks.cpu().numpy()
@@ -91,12 +79,9 @@ def pack(blocks: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np
     It is square roots that are rounded: patches are weighted by the light on them, and are divided
     by it in the end, so that what is dim needs the finer steps.
 
-    Returns
-    -------
-    scale : (K,) float32
-        The unit of each block.
-    data : (D,) uint8
-        Which pixels are not zero, the low eight bits of their numbers, and the high two.
+    Returns `scale` (K,): the unit of each block.
+    Returns `data` (D,): which pixels are not zero, the low eight bits of their numbers, and the
+        high two.
     """
     per_block = 2 * int(np.prod(blocks.shape[1:]))
     numbers = np.ascontiguousarray(blocks).view(np.float32).reshape(len(blocks), per_block)

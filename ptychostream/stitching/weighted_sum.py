@@ -19,14 +19,9 @@ _BAND = 1024
 class WeightedSum:
     """Blocks of pixels and the weights that they carry, added up apart; their ratio is the mean.
 
-    Parameters
-    ----------
-    shape : (int, ...)
-        Layers, if there are any, and height and width of the object.
-    folder : Path, optional
-        Where the sums lie in files; None is in memory.
-    keeps_halves : bool
-        Whether the sums of one half of the groups are kept apart too, for `halves`.
+    `shape` (int, ...): layers, if there are any, and height and width of the object.
+    `folder`: where the sums lie in files; None is in memory.
+    `keeps_halves`: whether the sums of one half of the groups are kept apart too, for `halves`.
     """
 
     def __init__(
@@ -80,13 +75,7 @@ class WeightedSum:
         return mean
 
     def halves(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64], NDArray[np.bool_]]:
-        """Return the means of both halves, and where both have weight.
-
-        Raises
-        ------
-        ConfigurationError
-            If halves were not kept.
-        """
+        """Return the means of both halves, and where both have weight."""
         if self._half is None:
             raise ConfigurationError("the halves of this object were not kept: keeps_halves=True")
         total, cover = self.values()

@@ -22,28 +22,13 @@ def patch_weight(
 ) -> Tensor:
     """Make the weight of a patch's pixels.
 
-    Parameters
-    ----------
-    weight : str or (N, N) float32
-        `probe` is the probe's intensity, `uniform` the same for all pixels; or weights of your
-        own, none negative.
-    light : (N, N) float32
-        The probe's intensity.
-    window : int
-        Edge of the middle of the patch, outside which the weight is zero, in pixels; 0 is the
+    `weight`: `probe` is the probe's intensity, `uniform` the same for all pixels; or weights of
+        your own, none negative.
+    `light` (N, N): the probe's intensity.
+    `window`: edge of the middle of the patch, outside which the weight is zero, in pixels; 0 is the
         whole patch.
-    fades : bool
-        Whether hard edges are made soft, over a few pixels, as a shift in Fourier space needs.
-
-    Returns
-    -------
-    (N, N) float32
-        At most one.
-
-    Raises
-    ------
-    ConfigurationError
-        If weights have another shape than patches or are negative, or there is no such window.
+    `fades`: whether hard edges are made soft, over a few pixels, as a shift in Fourier space needs.
+    Returns (N, N): at most one.
     """
     edge = light.shape[-1]
     if isinstance(weight, Tensor):
@@ -83,16 +68,9 @@ def _window(edge: int, window: int, fade: int) -> Tensor:
 def support_window(weight: Tensor) -> slice:
     """Find the central part of a patch, along both axes, that holds all pixels with weight.
 
-    Parameters
-    ----------
-    weight : (N, N) float32
-        At most one.
-
-    Returns
-    -------
-    slice
-        A multiple of 8 pixels, whose Fourier transforms are fast, with pixel N/2 in their middle;
-        or the whole patch.
+    `weight` (N, N): at most one.
+    Returns: a multiple of 8 pixels, whose Fourier transforms are fast, with pixel N/2 in their
+        middle; or the whole patch.
     """
     edge, half = weight.shape[-1], support_half_width(weight)
     middle, half = edge // 2, half + -half % 4
@@ -102,15 +80,8 @@ def support_window(weight: Tensor) -> slice:
 def covering_area(weight: Tensor) -> Tensor:
     """Mark the smallest area that takes `COVERING_POWER` of a weight.
 
-    Parameters
-    ----------
-    weight : (N, N) float32
-        Not negative.
-
-    Returns
-    -------
-    (N, N) float32
-        One inside, zero outside.
+    `weight` (N, N).
+    Returns (N, N): one inside, zero outside.
     """
     ordered = weight.flatten().sort(descending=True).values
     needed = torch.searchsorted(ordered.cumsum(0), COVERING_POWER * ordered.sum())

@@ -18,15 +18,8 @@ logger = logging.getLogger(__name__)
 class EpochReports(lightning.pytorch.callbacks.Callback):
     """Keep the losses of each epoch, log them with the speed, and tell the host program.
 
-    Parameters
-    ----------
-    on_epoch : callable, optional
-        Called after each epoch, in the first process.
-
-    Attributes
-    ----------
-    losses : dict
-        `train_loss`, and `val_loss` with validation: one number per epoch.
+    `on_epoch`: called after each epoch, in the first process.
+    `losses`: `train_loss`, and `val_loss` with validation: one number per epoch.
     """
 
     def __init__(self, nepochs: int, group_size: int, on_epoch: OnEpoch | None = None) -> None:
@@ -93,10 +86,7 @@ class EpochReports(lightning.pytorch.callbacks.Callback):
 class Description(lightning.pytorch.callbacks.Callback):
     """Write what inference needs into each checkpoint, as plain data and tensors.
 
-    Parameters
-    ----------
-    about : mapping
-        `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
+    `about`: `intensity_scale` and `probe_guess`, as a `ModelBundle` has them.
     """
 
     def __init__(self, config: TrainingConfig, about: Mapping[str, Any]) -> None:

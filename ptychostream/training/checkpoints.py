@@ -48,13 +48,7 @@ def describe_run(
 
 
 def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: int) -> None:
-    """Refuse to continue from the checkpoint of another run.
-
-    Raises
-    ------
-    ConfigurationError
-        If configuration or data differ, or more epochs are done than are planned.
-    """
+    """Refuse to continue from the checkpoint of another run."""
     run = checkpoint.get("run", {"config": {}, "data": ""})
     execution = run.get("execution", mine["execution"])
     pairs = [(n, run["config"].get(n), value) for n, value in mine["config"].items()]
@@ -77,15 +71,7 @@ def check_same_run(mine: dict[str, Any], checkpoint: dict[str, Any], nepochs: in
 
 
 def find_checkpoint(place: str | Path) -> Path:
-    """Find the checkpoint to go on from: a file, or the newest of a run that is whole.
-
-    Raises
-    ------
-    MissingFileError
-        If there is none.
-    DataContractError
-        If the file, or every checkpoint of the run, is damaged.
-    """
+    """Find the checkpoint to go on from: a file, or the newest of a run that is whole."""
     place = Path(place)
     if place.is_file():
         load_checkpoint(place)

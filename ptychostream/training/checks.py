@@ -17,13 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_supported(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-    """Refuse options that have no effect in this version.
-
-    Raises
-    ------
-    ConfigurationError
-        If such an option is set; the message names it and the value that is supported.
-    """
+    """Refuse options that have no effect in this version."""
     if not config.positions_provided:
         raise ConfigurationError(
             "positions_provided=False: patterns without scan positions can't be grouped or "
@@ -107,16 +101,7 @@ def warn_of_idle_options(config: TrainingConfig, execution: PyTorchExecutionConf
 def check_data(
     config: TrainingConfig, store: GroupStore, validation: GroupStore | None = None
 ) -> None:
-    """Refuse stores on which the network cannot be trained.
-
-    Raises
-    ------
-    DataContractError
-        If patterns have another size than the network, too few neighbours fill a group, or the
-        losses need true patches and an experiment has no object.
-    ConfigurationError
-        If there are two kinds of validation data.
-    """
+    """Refuse stores on which the network cannot be trained."""
     if validation is not None and config.validation_fraction:
         raise ConfigurationError(
             f"validation_fraction={config.validation_fraction} holds a part of the training store "
@@ -156,10 +141,7 @@ def check_data(
 def lacks_held_out_neighbour(config: TrainingConfig, store: GroupStore) -> bool:
     """Return whether an experiment has too few positions for groups with held-out neighbours.
 
-    Returns
-    -------
-    bool
-        True if its smallest experiment, or the sample drawn from it, is too small.
+    Returns: True if its smallest experiment, or the sample drawn from it, is too small.
     """
     smallest = int(np.bincount(store.experiment_id).min())
     if config.n_subsample is not None:

@@ -38,13 +38,10 @@ NOT_A_NUMBER = (
 def diagnose(model: PtychoPINN, batch: TensorDict) -> dict[str, float]:
     """Measure the figures by which a collapsed network differs from one that learns.
 
-    Returns
-    -------
-    dict
-        `amplitude_spread`: standard deviation over mean of the object's amplitude, where the
+    Returns: `amplitude_spread`: standard deviation over mean of the object's amplitude, where the
         probe lights it. `energy_ratio`: predicted over measured power. `deviance_ratio`: the
-        prediction's misfit over that of the best flat object; below one if the network has
-        learnt something of the object.
+        prediction's misfit over that of the best flat object; below one if the network has learnt
+        something of the object.
     """
     prediction = model(batch)
     size = model.config.group_size
@@ -76,10 +73,7 @@ def _misfit(predicted: Tensor, measured: Tensor) -> Tensor:
 class CollapseWatch(lightning.pytorch.callbacks.Callback):
     """End a run whose loss is not a number, and warn if the network learns nothing.
 
-    Parameters
-    ----------
-    supervised : bool
-        Whether the loss ignores the diffraction: then only the loss is checked.
+    `supervised`: whether the loss ignores the diffraction: then only the loss is checked.
     """
 
     def __init__(self, *, supervised: bool) -> None:

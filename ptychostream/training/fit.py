@@ -46,24 +46,9 @@ def fit(
 ) -> dict[str, list[float]]:
     """Train a model with Lightning.
 
-    Parameters
-    ----------
-    labels : mapping, optional
-        The true patches of each part of the run, where the losses need them.
-
-    Returns
-    -------
-    dict
-        `train_loss` and, with validation, `val_loss`: one number per epoch. Where `should_stop`
-        ended training, `stopped_after` too: the epochs done, the last one in part.
-
-    Raises
-    ------
-    ConfigurationError
-        If the loss became NaN, a logger is not installed, this machine lacks what was asked for,
-        or the checkpoint is of another run.
-    KeyboardInterrupt
-        If a signal ended training; the last checkpoint is on disk.
+    `labels`: the true patches of each part of the run, where the losses need them.
+    Returns: `train_loss` and, with validation, `val_loss`: one number per epoch. Where
+        `should_stop` ended training, `stopped_after` too: the epochs done, the last one in part.
     """
     execution = run.execution
     # With the channels of a pixel side by side, convolutions, pooling and resizing are faster.
@@ -165,15 +150,7 @@ def make_callbacks(
 def interpret_end(
     run: TrainingRun, reports: EpochReports, requests: StopRequests, *, is_ended: bool
 ) -> dict[str, list[float]]:
-    """Return the losses of a run that came to its end or was stopped (`is_ended`).
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If a signal ended it.
-    ConfigurationError
-        If the last loss is no number.
-    """
+    """Return the losses of a run that came to its end or was stopped (`is_ended`)."""
     losses = reports.losses
     if is_ended and requests.stopped:
         done = float(requests.epochs_done)

@@ -25,19 +25,10 @@ class TrainingEnded(BaseException):
 class StopRequests(lightning.pytorch.callbacks.Callback):
     """Leave training between two batches, after writing a checkpoint.
 
-    Parameters
-    ----------
-    should_stop : callable, optional
-        Called after each batch; once it is True, training ends.
-    checkpoint : Path, optional
-        Where the state goes, so that the run can be resumed; None writes none.
-
-    Attributes
-    ----------
-    has_begun : bool
-        Whether all is restored and the first batch may come.
-    epochs_done : float
-        When training was left: the last epoch counts in part.
+    `should_stop`: called after each batch; once it is True, training ends.
+    `checkpoint`: where the state goes, so that the run can be resumed; None writes none.
+    `has_begun`: whether all is restored and the first batch may come.
+    `epochs_done`: when training was left: the last epoch counts in part.
     """
 
     def __init__(self, should_stop: ShouldStop | None, checkpoint: Path | None) -> None:

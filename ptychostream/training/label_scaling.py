@@ -23,20 +23,7 @@ def objects_in_model_unit(
 ) -> list[NDArray[np.complex64]]:
     """Scale objects such that, lit by the model's probe, they have the measured energy.
 
-    Parameters
-    ----------
-    objects : list of (H, W) complex64, optional
-        One object per experiment, on the grid that begins at (0, 0); None takes the store's.
-
-    Returns
-    -------
-    list of (H, W) complex64
-        One object per experiment.
-
-    Raises
-    ------
-    DataContractError
-        If an object is missing, or zero under the scan.
+    `objects`: one object per experiment, on the grid that begins at (0, 0); None takes the store's.
     """
     scaled = []
     for experiment in range(store.num_experiments):

@@ -15,10 +15,7 @@ from ptychostream.patches import extract_patches
 class TruePatches(nn.Module):
     """Cut the true patches of a batch.
 
-    Parameters
-    ----------
-    objects : sequence of (H, W) complex64
-        The object of each experiment, in the model's unit.
+    `objects`: the object of each experiment, in the model's unit.
     """
 
     def __init__(self, objects: Sequence[NDArray[np.complex64]], patch_size: int) -> None:

@@ -12,22 +12,12 @@ def poisson_nll(
 ) -> Tensor:
     """Poisson negative log-likelihood, without its constant term.
 
-    Parameters
-    ----------
-    rate : (..., N, N) float
-        Predicted photons per pixel.
-    counts : (..., N, N) float
-        Measured photons per pixel.
-    mask : (..., N, N) bool, optional
-        True for pixels that count; broadcasts.
-    unit : (..., 1, 1) float or float
-        Divisor of each pattern's loss, so that it does not depend on the dose: a mean
-        number of photons per pixel.
-
-    Returns
-    -------
-    () float
-        Mean over patterns and their pixels that count; least where `rate` equals `counts`.
+    `rate` (..., N, N): predicted photons per pixel.
+    `counts` (..., N, N): measured photons per pixel.
+    `mask` (..., N, N): True for pixels that count; broadcasts.
+    `unit` (..., 1, 1): divisor of each pattern's loss, so that it does not depend on the dose: a
+        mean number of photons per pixel.
+    Returns: mean over patterns and their pixels that count; least where `rate` equals `counts`.
 
     References
     ----------
@@ -41,12 +31,8 @@ def poisson_nll(
 def amplitude_mae(amplitude: Tensor, measured: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute error of amplitudes.
 
-    Parameters
-    ----------
-    amplitude, measured : (..., N, N) float
-        Predicted and measured amplitude.
-    mask : (..., N, N) bool, optional
-        True for pixels that count; broadcasts.
+    `amplitude`, `measured` (..., N, N): predicted and measured amplitude.
+    `mask` (..., N, N): True for pixels that count; broadcasts.
     """
     return _mean((amplitude - measured).abs(), mask)
 
@@ -54,12 +40,8 @@ def amplitude_mae(amplitude: Tensor, measured: Tensor, mask: Tensor | None = Non
 def misfit_sums(amplitude: Tensor, measured: Tensor, mask: Tensor) -> Tensor:
     """Numerator and denominator of R = Σ|measured − amplitude| / Σ measured.
 
-    Parameters
-    ----------
-    amplitude, measured : (..., N, N) float
-        Predicted and measured amplitude.
-    mask : (..., N, N) bool
-        True for pixels that count; broadcasts.
+    `amplitude`, `measured` (..., N, N): predicted and measured amplitude.
+    `mask` (..., N, N): True for pixels that count; broadcasts.
     """
     return torch.stack((((measured - amplitude).abs() * mask).sum(), (measured * mask).sum()))
 
@@ -67,15 +49,8 @@ def misfit_sums(amplitude: Tensor, measured: Tensor, mask: Tensor) -> Tensor:
 def total_variation(images: Tensor) -> Tensor:
     """Squared differences of neighbouring pixels, a prior for smooth objects.
 
-    Parameters
-    ----------
-    images : (..., H, W) complex
-        Object patches.
-
-    Returns
-    -------
-    () float
-        Sum over real and imaginary part of both directions, divided by the number of pixels.
+    `images` (..., H, W).
+    Returns: sum over real and imaginary part of both directions, divided by the number of pixels.
     """
     down = images[..., 1:, :] - images[..., :-1, :]
     right = images[..., :, 1:] - images[..., :, :-1]
@@ -86,10 +61,7 @@ def total_variation(images: Tensor) -> Tensor:
 def complex_mae(patches: Tensor, true: Tensor) -> Tensor:
     """Mean absolute error of complex patches.
 
-    Parameters
-    ----------
-    patches, true : (..., N, N) complex
-        Predicted and true transmission.
+    `patches`, `true` (..., N, N): predicted and true transmission.
     """
     return (patches - true).abs().mean()
 
@@ -100,12 +72,8 @@ def turned_mae(patches: Tensor, true: Tensor, light: Tensor | float) -> Tensor:
     Patterns do not determine the global phase of a patch, nor the object where no light falls:
     neither is learned.
 
-    Parameters
-    ----------
-    patches, true : (..., N, N) complex
-        Predicted and true transmission.
-    light : (..., N, N) float
-        Weight of each pixel; broadcasts.
+    `patches`, `true` (..., N, N): predicted and true transmission.
+    `light` (..., N, N): weight of each pixel; broadcasts.
     """
     weight = light / torch.as_tensor(light).mean() * torch.ones_like(patches.real)
     agreement = (weight * patches * true.conj()).sum(dim=(-2, -1), keepdim=True).detach()
@@ -116,10 +84,7 @@ def turned_mae(patches: Tensor, true: Tensor, light: Tensor | float) -> Tensor:
 def amplitude_variation(images: Tensor) -> Tensor:
     """Absolute differences of neighbouring amplitudes, a prior for areas with sharp edges.
 
-    Parameters
-    ----------
-    images : (..., H, W) complex
-        Object patches.
+    `images` (..., H, W).
     """
     # |z| has no derivative at zero.
     amplitude = (images.real.square() + images.imag.square() + _TINY).sqrt()
@@ -131,15 +96,8 @@ def amplitude_variation(images: Tensor) -> Tensor:
 def phase_variation(images: Tensor) -> Tensor:
     """One minus the cosine of phase differences of neighbours; jumps of 2π do not count.
 
-    Parameters
-    ----------
-    images : (..., H, W) complex
-        Object patches.
-
-    Returns
-    -------
-    () float
-        Sum over both directions, divided by the number of pixels; half the squared difference,
+    `images` (..., H, W).
+    Returns: sum over both directions, divided by the number of pixels; half the squared difference,
         in radians, where it is small.
     """
     turned = images / (images.real.square() + images.imag.square() + _TINY).sqrt()

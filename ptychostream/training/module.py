@@ -34,17 +34,11 @@ LoaderFactory = Callable[[int, int, torch.device], Any]
 class PinnModule(lightning.LightningModule):
     """Train a `PtychoPINN` on batches of a store.
 
-    Parameters
-    ----------
-    monitor : str
-        The logged loss that schedules and checkpoints use.
-    loaders : mapping
-        `train` and perhaps `validation`: functions of rank and world size that make the batches
-        of one process.
-    labels : mapping, optional
-        The true patches of the same, where the losses need them.
-    run : dict, optional
-        Description of the run for its checkpoints; from `describe_run`.
+    `monitor`: the logged loss that schedules and checkpoints use.
+    `loaders`: `train` and perhaps `validation`: functions of rank and world size that make the
+        batches of one process.
+    `labels`: the true patches of the same, where the losses need them.
+    `run`: description of the run for its checkpoints; from `describe_run`.
     """
 
     def __init__(

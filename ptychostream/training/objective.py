@@ -32,16 +32,10 @@ def objective(
     The Poisson term is divided by the experiment's mean counts per pixel, so that its size does
     not depend on the dose.
 
-    Parameters
-    ----------
-    good_pixels : (E, N, N) bool
-        True for the detector's pixels that count.
-    physics_weight : float
-        From 0, the amplitude error alone, to 1, the configured sum.
-    true_patches : (B, C, N, N) complex64, optional
-        Labels in the model's unit, where the configuration needs them.
-    light : (B, 1, N, N) float32
-        Intensity of the probes, for labels that hold only where light falls.
+    `good_pixels` (E, N, N): True for the detector's pixels that count.
+    `physics_weight`: from 0, the amplitude error alone, to 1, the configured sum.
+    `true_patches` (B, C, N, N): labels in the model's unit, where the configuration needs them.
+    `light` (B, 1, N, N): intensity of the probes, for labels that hold only where light falls.
     """
     patches = prediction.object_patches
     total = torch.zeros((), device=patches.device)

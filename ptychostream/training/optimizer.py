@@ -36,10 +36,7 @@ def learning_rate_curve(
 ) -> Callable[[int], float]:
     """Return the learning rate of each optimiser step, relative to the configured one.
 
-    Returns
-    -------
-    callable
-        From the number of the step to the factor. `ReduceLROnPlateau` is not one: see
+    Returns: from the number of the step to the factor. `ReduceLROnPlateau` is not one: see
         `make_plateau`.
     """
     shape = _shape(config, name, steps_per_epoch)
@@ -93,11 +90,8 @@ _LEAST = 1e-3
 def clip_by_weights(parameters: Iterable[nn.Parameter], ratio: float) -> None:
     """Scale down the gradients that are too large for their weights, in place.
 
-    Parameters
-    ----------
-    ratio : float
-        Largest norm of a unit's gradient, relative to the norm of its weights; a unit is one output
-        channel.
+    `ratio`: largest norm of a unit's gradient, relative to the norm of its weights; a unit is one
+        output channel.
 
     References
     ----------

@@ -26,15 +26,7 @@ Serve = Callable[[NDArray[np.int64]], Iterable[TensorDict]]
 class ReconstructionLog(lightning.pytorch.callbacks.Callback):
     """Write pictures of some patches, and of the stitched object, every few epochs.
 
-    Parameters
-    ----------
-    seeds : (G,) int64
-        First member of each group; the first experiment's object is stitched.
-
-    Raises
-    ------
-    ConfigurationError
-        If a chosen patch does not exist.
+    `seeds` (G,): first member of each group; the first experiment's object is stitched.
     """
 
     def __init__(

@@ -32,13 +32,7 @@ _GRACE_S = 60.0
 
 
 def starts_processes(execution: PyTorchExecutionConfig) -> bool:
-    """Return whether processes are to be started here.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are several nodes without a launcher.
-    """
+    """Return whether processes are to be started here."""
     if is_launched():
         return False
     if execution.num_nodes > 1:
@@ -60,17 +54,7 @@ def train_in_processes(
     should_stop: ShouldStop | None,
     resume_from: Path | None,
 ) -> ModelBundle:
-    """Train in processes of their own; the arguments are those of `training.train`.
-
-    Raises
-    ------
-    PtychoStreamError
-        What the first failing process raised.
-    TrainingProcessError
-        If a process ended in another way.
-    KeyboardInterrupt
-        If a signal came; the processes have then written their checkpoint.
-    """
+    """Train in processes of their own; the arguments are those of `training.train`."""
     if execution.accelerator in ("gpu", "cuda") and torch.cuda.device_count() < execution.devices:
         raise ConfigurationError(
             f"accelerator={execution.accelerator!r} with devices={execution.devices}, but this "

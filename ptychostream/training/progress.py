@@ -8,24 +8,13 @@ from dataclasses import dataclass
 class EpochReport:
     """One epoch of a training run, as `on_epoch` receives it.
 
-    Attributes
-    ----------
-    epoch : int
-        Number of the epoch, from 1.
-    nepochs : int
-        Epochs planned.
-    train_loss : float
-        Mean over the training groups.
-    val_loss : float, optional
-        Mean over the validation groups; None without validation.
-    learning_rate : float
-        Of the network, at the end of the epoch.
-    seconds : float
-        Wall time, validation included.
-    patterns_per_second : float
-        Patterns trained on, over all processes; a pattern counts in each group that it is in.
-    misfit : float, optional
-        R of the training groups; None where nothing is compared with patterns.
+    `epoch`: number of the epoch, from 1.
+    `train_loss`: mean over the training groups.
+    `val_loss`: mean over the validation groups; None without validation.
+    `learning_rate`: of the network, at the end of the epoch.
+    `patterns_per_second`: patterns trained on, over all processes; a pattern counts in each group
+        that it is in.
+    `misfit`: R of the training groups; None where nothing is compared with patterns.
     """
 
     epoch: int

@@ -39,16 +39,9 @@ class Part:
 class TrainingRun:
     """A training run with everything decided.
 
-    Attributes
-    ----------
-    requested : TrainingConfig
-        As the archive keeps it: with the scaling profile of the data.
-    config : TrainingConfig
-        As it is trained: without a loss that the data are too few for.
-    parts : mapping of str to Part
-        `train`, and `validation` where the loss is watched on other groups.
-    checkpoint : Path, optional
-        Where training goes on.
+    `requested`: as the archive keeps it: with the scaling profile of the data.
+    `config`: as it is trained: without a loss that the data are too few for.
+    `parts`: `train`, and `validation` where the loss is watched on other groups.
     """
 
     requested: TrainingConfig
@@ -112,13 +105,7 @@ def resolve_run(
     execution: PyTorchExecutionConfig,
     resume_from: str | Path | None,
 ) -> TrainingRun:
-    """Decide everything that the data decide.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no checkpoint to resume from.
-    """
+    """Decide everything that the data decide."""
     requested = with_scaling_profile(config, store)
     checkpoint = None if resume_from is None else find_checkpoint(resume_from)
     resolved = _without_held_out(requested, store, validation)

@@ -27,12 +27,8 @@ _EXPERIMENT = "ptychostream"
 class Tracker(Logger):
     """Call one of Lightning's loggers until it fails for the first time.
 
-    Parameters
-    ----------
-    make : callable
-        Returns the logger; called before the first write.
-    folder : Path
-        Where the logger writes, if it writes files.
+    `make`: returns the logger; called before the first write.
+    `folder`: where the logger writes, if it writes files.
     """
 
     def __init__(self, make: Callable[[], Any], folder: Path) -> None:
@@ -101,15 +97,7 @@ class Tracker(Logger):
 def make_tracker(kind: str | None, folder: Path, *, resumed: bool) -> Tracker | bool:
     """Return the logger that a configuration names.
 
-    Parameters
-    ----------
-    resumed : bool
-        Whether the folder holds logs of the same run, which are kept.
-
-    Raises
-    ------
-    ConfigurationError
-        If the package that it needs is not installed.
+    `resumed`: whether the folder holds logs of the same run, which are kept.
     """
     if kind is None:
         return False

@@ -16,12 +16,8 @@ _BLOCK = 256
 class AmplitudePatterns(ChangedPatterns):
     """Amplitudes, the square root of counts, of any source; readable by row.
 
-    Parameters
-    ----------
-    domain : str
-        What the source holds: `counts` or `amplitude`.
-    bad_pixels : (N, N) bool, optional
-        True where the detector can't be trusted; such pixels are zero.
+    `domain`: what the source holds: `counts` or `amplitude`.
+    `bad_pixels` (N, N): True where the detector can't be trusted; such pixels are zero.
     """
 
     def __init__(

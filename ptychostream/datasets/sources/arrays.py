@@ -18,13 +18,7 @@ _IMAGES = (".tif", ".tiff", ".png", ".bmp")
 
 
 def split_name(text: str, *, option: str) -> tuple[Path, str]:
-    """Split FILE::PATH into an existing file and the path in it, which may be empty.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    """
+    """Split FILE::PATH into an existing file and the path in it, which may be empty."""
     name, _, inside = str(text).partition("::")
     path = Path(name)
     if not path.exists():
@@ -63,17 +57,7 @@ def _note(found: dict[str, tuple[tuple[int, ...], str]], name: str, item: Any) -
 def read_array(path: Path, inside: str) -> tuple[NDArray[Any], str | None]:
     """Read an array of a file, with its unit where the file says it.
 
-    Parameters
-    ----------
-    inside : str
-        Path or key in the file; may be empty where the file holds one array.
-
-    Raises
-    ------
-    DataContractError
-        If the file can't be read, or has no such array; what it holds is listed.
-    ConfigurationError
-        If the file is of no known kind.
+    `inside`: path or key in the file; may be empty where the file holds one array.
     """
     suffix = path.suffix.lower()
     with reading(path):

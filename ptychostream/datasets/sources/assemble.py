@@ -53,14 +53,9 @@ _LEAST = 4
 class Seen:
     """What was found while a scan was assembled, for `info`.
 
-    Attributes
-    ----------
-    survey : Survey, optional
-        What was seen of the values; None where none were looked at.
-    centre : (float, float), optional
-        Zero frequency (x, y) on the detector, in its pixels.
-    domain : str
-        Counts or amplitude, and on what evidence.
+    `survey`: what was seen of the values; None where none were looked at.
+    `centre`: zero frequency (x, y) on the detector, in its pixels.
+    `domain`: counts or amplitude, and on what evidence.
     """
 
     survey: Survey | None
@@ -73,18 +68,7 @@ def assemble(
 ) -> Scan:
     """Make a checked scan of what a file holds and of what the options say.
 
-    Parameters
-    ----------
-    find_probe : callable, optional
-        Makes the probe of `probe="from_patterns"`.
-
-    Raises
-    ------
-    DataContractError
-        If something is missing or contradicts itself; the message says with which option it can
-        be given.
-    ConfigurationError
-        If an option can't be applied to this file.
+    `find_probe`: makes the probe of `probe="from_patterns"`.
     """
     return assemble_and_see(parts, options, find_probe=find_probe)[0]
 
@@ -98,10 +82,8 @@ def assemble_and_see(
 ) -> tuple[Scan, Seen]:
     """Assemble a scan, and return what was found on the way.
 
-    Parameters
-    ----------
-    with_placeholder : bool
-        Whether a missing probe is replaced by one that only has the right size and power.
+    `with_placeholder`: whether a missing probe is replaced by one that only has the right size and
+        power.
     """
     patterns = _patterns_of(parts)
     count = patterns.shape[0]

@@ -39,13 +39,7 @@ def linear_overlap(scan: Scan) -> float:
 
 
 def check_overlap(scan: Scan) -> list[str]:
-    """Return a warning where beams hardly overlap.
-
-    Raises
-    ------
-    DataContractError
-        If not even patches touch, which only a wrong unit does, or near-field data.
-    """
+    """Return a warning where beams hardly overlap."""
     step = typical_step(scan.positions)
     if step > _FAR * scan.N and _is_evenly_lit(scan):
         raise DataContractError(

@@ -15,10 +15,7 @@ _OFF_PX, _OFF = 2.5, 0.03
 def find_centre(mean: NDArray[np.float64]) -> tuple[float, float]:
     """Find the centre (x, y) of a mean pattern: the centre of mass of its bright part.
 
-    Parameters
-    ----------
-    mean : (H, W) float64
-        Mean counts; zero where a pixel is bad.
+    `mean` (H, W): mean counts; zero where a pixel is bad.
     """
     lit = np.maximum(mean, 0)
     if not lit.any():
@@ -52,13 +49,7 @@ def is_off(found: tuple[float, float], expected: tuple[float, float], edge: int)
 
 
 def centre_option(text: str, mean: NDArray[np.float64]) -> tuple[float, float]:
-    """Read the option `centre`: `X,Y`, or `auto`.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is neither, or no pixel of the detector.
-    """
+    """Read the option `centre`: `X,Y`, or `auto`."""
     if text == "auto":
         return find_centre(mean)
     try:

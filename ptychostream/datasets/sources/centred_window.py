@@ -27,16 +27,10 @@ logger = logging.getLogger(__name__)
 class Windowed:
     """Square patterns whose zero frequency is at pixel (edge/2, edge/2).
 
-    Attributes
-    ----------
-    mask : (edge, edge) bool, optional
-        Bad pixels, with those beyond the detector.
-    edge : int
-        Edge of the window, in pixels of the detector.
-    centre : (float, float), optional
-        Zero frequency (x, y) on the detector; None where it was not looked for.
-    middle : (int, int), optional
-        Pixel (x, y) of the detector at the window's middle, where patterns are cut.
+    `mask` (edge, edge): bad pixels, with those beyond the detector.
+    `edge`: edge of the window, in pixels of the detector.
+    `centre`: zero frequency (x, y) on the detector; None where it was not looked for.
+    `middle`: pixel (x, y) of the detector at the window's middle, where patterns are cut.
     """
 
     patterns: PatternSource
@@ -53,13 +47,7 @@ def take_window(
     examined: Examined,
     probe: NDArray[np.complex64] | None,
 ) -> Windowed:
-    """Take the square window that the options, or else the mean pattern, ask for.
-
-    Raises
-    ------
-    DataContractError
-        If the detector is too small to be binned.
-    """
+    """Take the square window that the options, or else the mean pattern, ask for."""
     patterns, mask = examined.patterns, examined.mask
     swap = parts.swap_quadrants if options.swap_quadrants is None else options.swap_quadrants
     mean = None if examined.survey is None else examined.survey.mean

@@ -130,11 +130,6 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
     """Read what a CXI or NeXus file holds; the patterns stay on disk.
 
     Positions are metres in the object plane.
-
-    Raises
-    ------
-    DataContractError
-        If a quantity is damaged, has an unknown unit, or lies in a file that is missing.
     """
     with open_linked_hdf5(path) as file:
         entry = _Entry(file, path)

@@ -33,14 +33,9 @@ def judge(
 ) -> Verdict:
     """Judge whether patterns are counts or amplitudes.
 
-    Parameters
-    ----------
-    sample : (K, H, W)
-        Patterns.
-    bad : (H, W) bool
-        Pixels that do not count.
-    probe : (P, N, N) complex64, optional
-        Illumination, whose power is Σ counts of an empty pattern.
+    `sample` (K, H, W).
+    `bad` (H, W): pixels that do not count.
+    `probe` (P, N, N): illumination, whose power is Σ counts of an empty pattern.
     """
     by_steps = judge_by_steps(sample, bad)
     if by_steps is not None:

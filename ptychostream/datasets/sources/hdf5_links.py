@@ -20,11 +20,6 @@ def open_linked_hdf5(path: Path) -> Iterator[Any]:
     """Open an HDF5 file of an instrument for reading: its links are followed.
 
     `hdf5_files.open_hdf5` opens the files that we write; it refuses data of other folders.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, or another program has it open for writing.
     """
     import hdf5plugin  # noqa: F401  (registers its filters with HDF5)
 
@@ -80,13 +75,7 @@ def unreadable(path: Path, error: Exception) -> DataContractError:
 
 
 def find(file: Any, name: str, path: Path) -> Any:
-    """Return a dataset or group of a file; None where the file has none of this name.
-
-    Raises
-    ------
-    DataContractError
-        If it lies in another file, which is missing.
-    """
+    """Return a dataset or group of a file; None where the file has none of this name."""
     at = ""
     for part in [part for part in name.split("/") if part]:
         parent = file if not at else file[at]
@@ -141,13 +130,7 @@ def _beside(path: Path, name: str) -> Path | None:
 
 
 def check_sources(dataset: Any, path: Path) -> None:
-    """Refuse a dataset whose values lie in files that are missing: they would be read as zeros.
-
-    Raises
-    ------
-    DataContractError
-        If a file that it needs is missing, or lacks the values; all missing files are named.
-    """
+    """Refuse a dataset whose values lie in files that are missing: they would be read as zeros."""
     missing: list[str] = []
     if getattr(dataset, "is_virtual", False):
         looked = set()

@@ -42,13 +42,9 @@ class Hdf5Patterns(OpenedPatterns):
     Datasets by external links and virtual datasets over several files are read as HDF5 resolves
     them; bitshuffle and LZ4 filters come with hdf5plugin.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the dataset: (M, H, W), or (…, H, W) for raster scans, whose last scan axis runs
+    `shape`: of the dataset: (M, H, W), or (…, H, W) for raster scans, whose last scan axis runs
         fastest.
-    rows : (M,) int64, optional
-        Which patterns of the dataset, where not all of them are used.
+    `rows` (M,): which patterns of the dataset, where not all of them are used.
     """
 
     def __init__(
@@ -159,13 +155,7 @@ class Hdf5Patterns(OpenedPatterns):
 
 
 def hdf5_patterns(file: Any, name: str, path: Path) -> Hdf5Patterns:
-    """Open the patterns of a file, after it is clear that all files that it needs are there.
-
-    Raises
-    ------
-    DataContractError
-        If it is no stack of patterns of numbers, or a file that it refers to is missing.
-    """
+    """Open the patterns of a file, after it is clear that all files that it needs are there."""
     data = find(file, name, path)
     if data is None or not isinstance(data, h5py.Dataset):
         raise DataContractError(f"'{path}': '{name}' is no array; it holds {', '.join(file)}")

@@ -24,14 +24,9 @@ logger = logging.getLogger(__name__)
 class Placed:
     """Positions as they were joined, one for each pattern of the file or fewer or more.
 
-    Attributes
-    ----------
-    values : (K, 2) float64
-        Positions (x, y), in metres or in pixels of the object.
-    rows : (K,) int64, optional
-        The pattern of each, where triggers pair them; None: the first, the second, ….
-    numbers : (K,) int64, optional
-        Each one's number in the file, after some were left out.
+    `values` (K, 2): positions (x, y), in metres or in pixels of the object.
+    `rows` (K,): the pattern of each, where triggers pair them; None: the first, the second, ….
+    `numbers` (K,): each one's number in the file, after some were left out.
     """
 
     values: NDArray[np.float64]
@@ -59,13 +54,7 @@ class Placed:
 
 
 def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Placed:
-    """Find the positions: of their own file, of a raster, or of the scan's file.
-
-    Raises
-    ------
-    DataContractError
-        If there are none, or their unit is unknown.
-    """
+    """Find the positions: of their own file, of a raster, or of the scan's file."""
     if options.positions is not None:
         table = read_position_file(options.positions)
         unit = options.position_unit or table.unit
@@ -153,13 +142,7 @@ def _is_complete(metadata: ScanMetadata) -> bool:
 def joined_mask(
     parts: ScanParts, options: InputOptions, shape: tuple[int, ...]
 ) -> NDArray[np.bool_] | None:
-    """Join the file's mask with one of its own file; True where a pixel is bad.
-
-    Raises
-    ------
-    DataContractError
-        If a mask has another shape than the patterns.
-    """
+    """Join the file's mask with one of its own file; True where a pixel is bad."""
     masks = []
     if parts.bad_pixels is not None:
         masks.append((parts.name, parts.bad_pixels))
@@ -186,13 +169,7 @@ def joined_mask(
 def check_mask(
     name: str, mask: NDArray[np.bool_] | None, seen: Survey, options: InputOptions
 ) -> list[str]:
-    """Refuse a mask that flags most of the light.
-
-    Raises
-    ------
-    DataContractError
-        If it flags every pixel, or looks inverted.
-    """
+    """Refuse a mask that flags most of the light."""
     if mask is None or not mask.any():
         return []
     if mask.all():

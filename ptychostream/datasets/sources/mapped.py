@@ -44,13 +44,7 @@ _UNITS = {"energy": "eV", "wavelength": "m", "distance": "m", "detector_pixel": 
 
 
 def parse_map(text: str) -> dict[str, str]:
-    """Read `NAME=PATH,…`; names are those of the NPZ contract.
-
-    Raises
-    ------
-    ConfigurationError
-        If a part is no pair, or a name is unknown.
-    """
+    """Read `NAME=PATH,…`; names are those of the NPZ contract."""
     found = {}
     for word in [word for word in text.split(",") if word.strip()]:
         name, is_pair, place = word.partition("=")
@@ -63,13 +57,7 @@ def parse_map(text: str) -> dict[str, str]:
 
 
 def read_mapped(path: Path, options: InputOptions) -> ScanParts:
-    """Read a file whose arrays have other names; the patterns stay on disk.
-
-    Raises
-    ------
-    DataContractError
-        If the file has no such array; what it holds is listed.
-    """
+    """Read a file whose arrays have other names; the patterns stay on disk."""
     names = parse_map(options.map or "")
     arrays: dict[str, NDArray[Any]] = {}
     units: dict[str, str | None] = {}

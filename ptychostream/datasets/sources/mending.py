@@ -13,16 +13,10 @@ from ptychostream.scan import Scan
 def mended(options: InputOptions, mend: list[str], scan: Scan, *, is_file: bool) -> InputOptions:
     """Return the options with which a scan is read and mended at once.
 
-    Parameters
-    ----------
-    options : InputOptions
-        Those that it was read with.
-    mend : list of str
-        Options and their values, in turn, that mend the scan as it was read.
-    scan : Scan
-        The scan as it was read.
-    is_file : bool
-        Whether it was read from a file, and not from a store of ours.
+    `options`: those that it was read with.
+    `mend`: options and their values, in turn, that mend the scan as it was read.
+    `scan`: the scan as it was read.
+    `is_file`: whether it was read from a file, and not from a store of ours.
     """
     read = scan.provenance if is_file else {}
     current: Orientation = options.orientation or read.get("orientation", "identity")

@@ -30,13 +30,7 @@ _NAMES: dict[tuple[bool, bool, bool], Orientation] = {
 
 
 def orientation_of(file: Any, detectors: Sequence[str], path: Path) -> Orientation:
-    """Find how patterns are turned to have rows downwards and columns to the right.
-
-    Raises
-    ------
-    DataContractError
-        If the axes are no two directions of a plane.
-    """
+    """Find how patterns are turned to have rows downwards and columns to the right."""
     for detector in detectors:
         basis = find(file, f"{detector}/basis_vectors", path)
         if isinstance(basis, h5py.Dataset):

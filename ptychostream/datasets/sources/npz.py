@@ -38,10 +38,7 @@ _PATTERN_KEYS = ("diff3d", "diffraction")
 def is_npz(path: Path) -> bool:
     """Return whether a file is a zip archive of arrays.
 
-    Returns
-    -------
-    bool
-        True for an NPZ file, also a damaged one that still has its suffix.
+    Returns: True for an NPZ file, also a damaged one that still has its suffix.
     """
     if not path.is_file():
         return False
@@ -56,15 +53,8 @@ def is_npz(path: Path) -> bool:
 def read_npz(path: Path, measurement_domain: MeasurementDomain | None = None) -> ScanParts:
     """Read what an NPZ file holds of a scan; the patterns stay on disk.
 
-    Parameters
-    ----------
-    measurement_domain : str, optional
-        Whether the patterns are `counts` or `amplitude`; None believes the file's own key.
-
-    Raises
-    ------
-    DataContractError
-        If a key is damaged.
+    `measurement_domain`: whether the patterns are `counts` or `amplitude`; None believes the file's
+        own key.
     """
     members = NpzMembers(path)
     pattern_key = next((key for key in _PATTERN_KEYS if key in members), None)
@@ -124,23 +114,10 @@ def write_npz(
     The file appears under its name only when it is complete; its key `measurement_domain` names
     the domain of the patterns.
 
-    Parameters
-    ----------
-    scan : Scan
-        The scan.
-    path : Path
-        The file to make.
-    compress : bool
-        Whether the members are compressed.
-    flavour : str
-        `stored` keeps domain and data type. `contract` writes float32 amplitudes with bad pixels
-        at zero, as PtychoPINN takes them. `ptychodus` writes counts in their data type, the probe
-        as a stack of modes, and every key that ptychodus writes.
-
-    Raises
-    ------
-    DataContractError
-        If a scan of amplitudes is asked for as counts.
+    `compress`: whether the members are compressed.
+    `flavour`: `stored` keeps domain and data type. `contract` writes float32 amplitudes with bad
+        pixels at zero, as PtychoPINN takes them. `ptychodus` writes counts in their data type, the
+        probe as a stack of modes, and every key that ptychodus writes.
     """
     scan = _flavoured(scan, flavour)
     is_flat = len(scan.probe) == 1 and flavour != "ptychodus"

@@ -51,13 +51,7 @@ _PIECE = 2**20
 
 
 class NpzMembers:
-    """The members of an NPZ file: name, shape and dtype known, data read when asked for.
-
-    Raises
-    ------
-    DataContractError
-        If the file is not a zip archive, or a member's header is damaged.
-    """
+    """The members of an NPZ file: name, shape and dtype known, data read when asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,10 +87,7 @@ class NpzMembers:
     def stack_shape(self, name: str) -> tuple[int, int, int]:
         """Return the shape of a stack of patterns without reading it.
 
-        Returns
-        -------
-        (int, int, int)
-            M, N, N; of a raster scan, all its positions one after another.
+        Returns: M, N, N; of a raster scan, all its positions one after another.
         """
         shape = self.shape(name)
         return math.prod(shape[:-2]), shape[-2], shape[-1]
@@ -106,13 +97,7 @@ class NpzMembers:
         return self._headers[name][2]
 
     def read(self, name: str) -> NDArray[Any]:
-        """Read a whole member.
-
-        Raises
-        ------
-        DataContractError
-            If the member is truncated or fails its checksum.
-        """
+        """Read a whole member."""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
                 entry = archive.getinfo(f"{name}.npy")
@@ -130,23 +115,14 @@ class NpzMembers:
     def is_plain(self, name: str) -> bool:
         """Return whether a member is stored uncompressed, in C order.
 
-        Returns
-        -------
-        bool
-            True where it lies in the file as it is, pattern by pattern.
+        Returns: True where it lies in the file as it is, pattern by pattern.
         """
         with zipfile.ZipFile(self.path) as archive:
             stored = archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED
         return stored and not self._headers[name][1]
 
     def patterns(self, name: str) -> "FilePatterns | StreamedPatterns":
-        """Open a stack of patterns.
-
-        Raises
-        ------
-        DataContractError
-            If the member is compressed and in Fortran order, which can't be streamed by pattern.
-        """
+        """Open a stack of patterns."""
         if self.is_plain(name):
             shape, offset = self.stack_shape(name), self.data_offset(name)
             return MemberPatterns(self, name, shape, offset)
@@ -171,13 +147,7 @@ class NpzMembers:
             raise self._damaged(name, "it fails its checksum")
 
     def data_offset(self, name: str) -> int:
-        """Find where an uncompressed member's values begin in the file.
-
-        Raises
-        ------
-        DataContractError
-            If the file ends before the member does.
-        """
+        """Find where an uncompressed member's values begin in the file."""
         shape, _, dtype = self._headers[name]
         with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
             _skip_header(stream)
@@ -221,15 +191,7 @@ class NpzMembers:
     def stream(self, name: str, length: int) -> Iterator[NDArray[Any]]:
         """Stream a compressed member in blocks.
 
-        Yields
-        ------
-        (B, ...)
-            A block; the last may be shorter.
-
-        Raises
-        ------
-        DataContractError
-            If the member is truncated or fails its checksum.
+        Yields (B, ...): a block; the last may be shorter.
         """
         _, _, dtype = self._headers[name]
         shape = self.stack_shape(name)

@@ -101,12 +101,8 @@ def in_pixels(
 ) -> tuple[NDArray[np.float64], dict[str, Any] | None]:
     """Convert positions to pixels of the object before patterns are cropped or padded.
 
-    Parameters
-    ----------
-    geometry : (2,) float64, optional
-        From `pixel_sizes`.
-    after : bool
-        Whether the positions are in pixels after cropping and padding.
+    `geometry` (2,).
+    `after`: whether the positions are in pixels after cropping and padding.
     """
     positions = (
         placed.values @ transform_matrix(options.position_transform, options.scan_rotation).T

@@ -26,25 +26,10 @@ _REAL, _NUMBERS = "biuf", "biufc"
 def read_object_and_origin(path: Path) -> tuple[NDArray[np.complex64], tuple[float, float]]:
     """Read an object from any file that may hold one.
 
-    Parameters
-    ----------
-    path : Path
-        NPZ with `object` (and its `origin`) or `objectGuess`; HDF5 with `object`, as ptychodus's
-        products and training data; or an array in `.npy`.
-
-    Returns
-    -------
-    object : (H, W) complex64
-        The object.
-    origin : (float, float)
-        Scan position (x, y) of its first pixel.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If it holds no object, or the object or its place is not as expected.
+    `path`: NPZ with `object` (and its `origin`) or `objectGuess`; HDF5 with `object`, as
+        ptychodus's products and training data; or an array in `.npy`.
+    Returns `object` (H, W).
+    Returns `origin`: scan position (x, y) of its first pixel.
     """
     if not path.is_file():
         raise MissingFileError(f"no file '{path}'")

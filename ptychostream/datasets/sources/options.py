@@ -200,15 +200,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def with_metadata_file(options: InputOptions) -> InputOptions:
-    """Complete options by those of the file that `metadata` names; what is given itself stays.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    ConfigurationError
-        If it is no mapping of options.
-    """
+    """Complete options by those of the file that `metadata` names; what is given itself stays."""
     if options.metadata is None:
         return options
     path = Path(options.metadata)

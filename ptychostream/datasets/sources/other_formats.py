@@ -33,13 +33,7 @@ BARE = ("electron", "stack")
 
 
 def read_unknown(path: Path, options: InputOptions, *, known: list[str]) -> ScanParts:
-    """Read a file in no known format as the options say, or refuse it by what it holds.
-
-    Raises
-    ------
-    DataContractError
-        If the options do not say how it is read; what it holds is listed.
-    """
+    """Read a file in no known format as the options say, or refuse it by what it holds."""
     if options.reader is not None:
         return read_with_ptychodus(path, options.reader, options.measurement_domain)
     if options.map is not None:

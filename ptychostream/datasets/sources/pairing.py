@@ -12,18 +12,11 @@ from ptychostream.errors import DataContractError
 class Pairing:
     """Which patterns are used, and where each was measured.
 
-    Attributes
-    ----------
-    rows : (M,) int64
-        Rows of the patterns that have a position.
-    positions : (M, 2) float64
-        Their positions (x, y), in the unit of the input.
-    averaged : int
-        Indexes that had several positions, which were averaged.
-    interpolated : int
-        Patterns between two known indexes that had no position of their own.
-    dropped : int
-        Patterns before the first or after the last known index.
+    `rows` (M,): rows of the patterns that have a position.
+    `positions` (M, 2): their positions (x, y), in the unit of the input.
+    `averaged`: indexes that had several positions, which were averaged.
+    `interpolated`: patterns between two known indexes that had no position of their own.
+    `dropped`: patterns before the first or after the last known index.
     """
 
     rows: NDArray[np.int64]
@@ -50,19 +43,9 @@ def pair_by_index(
     Positions of the same index are averaged. A pattern between two known indexes gets the
     linear interpolation of theirs; one outside them is dropped.
 
-    Parameters
-    ----------
-    pattern_index : (M,) int64
-        Index of each pattern.
-    position_index : (K,) int64
-        Index of each position, in any order, with duplicates.
-    positions : (K, 2) float64
-        Positions (x, y).
-
-    Raises
-    ------
-    DataContractError
-        If no pattern has a position.
+    `pattern_index` (M,): index of each pattern.
+    `position_index` (K,): index of each position, in any order, with duplicates.
+    `positions` (K, 2): positions (x, y).
 
     Examples
     --------

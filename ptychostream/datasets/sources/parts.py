@@ -14,36 +14,22 @@ from ptychostream.scan import MeasurementDomain, PatternSource, Scan, ScanMetada
 class ScanParts:
     """What a file holds of a scan; None where it holds nothing of the kind.
 
-    Attributes
-    ----------
-    name : str
-        Says in messages which file it is.
-    patterns : PatternSource, optional
-        (M, H, W) patterns as the detector wrote them, of any shape.
-    measurement_domain : str, optional
-        What the file says that the patterns are: `counts` or `amplitude`.
-    positions : (K, 2) float64, optional
-        Positions (x, y); K may differ from M, and values may be anything.
-    position_unit : str
-        `px` of the object, or `m`.
-    probe : (P, n, n) complex64, optional
-        Illumination.
-    bad_pixels : (H, W) bool, optional
-        True where the file says that the detector can't be trusted.
-    detector_pixel_height_m : float, optional
-        Height of a detector pixel, where it differs from its width in `metadata`.
-    saturation : float, optional
-        Value from which on the file says that a pixel is no measurement.
-    scan_shape : (int, int), optional
-        Rows and columns of a raster scan.
-    orientation : str
-        How patterns have to be turned; a key of `ORIENTATIONS`.
-    says_orientation : bool
-        Whether that is what the file says about its detector, so that an option replaces it.
-    looked_for : dict
-        Where each quantity that is missing was looked for, for messages.
-    warnings : tuple of str
-        What is doubtful about the file, in sentences.
+    `name`: says in messages which file it is.
+    `patterns`: (M, H, W) patterns as the detector wrote them, of any shape.
+    `measurement_domain`: what the file says that the patterns are: `counts` or `amplitude`.
+    `positions` (K, 2): positions (x, y); K may differ from M, and values may be anything.
+    `position_unit`: `px` of the object, or `m`.
+    `probe` (P, n, n).
+    `bad_pixels` (H, W): True where the file says that the detector can't be trusted.
+    `detector_pixel_height_m`: height of a detector pixel, where it differs from its width in
+        `metadata`.
+    `saturation`: value from which on the file says that a pixel is no measurement.
+    `scan_shape`: rows and columns of a raster scan.
+    `orientation`: how patterns have to be turned; a key of `ORIENTATIONS`.
+    `says_orientation`: whether that is what the file says about its detector, so that an option
+        replaces it.
+    `looked_for`: where each quantity that is missing was looked for, for messages.
+    `warnings`: what is doubtful about the file, in sentences.
     """
 
     name: str

@@ -17,24 +17,9 @@ _VALUED = ("scale", "scale_x", "scale_y", "rotate", "shear")
 def raster(step: str, shape: tuple[int, int]) -> tuple[NDArray[np.float64], str]:
     """Make the positions (x, y) of a raster, whose columns are scanned first.
 
-    Parameters
-    ----------
-    step : str
-        `DX,DY`, or one for both; with a unit, or in pixels of the object.
-    shape : (int, int)
-        Rows and columns.
-
-    Returns
-    -------
-    positions : (M, 2) float64
-        In metres or pixels.
-    unit : str
-        `m` or `px`.
-
-    Raises
-    ------
-    ConfigurationError
-        If the step is no length.
+    `step`: `DX,DY`, or one for both; with a unit, or in pixels of the object.
+    Returns `positions` (M, 2): in metres or pixels.
+    Returns `unit`: `m` or `px`.
     """
     words = [word.strip() for word in step.strip("()[]").split(",")]
     words = words * 2 if len(words) == 1 else words
@@ -64,13 +49,7 @@ def _is_number(text: str) -> bool:
 
 
 def shape_option(text: str) -> tuple[int, int]:
-    """Read the option `scan_shape`: `ROWS,COLUMNS`.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is no pair of numbers above zero.
-    """
+    """Read the option `scan_shape`: `ROWS,COLUMNS`."""
     try:
         rows, columns = (int(part) for part in text.strip("()[]").split(","))
     except ValueError as error:
@@ -83,13 +62,7 @@ def shape_option(text: str) -> tuple[int, int]:
 
 
 def transform_matrix(text: str | None, rotation_deg: float) -> NDArray[np.float64]:
-    """Return the matrix (2, 2) that changes positions (x, y) as the options say.
-
-    Raises
-    ------
-    ConfigurationError
-        If a change is unknown, or its value no number.
-    """
+    """Return the matrix (2, 2) that changes positions (x, y) as the options say."""
     matrix = np.eye(2)
     for word in [word.strip() for word in (text or "").split(",") if word.strip()]:
         name, _, value = word.partition("=")

@@ -45,12 +45,8 @@ _UNIT = re.compile(r"[\[(_ ]\s*(m|mm|um|µm|μm|nm|px|pixels?|microns?)\s*[\])]?
 class PositionTable:
     """Positions (x, y) as a file holds them.
 
-    Attributes
-    ----------
-    unit : str, optional
-        What the file says about it.
-    triggers : (K,) int64, optional
-        The pattern that each belongs to.
+    `unit`: what the file says about it.
+    `triggers` (K,): the pattern that each belongs to.
     """
 
     values: NDArray[np.float64]
@@ -59,15 +55,7 @@ class PositionTable:
 
 
 def read_position_file(text: str) -> PositionTable:
-    """Read positions named as FILE[::PATH]; PATH may be two columns, `X,Y`.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    DataContractError
-        If it holds no positions, or several and none was named.
-    """
+    """Read positions named as FILE[::PATH]; PATH may be two columns, `X,Y`."""
     path, inside = split_name(text, option="positions")
     with reading(path):
         if path.suffix.lower() in _TABLES:

@@ -25,15 +25,7 @@ _NAMES = (
 def read_probe_file(text: str) -> NDArray[np.complex64]:
     """Read a probe named as FILE[::PATH].
 
-    Returns
-    -------
-    (P, N, N) complex64
-        Incoherent modes; the first of coherent modes, where there are several.
-
-    Raises
-    ------
-    DataContractError
-        If the file holds no probe.
+    Returns (P, N, N): incoherent modes; the first of coherent modes, where there are several.
     """
     path, inside = split_name(text, option="probe")
     if not inside and path.suffix in (".npy", ".tif", ".tiff", ".png"):
@@ -79,15 +71,7 @@ def make_beam(
     The width is the full one at half of the amplitude's maximum, in pixels or as a length. Of a
     zone plate, the focus has the numerical aperture wavelength / (2 · outermost zone's width).
 
-    Returns
-    -------
-    (1, N, N) complex64
-        The beam, of total power 1.
-
-    Raises
-    ------
-    ConfigurationError
-        If the beam is unknown, or lengths need a pixel size or an energy that is not known.
+    Returns (1, N, N): the beam, of total power 1.
     """
     kind, _, rest = text.partition(":")
     if kind == "gaussian":

@@ -14,13 +14,7 @@ _IN_HDF5 = "raw_data/_metadata"
 
 
 def photons_of_metadata(text: str, origin: str) -> dict[str, float]:
-    """Take the mean photons per pattern out of the metadata that PtychoPINN writes.
-
-    Raises
-    ------
-    DataContractError
-        If the text is not JSON, or the number is none that photons can have.
-    """
+    """Take the mean photons per pattern out of the metadata that PtychoPINN writes."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

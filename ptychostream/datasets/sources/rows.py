@@ -13,20 +13,6 @@ def rows_of(text: str, count: int, *, name: str) -> NDArray[np.int64]:
 
     A range ends before its second number, as in Python.
 
-    Parameters
-    ----------
-    count : int
-        Patterns in the file.
-    name : str
-        The scan, for messages.
-
-    Raises
-    ------
-    ConfigurationError
-        If a part is neither a number, nor a range, nor a file.
-    DataContractError
-        If there is no such pattern, or none would be left.
-
     Examples
     --------
     >>> rows_of("3,5:8", 10, name="scan").tolist()

@@ -31,23 +31,11 @@ def check_places(
 ) -> list[str]:
     """Return warnings about positions that were never measured or can't be right.
 
-    Parameters
-    ----------
-    positions : (M, 2) float64
-        Positions (x, y) in pixels.
-    as_read : (M, 2) float64
-        The same as the file holds them.
-    numbers : (M,) int64
-        Their numbers in the file.
-    pixel_m : float, optional
-        The object's pixel, where positions were metres.
-    odd_geometry : list of str
-        What can't be right about the geometry, in sentences.
-
-    Raises
-    ------
-    DataContractError
-        If some lie so far from the others that no scan has them; all are named.
+    `positions` (M, 2): positions (x, y) in pixels.
+    `as_read` (M, 2): the same as the file holds them.
+    `numbers` (M,): their numbers in the file.
+    `pixel_m`: the object's pixel, where positions were metres.
+    `odd_geometry`: what can't be right about the geometry, in sentences.
     """
     try:
         check_extent(positions, patch_size, name=name)

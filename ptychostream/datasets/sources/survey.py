@@ -49,26 +49,17 @@ class UnflaggedValuesError(DataContractError):
 class Survey:
     """What was seen of a scan's patterns, as the file holds them.
 
-    Attributes
-    ----------
-    rows : (K,) int64
-        Patterns that were looked at.
-    sample : (K, H, W)
-        Their values, of at most some megabytes.
-    mean : (H, W) float64
-        Mean of the good values of each pixel; zero where there is none.
-    light : (H, W) float64
-        Mean counts of each pixel, whether it is flagged or not; zero where it is no number.
-    bad : (H, W) bool
-        Pixels that are no measurement.
-    lost : (L,) int64
-        Patterns that are saturated all over.
-    ceiling : float, optional
-        Value from which on a pixel is no measurement.
-    saturated_light : float
-        Part of the light in pixels that reach a ceiling which was found and not given.
-    findings : dict
-        How many pixels are bad for which reason.
+    `rows` (K,): patterns that were looked at.
+    `sample` (K, H, W): their values, of at most some megabytes.
+    `mean` (H, W): mean of the good values of each pixel; zero where there is none.
+    `light` (H, W): mean counts of each pixel, whether it is flagged or not; zero where it is no
+        number.
+    `bad` (H, W): pixels that are no measurement.
+    `lost` (L,): patterns that are saturated all over.
+    `ceiling`: value from which on a pixel is no measurement.
+    `saturated_light`: part of the light in pixels that reach a ceiling which was found and not
+        given.
+    `findings`: how many pixels are bad for which reason.
     """
 
     rows: NDArray[np.int64]
@@ -94,18 +85,11 @@ def survey(
 ) -> Survey:
     """Look at a sample of the patterns, or at all of them.
 
-    Parameters
-    ----------
-    bad : (H, W) bool, optional
-        Pixels that are known to be bad.
-    saturation : float, optional
-        Value from which on a pixel is no measurement.
-    every : bool
-        Whether all patterns are looked at for saturated pixels.
-    squares : bool
-        Whether the values are amplitudes: their squares are counts.
-    probe : (P, n, n) complex64, optional
-        Illumination, which says how narrow a peak may be.
+    `bad` (H, W): pixels that are known to be bad.
+    `saturation`: value from which on a pixel is no measurement.
+    `every`: whether all patterns are looked at for saturated pixels.
+    `squares`: whether the values are amplitudes: their squares are counts.
+    `probe` (P, n, n): illumination, which says how narrow a peak may be.
     """
     rows, sample = _sample(source)
     shape = sample.shape[1:]

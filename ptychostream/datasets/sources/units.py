@@ -55,13 +55,7 @@ def unit_of(attributes: Any) -> str | None:
 
 
 def convert(values: Any, unit: str, target: str, *, where: str) -> NDArray[np.float64]:
-    """Convert numbers from one unit to another; wavelengths and energies are not exchanged.
-
-    Raises
-    ------
-    DataContractError
-        If the unit is unknown, or one of something else; the message begins with `where`.
-    """
+    """Convert numbers from one unit to another; wavelengths and energies are not exchanged."""
     numbers = np.asarray(values, np.float64)
     if unit == target:
         return numbers
@@ -83,11 +77,6 @@ def convert(values: Any, unit: str, target: str, *, where: str) -> NDArray[np.fl
 
 def quantity(text: str | float, target: str, *, option: str) -> float:
     """Read an amount such as `8.8keV`, `1.9 m` or `75um`; a bare number is in `target`.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is no amount of this kind, or not above zero.
 
     Examples
     --------

@@ -37,15 +37,7 @@ class Autoencoder(Generator):
 
     The physics is in the loss only; probe and positions are not used.
 
-    Parameters
-    ----------
-    config : ModelConfig
-        `N`, `gridsize` and the fields in `fields` decide the layers.
-
-    Raises
-    ------
-    ConfigurationError
-        If PtychoPINN defines no network for this N.
+    `config`: `N`, `gridsize` and the fields in `fields` decide the layers.
 
     References
     ----------
@@ -110,15 +102,8 @@ class Autoencoder(Generator):
     def decode(self, diffraction: Tensor) -> Tensor:
         """Run encoder and decoders.
 
-        Parameters
-        ----------
-        diffraction : (B, C, N, N) float32
-            Measured amplitude, mean power (N/2)².
-
-        Returns
-        -------
-        (B, C or 1, N, N) complex64
-            One patch per channel of the decoders.
+        `diffraction` (B, C, N, N): measured amplitude, mean power (N/2)².
+        Returns (B, C or 1, N, N): one patch per channel of the decoders.
         """
         x = diffraction
         for block, attention in zip(self.encoder, self.attention, strict=True):
@@ -132,10 +117,7 @@ class Decoder(nn.Module):
     The central half of the patch comes from most channels; its border, which the probe hardly
     lights, from a few.
 
-    Parameters
-    ----------
-    channels_in : int
-        Channels of the encoder's last level.
+    `channels_in`: channels of the encoder's last level.
     """
 
     def __init__(
@@ -197,10 +179,7 @@ _REDUCTION = 16
 class BlockAttention(nn.Module):
     """Multiply channels, then pixels, by weights that depend on their mean and maximum.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the block, at least 16.
+    `channels`: channels of the block, at least 16.
 
     References
     ----------

@@ -20,24 +20,12 @@ GENERATORS: dict[str, type[Generator]] = {
 
 
 def build_generator(config: ModelConfig) -> Generator:
-    """Build the generator that a configuration names.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such generator, or it cannot be built for these sizes.
-    """
+    """Build the generator that a configuration names."""
     return _named(config).from_config(config)
 
 
 def check_fields(config: ModelConfig) -> None:
-    """Refuse fields that the chosen generator does not use.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such generator, or a field of another one is not at its default.
-    """
+    """Refuse fields that the chosen generator does not use."""
     chosen = _named(config)
     default = ModelConfig()
     for name in sorted(set().union(*(kind.fields for kind in GENERATORS.values()))):

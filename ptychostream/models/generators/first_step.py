@@ -20,21 +20,12 @@ def first_step(
 ) -> tuple[Tensor, Tensor]:
     """Take one step of an iterative solver from an empty object.
 
-    Parameters
-    ----------
-    diffraction : (B, C, N, N) float32
-        Measured amplitude, zero frequency at pixel (N/2, N/2).
-    probe : (B, P, N, N) complex64
-        Illumination of each group.
-    good_pixels : (B, N, N) bool, optional
-        False at bad pixels; None if there are none.
-
-    Returns
-    -------
-    level : (B, C) float32
-        The object's mean amplitude, from the measured energy.
-    change : (B, C, N, N) complex64
-        What the amplitudes ask of an object of one, in units of that level.
+    `diffraction` (B, C, N, N): measured amplitude, zero frequency at pixel (N/2, N/2).
+    `probe` (B, P, N, N): illumination of each group.
+    `good_pixels` (B, N, N): False at bad pixels; None if there are none.
+    Returns `level` (B, C): the object's mean amplitude, from the measured energy.
+    Returns `change` (B, C, N, N): what the amplitudes ask of an object of one, in units of that
+        level.
     """
     light, beam = intensity(probe), probe[:, None]
     measured, known, share = measured_part(diffraction, beam, good_pixels)
@@ -67,21 +58,12 @@ def measured_part(
 ) -> tuple[Tensor, Tensor | None, Tensor | float]:
     """Move the zero frequency to the corner, and set bad pixels to zero.
 
-    Parameters
-    ----------
-    diffraction : (B, C, N, N) float32
-        Measured amplitude, zero frequency at pixel (N/2, N/2).
-    beam : (B, C or 1, P, N, N) complex64
-        Illumination of each pattern.
-
-    Returns
-    -------
-    measured : (B, C, N, N) float32
-        Zero where nothing was measured.
-    known : (B, 1, N, N) float32, optional
-        One where something was measured; None where it was everywhere.
-    share : (B,) float32 or float
-        Part of a flat object's diffraction that is measured, at least a twentieth.
+    `diffraction` (B, C, N, N): measured amplitude, zero frequency at pixel (N/2, N/2).
+    `beam` (B, C or 1, P, N, N): illumination of each pattern.
+    Returns `measured` (B, C, N, N): zero where nothing was measured.
+    Returns `known` (B, 1, N, N): one where something was measured; None where it was everywhere.
+    Returns `share` (B,): part of a flat object's diffraction that is measured, at least a
+        twentieth.
     """
     measured = torch.fft.ifftshift(diffraction, dim=(-2, -1))
     if good_pixels is None:

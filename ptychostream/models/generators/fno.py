@@ -30,12 +30,8 @@ class FourierNetwork(FourierGenerator):
 class FourierLayer(nn.Module):
     """σ(W v + F⁻¹(R · F v)), where R is zero above the kept frequencies (Li et al., eq. 2 to 5).
 
-    Parameters
-    ----------
-    modes : int
-        Frequencies kept per axis, of either sign along the rows.
-    activate : bool
-        Whether σ is GELU, or the identity.
+    `modes`: frequencies kept per axis, of either sign along the rows.
+    `activate`: whether σ is GELU, or the identity.
     """
 
     def __init__(self, channels: int, modes: int, *, activate: bool) -> None:

@@ -22,11 +22,6 @@ class FourierGenerator(Generator):
     The inputs are the amplitudes of each pattern, an iterative solver's first step, which
     lies in the object's plane, and the mean transmission of the patch. Subclasses build the
     layers in `fourier_layers`.
-
-    Raises
-    ------
-    ConfigurationError
-        If N holds fewer frequencies than `fno_modes`.
     """
 
     fields = frozenset(

@@ -10,19 +10,10 @@ class GroupCanvas:
     Members lie at whole pixels; the probe is shifted by the fraction of a pixel that remains.
     Cutting and adding are then plain indexing, and nothing is blurred.
 
-    Parameters
-    ----------
-    coords_relative : (B, C, 1, 2) float32
-        Mean minus member (x, y), in pixels.
-    reach : int
-        Pixels by which no member lies farther from its group's centre.
-
-    Attributes
-    ----------
-    reach : int
-        Pixels by which the canvas is larger than a patch, on each side.
-    fractions : (B, C, 2) float32
-        What rounding left of the members' displacement (x, y), in [-0.5, 0.5].
+    `coords_relative` (B, C, 1, 2): mean minus member (x, y), in pixels.
+    `reach`: pixels by which no member lies farther from its group's centre.
+    `reach`: pixels by which the canvas is larger than a patch, on each side.
+    `fractions` (B, C, 2): what rounding left of the members' displacement (x, y), in [-0.5, 0.5].
     """
 
     def __init__(self, coords_relative: Tensor, patch_size: int, reach: int) -> None:
@@ -49,15 +40,8 @@ class GroupCanvas:
     def cut(self, canvas: Tensor) -> Tensor:
         """Cut each member's patch out of its group's canvas.
 
-        Parameters
-        ----------
-        canvas : (B, S, S) complex64
-            One canvas per group.
-
-        Returns
-        -------
-        (B, C, N, N) complex64
-            Patches at whole pixels.
+        `canvas` (B, S, S): one canvas per group.
+        Returns (B, C, N, N): patches at whole pixels.
         """
         shape = (self._groups, self._members, self._patch_size, self._patch_size)
         if self._index is None:
@@ -68,15 +52,8 @@ class GroupCanvas:
     def add(self, patches: Tensor) -> Tensor:
         """Add each member's patch into its group's canvas; the adjoint of `cut`.
 
-        Parameters
-        ----------
-        patches : (B, C, N, N) complex64 or float32
-            Patches at whole pixels.
-
-        Returns
-        -------
-        (B, S, S) complex64 or float32
-            Their sum.
+        `patches` (B, C, N, N): patches at whole pixels.
+        Returns (B, S, S).
         """
         shape = (self._groups, self.size, self.size)
         if self._index is None:

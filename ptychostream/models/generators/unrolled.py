@@ -47,10 +47,7 @@ class Unrolled(Generator):
     is rounding noise, which the measured amplitude would blow up. α, β, μ and τ are learned,
     for each update.
 
-    Parameters
-    ----------
-    memory : int
-        Channels that a correction passes on to the next.
+    `memory`: channels that a correction passes on to the next.
 
     References
     ----------
@@ -174,10 +171,7 @@ def _logit(probability: float) -> float:
 class Correction(nn.Module):
     """A few convolutions at half resolution that improve a canvas.
 
-    Parameters
-    ----------
-    memory : int
-        Channels passed on to the next correction.
+    `memory`: channels passed on to the next correction.
     """
 
     #: Real and imaginary part of canvas and gradient, and the illumination; of 2 × 2 pixels.

@@ -22,15 +22,7 @@ def export_weights(bundle: ModelBundle, path: Path) -> Path:
 
     In PtychoPINN `model.load_weights(path)` reads them, for `autoencoder` and `diffraction_to_obj`.
 
-    Parameters
-    ----------
-    path : Path
-        File to write, ending in `.weights.h5`; an existing one is replaced.
-
-    Raises
-    ------
-    ConfigurationError
-        If the model is another network than Keras's.
+    `path`: file to write, ending in `.weights.h5`; an existing one is replaced.
     """
     generator = bundle.model.generator
     if not isinstance(generator, Autoencoder):

@@ -11,12 +11,8 @@ _MOST_LAYERS = 2000
 class Graph:
     """Layers of a Keras model and what each is computed from.
 
-    Attributes
-    ----------
-    classes : dict of str to str
-        Class of each layer by its name.
-    parents : dict of str to tuple of str
-        Layers that each takes its input from, in their order.
+    `classes`: class of each layer by its name.
+    `parents`: layers that each takes its input from, in their order.
     """
 
     def __init__(self, described: Any) -> None:
@@ -48,13 +44,7 @@ class Graph:
 
 
 def parts_of(graph: Graph) -> dict[str, frozenset[str]]:
-    """Separate the convolutions of encoder and decoders: both decoders share the encoder.
-
-    Raises
-    ------
-    ValueError
-        If it is another network.
-    """
+    """Separate the convolutions of encoder and decoders: both decoders share the encoder."""
     joined = [n for n, kind in graph.classes.items() if n == _JOINS[0] or kind == _JOINS[1]]
     if len(joined) != 1 or len(graph.parents[joined[0]]) != 2:
         raise ValueError(f"no layer '{_JOINS[0]}' joins amplitude and phase")

@@ -33,10 +33,7 @@ _KERNEL = ("rows", "columns", "input", "output")
 class Place(NamedTuple):
     """Position of a convolution in the graph, unique within a part of the network.
 
-    Attributes
-    ----------
-    depth : int
-        Convolutions up to it, itself included.
+    `depth`: convolutions up to it, itself included.
     """
 
     depth: int
@@ -45,13 +42,7 @@ class Place(NamedTuple):
 
 
 def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, Tensor]:
-    """Read the weights of a `.keras` file as those of our CNN.
-
-    Raises
-    ------
-    DataContractError
-        If the file is damaged, or holds another network.
-    """
+    """Read the weights of a `.keras` file as those of our CNN."""
     with Members(data, origin) as members:
         try:
             graph = Graph(json.loads(members.read(_GRAPH, at_most=DESCRIPTION_BYTES)))
@@ -73,10 +64,7 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
 def layout(network: Autoencoder) -> dict[str, dict[Place, str]]:
     """Return the position of each convolution of our CNN.
 
-    Returns
-    -------
-    dict
-        For `encoder`, `amplitude` and `phase`: our name of the layer at each position.
+    Returns: for `encoder`, `amplitude` and `phase`: our name of the layer at each position.
     """
     encoder = list(_numbered("encoder", _pairs(network.encoder), 0))
     places = {"encoder": _placed(network, encoder)}

@@ -22,12 +22,9 @@ _VERSION = "1.0"
 def legacy_params(bundle: ModelBundle) -> dict[str, Any]:
     """Make the legacy dictionary of a model: defaults, configuration, scale and probe.
 
-    Returns
-    -------
-    dict
-        Plain values and one array, `probe` (N, N, 1) complex64: the first mode of the first
-        experiment, normalised as PtychoPINN expects it. Other dictionaries of this
-        process are not used.
+    Returns: plain values and one array, `probe` (N, N, 1) complex64: the first mode of the first
+        experiment, normalised as PtychoPINN expects it. Other dictionaries of this process are not
+        used.
     """
     chosen = dataclass_to_legacy_dict(bundle.config)
     return {
@@ -49,16 +46,8 @@ def normalised_probe(probe: NDArray[np.complex64], probe_scale: float) -> NDArra
 def restore_params(values: Mapping[str, Any], where: Restore) -> None:
     """Write a model's dictionary to the global ones.
 
-    Parameters
-    ----------
-    where : str or None
-        `legacy` is `ptychostream.legacy.params.cfg`; `ptycho` is that and the installed
+    `where`: `legacy` is `ptychostream.legacy.params.cfg`; `ptycho` is that and the installed
         package's `ptycho.params.cfg`; None is nowhere.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If `ptycho` is requested and not installed; nothing is written then.
     """
     if where is None:
         return

@@ -44,13 +44,7 @@ DIFFERENCES = (
 
 
 def read_tensorflow(members: Members) -> ModelBundle:
-    """Read a model from members that the TensorFlow backend wrote.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, holds another network, or anything but data where data is expected.
-    """
+    """Read a model from members that the TensorFlow backend wrote."""
     model, config, values, others = read_settings(members)
     name = f"{model}/{_KERAS}"
     origin = f"{members.origin}: member '{name}'"
@@ -88,13 +82,7 @@ def read_tensorflow(members: Members) -> ModelBundle:
 def read_settings(
     members: Members,
 ) -> tuple[str, TrainingConfig, dict[str, Any], dict[str, Any]]:
-    """Read everything but the weights.
-
-    Raises
-    ------
-    DataContractError
-        If there is no model that can be read.
-    """
+    """Read everything but the weights."""
     model = next((name for name in _MODELS if f"{name}/{_KERAS}" in members.sizes), None)
     if model is None:
         raise DataContractError(
@@ -124,13 +112,7 @@ def read_settings(
 
 
 def count_parameters(config: ModelConfig, origin: str) -> int:
-    """Count the parameters of the CNN of a configuration, without building it.
-
-    Raises
-    ------
-    DataContractError
-        If there is no such network.
-    """
+    """Count the parameters of the CNN of a configuration, without building it."""
     check_sizes(config, origin)
     try:
         with torch.device("meta"):
@@ -165,13 +147,7 @@ def _probe(
 
 
 def check_light(members: Members, model: str, values: dict[str, Any], edge: int) -> None:
-    """Check the probe and the intensity scale of a dictionary.
-
-    Raises
-    ------
-    DataContractError
-        If one is of another kind or shape, empty, or no positive number.
-    """
+    """Check the probe and the intensity scale of a dictionary."""
     _probe(members, model, values, edge)
     _scale(members, model, values)
 

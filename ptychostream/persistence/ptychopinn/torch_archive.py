@@ -66,16 +66,7 @@ DIFFERENCES = (
 def read_port(members: Members, probe_guess: NDArray[np.complex64]) -> ModelBundle:
     """Read a model from members that PtychoPINN's PyTorch port wrote.
 
-    Parameters
-    ----------
-    probe_guess : (N, N) or (P, N, N) complex64
-        The probe that it was trained with.
-
-    Raises
-    ------
-    DataContractError
-        If it is damaged, holds another network than its 'cnn' of amplitude and phase, one that was
-        trained on intensities, or the probe does not fit.
+    `probe_guess` (N, N) or (P, N, N): the probe that it was trained with.
     """
     for name in (_WEIGHTS, _PARAMS):
         if name not in members.sizes:

@@ -58,13 +58,7 @@ def run_cdi_example(
     stitching: StitchingOptions,
     execution_config: PyTorchExecutionConfig | None,
 ) -> tuple[Image, Image, dict[str, Any]]:
-    """Train a network, and stitch the object of the test data.
-
-    Raises
-    ------
-    DataContractError
-        If an object is wanted but there are no test data.
-    """
+    """Train a network, and stitch the object of the test data."""
     if stitching.do_stitching and test_data is None:
         raise DataContractError("do_stitching needs test_data: the object is stitched from them")
     results = train_cdi_model(train_data, test_data, config, execution_config)

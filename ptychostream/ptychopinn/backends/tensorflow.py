@@ -85,13 +85,7 @@ def run_cdi_example(
 
 
 def load_inference_bundle(archive: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a model with the installed package, which restores its own dictionary.
-
-    Raises
-    ------
-    BackendUnavailableError
-        If the package is not there.
-    """
+    """Load a model with the installed package, which restores its own dictionary."""
     try:
         components = _import("ptycho.workflows.components")
     except BackendUnavailableError as error:
@@ -116,20 +110,11 @@ def predict_patches(
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
     """Predict the object around each group of a scan with a saved model.
 
-    Parameters
-    ----------
-    config : InferenceConfig
-        `model_path` is the folder of the archive, `neighbor_count` the neighbours that a group
-        is drawn from; the model's own shape is the archive's.
-    probe : (N, N) complex64
-        Illumination, one mode: the package has no more.
-
-    Returns
-    -------
-    patches : (B, N, N) complex64
-        The object around each group's centre.
-    centres : (B, 2) float64
-        Where that is: (x, y), in the pixels of the scan's positions.
+    `config`: `model_path` is the folder of the archive, `neighbor_count` the neighbours that a
+        group is drawn from; the model's own shape is the archive's.
+    `probe` (N, N): illumination, one mode: the package has no more.
+    Returns `patches` (B, N, N): the object around each group's centre.
+    Returns `centres` (B, 2): where that is: (x, y), in the pixels of the scan's positions.
     """
     components = _components(config, None)
     model, values = _load(components, config.model_path)

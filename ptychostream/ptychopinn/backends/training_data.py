@@ -28,13 +28,7 @@ _SAME_POSITION = 0.01
 
 @contextmanager
 def as_store(data: "TrainingData", config: TrainingConfig) -> Iterator[GroupStore]:
-    """Yield the data as a store; what is not a store is written to one in a scratch folder.
-
-    Raises
-    ------
-    DataContractError
-        If the data are of another kind, or a container's groups do not fit the model.
-    """
+    """Yield the data as a store; what is not a store is written to one in a scratch folder."""
     if isinstance(data, str | Path) and Path(data).is_dir():
         data = open_group_store(data)
     if isinstance(data, GroupStore):

@@ -66,15 +66,7 @@ def make_object(
 ) -> NDArray[np.complex64]:
     """Return a named object (H, W), of amplitude at most 1.
 
-    Parameters
-    ----------
-    options : mapping, optional
-        Keyword options of the object's function; of a texture also `absorption`, `phase_shift`
-        and `structure`.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no object of this name, or it has no such option.
+    `options`: keyword options of the object's function; of a texture also `absorption`,
+        `phase_shift` and `structure`.
     """
     return call_by_name("object", OBJECTS, name, (shape, rng), options)

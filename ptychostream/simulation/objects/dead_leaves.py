@@ -15,14 +15,9 @@ def dead_leaves(
 ) -> NDArray[np.complex64]:
     """Cover an object with disks that hide one another.
 
-    Parameters
-    ----------
-    radii : (float, float)
-        Smallest and largest radius, in pixels; density falls as radius⁻³.
-    amplitude : (float, float)
-        Range of the leaves' amplitude.
-    phase : (float, float)
-        Range of the leaves' phase, in radians, independent of the amplitude.
+    `radii`: smallest and largest radius, in pixels; density falls as radius⁻³.
+    `amplitude`: range of the leaves' amplitude.
+    `phase`: range of the leaves' phase, in radians, independent of the amplitude.
 
     References
     ----------

@@ -17,11 +17,8 @@ def lines(
 ) -> NDArray[np.float64]:
     """Draw lines between random pixels.
 
-    Parameters
-    ----------
-    lines_per_pixel : float
-        Lines per pixel of an area twice as high and wide, whose middle is the object: lines
-        pass through the edges.
+    `lines_per_pixel`: lines per pixel of an area twice as high and wide, whose middle is the
+        object: lines pass through the edges.
     """
     check_positive(lines_per_pixel=lines_per_pixel)
     canvas = (2 * shape[0], 2 * shape[1])
@@ -35,16 +32,9 @@ def lines(
 def blurred_lines(shape: tuple[int, int], ends: NDArray[np.int64]) -> NDArray[np.float64]:
     """Draw lines one pixel wide and add three blurs of them.
 
-    Parameters
-    ----------
-    ends : (L, 4) int64
-        Row and column of each line's first pixel, then of its last.
-
-    Returns
-    -------
-    (H, W) float64
-        Sum of Gaussian blurs of 1, 5 and 10 px, weighted 1, 2 and 5: what PtychoPINN's own
-        simulator draws.
+    `ends` (L, 4): row and column of each line's first pixel, then of its last.
+    Returns (H, W): sum of Gaussian blurs of 1, 5 and 10 px, weighted 1, 2 and 5: what PtychoPINN's
+        own simulator draws.
     """
     image = np.zeros(shape)
     for first_row, first_column, last_row, last_column in ends.tolist():

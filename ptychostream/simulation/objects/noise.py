@@ -43,12 +43,8 @@ def perlin_noise(
 ) -> NDArray[np.float64]:
     """Add octaves of gradient noise on a square grid.
 
-    Parameters
-    ----------
-    cell : float
-        Edge of a cell of the coarsest octave, in pixels; each next one is half.
-    persistence : float
-        Weight of an octave relative to the one before.
+    `cell`: edge of a cell of the coarsest octave, in pixels; each next one is half.
+    `persistence`: weight of an octave relative to the one before.
 
     References
     ----------

@@ -17,14 +17,9 @@ def polyhedra(
 ) -> NDArray[np.float64]:
     """Add the projected thickness of polyhedra that lie anywhere.
 
-    Parameters
-    ----------
-    radii : (float, float)
-        Smallest and largest radius of the sphere inside a polyhedron, in pixels.
-    faces : int
-        Faces of a polyhedron besides the six of the box that bounds it.
-    coverage : float
-        Summed area of the inner spheres' disks over that of the object.
+    `radii`: smallest and largest radius of the sphere inside a polyhedron, in pixels.
+    `faces`: faces of a polyhedron besides the six of the box that bounds it.
+    `coverage`: summed area of the inner spheres' disks over that of the object.
     """
     check_positive(smallest_radius=min(radii), coverage=coverage)
     total = np.zeros(shape)
@@ -52,18 +47,10 @@ def polyhedron_thickness(
 ) -> NDArray[np.float64]:
     """Length of the way along z through a polyhedron about the origin.
 
-    Parameters
-    ----------
-    normals : (F, 3) float64
-        Outward unit normals (x, y, z) of the faces, all at the same distance; a box of
-        one and a half times that distance bounds them.
-    x, y : (...) float64
-        Where the way passes; they broadcast.
-
-    Returns
-    -------
-    (...) float64
-        Thickness, in the unit of `radius`; 0 beside the polyhedron.
+    `normals` (F, 3): outward unit normals (x, y, z) of the faces, all at the same distance; a box
+        of one and a half times that distance bounds them.
+    `x`, `y` (...): where the way passes; they broadcast.
+    Returns (...): thickness, in the unit of `radius`; 0 beside the polyhedron.
     """
     box = 1.5 * radius
     inside = (np.abs(x) <= box) & (np.abs(y) <= box)

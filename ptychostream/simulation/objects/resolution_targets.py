@@ -40,14 +40,10 @@ def grating(
 ) -> NDArray[np.float64]:
     """Draw bars with edges about one pixel wide.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Decides where the first bar lies and, without `angle`, how the bars are turned.
-    periods : (float, float)
-        Period at the start and at the end of the object, in pixels; equal for an even grating.
-    angle : float, optional
-        Direction across the bars from the x axis, in radians; None is random.
+    `rng`: decides where the first bar lies and, without `angle`, how the bars are turned.
+    `periods`: period at the start and at the end of the object, in pixels; equal for an even
+        grating.
+    `angle`: direction across the bars from the x axis, in radians; None is random.
     """
     check_positive(shortest_period=min(periods))
     start, turned = rng.uniform(0, 2 * np.pi, 2)

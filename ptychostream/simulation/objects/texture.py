@@ -23,22 +23,12 @@ def transmission(
 ) -> NDArray[np.complex64]:
     """Let light through a material of given thickness (Beer-Lambert).
 
-    Parameters
-    ----------
-    absorbing : (H, W) float64
-        Thickness that absorbs, from 0 to 1.
-    refracting : (H, W) float64
-        Thickness that shifts the phase, from 0 to 1; the same array for a single material.
-    absorption : (float, float)
-        Part of the intensity that is absorbed where the thickness is 0 and 1.
-    phase_shift : (float, float)
-        Phase of the transmission where the thickness is 0 and 1, in radians; matter advances
-        the phase of X-rays, which is negative here.
-
-    Raises
-    ------
-    ConfigurationError
-        If an absorption is not in [0, 1).
+    `absorbing` (H, W): thickness that absorbs, from 0 to 1.
+    `refracting` (H, W): thickness that shifts the phase, from 0 to 1; the same array for a single
+        material.
+    `absorption`: part of the intensity that is absorbed where the thickness is 0 and 1.
+    `phase_shift`: phase of the transmission where the thickness is 0 and 1, in radians; matter
+        advances the phase of X-rays, which is negative here.
     """
     if not all(0 <= part < 1 for part in absorption):
         raise ConfigurationError(f"absorption={tuple(absorption)} must lie in [0, 1)")
@@ -52,13 +42,9 @@ def transmission(
 class Texture:
     """An object function made of a thickness function.
 
-    Attributes
-    ----------
-    thickness : callable
-        Takes a shape, a random generator and options; returns a thickness from 0 to 1.
-    structure : str
-        `linked` where amplitude and phase show the same material, `independent` where they are
-        drawn separately, so that neither can be guessed from the other.
+    `thickness`: takes a shape, a random generator and options; returns a thickness from 0 to 1.
+    `structure`: `linked` where amplitude and phase show the same material, `independent` where they
+        are drawn separately, so that neither can be guessed from the other.
     """
 
     thickness: ThicknessFunction
@@ -87,12 +73,8 @@ class Texture:
     ) -> NDArray[np.complex64]:
         """Draw an object.
 
-        Parameters
-        ----------
-        absorption : (float, float)
-            Part of the intensity that is absorbed where the thickness is 0 and 1.
-        phase_shift : (float, float)
-            Phase where the thickness is 0 and 1, in radians.
+        `absorption`: part of the intensity that is absorbed where the thickness is 0 and 1.
+        `phase_shift`: phase where the thickness is 0 and 1, in radians.
         """
         chosen = self.structure if structure is None else structure
         if chosen not in ("linked", "independent"):
@@ -107,15 +89,8 @@ class Texture:
 def stretched(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Stretch an image to the range from 0 to 1.
 
-    Parameters
-    ----------
-    image : (H, W) float64
-        Any values.
-
-    Returns
-    -------
-    (H, W) float64
-        Least value 0, largest 1; all 0 where the image is even.
+    `image` (H, W).
+    Returns (H, W): least value 0, largest 1; all 0 where the image is even.
     """
     low, high = float(image.min()), float(image.max())
     return np.zeros_like(image) if high == low else (image - low) / (high - low)

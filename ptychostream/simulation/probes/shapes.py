@@ -15,10 +15,7 @@ def disk(
 ) -> NDArray[np.complex128]:
     """Draw a disk with an edge one pixel wide and a quadratic phase.
 
-    Parameters
-    ----------
-    edge_phase : float
-        Phase at a distance of N/2 from the centre, in radians.
+    `edge_phase`: phase at a distance of N/2 from the centre, in radians.
     """
     radius2 = squared_radius(patch_size)
     reach = (3 / 8 * patch_size if diameter is None else diameter) / 2
@@ -31,12 +28,8 @@ def gaussian(
 ) -> NDArray[np.complex128]:
     """Draw a Gaussian amplitude with a quadratic phase.
 
-    Parameters
-    ----------
-    full_width : float, optional
-        Full width at half maximum of the amplitude, in pixels; None is 18/64 of the edge.
-    edge_phase : float
-        Phase at a distance of N/2 from the centre, in radians.
+    `full_width`: full width at half maximum of the amplitude, in pixels; None is 18/64 of the edge.
+    `edge_phase`: phase at a distance of N/2 from the centre, in radians.
     """
     width = 18 / 64 * patch_size if full_width is None else full_width
     radius2 = squared_radius(patch_size)
@@ -53,13 +46,9 @@ def fresnel_zone_plate(
 ) -> NDArray[np.complex128]:
     """Propagate a zone plate's annular pupil to a plane behind its focus.
 
-    Parameters
-    ----------
-    aperture : float
-        Radius of the pupil as a fraction of the largest spatial frequency on the grid.
-    defocus : float
-        Phase at the rim of the pupil, in units of the value that spreads the beam over
-        one fifth of the edge.
+    `aperture`: radius of the pupil as a fraction of the largest spatial frequency on the grid.
+    `defocus`: phase at the rim of the pupil, in units of the value that spreads the beam over one
+        fifth of the edge.
     """
     rim = aperture * patch_size / 2
     radius = np.sqrt(squared_radius(patch_size))

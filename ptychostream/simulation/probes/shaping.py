@@ -15,18 +15,9 @@ def apodise(probe: NDArray[np.complex128], fraction: float) -> NDArray[np.comple
     A probe that does not fade by itself would wrap around when it is shifted by a fraction of a
     pixel.
 
-    Parameters
-    ----------
-    probe : (P, N, N) complex128
-        The probe.
-    fraction : float
-        Part of the half edge over which a raised cosine falls: 0 leaves the probe, 1 is a Hann
-        window.
-
-    Raises
-    ------
-    ConfigurationError
-        If the fraction is not in [0, 1].
+    `probe` (P, N, N).
+    `fraction`: part of the half edge over which a raised cosine falls: 0 leaves the probe, 1 is a
+        Hann window.
     """
     if not 0 <= fraction <= 1:
         raise ConfigurationError(f"apodisation={fraction} must be from 0 to 1")
@@ -48,15 +39,7 @@ def incoherent_modes(
     orthogonal, so that a Gaussian beam becomes its Hermite-Gauss modes, the eigenmodes of a
     partially coherent Gaussian beam.
 
-    Parameters
-    ----------
-    probe : (P, N, N) complex128
-        One mode, from which the others are made; or as many as there are powers.
-
-    Raises
-    ------
-    ConfigurationError
-        If a power is not positive, or the number of modes fits neither.
+    `probe` (P, N, N): one mode, from which the others are made; or as many as there are powers.
     """
     shares = np.asarray(powers, dtype=np.float64)
     if shares.ndim != 1 or not len(shares) or not (np.isfinite(shares) & (shares > 0)).all():
@@ -94,15 +77,8 @@ def _hermite_like(probe: NDArray[np.complex128], number: int) -> NDArray[np.comp
 def effective_diameter(probe: NDArray[np.complex128]) -> float:
     """Diameter of the evenly lit disk that is as concentrated as the probe.
 
-    Parameters
-    ----------
-    probe : (P, N, N) complex128
-        The probe.
-
-    Returns
-    -------
-    float
-        In pixels: the disk's area is (Σ I)² / Σ I², with the intensity I summed over modes.
+    `probe` (P, N, N).
+    Returns: in pixels: the disk's area is (Σ I)² / Σ I², with the intensity I summed over modes.
 
     Examples
     --------

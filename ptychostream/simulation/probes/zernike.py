@@ -18,19 +18,10 @@ def zernike(
 ) -> NDArray[np.complex128]:
     """Focus a round pupil whose phase is a sum of Zernike polynomials.
 
-    Parameters
-    ----------
-    aberrations : mapping of int to float, optional
-        Radians of root-mean-square phase for each Noll index (4 is defocus, 5 and 6 are
-        astigmatism, 7 and 8 coma, 11 spherical); None is 1.5 of defocus, 0.5 of
-        astigmatism and 0.3 of coma.
-    aperture : float
-        Radius of the pupil as a fraction of the largest spatial frequency on the grid.
-
-    Raises
-    ------
-    ConfigurationError
-        If a Noll index is below 1.
+    `aberrations`: radians of root-mean-square phase for each Noll index (4 is defocus, 5 and 6 are
+        astigmatism, 7 and 8 coma, 11 spherical); None is 1.5 of defocus, 0.5 of astigmatism and 0.3
+        of coma.
+    `aperture`: radius of the pupil as a fraction of the largest spatial frequency on the grid.
 
     References
     ----------
@@ -54,22 +45,9 @@ def zernike_polynomial(
 ) -> NDArray[np.float64]:
     """Evaluate a Zernike polynomial of mean square one over the unit disk.
 
-    Parameters
-    ----------
-    radius : (...) float64
-        Distance from the centre, 1 at the rim.
-    angle : (...) float64
-        From the x axis towards the y axis, in radians.
-
-    Returns
-    -------
-    (...) float64
-        Its values.
-
-    Raises
-    ------
-    ConfigurationError
-        If the index is below 1.
+    `radius` (...): distance from the centre, 1 at the rim.
+    `angle` (...): from the x axis towards the y axis, in radians.
+    Returns (...).
     """
     if index < 1:
         raise ConfigurationError(f"Noll index {index} must be at least 1")

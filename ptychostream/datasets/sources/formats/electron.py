@@ -33,15 +33,7 @@ def is_electron(path: Path) -> bool:
 
 
 def read_electron(path: Path, measurement_domain: Any = None) -> ScanParts:
-    """Read the first data set of four or three dimensions; positions from the scan's axes.
-
-    Raises
-    ------
-    MissingPartError
-        If RosettaSciIO is not installed.
-    DataContractError
-        If there are no patterns.
-    """
+    """Read the first data set of four or three dimensions; positions from the scan's axes."""
     import importlib
 
     try:

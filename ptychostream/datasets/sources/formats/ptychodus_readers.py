@@ -14,17 +14,7 @@ from ptychostream.scan import ScanMetadata
 
 
 def read_with_ptychodus(path: Path, name: str, measurement_domain: Any = None) -> ScanParts:
-    """Read patterns and geometry with a reader of ptychodus; it streams where that reader does.
-
-    Raises
-    ------
-    MissingPartError
-        If ptychodus is not installed.
-    ConfigurationError
-        If it has no reader of this name.
-    DataContractError
-        If the reader finds no patterns.
-    """
+    """Read patterns and geometry with a reader of ptychodus; it streams where that reader does."""
     try:
         from ptychodus.api.plugins import PluginRegistry
     except ImportError as error:

@@ -22,13 +22,7 @@ def is_ptyd(path: Path) -> bool:
 
 
 def read_ptyd(path: Path, measurement_domain: Any = None) -> ScanParts:
-    """Read ptypy's prepared data; energy in keV, lengths in metres, positions (y, x).
-
-    Raises
-    ------
-    DataContractError
-        If there is no chunk of patterns.
-    """
+    """Read ptypy's prepared data; energy in keV, lengths in metres, positions (y, x)."""
     with open_linked_hdf5(path) as file:
         names = sorted(
             (name for name in file["chunks"] if "data" in file["chunks"][name]),

@@ -55,13 +55,7 @@ def _by_number(path: Path) -> tuple[Any, ...]:
 
 
 def read_stack(path: Path, measurement_domain: Any = None) -> ScanParts:
-    """Read a stack of patterns; positions and probe come from elsewhere.
-
-    Raises
-    ------
-    DataContractError
-        If it is no stack of patterns.
-    """
+    """Read a stack of patterns; positions and probe come from elsewhere."""
     extra: dict[str, Any] = {}
     if path.is_dir():
         patterns: PatternSource = ImagePatterns(_images_of(path))

@@ -33,11 +33,8 @@ PRODUCT_FILE = "product.h5"
 def is_ptychodus_product(path: Path) -> bool:
     """Return whether a path holds a product together with its patterns.
 
-    Returns
-    -------
-    bool
-        True for a folder of `diffraction.h5` and `product.h5`, either of these files beside the
-        other, and a product with `/raw_data`.
+    Returns: True for a folder of `diffraction.h5` and `product.h5`, either of these files beside
+        the other, and a product with `/raw_data`.
     """
     if path.is_dir():
         return all((path / name).is_file() for name in (DIFFRACTION_FILE, PRODUCT_FILE))
@@ -53,13 +50,7 @@ def is_ptychodus_product(path: Path) -> bool:
 
 
 def read_ptychodus_product(path: Path, measurement_domain: MeasurementDomain | None = None) -> Scan:
-    """Read a product and its patterns; the patterns stay on disk.
-
-    Raises
-    ------
-    DataContractError
-        If a dataset is missing or damaged, or the arrays do not fit together.
-    """
+    """Read a product and its patterns; the patterns stay on disk."""
     folder = path if path.is_dir() else path.parent
     product, stack = folder / PRODUCT_FILE, folder / DIFFRACTION_FILE
     name, domain = "patterns", measurement_domain or "counts"
@@ -136,13 +127,7 @@ def write_diffraction(scan: Scan, path: Path) -> None:
 
 
 def write_ptychodus_experiment(scan: Scan, folder: Path) -> None:
-    """Write `diffraction.h5` and `product.h5`, with which `ptychodus -b -i FOLDER` starts.
-
-    Raises
-    ------
-    DataContractError
-        If the scan has no object.
-    """
+    """Write `diffraction.h5` and `product.h5`, with which `ptychodus -b -i FOLDER` starts."""
     if scan.object_guess is None:
         raise DataContractError(
             f"{scan.name} has no object guess, which a product needs; write training data instead"

@@ -99,24 +99,13 @@ def write_product(
     ptychodus puts the coordinate of a patch's centre between its two middle pixels, half a
     pixel before ours, and measures from the object's centre; both are converted here.
 
-    Parameters
-    ----------
-    path : Path
-        The file; it appears under its name only when it is complete.
-    obj : (H, W) complex64
-        The object.
-    probe : (P, N, N) complex64
-        Illumination.
-    positions : (M, 2) float64
-        Scan positions (x, y), in pixels.
-    metadata : ScanMetadata
-        What is known; the rest is assumed, and `comments` says so.
-    origin : (float, float)
-        Scan position (x, y) of the object's first pixel.
-    numbers : (M,) int64, optional
-        The pattern that each position belongs to; None is 0, 1, ….
-    comments : str
-        What else should be known, such as where the object comes from.
+    `path`: the file; it appears under its name only when it is complete.
+    `obj` (H, W), `probe` (P, N, N).
+    `positions` (M, 2): scan positions (x, y), in pixels.
+    `metadata`: what is known; the rest is assumed, and `comments` says so.
+    `origin`: scan position (x, y) of the object's first pixel.
+    `numbers` (M,): the pattern that each position belongs to; None is 0, 1, ….
+    `comments`: what else should be known, such as where the object comes from.
     """
     pixel, is_assumed = object_pixel_size_m(metadata, probe.shape[-1])
     is_assumed = is_assumed or None in (metadata.energy_eV, metadata.detector_distance_m)

@@ -36,13 +36,7 @@ def is_ptychodus_training(path: Path) -> bool:
 def read_ptychodus_training(
     path: Path, measurement_domain: MeasurementDomain | None = None
 ) -> Scan:
-    """Read ptychodus's training data; the patterns stay on disk.
-
-    Raises
-    ------
-    DataContractError
-        If a dataset is missing or damaged, or the arrays do not fit together.
-    """
+    """Read ptychodus's training data; the patterns stay on disk."""
     try:
         with open_hdf5(path) as file:
             missing = [key for key in _KEYS if key not in file]
@@ -89,10 +83,7 @@ def write_ptychodus_training(scan: Scan, path: Path) -> None:
 
     The file appears under its name only when it is complete. Amplitudes are written as counts.
 
-    Parameters
-    ----------
-    scan : Scan
-        The scan; an object of ones is written where it has none.
+    `scan`: the scan; an object of ones is written where it has none.
     """
     with whole_hdf5(path) as file:
         write_counts(scan, file)
