@@ -79,6 +79,28 @@ def faults(scan: ps.Scan) -> Iterator[tuple[str, str, list[str], ps.Scan]]:
     yield "counts or amplitude", other, mend, changed(scan, measurement_domain=other)
 
 
+#: Faults that are tried together.
+TOGETHER = (
+    (("orientation", "flip_y"), ("trigger", "+1")),
+    (("orientation", "transpose"), ("scale", "1.1")),
+    (("position axes", "swap"), ("trigger", "-2")),
+    (("trigger", "+1"), ("scale", "0.9")),
+    (("position axes", "flip_x"), ("scale", "1.1")),
+    (("trigger", "-1"), ("probe conjugated", "conjugate")),
+    (("orientation", "rot90"), ("trigger", "+2")),
+)
+
+
+def two_faults(scan: ps.Scan) -> Iterator[tuple[str, str, list[str], ps.Scan]]:
+    """Yield pairs of faults as `faults` yields single ones."""
+    for first, second in TOGETHER:
+        wrong, mend = next((f[3], f[2]) for f in faults(scan) if f[:2] == first)
+        twice, more = next((f[3], f[2]) for f in faults(wrong) if f[:2] == second)
+        if mend[0] == more[0]:
+            mend, more = [mend[0], f"{mend[1]},{more[1]}"], []
+        yield "two at once", f"{first[1]} and {second[1]}", [*mend, *more], twice
+
+
 @cache
 def simulated(obj: int, beam: int, dose: float, edge: int, seed: int = 0) -> ps.Scan:
     options = {"aberrations": BEAMS[[*BEAMS][beam]], "aperture": 0.25}
@@ -95,7 +117,7 @@ def trials(options: argparse.Namespace) -> Iterator[tuple[str, str, str, list[st
         scan = changed(ps.read_scan(options.measured))
         where = options.measured.stem
         yield where, "sound", "sound", [], scan
-        for fault in faults(scan):
+        for fault in (*faults(scan), *two_faults(scan)):
             yield (where, *fault)
         return
     for turn in range(3):
@@ -110,6 +132,14 @@ def trials(options: argparse.Namespace) -> Iterator[tuple[str, str, str, list[st
             for number, fault in enumerate(faults(scan)):
                 if number % 3 == obj:
                     yield ("simulated", *fault[:1], f"{fault[1]} {turn}", *fault[2:])
+            for number, fault in enumerate(two_faults(scan)):
+                if number % 3 == obj:
+                    yield ("simulated", *fault[:1], f"{fault[1]} {turn}", *fault[2:])
+
+
+def pairs_of(options: list[str]) -> set[tuple[str, str]]:
+    """Return options and their values, in whatever order."""
+    return set(zip(options[::2], options[1::2], strict=True))
 
 
 def outcome(found: checking.CheckResult, mend: list[str]) -> str:
@@ -118,9 +148,11 @@ def outcome(found: checking.CheckResult, mend: list[str]) -> str:
         return {"sound": "right", "mend": "wrong"}.get(
             found.verdict, "wrong" if found.options else "alike"
         )
-    if found.verdict == "mend" and found.options == mend:
+    if found.verdict == "mend" and pairs_of(found.options) == pairs_of(mend):
         return "right"
-    name = next((item.name for item in found.hypotheses if [*item.options] == mend), None)
+    wanted = pairs_of(mend)
+    same = (item.name for item in found.hypotheses if pairs_of([*item.options]) == wanted)
+    name = next(same, None)
     as_it_is = next((item for item in found.hypotheses if not item.options), None)
     if found.verdict == "sound" and as_it_is is not None:
         mended = next((item for item in found.hypotheses if item.name == name), None)

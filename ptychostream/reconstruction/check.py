@@ -14,7 +14,14 @@ from ptychostream.datasets.sources.domain import Verdict as DomainVerdict
 from ptychostream.datasets.sources.domain import judge_by_steps
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import DataContractError
-from ptychostream.reconstruction.hypotheses import Hypothesis, Part, curvatures, hypotheses_for
+from ptychostream.reconstruction.hypotheses import (
+    Hypothesis,
+    Part,
+    curvatures,
+    hypotheses_for,
+    pairs,
+    together,
+)
 from ptychostream.scan import Scan
 from ptychostream.solver.held_out import HeldOut, judge, neighbours_of_middle
 from ptychostream.solver.options import SolverOptions
@@ -35,6 +42,10 @@ _FINALISTS, _REPEATS, _CLOSE = 4, 2, 0.2
 #: A lead counts beyond this many standard errors of the repeats, and at least by this much of
 #: what can be explained, or by this part of what the other one does not explain.
 _ERRORS, _LEAD, _LEAD_OF_REST = 2.0, 0.05, 0.4
+
+#: Where no single mend is found, pairs of them are tried if the best one explains less than this; a
+#: pair has to explain so much.
+_ENOUGH, _PAIR = 0.6, 0.3
 
 #: If even the best hypothesis explains less than this, the verdict is `undecided`.
 _TELLS = 0.15
@@ -141,28 +152,52 @@ def check(
     part, good, domain = _part_of(scan, rows)
     trials = _Trials(part, good, seed, time.perf_counter() + 0.75 * 60 * minutes)
     hypotheses = hypotheses_for(part, rows, scan.positions)
-    first: list[tuple[Hypothesis, HeldOut]] = []
-    for number, hypothesis in enumerate(hypotheses):
-        if first and trials.is_late:
-            untried = len(hypotheses) - number
-            logger.warning("no time for %d hypotheses; more --minutes try them too", untried)
-            break
-        judged = trials.judge(hypothesis, _FIRST_PASSES)
-        if judged is None:
-            raise DataContractError(
-                f"{scan.name}: {len(part[0])} patterns are too few to check a geometry by"
-            )
-        first.append((hypothesis, judged))
-        if on_progress is not None:
-            on_progress(number + 1, len(hypotheses))
-    first.sort(key=lambda item: -item[1].explained)
+    first = trials.first(hypotheses, on_progress)
+    if not first:
+        raise DataContractError(
+            f"{scan.name}: {len(part[0])} patterns are too few to check a geometry by"
+        )
+    found = _concluded(first, trials)
+    if found.verdict != "sound":
+        found = _with_pairs(found, first, hypotheses, trials)
+    return found if domain is None else _with_domain(found, domain)
+
+
+def _concluded(first: list[tuple[Hypothesis, HeldOut]], trials: "_Trials") -> CheckResult:
+    """Judge hypotheses at length after their first trial, and conclude."""
     ranked, as_it_is = _ranked(first, trials)
-    curved = []
+    curved: list[Ranked] = []
     if any("scale" in word for word in ranked[0].options):
         # Of a diverging beam, positions and the beam's curvature have one scale together.
-        curved = [trials.in_full(item) for item in curvatures(part)]
-    found = _conclude(ranked, as_it_is, curved)
-    return found if domain is None else _with_domain(found, domain)
+        best = next(item for item, _ in first if item.name == ranked[0].name)
+        rest = [item for item in best.parts if item.kind != "scale"]
+        for item in curvatures(trials.part):
+            curved.append(trials.in_full(together(rest[0], item) if rest else item))
+    return _conclude(ranked, as_it_is, curved)
+
+
+def _with_pairs(
+    found: CheckResult,
+    first: list[tuple[Hypothesis, HeldOut]],
+    hypotheses: list[Hypothesis],
+    trials: "_Trials",
+) -> CheckResult:
+    """Try two mends at once: those with the one that was found, or all where none explains much."""
+    best = found.hypotheses[0]
+    if found.verdict == "mend":
+        tried = pairs(hypotheses, [item for item in hypotheses if item.name == best.name])
+    elif best.explained < _ENOUGH:
+        tried = pairs(hypotheses)
+    else:
+        return found
+    as_it_is = next(item for item in first if item[0].kind == "none")
+    judged = trials.first(tried)
+    of_pairs = _concluded(sorted([*judged, as_it_is], key=_behind), trials)
+    pair = of_pairs.hypotheses[0]
+    if not pair.options or not _leads(pair, best) or pair.explained < _PAIR:
+        return found
+    ranked = sorted([*of_pairs.hypotheses, *found.hypotheses[1:]], key=lambda item: -item.explained)
+    return replace(of_pairs, hypotheses=ranked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +217,8 @@ class _Trials:
         """Let a hypothesis predict patterns left out; another repeat leaves out others."""
         counts, positions, probe = hypothesis.change(self.part)
         mask = self.good[None].astype(np.float32)
-        if hypothesis.kind != "trigger":
-            mask, _, _ = hypothesis.change((mask, positions[:1], probe))
+        if hypothesis.turn is not None:
+            mask = hypothesis.turn(mask)
         options = SolverOptions(passes=passes, refine_probe=True)
         return judge(counts, positions, probe, mask[0] > 0, options, seed=self.seed + repeat)
 
@@ -192,11 +227,35 @@ class _Trials:
         more = (self.judge(hypothesis, _PASSES, repeat) for repeat in range(1, 1 + _REPEATS))
         return [run, *(other for other in more if other is not None)]
 
+    def first(
+        self,
+        hypotheses: list[Hypothesis],
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> list[tuple[Hypothesis, HeldOut]]:
+        """Judge hypotheses shortly, the best one first; none where patterns are too few."""
+        found: list[tuple[Hypothesis, HeldOut]] = []
+        for number, hypothesis in enumerate(hypotheses):
+            if found and self.is_late:
+                untried = len(hypotheses) - number
+                logger.warning("no time for %d hypotheses; more --minutes try them too", untried)
+                break
+            judged = self.judge(hypothesis, _FIRST_PASSES)
+            if judged is None:
+                return []
+            found.append((hypothesis, judged))
+            if on_progress is not None:
+                on_progress(number + 1, len(hypotheses))
+        return sorted(found, key=_behind)
+
     def in_full(self, hypothesis: Hypothesis) -> Ranked:
         """Judge a hypothesis as the best ones are judged."""
         run = self.judge(hypothesis, _PASSES)
         assert run is not None
         return _summed_up(hypothesis, self.repeated(hypothesis, run))
+
+
+def _behind(judged: tuple[Hypothesis, HeldOut]) -> float:
+    return -judged[1].explained
 
 
 def _ranked(
@@ -336,7 +395,7 @@ def _conclude(ranked: list[Ranked], as_it_is: Ranked, curved: list[Ranked]) -> C
     rivals += [
         item.name
         for item in ranked[1:]
-        if item.options and not _leads(best, item) and not (_mirrors(item) and _mirrors(best))
+        if item.options and not _leads(best, item) and _unmirrored(item) != _unmirrored(best)
     ]
     if rivals:
         return of(
@@ -358,12 +417,16 @@ def _conclude(ranked: list[Ranked], as_it_is: Ranked, curved: list[Ranked]) -> C
     )
 
 
-def _mirrors(item: Ranked) -> bool:
-    """Return whether a mend mirrors or turns.
+def _unmirrored(item: Ranked) -> list[str]:
+    """Return the parts of a mend that neither mirror nor turn.
 
     Mirrored patterns or positions give the same picture or its mirror image; patterns turned by
     half a turn are those of the conjugate beam and object.
     """
-    return item.options[0] in ("--orientation", "--probe_transform") or (
-        item.options[0] == "--position_transform" and "scale" not in item.options[1]
-    )
+    parts = []
+    for name, value in zip(item.options[::2], item.options[1::2], strict=True):
+        if name == "--position_transform":
+            parts += [word for word in value.split(",") if "scale" in word]
+        elif name not in ("--orientation", "--probe_transform"):
+            parts += [name, value]
+    return parts

@@ -1,8 +1,8 @@
 """What may be wrong with a scan's geometry, and the options that mend it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,17 @@ class Hypothesis:
     `name`: what is wrong with the scan, in words.
     `options`: options of `build` that mend it.
     `change`: from patterns, positions and probe to the mended ones.
-    `kind`: `none`, `orientation`, `axes`, `trigger`, `scale`, `probe` or `centre`.
+    `kind`: `none`, `orientation`, `axes`, `trigger`, `scale`, `probe`, `centre` or `pair`.
+    `turn`: what `change` does to patterns (n, N, N) or a mask, where it moves their pixels.
+    `parts`: the two hypotheses of a pair.
     """
 
     name: str
     options: tuple[str, ...]
     change: Callable[[Part], Part]
     kind: str
+    turn: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    parts: tuple["Hypothesis", ...] = ()
 
 
 def hypotheses_for(
@@ -45,6 +49,7 @@ def hypotheses_for(
                     ("--orientation", name),
                     partial(_turned, name),
                     "orientation",
+                    ORIENTATIONS[name],
                 )
             )
     for text, matrix in _AXES.items():
@@ -94,6 +99,47 @@ def hypotheses_for(
     ]
     listed += _off_centre(part)
     return listed
+
+
+#: Kinds in the order in which they act: a trigger takes positions as the scan has them.
+_ORDER = ("centre", "orientation", "trigger", "axes", "scale", "probe")
+
+
+def pairs(
+    hypotheses: Sequence[Hypothesis], firsts: Sequence[Hypothesis] | None = None
+) -> list[Hypothesis]:
+    """List what two hypotheses of different kinds say together, one of them from `firsts`.
+
+    Turned patterns with turned axes are left out: they mirror the whole experiment, or the probe.
+    """
+    single = sorted(
+        (item for item in hypotheses if item.kind != "none"),
+        key=lambda item: _ORDER.index(item.kind),
+    )
+    return [
+        together(first, second)
+        for number, first in enumerate(single)
+        for second in single[number + 1 :]
+        if first.kind != second.kind
+        and {first.kind, second.kind} != {"orientation", "axes"}
+        and (firsts is None or first in firsts or second in firsts)
+    ]
+
+
+def together(first: Hypothesis, second: Hypothesis) -> Hypothesis:
+    """Join two hypotheses, the first of which acts first."""
+    options = (*first.options, *second.options)
+    if first.options[:1] == second.options[:1] != ():
+        options = (first.options[0], f"{first.options[1]},{second.options[1]}")
+    turns = [item.turn for item in (first, second) if item.turn is not None]
+    return Hypothesis(
+        f"{first.name}, and {second.name}",
+        options,
+        lambda part: second.change(first.change(part)),
+        "pair",
+        (lambda values: reduce(lambda v, turn: turn(v), turns, values)) if turns else None,
+        (first, second),
+    )
 
 
 def curvatures(part: Part) -> list[Hypothesis]:
@@ -180,10 +226,14 @@ def _off_centre(part: Part) -> list[Hypothesis]:
             ("--centre", centre),
             partial(_centred, shift),
             "centre",
+            partial(_rolled, shift),
         )
     ]
 
 
 def _centred(shift: NDArray[np.int64], part: Part) -> Part:
-    patterns = np.roll(part[0], (-int(shift[1]), -int(shift[0])), axis=(1, 2))
-    return patterns, part[1], part[2]
+    return _rolled(shift, part[0]), part[1], part[2]
+
+
+def _rolled(shift: NDArray[np.int64], patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.roll(patterns, (-int(shift[1]), -int(shift[0])), axis=(1, 2))

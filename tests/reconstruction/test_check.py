@@ -12,7 +12,7 @@ from ptychostream.cli.main import main
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS
 from ptychostream.errors import DataContractError
-from ptychostream.reconstruction.hypotheses import hypotheses_for
+from ptychostream.reconstruction.hypotheses import hypotheses_for, pairs
 from ptychostream.scan import ArrayPatterns
 from ptychostream.solver import probe_from_patterns
 from ptychostream.solver.probe_from_patterns import find_orientation
@@ -66,15 +66,6 @@ def test_exchanged_axes_are_found():
     found = ps.check(_scan(axes=((0, 1), (1, 0))))
     assert found.verdict == "mend"
     assert found.options in (["--position_transform", "swap"], ["--orientation", "transpose"])
-
-
-def test_a_shifted_trigger_is_found_and_its_option_mends_it(tmp_path):
-    scan = _scan(shift=2)
-    found = ps.check(scan)
-    assert found.verdict == "mend"
-    assert found.options == ["--trigger_shift", "-2"]
-    write_npz(scan, tmp_path / "late.npz")
-    assert main(["check", str(tmp_path / "late.npz"), *found.options]) == 0
 
 
 def test_a_trigger_pairs_patterns_with_positions_outside_of_the_part_that_is_read():
@@ -140,3 +131,26 @@ def test_a_mirrored_probe_is_among_the_hypotheses():
         assert not np.array_equal(probe, part[2])
         again = hypothesis.change((*part[:2], probe))[2]
         np.testing.assert_array_equal(again, part[2])
+
+
+def test_two_faults_at_once_are_found_and_their_options_mend_both(tmp_path):
+    write_npz(_scan(turn="transpose", shift=2), tmp_path / "twice.npz")
+    found = ps.check(ps.read_scan(tmp_path / "twice.npz"))
+    assert found.verdict == "mend"
+    assert found.options == ["--orientation", "transpose", "--trigger_shift", "-2"]
+    assert main(["check", str(tmp_path / "twice.npz"), *found.options]) == 0
+
+
+def test_pairs_act_on_a_mask_as_on_patterns_and_leave_no_option_twice():
+    rng = np.random.default_rng(0)
+    rows = np.arange(4)
+    part = (rng.random((4, 16, 16)).astype(np.float32), rng.random((4, 2)), _scan().probe)
+    listed = hypotheses_for(part, rows, part[1])
+    of_two = pairs(listed)
+    assert len(of_two) > 150
+    for pair in of_two:
+        names = pair.options[::2]
+        assert len(set(names)) == len(names)
+        patterns, _, _ = pair.change(part)
+        turned = part[0] if pair.turn is None else pair.turn(part[0])
+        assert {p.tobytes() for p in patterns} <= {t.tobytes() for t in turned}
