@@ -28,6 +28,7 @@ import ptychostream as ps
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS
 from ptychostream.reconstruction import check as checking
 from ptychostream.reconstruction.hypotheses import _AXES
+from ptychostream.reconstruction.verdict import CheckResult, leads
 from ptychostream.scan import ArrayPatterns
 
 OBJECTS = ("dead_leaves", "bars_and_ellipses", "lines")
@@ -142,7 +143,7 @@ def pairs_of(options: list[str]) -> set[tuple[str, str]]:
     return set(zip(options[::2], options[1::2], strict=True))
 
 
-def outcome(found: checking.CheckResult, mend: list[str]) -> str:
+def outcome(found: CheckResult, mend: list[str]) -> str:
     first = found.hypotheses[0]
     if not mend:
         return {"sound": "right", "mend": "wrong"}.get(
@@ -156,7 +157,7 @@ def outcome(found: checking.CheckResult, mend: list[str]) -> str:
     as_it_is = next((item for item in found.hypotheses if not item.options), None)
     if found.verdict == "sound" and as_it_is is not None:
         mended = next((item for item in found.hypotheses if item.name == name), None)
-        alike = mended is not None and not checking._leads(as_it_is, mended)
+        alike = mended is not None and not leads(as_it_is, mended)
         return "alike" if alike else "wrong"
     return "alike" if name in [first.name, *found.equals] else "wrong"
 

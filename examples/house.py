@@ -126,6 +126,7 @@ IDEAS = {
     "exchange": "swap folders",
     "cluster": "dask workers",
     "plain_pickle": "data only",
+    "pickle_calls": "what pickles call",
     "memory": "amounts of memory",
     "config": "what users choose",
     "errors": "our exceptions",

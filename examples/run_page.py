@@ -53,11 +53,10 @@ def blocks(page):
 
 
 def run_blocks(page, folder):
-    """Run a page's blocks in a folder, one after the other, with the same names."""
+    """Run a page's blocks in a folder, one after the other, with the same names; return them."""
     names = {"__name__": "__page__"}
-    for block in blocks(page):
-        if block.reason is not None:
-            continue
+    runnable = [block for block in blocks(page) if block.reason is None]
+    for block in runnable:
         if block.language == "python":
             exec(compile(block.text, "<page>", "exec"), names)
             continue
@@ -65,6 +64,7 @@ def run_blocks(page, folder):
             program, *words = shlex.split(line)
             if program != "ptychostream" or ptychostream(words) != 0:
                 raise RuntimeError(f"failed: {line}")
+    return runnable
 
 
 def main():

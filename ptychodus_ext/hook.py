@@ -73,6 +73,7 @@ def _add_files(registry: Any) -> None:
         register_files(registry)
         after_import(_DATASETS, name_stores)
     except Exception:
+        # Whatever fails in a plugin, ptychodus itself must still start: so in all of this file.
         logger.exception("the file readers of PtychoStream are NOT available")
 
 
@@ -94,6 +95,7 @@ def add_library(module: ModuleType) -> None:
 
                 library = PtychoStreamLibrary(bound.arguments["settings_registry"])
             except Exception:
+                # ptychodus starts without our library.
                 logger.exception("PtychoStream is NOT available: its library can't be made")
             else:
                 others: Sequence[Any] = bound.arguments["algorithm_libraries"]
@@ -196,6 +198,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             try:
                 self._change(module)
             except Exception:
+                # The module itself was imported, and works without us.
                 logger.exception("PtychoStream can't be added to '%s'", fullname)
 
         spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]

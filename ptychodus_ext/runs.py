@@ -44,6 +44,6 @@ def errors_in_log() -> Iterator[None]:
     """Log errors where the window shows them: ptychodus itself shows them in the terminal."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # raised again: only the log is added
         logger.error("%s", error)
         raise

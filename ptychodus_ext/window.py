@@ -92,6 +92,7 @@ class Window(Observer):
             )
             self._api.train(folder, folder, product_index=first)
         except Exception as error:
+            # As ptychodus does it: no error in an action of its window may end the program.
             logger.error("%s", error)
             ExceptionDialog.show_exception("Train", error)
 
@@ -141,7 +142,7 @@ class Window(Observer):
             return
         try:
             network.save_model(path if path.suffix else path.with_suffix(".zip"))
-        except Exception as error:
+        except Exception as error:  # as above
             ExceptionDialog.show_exception("Save Model", error)
 
     @override

@@ -172,7 +172,7 @@ class _Workers:
         """Turn what a lost scheduler raises into one error."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # of any kind, once the connection is gone
             if isinstance(error, _LOST) or self._client.status != "running":
                 raise _Gone(f"{self._name} has no worker, or does not answer any more") from error
             raise

@@ -81,7 +81,7 @@ def reading(path: Path) -> Iterator[None]:
         if isinstance(error, DataContractError) and str(path) not in str(error):
             raise DataContractError(f"'{path}': {error}") from error
         raise
-    except Exception as error:
+    except Exception as error:  # readers of damaged files raise errors of every kind
         cause: Exception | None = error
         text = "".join(str(error).splitlines()[:1])
         reason = f"{type(error).__name__}: {text}"

@@ -112,7 +112,7 @@ def _take(path: Path, message: str) -> int:
                 os.ftruncate(handle, 0)
                 os.write(handle, _own().encode())
                 return handle
-        except BaseException as error:
+        except BaseException as error:  # an interrupt, too, leaves no lock
             os.close(handle)
             if is_new:
                 path.unlink(missing_ok=True)

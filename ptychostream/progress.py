@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -81,12 +81,7 @@ class ProgressMonitor:
             self._listens = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

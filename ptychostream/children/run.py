@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
+from ptychostream.children.child_error import ChildError
 from ptychostream.children.messages import Heartbeat, Message, encode_json
-from ptychostream.children.supervisor import ChildError, End, Supervisor
+from ptychostream.children.supervisor import End, Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -75,17 +75,12 @@ class ChildGroup:
         try:
             for supervisor in self._supervisors:
                 supervisor.start_child()
-        except BaseException:
+        except BaseException:  # no child outlives an error or an interrupt here
             self.stop()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __iter__(self) -> Iterator[tuple[int, Message]]:
@@ -181,12 +176,7 @@ class ChildRun:
         self._group.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __iter__(self) -> Iterator[Message]:

@@ -76,7 +76,7 @@ def serve(task: str, commands: int, messages: int, lifeline: int, parent: int) -
         module, function = task.split(":")
         values = getattr(importlib.import_module(module), function)(arguments, Channel(send, stop))
         send(Done(dict(values or {})))
-    except BaseException as error:
+    except BaseException as error:  # SystemExit, too: the parent hears of every end
         ours = isinstance(error, PtychoStreamError)
         trace = "" if ours else "".join(traceback.format_exception(error))
         send(Failed(type(error).__name__, str(error), trace))
@@ -113,7 +113,7 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._send(Log(record.levelno, self.format(record)))
-        except Exception:
+        except Exception:  # as all of logging's handlers do it
             self.handleError(record)
 
 

@@ -19,7 +19,7 @@ from ptychostream.cli.input_options import (
 from ptychostream.datasets.sources.options import InputOptions
 
 if TYPE_CHECKING:
-    from ptychostream.reconstruction.check import CheckResult
+    from ptychostream.reconstruction.verdict import CheckResult
 
 #: Exit codes by verdict.
 _CODES = {"sound": 0, "mend": 3, "undecided": 4}

@@ -256,7 +256,7 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
         return 141
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 2
-    except Exception as error:
+    except Exception as error:  # users see a sentence, whatever it is; --debug shows the rest
         _into_files(logging.ERROR, f"error: {error}", error)
         if "--debug" in words:
             raise

@@ -38,7 +38,7 @@ def describe_scan(
         scan, seen = assemble_and_see(parts, chosen, with_placeholder=True)
     has_probe = parts.probe is not None or chosen.probe is not None
     if picture is not None:
-        draw_scan(scan, seen, picture, has_probe=has_probe, has_positions=has_positions)
+        draw_scan(scan, picture, has_probe=has_probe, has_positions=has_positions)
     facts = _facts(scan, seen, has_probe=has_probe, has_positions=has_positions)
     lines = [
         ("scan", str(path)),
@@ -169,9 +169,7 @@ def _amount(value: float | None, unit: str, factor: float) -> str:
     return "unknown" if value is None else f"{value * factor:.6g} {unit}"
 
 
-def draw_scan(
-    scan: Scan, seen: Seen, path: Path, *, has_probe: bool, has_positions: bool = True
-) -> None:
+def draw_scan(scan: Scan, path: Path, *, has_probe: bool, has_positions: bool) -> None:
     """Draw the mean pattern with its mask, the positions in order, the probe and a histogram."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure

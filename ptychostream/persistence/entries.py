@@ -11,7 +11,6 @@ import unicodedata
 import zipfile
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NamedTuple, NoReturn
 
 from ptychostream.errors import DataContractError
@@ -73,12 +72,7 @@ class Members:
     def __enter__(self) -> "Members":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._archive.close()
         self._stream.close()
 

@@ -3,9 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +20,15 @@ from ptychostream.reconstruction.hypotheses import (
     pairs,
     together,
 )
+from ptychostream.reconstruction.verdict import (
+    REPEATS,
+    CheckResult,
+    Ranked,
+    conclude,
+    leads,
+    summed_up,
+    with_domain,
+)
 from ptychostream.scan import Scan
 from ptychostream.solver.held_out import HeldOut, judge, neighbours_of_middle
 from ptychostream.solver.options import SolverOptions
@@ -35,79 +42,13 @@ _PATTERNS, _PASSES = 120, 8
 #: second one, unless it is one of the first few.
 _FIRST_PASSES, _BEHIND, _FEWEST = 2, 0.4, 5
 
-#: Best hypotheses that are judged again by other patterns left out, how often, and how little
-#: behind the best they are.
-_FINALISTS, _REPEATS, _CLOSE = 4, 2, 0.2
-
-#: A lead counts beyond this many standard errors of the repeats, and at least by this much of
-#: what can be explained, or by this part of what the other one does not explain.
-_ERRORS, _LEAD, _LEAD_OF_REST = 2.0, 0.05, 0.4
+#: Best hypotheses that are judged again by other patterns left out, and how little behind the best
+#: they are.
+_FINALISTS, _CLOSE = 4, 0.2
 
 #: Where no single mend is found, pairs of them are tried if the best one explains less than this; a
 #: pair has to explain so much.
 _ENOUGH, _PAIR = 0.6, 0.3
-
-#: If even the best hypothesis explains less than this, the verdict is `undecided`.
-_TELLS = 0.15
-
-Verdict = Literal["sound", "mend", "undecided"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """A hypothesis and how well it predicts.
-
-    Attributes
-    ----------
-    name : str
-        What is wrong with the scan, in words.
-    options : tuple of str
-        Options of `build` that mend it.
-    skill : float
-        1 - R / R of the mean pattern, on patterns left out; the mean of the repeats.
-    explained : float
-        Part of what can be known of patterns left out, by the Poisson deviance; of hypotheses
-        far behind, after a first, shorter trial.
-    misfit : float
-        R of patterns left out.
-    spread : float
-        Standard deviation of `explained` over the repeats; 0 where there was one run.
-    runs : tuple of float
-        `explained` of each repeat, which leave out the same patterns for all hypotheses.
-    """
-
-    name: str
-    options: tuple[str, ...]
-    skill: float
-    explained: float
-    misfit: float
-    spread: float = 0.0
-    runs: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckResult:
-    """What was found about a scan.
-
-    Attributes
-    ----------
-    verdict : str
-        `sound`, `mend` (with `options`) or `undecided`.
-    options : list of str
-        Options of `build` that mend the scan; empty otherwise.
-    hypotheses : list of Ranked
-        The best first.
-    reason : str
-        The verdict in a sentence.
-    equals : list of str
-        Hypotheses that cannot be told apart from the best one.
-    """
-
-    verdict: Verdict
-    options: list[str]
-    hypotheses: list[Ranked]
-    reason: str
-    equals: list[str] = field(default_factory=list)
 
 
 def check(
@@ -160,7 +101,7 @@ def check(
     found = _concluded(first, trials)
     if found.verdict != "sound":
         found = _with_pairs(found, first, hypotheses, trials)
-    return found if domain is None else _with_domain(found, domain)
+    return found if domain is None else with_domain(found, domain)
 
 
 def _concluded(first: list[tuple[Hypothesis, HeldOut]], trials: "_Trials") -> CheckResult:
@@ -173,7 +114,7 @@ def _concluded(first: list[tuple[Hypothesis, HeldOut]], trials: "_Trials") -> Ch
         rest = [item for item in best.parts if item.kind != "scale"]
         for item in curvatures(trials.part):
             curved.append(trials.in_full(together(rest[0], item) if rest else item))
-    return _conclude(ranked, as_it_is, curved)
+    return conclude(ranked, as_it_is, curved)
 
 
 def _with_pairs(
@@ -194,7 +135,7 @@ def _with_pairs(
     judged = trials.first(tried)
     of_pairs = _concluded(sorted([*judged, as_it_is], key=_behind), trials)
     pair = of_pairs.hypotheses[0]
-    if not pair.options or not _leads(pair, best) or pair.explained < _PAIR:
+    if not pair.options or not leads(pair, best) or pair.explained < _PAIR:
         return found
     ranked = sorted([*of_pairs.hypotheses, *found.hypotheses[1:]], key=lambda item: -item.explained)
     return replace(of_pairs, hypotheses=ranked)
@@ -224,7 +165,7 @@ class _Trials:
 
     def repeated(self, hypothesis: Hypothesis, run: HeldOut) -> list[HeldOut]:
         """Add runs that leave out others."""
-        more = (self.judge(hypothesis, _PASSES, repeat) for repeat in range(1, 1 + _REPEATS))
+        more = (self.judge(hypothesis, _PASSES, repeat) for repeat in range(1, 1 + REPEATS))
         return [run, *(other for other in more if other is not None)]
 
     def first(
@@ -251,7 +192,7 @@ class _Trials:
         """Judge a hypothesis as the best ones are judged."""
         run = self.judge(hypothesis, _PASSES)
         assert run is not None
-        return _summed_up(hypothesis, self.repeated(hypothesis, run))
+        return summed_up(hypothesis, self.repeated(hypothesis, run))
 
 
 def _behind(judged: tuple[Hypothesis, HeldOut]) -> float:
@@ -270,7 +211,7 @@ def _ranked(
         if hypothesis.kind == "none" or (is_close and not trials.is_late):
             ahead.append((hypothesis, trials.judge(hypothesis, _PASSES) or short))
         else:
-            behind.append(_summed_up(hypothesis, [short]))
+            behind.append(summed_up(hypothesis, [short]))
     ahead.sort(key=lambda item: -item[1].explained)
     ranked, as_it_is = [], None
     for place, (hypothesis, run) in enumerate(ahead):
@@ -278,37 +219,12 @@ def _ranked(
         is_close = place < _FINALISTS and run.explained > ahead[0][1].explained - _CLOSE
         if is_close or hypothesis.kind == "none":
             runs = trials.repeated(hypothesis, run)
-        ranked.append(_summed_up(hypothesis, runs))
+        ranked.append(summed_up(hypothesis, runs))
         if hypothesis.kind == "none":
             as_it_is = ranked[-1]
     assert as_it_is is not None
     ranked.sort(key=lambda item: -item.explained)
     return ranked + behind, as_it_is
-
-
-def _with_domain(found: CheckResult, domain: DomainVerdict) -> CheckResult:
-    """Add to a verdict that the values themselves say what they are."""
-    options = ["--measurement_domain", domain.domain]
-    said = f"the patterns are {_DOMAINS[domain.domain]}: {domain.evidence}"
-    hypotheses = [
-        replace(
-            item,
-            name=f"{said}; {item.name}" if item.options else said,
-            options=(*options, *item.options),
-        )
-        for item in found.hypotheses
-    ]
-    is_decided = found.verdict != "undecided"
-    return replace(
-        found,
-        verdict="mend" if is_decided or not found.options else "undecided",
-        options=[*options, *found.options],
-        hypotheses=hypotheses,
-        reason=said if found.verdict == "sound" else f"{said}; {found.reason}",
-    )
-
-
-_DOMAINS = {"counts": "counts", "amplitude": "amplitudes"}
 
 
 def _part_of(
@@ -328,105 +244,3 @@ def _part_of(
     counts = patterns if domain == "counts" else patterns**2
     probe = scan.probe[np.abs(scan.probe).max(axis=(1, 2)) > 0]
     return (np.where(good, counts, 0), scan.positions[rows], probe), good, by_steps
-
-
-def _summed_up(hypothesis: Hypothesis, runs: list[HeldOut]) -> Ranked:
-    explained = [run.explained for run in runs]
-    return Ranked(
-        name=hypothesis.name,
-        options=hypothesis.options,
-        skill=float(np.mean([run.skill for run in runs])),
-        explained=float(np.mean(explained)),
-        misfit=float(np.mean([run.misfit for run in runs])),
-        spread=float(np.std(explained, ddof=1)) if len(runs) > 1 else 0.0,
-        runs=tuple(explained),
-    )
-
-
-def _leads(first: Ranked, second: Ranked) -> bool:
-    """Return whether one hypothesis predicts better than another, beyond what chance does."""
-    if len(first.runs) == len(second.runs) > 1:
-        # The same patterns were left out: what they have in common is no uncertainty.
-        gaps = np.subtract(first.runs, second.runs)
-        error = float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
-    else:
-        error = float(np.hypot(first.spread, second.spread)) / np.sqrt(1 + _REPEATS)
-    least = min(_LEAD, _LEAD_OF_REST * (1 - second.explained))
-    return first.explained - second.explained > max(least, _ERRORS * error)
-
-
-def _conclude(ranked: list[Ranked], as_it_is: Ranked, curved: list[Ranked]) -> CheckResult:
-    """Turn the ranking into a verdict; in doubt, no change of the scan is advised.
-
-    `curved` is the scan as it is with probes of another defocus, where the positions' scale leads.
-    """
-    best = ranked[0]
-    equals = [item.name for item in ranked[1:] if not _leads(best, item)]
-    of = partial(CheckResult, hypotheses=ranked, equals=equals)
-    if best.explained < _TELLS:
-        return of(
-            verdict="undecided",
-            options=[],
-            reason=(
-                f"no hypothesis predicts patterns left out (the best, '{best.name}', explains "
-                f"{max(best.explained, 0):.0%}): photons or overlap are too few, or the probe, the "
-                "mask or the positions are wrong in another way"
-            ),
-        )
-    if not _leads(best, as_it_is) and as_it_is.explained < _TELLS:
-        return of(
-            verdict="undecided",
-            options=[],
-            reason=(
-                f"the scan as it is predicts nothing of patterns left out, and the best mend, "
-                f"'{best.name}', only {best.explained:.0%}, which may be chance: several things "
-                "may be wrong at once, or another one"
-            ),
-        )
-    if not _leads(best, as_it_is):
-        alike = [item.name for item in ranked if item.options and not _leads(as_it_is, item)]
-        remark = f"; not to tell apart from: {', '.join(alike[:4])}" if alike else ""
-        return of(
-            verdict="sound",
-            options=[],
-            reason=f"no mend predicts patterns left out better than the scan as it is{remark}",
-        )
-    rivals = [item.name for item in curved if not _leads(best, item)]
-    rivals += [
-        item.name
-        for item in ranked[1:]
-        if item.options and not _leads(best, item) and _unmirrored(item) != _unmirrored(best)
-    ]
-    if rivals:
-        return of(
-            verdict="undecided",
-            options=list(best.options),
-            reason=(
-                f"something is wrong, and these mends predict alike: {best.name}, "
-                f"{', '.join(rivals[:4])}"
-            ),
-        )
-    return of(
-        verdict="mend",
-        options=list(best.options),
-        reason=(
-            f"{best.name}: explains {best.explained:.0%} of patterns left out, the scan as it is "
-            f"{max(as_it_is.explained, 0):.0%}"
-            + (f"; not to tell apart from: {', '.join(equals[:3])}" if equals else "")
-        ),
-    )
-
-
-def _unmirrored(item: Ranked) -> list[str]:
-    """Return the parts of a mend that neither mirror nor turn.
-
-    Mirrored patterns or positions give the same picture or its mirror image; patterns turned by
-    half a turn are those of the conjugate beam and object.
-    """
-    parts = []
-    for name, value in zip(item.options[::2], item.options[1::2], strict=True):
-        if name == "--position_transform":
-            parts += [word for word in value.split(",") if "scale" in word]
-        elif name not in ("--orientation", "--probe_transform"):
-            parts += [name, value]
-    return parts

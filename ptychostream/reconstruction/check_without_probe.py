@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from ptychostream.datasets.sources.mending import mended
 from ptychostream.datasets.sources.options import InputOptions
-from ptychostream.reconstruction.check import CheckResult, check
+from ptychostream.reconstruction.check import check
+from ptychostream.reconstruction.verdict import CheckResult
 from ptychostream.scan import Scan
 from ptychostream.solver.probe_from_patterns import find_orientation
 

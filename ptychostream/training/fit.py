@@ -92,7 +92,7 @@ def fit(
             is_ended = False
         except TrainingEnded:
             is_ended = True
-        except Exception as error:
+        except Exception as error:  # Lightning raises many kinds for a checkpoint of another run
             if run.checkpoint is None or requests.has_begun or isinstance(error, PtychoStreamError):
                 raise
             # Plain data with intact checksums, but not what Lightning restores a run from.

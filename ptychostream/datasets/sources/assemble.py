@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.beam_size import check_overlap
-from ptychostream.datasets.sources.centre import is_corner_centred
 from ptychostream.datasets.sources.centred_window import take_window
 from ptychostream.datasets.sources.chosen_probe import (
     ProbeFinder,
     defocused,
     given_probe,
     make_probe,
+    warnings_on_probe,
 )
+from ptychostream.datasets.sources.counted import check_counts, kept_rows, patterns_of
 from ptychostream.datasets.sources.examine import examine
 from ptychostream.datasets.sources.joining import (
-    Placed,
     joined_mask,
     joined_metadata,
     joined_positions,
@@ -37,16 +37,12 @@ from ptychostream.datasets.sources.object_pixels import (
 from ptychostream.datasets.sources.options import PROBE_CHANGES, InputOptions
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.preprocess import Preprocessing, preprocess
-from ptychostream.datasets.sources.rows import rows_of, with_numbers
 from ptychostream.datasets.sources.stray_positions import check_places
 from ptychostream.datasets.sources.survey import Survey
 from ptychostream.errors import ConfigurationError, DataContractError
-from ptychostream.scan import PatternSource, Scan, SubsetPatterns
+from ptychostream.scan import Scan, SubsetPatterns
 
 logger = logging.getLogger(__name__)
-
-#: Edge below which nothing is a pattern.
-_LEAST = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +81,15 @@ def assemble_and_see(
     `with_placeholder`: whether a missing probe is replaced by one that only has the right size and
         power.
     """
-    patterns = _patterns_of(parts)
+    patterns = patterns_of(parts)
     count = patterns.shape[0]
     metadata, pixel_height = joined_metadata(parts, options)
     placed = joined_positions(parts, options, count)
-    kept, numbers = _kept_rows(parts, options, count, placed)
+    kept, numbers = kept_rows(parts, options, count, placed)
     if kept is not None and numbers is not None:
         patterns = SubsetPatterns(patterns, numbers)
         placed = placed.select(kept)
-    _check_counts(parts, options, patterns, placed)
+    check_counts(parts, options, patterns, placed)
     probe = given_probe(parts, options)
     shape = (patterns.shape[1], patterns.shape[2])
     mask = joined_mask(parts, options, shape)
@@ -148,7 +144,7 @@ def assemble_and_see(
             *windowed.warnings,
             *stray,
             *odd_geometry(metadata),
-            *_warnings_on_probe(probe, options),
+            *warnings_on_probe(probe, options),
         ),
     )
     scan = _turned(scan, parts, options)
@@ -173,88 +169,6 @@ def assemble_and_see(
     return scan, Seen(examined.survey, windowed.centre, f"{verdict.domain}: {verdict.evidence}")
 
 
-def _patterns_of(parts: ScanParts) -> PatternSource:
-    if parts.patterns is not None and min(parts.patterns.shape[1:]) < _LEAST:
-        raise DataContractError(
-            f"{parts.name}: the patterns are {tuple(parts.patterns.shape)}, expected (M, N, N) "
-            f"with N of {_LEAST} or more; if the last axis has length one, drop it: diff3d[..., 0]"
-        )
-    if parts.patterns is None:
-        raise DataContractError(
-            f"{parts.name} {parts.looked_for.get('patterns', 'has no patterns')}; if they are "
-            "there under another name, say it with --map diff3d=PATH"
-        )
-    shape = parts.patterns.shape
-    if not shape[0]:
-        raise DataContractError(f"{parts.name}: there are no patterns")
-    if parts.patterns.dtype.kind not in "uif":
-        raise DataContractError(
-            f"{parts.name}: the patterns are {parts.patterns.dtype}, expected real numbers"
-        )
-    if (
-        parts.positions is not None
-        and shape[0] == shape[1]
-        and shape[2] == len(parts.positions) != shape[0]
-    ):
-        raise DataContractError(
-            f"{parts.name}: the patterns are {tuple(shape)}, expected (M, N, N); move the last "
-            "axis to the front: np.moveaxis(diff3d, -1, 0)"
-        )
-    return parts.patterns
-
-
-def _kept_rows(
-    parts: ScanParts, options: InputOptions, count: int, placed: Placed
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """Return the numbers of positions and of patterns that are kept; None where all are."""
-    kept = np.arange(count) if placed.rows is None else placed.rows
-    if options.leave_out.strip("[]() "):
-        # Positions without a pattern have numbers, too.
-        highest = max(count, len(placed.values)) if placed.rows is None else count
-        kept = np.arange(highest) if placed.rows is None else kept
-        kept = np.setdiff1d(kept, rows_of(options.leave_out, highest, name=parts.name))
-        if not (kept < count).any():
-            raise DataContractError(
-                f"{parts.name}: leave_out={options.leave_out} leaves no pattern"
-            )
-    elif placed.rows is None:
-        return None, None
-    return kept, kept[kept < count]
-
-
-def _check_counts(
-    parts: ScanParts, options: InputOptions, patterns: PatternSource, placed: Placed
-) -> None:
-    count, positions = patterns.shape[0], placed.values
-    if len(positions) != count:
-        more = count - len(positions)
-        advice = (
-            f"If the last {more} were taken after the scan, leave them out: "
-            f"{with_numbers(options.leave_out, np.arange(len(positions), count))}; if the first "
-            f"{more} were taken before it, with --trigger_shift -{more} besides (`ptychostream "
-            "check` with these options tells which)"
-            if more > 0
-            else f"If the last {-more} positions were never measured, leave them out: "
-            f"{with_numbers(options.leave_out, np.arange(count, len(positions)))}; if it was the "
-            f"first, with --trigger_shift {-more} besides (`ptychostream check` tells which)"
-        )
-        raise DataContractError(
-            f"{parts.name}: {count} diffraction patterns but {len(positions)} scan positions. "
-            f"{advice}. If patterns were lost in between, give --positions FILE with a column "
-            "'trigger', which says to which pattern each position belongs"
-        )
-    wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-    if len(wrong) == count:
-        raise DataContractError(f"{parts.name}: the positions are not finite, none of them")
-    if len(wrong):
-        numbers = wrong if placed.numbers is None else placed.numbers[wrong]
-        raise DataContractError(
-            f"{parts.name}: {len(wrong)} of {count} positions are not finite, as where a scan was "
-            "stopped; leave them out with their patterns: "
-            f"{with_numbers(options.leave_out, numbers)}"
-        )
-
-
 def _provenance(
     parts: ScanParts,
     options: InputOptions,
@@ -275,17 +189,6 @@ def _provenance(
     if stage is not None:
         record["stage"] = stage
     return record
-
-
-def _warnings_on_probe(probe: NDArray[np.complex64] | None, options: InputOptions) -> list[str]:
-    if probe is None or "swap_quadrants" in options.probe_transform:
-        return []
-    if not is_corner_centred((np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)):
-        return []
-    return [
-        "the probe is brightest in its corners; its middle belongs at pixel (N/2, N/2): "
-        "--probe_transform swap_quadrants"
-    ]
 
 
 def _turned(scan: Scan, parts: ScanParts, options: InputOptions) -> Scan:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.centre import is_corner_centred
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.probes import make_beam, propagate, read_probe_file
@@ -72,3 +73,15 @@ def defocused(scan: Scan, text: str) -> NDArray[np.complex64]:
         )
     distance = quantity(text, "m", option="defocus")
     return propagate(scan.probe, distance, pixel, HC_EV_M / energy).astype(np.complex64)
+
+
+def warnings_on_probe(probe: NDArray[np.complex64] | None, options: InputOptions) -> list[str]:
+    """Return a warning where a probe seems to have its middle in the corners."""
+    if probe is None or "swap_quadrants" in options.probe_transform:
+        return []
+    if not is_corner_centred((np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)):
+        return []
+    return [
+        "the probe is brightest in its corners; its middle belongs at pixel (N/2, N/2): "
+        "--probe_transform swap_quadrants"
+    ]

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.cxi_places import GROUPS, PLACES
 from ptychostream.datasets.sources.hdf5_links import find, open_linked_hdf5, unreadable
 from ptychostream.datasets.sources.hdf5_patterns import hdf5_patterns, is_hdf5
 from ptychostream.datasets.sources.joined import JoinedPatterns
@@ -36,82 +37,6 @@ _MOST_EV = 2e5
 
 #: No photons of a ptychography have less.
 _LEAST_EV = 20.0
-
-#: Groups in which quantities lie, under the entry: class, and how the name begins.
-_GROUPS = {
-    "data": ("NXdata", "data"),
-    "instrument": ("NXinstrument", "instrument"),
-    "detector": ("NXdetector", "detector"),
-    "beam": ("NXbeam", "beam"),
-    "source": ("NXsource", "source"),
-    "sample": ("NXsample", "sample"),
-    "monochromator": ("NXmonochromator", "monochromator"),
-}
-
-#: Where each quantity is looked for, the first that exists counts.
-_PLACES = {
-    "patterns": ("data/data", "detector/data"),
-    "translation": (
-        "data/translation",
-        "sample/geometry_1/translation",
-        "sample/geometry/translation",
-        "detector/translation",
-        "sample/translation",
-    ),
-    "x": (
-        "sample/transformations/x_translation",
-        "data/x_set",
-        "sample/transformations/translation_x",
-        "sample/transformations/sample_x",
-        "sample/transformations/x",
-        "sample/positioner_x/value",
-        "data/x",
-        "data/sample_x",
-    ),
-    "y": (
-        "sample/transformations/y_translation",
-        "data/y_set",
-        "sample/transformations/translation_y",
-        "sample/transformations/sample_y",
-        "sample/transformations/y",
-        "sample/positioner_y/value",
-        "data/y",
-        "data/sample_y",
-    ),
-    "energy": (
-        "beam/incident_beam_energy",
-        "beam/incident_energy",
-        "beam/energy",
-        "monochromator/energy",
-        "detector/detectorSpecific/photon_energy",
-    ),
-    "source_energy": ("source/energy",),
-    "wavelength": (
-        "beam/incident_wavelength",
-        "beam/wavelength",
-        "monochromator/wavelength",
-        "source/wavelength",
-    ),
-    "distance": ("detector/distance", "detector/detector_distance"),
-    "pixel": ("detector/x_pixel_size", "detector/detectorSpecific/x_pixel_size"),
-    "pixel_y": ("detector/y_pixel_size", "detector/detectorSpecific/y_pixel_size"),
-    "saturation": ("detector/saturation_value",),
-    "mask": (
-        "detector/mask",
-        "detector/pixel_mask",
-        "detector/detectorSpecific/pixel_mask",
-        "data/mask",
-        "data/pixel_mask",
-    ),
-    "probe": (
-        "source/illumination",
-        "source/probe",
-        "detector/probe_guess",
-        "beam/probe",
-        "beam/illumination",
-        "sample/probe",
-    ),
-}
 
 
 def is_cxi(path: Path) -> bool:
@@ -187,7 +112,7 @@ class _Entry:
 
     def _groups_of(self, entry: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for role, (kind, prefix) in _GROUPS.items():
+        for role, (kind, prefix) in GROUPS.items():
             parents = [entry]
             if role in ("detector", "beam", "source", "monochromator"):
                 parents = [*found["instrument"], entry]
@@ -205,7 +130,7 @@ class _Entry:
     def candidates(self, quantity: str) -> list[str]:
         """List the paths at which a quantity may lie."""
         found = []
-        for place in _PLACES[quantity]:
+        for place in PLACES[quantity]:
             role, rest = place.split("/", 1)
             groups = self.groups.get(role) or [f"{self.name or 'entry_1'}/{_default(role)}"]
             found += [f"{group}/{rest}" for group in groups]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.sources.units import quantity
+from ptychostream.datasets.sources.units import is_number, quantity
 from ptychostream.errors import ConfigurationError
 
 _PLAIN = {
@@ -25,7 +25,7 @@ def raster(step: str, shape: tuple[int, int]) -> tuple[NDArray[np.float64], str]
     words = words * 2 if len(words) == 1 else words
     if len(words) != 2:
         raise ConfigurationError(f"step={step!r} must be DX,DY, such as 50nm,50nm or 4,4")
-    in_pixels = [_is_number(word.removesuffix("px")) for word in words]
+    in_pixels = [is_number(word.removesuffix("px")) for word in words]
     if in_pixels[0] != in_pixels[1]:
         raise ConfigurationError(f"step={step!r}: give both steps with a unit, or neither")
     signs = [-1.0 if word.startswith("-") else 1.0 for word in words]
@@ -38,14 +38,6 @@ def raster(step: str, shape: tuple[int, int]) -> tuple[NDArray[np.float64], str]
     rows, columns = np.indices(shape).reshape(2, -1)
     positions = np.stack([columns * (sizes[0] * signs[0]), rows * (sizes[1] * signs[1])], axis=1)
     return positions, "px" if in_pixels[0] else "m"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def shape_option(text: str) -> tuple[int, int]:
@@ -69,7 +61,7 @@ def transform_matrix(text: str | None, rotation_deg: float) -> NDArray[np.float6
         if name in _PLAIN and not value:
             matrix = _PLAIN[name] @ matrix
             continue
-        if name not in _VALUED or not _is_number(value):
+        if name not in _VALUED or not is_number(value):
             known = ", ".join([*_PLAIN, *(f"{name}=F" for name in _VALUED)])
             raise ConfigurationError(f"position_transform: {word!r} is none of {known}")
         matrix = _valued(name, float(value)) @ matrix

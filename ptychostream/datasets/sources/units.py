@@ -87,13 +87,13 @@ def quantity(text: str | float, target: str, *, option: str) -> float:
         value = float(text)
     except ValueError:
         words = str(text).strip()
-        at = next((i for i in range(len(words), 0, -1) if _is_number(words[:i])), 0)
+        at = next((i for i in range(len(words), 0, -1) if is_number(words[:i])), 0)
         unit = words[at:].strip()
         try:
             value = float(
                 _registry().Quantity(float(words[:at]), _SPELLINGS.get(unit, unit)).m_as(target)
             )
-        except Exception as error:
+        except Exception as error:  # of many kinds, as above
             raise ConfigurationError(
                 f"{option}={text!r} is no amount in a unit of {target}; write for example "
                 f"{_EXAMPLES.get(target, '1.0 ' + target)}"
@@ -106,7 +106,8 @@ def quantity(text: str | float, target: str, *, option: str) -> float:
 _EXAMPLES = {"eV": "8.8keV", "m": "1.9m, 75um or 1.24nm"}
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number without a unit."""
     try:
         float(text)
     except ValueError:

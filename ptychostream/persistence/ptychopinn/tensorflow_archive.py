@@ -1,6 +1,5 @@
 """Archives of PtychoPINN's TensorFlow backend, read into our network without TensorFlow."""
 
-import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -12,16 +11,13 @@ from numpy.typing import NDArray
 from ptychostream.config import ModelConfig, TrainingConfig
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.legacy import training_config_of
-from ptychostream.models.forward_model import probe_power
 from ptychostream.models.generators.autoencoder import Autoencoder
-from ptychostream.models.probe import ProbeModel
-from ptychostream.persistence.build_model import build_model, check_sizes
+from ptychostream.persistence.build_model import check_sizes
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.entries import Members
-from ptychostream.persistence.open_archive import read_dictionary, read_manifest
+from ptychostream.persistence.open_archive import read_dictionary
+from ptychostream.persistence.ptychopinn.imported_bundle import imported_bundle
 from ptychostream.persistence.ptychopinn.keras_import import import_weights
-
-logger = logging.getLogger(__name__)
 
 #: Models that hold the network; the first is smaller, as it has no optimiser's state.
 _MODELS = ("diffraction_to_obj", "autoencoder")
@@ -50,32 +46,18 @@ def read_tensorflow(members: Members) -> ModelBundle:
     origin = f"{members.origin}: member '{name}'"
     weights = import_weights(members.read(name), config.model, origin)
     probe = _probe(members, model, values, config.model.N)
-    scaled = ProbeModel(config.model, probe, trainable=False).state_dict()
-    # So that the predicted diffraction has the same scale as in PtychoPINN.
-    energy = float((np.abs(probe) ** 2).sum())
-    scale = math.sqrt(energy / probe_power(config.model.N, config.model.probe_scale))
-    state = {
-        **{f"generator.{key}": value for key, value in weights.items()},
-        **{f"probe.{key}": value for key, value in scaled.items()},
-        "log_scale": torch.tensor(math.log(scale), dtype=torch.float32),
-    }
-    logger.warning(
-        "%s was made by TensorFlow; with the same weights, here\n%s",
-        members.origin,
-        "\n".join(f"- {line}" for line in DIFFERENCES),
-    )
-    return ModelBundle(
-        model=build_model(config, probe, state, origin),
-        config=config,
+    return imported_bundle(
+        members,
+        config,
+        weights,
+        probe,
+        origin=origin,
+        model=model,
+        maker="TensorFlow backend",
+        probe_divisor=1.0,
         intensity_scale=_scale(members, model, values),
-        probe_guess=probe,
         legacy=others,
-        provenance={
-            "made_by": "PtychoPINN, TensorFlow backend",
-            "version": str(read_manifest(members)["version"]),
-            "model": model,
-            "differences": list(DIFFERENCES),
-        },
+        differences=DIFFERENCES,
     )
 
 

@@ -4,14 +4,12 @@ The weights are tensors that PyTorch loads with `weights_only`; settings are pla
 file holds no probe, so that one is given.
 """
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,15 +17,11 @@ from ptychostream.config import TrainingConfig
 from ptychostream.config.ptychopinn_settings import RECTANGULAR
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.legacy import training_config_of
-from ptychostream.models.forward_model import probe_power
-from ptychostream.models.probe import ProbeModel
-from ptychostream.persistence.build_model import build_model
 from ptychostream.persistence.bundle import ModelBundle
 from ptychostream.persistence.checkpoint import load_plain_tensors
 from ptychostream.persistence.entries import Members
-from ptychostream.persistence.open_archive import read_dictionary, read_manifest
-
-logger = logging.getLogger(__name__)
+from ptychostream.persistence.open_archive import read_dictionary
+from ptychostream.persistence.ptychopinn.imported_bundle import imported_bundle
 
 _WEIGHTS, _PARAMS = "diffraction_to_obj/model.pth", "diffraction_to_obj/params.dill"
 _SCALING = "torch_scaling_metadata.pt"
@@ -77,34 +71,18 @@ def read_port(members: Members, probe_guess: NDArray[np.complex64]) -> ModelBund
     origin = f"{members.origin}: member '{_WEIGHTS}'"
     weights = _renamed(content, origin, border=config.model.probe_big)
     probe = _probe(probe_guess, config.model.N)
-    scaled = ProbeModel(config.model, probe, trainable=False).state_dict()
-    # So that the predicted diffraction has the same scale: the port divides the probe of the file
-    # by probe_scale, and ours is scaled to a given power.
-    energy = float((np.abs(probe) ** 2).sum())
-    power = probe_power(config.model.N, config.model.probe_scale)
-    scale = math.sqrt(energy / power) / config.model.probe_scale
-    state = {
-        **{f"generator.{key}": value for key, value in weights.items()},
-        **{f"probe.{key}": value for key, value in scaled.items()},
-        "log_scale": torch.tensor(math.log(scale), dtype=torch.float32),
-    }
-    logger.warning(
-        "%s was made by PtychoPINN's PyTorch port; with the same weights, here\n%s",
-        members.origin,
-        "\n".join(f"- {line}" for line in DIFFERENCES),
-    )
-    return ModelBundle(
-        model=build_model(config, probe, state, origin),
-        config=config,
+    return imported_bundle(
+        members,
+        config,
+        weights,
+        probe,
+        origin=origin,
+        model="diffraction_to_obj",
+        maker="PyTorch backend",
+        probe_divisor=config.model.probe_scale,
         intensity_scale=_intensity_scale(members, values, config),
-        probe_guess=probe,
         legacy=others,
-        provenance={
-            "made_by": "PtychoPINN, PyTorch backend",
-            "version": str(read_manifest(members)["version"]),
-            "model": "diffraction_to_obj",
-            "differences": list(DIFFERENCES),
-        },
+        differences=DIFFERENCES,
     )
 
 

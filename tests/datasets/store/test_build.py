@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -194,14 +193,10 @@ def test_a_second_builder_of_the_same_target_is_refused(tiny_scan, tmp_path):
     assert ps.open_group_store(target).num_patterns == 300
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_target_that_cannot_be_written_is_named(tiny_scan, tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(StorageError, match="could not write"):
-            ps.build_group_store(tiny_scan, tmp_path / "s.zarr")
-    finally:
-        tmp_path.chmod(0o700)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"could not write .*s\.zarr"):
+        ps.build_group_store(tiny_scan, tmp_path / "file" / "s.zarr")
 
 
 @pytest.mark.parametrize("mark", [-1.0, np.nan, 2.0**32 - 1])

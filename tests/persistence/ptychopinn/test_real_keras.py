@@ -24,17 +24,14 @@ from keras_network import build  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
 SCALE = 31.25
+#: Each option once; those that do not touch each other, together.
 OPTIONS = {
     "one pattern": {},
-    "two filters": {"n_filters_scale": 2},
-    "groups": {"gridsize": 2},
-    "nines": {"gridsize": 3},
+    "groups, two filters": {"gridsize": 2, "n_filters_scale": 2},
+    "nines, softplus": {"gridsize": 3, "amp_activation": "softplus"},
     "no padding": {"gridsize": 2, "pad_object": False},
-    "centre only": {"gridsize": 2, "probe_big": False},
-    "one patch a group": {"gridsize": 2, "object_big": False},
-    "swish": {"amp_activation": "swish"},
-    "softplus": {"amp_activation": "softplus"},
-    "128 px": {"N": 128, "gridsize": 2},
+    "centre only, swish": {"gridsize": 2, "probe_big": False, "amp_activation": "swish"},
+    "one patch a group, 128 px": {"N": 128, "gridsize": 2, "object_big": False},
     "256 px": {"N": 256},
 }
 
