@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
 from ptychostream.datasets.store import GroupStore
@@ -19,7 +20,6 @@ from ptychostream.training.checks import (
     check_supported,
     warn_of_idle_options,
 )
-from ptychostream.training.intensity_factors import intensity_factors
 from ptychostream.training.label_scaling import objects_in_model_unit
 from ptychostream.training.labels import TruePatches
 from ptychostream.training.objective import needs_labels
@@ -108,7 +108,7 @@ def train(
             "were measured with the same probe"
         )
     if model.intensity_input is not None and run.checkpoint is None:
-        model.intensity_input.factors.copy_(intensity_factors(run))
+        model.intensity_input.factors.copy_(_intensity_factors(run))
     if run.config.probe_trainable and run.checkpoint is None:
         refine_probes(model, store, run.config, execution, should_stop)
         if should_stop is not None and should_stop():
@@ -183,3 +183,18 @@ def _labels(
         scaled = objects_in_model_unit(part.store, model, part.scales, solved[path])
         labels[name] = TruePatches(scaled, run.config.model.N)
     return labels
+
+
+def _intensity_factors(run: TrainingRun) -> Tensor:
+    """Measure (N/2) / √(mean Σ x⁴) of each experiment's amplitudes x, in one pass over the groups.
+
+    Returns (E,) float32, for `models.intensity_input`.
+    """
+    part, size = run.parts["train"], run.config.model.group_size
+    sums = torch.zeros(part.store.num_experiments, dtype=torch.float64)
+    patterns = torch.zeros_like(sums)
+    for batch in run.serve(part, "storage", 0, 1, torch.device("cpu")):
+        amplitude = (batch["diffraction"][:, :size] * batch["rms_scale"]).double()
+        sums.index_add_(0, batch["experiment_id"], amplitude.pow(4).sum(dim=(1, 2, 3)))
+        patterns += size * torch.bincount(batch["experiment_id"], minlength=len(sums))
+    return ((run.config.model.N / 2) / (sums / patterns).sqrt()).float()
