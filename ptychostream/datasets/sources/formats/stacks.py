@@ -13,6 +13,7 @@ from ptychostream.datasets.sources.file_patterns import FilePatterns
 from ptychostream.datasets.sources.mapped import parse_map, propose
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.errors import DataContractError, MissingPartError
+from ptychostream.files import reading
 from ptychostream.pattern_sources import ArrayPatterns, OpenedPatterns, PatternSource
 
 _TIFF = (".tif", ".tiff")
@@ -56,13 +57,12 @@ def _by_number(path: Path) -> tuple[Any, ...]:
 
 def read_stack(path: Path, measurement_domain: Any = None) -> ScanParts:
     """Read a stack of patterns; positions and probe come from elsewhere."""
-    extra: dict[str, Any] = {}
     if path.is_dir():
         patterns: PatternSource = ImagePatterns(_images_of(path))
     elif path.suffix.lower() == ".npy":
         patterns = _from_npy(path)
     elif path.suffix.lower() == ".mat":
-        patterns, extra = _from_matlab(path)
+        patterns = _from_matlab(path)
     elif path.suffix.lower() in _TIFF:
         patterns = TiffPatterns(path)
     else:
@@ -72,7 +72,6 @@ def read_stack(path: Path, measurement_domain: Any = None) -> ScanParts:
         patterns=patterns,
         measurement_domain=measurement_domain,
         provenance={"format": "stack", "file": path.name},
-        **extra,
     )
 
 
@@ -84,7 +83,7 @@ def _from_npy(path: Path) -> PatternSource:
     return FilePatterns(path, shape, array.dtype, int(array.offset))
 
 
-def _from_matlab(path: Path) -> tuple[PatternSource, dict[str, Any]]:
+def _from_matlab(path: Path) -> PatternSource:
     found = listing(path)
     names = parse_map(propose(found)) if propose(found) else {}
     stacks = [name for name, (shape, _) in found.items() if len(shape) in (3, 4)]
@@ -96,7 +95,7 @@ def _from_matlab(path: Path) -> tuple[PatternSource, dict[str, Any]]:
     # MATLAB's stacks often have the number of the pattern last.
     if array.ndim == 3 and array.shape[0] == array.shape[1] != array.shape[2]:
         array = np.moveaxis(array, -1, 0)
-    return ArrayPatterns(np.ascontiguousarray(array.reshape(-1, *array.shape[-2:]))), {}
+    return ArrayPatterns(np.ascontiguousarray(array.reshape(-1, *array.shape[-2:])))
 
 
 class TiffPatterns(OpenedPatterns):
@@ -149,18 +148,11 @@ class ImagePatterns(OpenedPatterns):
 
 
 def _read_image(path: Path) -> NDArray[Any]:
-    try:
+    with reading(path):
         if path.suffix.lower() in _TIFF:
             image = _tifffile().imread(path)
         else:
             image = _fabio().open(str(path)).data
-    except (MissingPartError, DataContractError):
-        raise
-    except Exception as error:
-        # The libraries raise errors of many kinds for damaged files.
-        raise DataContractError(
-            f"'{path}' can't be read ({type(error).__name__}: {error}); copy it again"
-        ) from error
     image = np.asarray(image)
     if image.ndim != 2:
         raise DataContractError(f"'{path}' is {image.shape}, expected one image (H, W)")
