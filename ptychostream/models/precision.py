@@ -1,27 +1,13 @@
 """Mixed precision for convolutions alone: Fourier transforms and counts need all of float32."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
 
 import torch
-from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
-from typing_extensions import override
 
 #: By the names that the configuration uses.
 _DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-
-
-class ConvolutionsOnly(MixedPrecision):
-    """Lightning's mixed precision, with its loss scaling but without autocast around the step."""
-
-    def __init__(self, precision: Any, device: str) -> None:
-        super().__init__(precision, device)
-
-    @override
-    def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
-        return nullcontext()
 
 
 @contextmanager

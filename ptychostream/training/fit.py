@@ -5,7 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import MixedPrecision
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from ptychostream.datasets.batches.loader import GroupLoader
 from ptychostream.errors import ConfigurationError, DataContractError, PtychoStreamError
 from ptychostream.models.pinn import PtychoPINN
-from ptychostream.models.precision import ConvolutionsOnly, mixed_convolutions
+from ptychostream.models.precision import mixed_convolutions
 from ptychostream.progress import ShouldStop
 from ptychostream.training.callbacks import Description, EpochReports
 from ptychostream.training.checkpoints import WholeCheckpoints, describe_run
@@ -183,6 +185,17 @@ def _pictures(run: TrainingRun) -> Callback:
     return ReconstructionLog(run.execution, part.store, serve_rows, table.nn_indices[:, 0])
 
 
+class _ConvolutionsOnly(MixedPrecision):
+    """Lightning's mixed precision, with its loss scaling but without autocast around the step."""
+
+    def __init__(self, precision: Any, device: str) -> None:
+        super().__init__(precision, device)
+
+    @override
+    def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
+        return nullcontext()
+
+
 def _make_trainer(run: TrainingRun, callbacks: list[Callback]) -> lightning.Trainer:
     config, execution = run.config, run.execution
     tracker = make_tracker(
@@ -199,7 +212,7 @@ def _make_trainer(run: TrainingRun, callbacks: list[Callback]) -> lightning.Trai
                     "precision='16-mixed' needs a GPU, and this run is on the CPU; use "
                     "'bf16-mixed' or '32-true'"
                 )
-            options["plugins"].append(ConvolutionsOnly(execution.precision, kind))
+            options["plugins"].append(_ConvolutionsOnly(execution.precision, kind))
         trainer = lightning.Trainer(
             accelerator=execution.accelerator,
             devices=execution.devices,
