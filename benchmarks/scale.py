@@ -1,8 +1,8 @@
 """How cost grows: with appended blocks, distance, memory, size, processes and experiments.
 
-    python benchmarks/scale.py [growing] [remote] [loader] [solver] [tiles] [many] [--blocks 200]
-        [--patterns 20000] [--sizes 10000 100000 1000000] [--processes 1 2 4]
-        [--experiments 10 100 1000]
+    python benchmarks/scale.py [start] [growing] [remote] [loader] [solver] [tiles] [many]
+        [--blocks 200] [--patterns 20000] [--sizes 10000 100000 1000000]
+        [--processes 1 2 4] [--experiments 10 100 1000]
 
 Processor time of all threads, except where it says that the clock is read. The server of `remote`
 is one on this machine that waits 30 ms before each answer.
@@ -32,6 +32,28 @@ from ptychostream.reconstruction.summary import Row, Summary
 from ptychostream.reconstruction.write import Asked
 from ptychostream.simulation.probes import make_probe
 
+#: Runs `ptychostream reconstruct`, and prints processor seconds: until torch is imported,
+#: until the first pass begins, until files are written, and until the end.
+START = """
+import os, sys, time
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # As the command does.
+sys.argv[1:] = ["reconstruct", *sys.argv[1:], "--overwrite", "--quiet"]
+import torch
+times = [time.process_time()]
+import ptychostream.reconstruction.write as write
+import ptychostream.solver.solver as solver
+from ptychostream.cli.main import main
+def timed(function):
+    def called(*args, **options):
+        times.append(time.process_time())
+        return function(*args, **options)
+    return called
+solver.Solver.run = timed(solver.Solver.run)
+write.write_result_files = timed(write.write_result_files)
+main()
+print(times[0], times[1], times[-1], time.process_time())
+"""
+
 
 def processor(work: Callable[[], object]) -> float:
     began = time.process_time()
@@ -42,6 +64,24 @@ def processor(work: Callable[[], object]) -> float:
 def epoch(store: ps.GroupStore, **options: object) -> None:
     for _ in ps.make_loader(store, store.groups(1), batch_size=64, **options):
         pass
+
+
+def start(folder: Path, turns: int = 5) -> None:
+    """Reconstruct 64 patterns of 64 pixels, twenty passes, by the command, in new processes."""
+    path = folder / "start.zarr"
+    ps.build_group_store(ps.simulate_scan(num_positions=64, N=64), path)
+    command = [sys.executable, "-c", START, str(path), "-o", str(folder / "start")]
+    done = [
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(turns)
+    ]
+    torch_s, first, written, whole = np.median(np.array(done, float), axis=0)
+    print(
+        f"reconstruct 64 patterns: {first:.2f} s until the first pass, of which torch's import "
+        f"{torch_s:.2f}; {written - first:.2f} s passes and check, {whole - written:.2f} s files; "
+        f"{whole:.2f} s in all (median of {turns})",
+        flush=True,
+    )
 
 
 def growing(folder: Path, blocks: int, size: int = 100) -> None:
@@ -329,7 +369,7 @@ def in_table(folder: Path, rows: list[Row], number: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["growing", "remote", "loader", "solver", "tiles", "many"]
+    parts = ["start", "growing", "remote", "loader", "solver", "tiles", "many"]
     parser.add_argument("parts", nargs="*", default=parts)
     parser.add_argument("--blocks", type=int, default=200)
     parser.add_argument("--patterns", type=int, default=20000)
@@ -338,6 +378,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if "start" in options.parts:
+            start(Path(name))
         if "growing" in options.parts:
             growing(Path(name), options.blocks)
         if "remote" in options.parts:

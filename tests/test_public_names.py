@@ -31,7 +31,28 @@ def test_help_imports_nothing_heavy():
     assert not heavy & _modules_after("from ptychostream.cli.main import main; main(['--help'])")
 
 
-def test_a_reconstruction_by_the_solver_imports_nothing_that_networks_need():
-    heavy = {"lightning", "tensordict", "sympy", "scipy.stats", "scipy.signal", "scipy.ndimage"}
-    code = "import ptychostream.cli.reconstruct, ptychostream.reconstruction.write"
-    assert not heavy & _modules_after(code)
+#: Starts the command, and ends where the solver would begin.
+_START = """
+import sys
+import ptychostream.cli.main as cli
+find = cli.find_command
+def find_and_stop(name):
+    import ptychostream.solver.solver as solver
+    solver.Solver.run = lambda *_, **__: sys.exit(print(*sys.modules))
+    return find(name)
+cli.find_command = find_and_stop
+cli.main()
+"""
+
+
+def test_before_the_first_pass_nothing_is_imported_that_it_does_not_need(tmp_path):
+    ps.build_group_store(
+        ps.simulate_scan(num_positions=16, N=16), tmp_path / "s.zarr", progress=False
+    )
+    command = [sys.executable, "-c", _START, "reconstruct", "s.zarr", "-o", "out", "-q"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    heavy = {"lightning", "tensordict", "sympy", "matplotlib", "tensorflow", "distributed"}
+    heavy |= {"logfire", *(f"scipy.{p}" for p in ("stats", "signal", "ndimage", "spatial"))}
+    started = set(run.stdout.split())
+    assert "ptychostream.reconstruction.write" in started
+    assert not heavy & started

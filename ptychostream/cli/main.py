@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -46,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_help())
         return 0 if words else 2
+    if arguments is None:
+        # Plugins of pydantic, such as that which comes with ptychodus, take longer to import than
+        # pydantic, and concern none of our classes. A program that calls us keeps its own.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if words[0] == "--version":
         print(f"ptychostream {__version__}")
         return 0

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.near_positions import as_points, has_near
 from ptychostream.errors import DataContractError
 from ptychostream.scan import Scan
 
@@ -26,11 +27,15 @@ def typical_step(positions: NDArray[np.float64]) -> float:
     # Imported where it is used: the solver does without, and starts the sooner.
     from scipy.spatial import KDTree
 
-    distinct = np.unique(positions, axis=0)
+    distinct = _distinct(positions)
     if len(distinct) < 2:
         return 0.0
     distances, _ = KDTree(distinct).query(distinct, k=2)
     return float(np.median(distances[:, 1]))
+
+
+def _distinct(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.unique(as_points(positions)).view(np.float64).reshape(-1, 2)
 
 
 def linear_overlap(scan: Scan) -> float:
@@ -40,6 +45,12 @@ def linear_overlap(scan: Scan) -> float:
 
 def check_overlap(scan: Scan) -> list[str]:
     """Return a warning where beams hardly overlap."""
+    diameter = beam_diameter(scan.probe)
+    # Most have another so near that the median of all distances need not be computed.
+    enough = min(_FAR * scan.N, (1 - _LITTLE) * diameter)
+    distinct = _distinct(scan.positions)
+    if diameter > 0 and has_near(distinct, enough).sum() > len(distinct) / 2:
+        return []
     step = typical_step(scan.positions)
     if step > _FAR * scan.N and _is_evenly_lit(scan):
         raise DataContractError(
@@ -55,11 +66,11 @@ def check_overlap(scan: Scan) -> list[str]:
             "say their unit with --position_unit, or correct --energy, --distance or "
             "--detector_pixel"
         )
-    overlap = linear_overlap(scan)
+    overlap = 1 - step / diameter
     if overlap >= _LITTLE:
         return []
     return [
-        f"the beam is {beam_diameter(scan.probe):.1f} px wide and positions are {step:.1f} px "
+        f"the beam is {diameter:.1f} px wide and positions are {step:.1f} px "
         f"apart: neighbours overlap by {max(overlap, 0):.0%} (a good scan has 60 % or more); the "
         "probe, the unit of the positions or the geometry may be wrong"
     ]

@@ -82,9 +82,13 @@ def dead_pixels(
     dark = (totals == 0) & ~bad
     if not dark.any() or not len(counts):
         return np.zeros_like(dark)
-    regions, _ = ndimage.label(dark | bad)
+    regions, number = ndimage.label(dark | bad)
     found = np.zeros(dark.shape, bool)
-    for label, box in enumerate(ndimage.find_objects(regions), 1):
+    # In the dim corners there are hundreds of regions, of which none touches a bright pixel.
+    bright = np.isin(np.arange(1, number + 1), regions[ndimage.binary_dilation(totals > _LIT)])
+    boxes = ndimage.find_objects(regions)
+    for label in (np.flatnonzero(bright) + 1).tolist():
+        box = boxes[label - 1]
         wide = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
         inside = regions[wide] == label
         edge = ndimage.binary_dilation(inside) & ~inside

@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
+from ptychostream.datasets.sources.near_positions import as_points, has_near
 from ptychostream.datasets.sources.rows import as_ranges, with_numbers
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import check_extent
@@ -80,6 +80,9 @@ def check_places(
 
 def _wrong_unit(name: str, positions: NDArray[np.float64], patch_size: int, pixel_m: float) -> str:
     """Say that positions in metres fit no scan, and in which unit they would."""
+    # Imported where it is used: commands that read stores do without, and start the sooner.
+    from scipy.spatial import KDTree
+
     width, height = np.ptp(positions, axis=0)
     distinct = np.unique(positions, axis=0)
     step = 0.0
@@ -102,18 +105,26 @@ def _wrong_unit(name: str, positions: NDArray[np.float64], patch_size: int, pixe
 
 def _repeated(as_read: NDArray[np.float64]) -> NDArray[np.int64]:
     """Find the patterns at one position that many have, while others have their own."""
-    places, inverse, times = np.unique(as_read, axis=0, return_inverse=True, return_counts=True)
+    points = as_points(as_read)
+    places, times = np.unique(points, return_counts=True)
     most = int(times.argmax())
-    fewest = _REPEATED if not places[most].any() else _REPEATED + 1
+    fewest = _REPEATED if not places[most] else _REPEATED + 1
     if times[most] < fewest or len(places) < 2 or np.sort(times)[-2] >= _REPEATED:
         return np.empty(0, np.int64)
-    return np.flatnonzero(np.ravel(inverse) == most)
+    return np.flatnonzero(points == places[most])
 
 
 def _isolated(positions: NDArray[np.float64], patch_size: int) -> NDArray[np.int64]:
     """Find positions whose neighbours are much further off than those of most."""
     if len(positions) <= _FEW:
         return np.empty(0, np.int64)
-    nearest = KDTree(positions).query(positions, k=2)[0][:, 1]
+    from scipy.spatial import KDTree
+
+    # Hardly any position needs its distance computed to tell that it is not isolated.
+    perhaps = positions[~has_near(positions, 0.5 * patch_size)]
+    tree = KDTree(positions)
+    if not (len(perhaps) and (tree.query(perhaps, k=2)[0][:, 1] > 0.5 * patch_size).any()):
+        return np.empty(0, np.int64)
+    nearest = tree.query(positions, k=2)[0][:, 1]
     far = np.flatnonzero(nearest > max(_FAR * np.median(nearest), 0.5 * patch_size))
     return far if len(far) <= 0.1 * len(positions) else np.empty(0, np.int64)

@@ -48,9 +48,10 @@ def encode_shard(
     index = np.full((chunks_per_shard, 2), _MISSING, "<u8")
     parts, at = [], 0
     for number, start in enumerate(range(0, len(patterns), patterns_per_chunk)):
-        chunk = np.zeros((patterns_per_chunk, *patterns.shape[1:]), patterns.dtype)
-        part = patterns[start : start + patterns_per_chunk]
-        chunk[: len(part)] = part
+        chunk = patterns[start : start + patterns_per_chunk]
+        if len(chunk) < patterns_per_chunk:
+            chunk = np.zeros((patterns_per_chunk, *patterns.shape[1:]), patterns.dtype)
+            chunk[: len(patterns) - start] = patterns[start:]
         turned = np.empty((*chunk.shape[1:], len(chunk)), chunk.dtype)
         _transpose(chunk.reshape(len(chunk), -1), turned.reshape(-1, len(chunk)))
         encoded = blosc.compress(turned, CODEC.encode(), COMPRESSION_LEVEL, blosc.BITSHUFFLE)
