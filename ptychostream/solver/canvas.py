@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.geometry import ObjectGrid
+from ptychostream.scratch import allocate
 from ptychostream.solver.boxes import Box
 from ptychostream.solver.layout import PatchLayout
 from ptychostream.solver.prior import laplacian
 from ptychostream.solver.tiles import Tiles
-from ptychostream.stitching.canvas import allocate
 
 #: Light of a pixel is taken as at least this part of the brightest pixel's.
 _FLOOR = 0.1

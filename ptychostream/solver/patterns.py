@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.datasets.store import GroupStore
+from ptychostream.scratch import allocate
 from ptychostream.solver.tiles import Tiles
-from ptychostream.stitching.canvas import allocate
 
 #: Parts into which a scan is dealt: each batch takes several.
 PARTS = 48
@@ -101,7 +101,9 @@ class DealtPatterns:
             folder = scratch_folder or Path(tempfile.gettempdir())
         # Square roots that fit into the memory are taken once, not in each pass.
         keeps_roots = are_counts and 4 * int(np.prod(shape)) <= memory_budget
-        values = allocate(shape, np.float32 if keeps_roots else store.dtype, folder)
+        values = allocate(
+            shape, np.float32 if keeps_roots else store.dtype, folder, purpose="the patterns"
+        )
         _fill(values, store, rows[order], keeps_roots, num_threads, on_progress)
         return cls(
             values,

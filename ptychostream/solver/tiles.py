@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
+from ptychostream.scratch import allocate
 from ptychostream.solver.boxes import Box
 from ptychostream.solver.layout import MARGIN, PatchLayout
 from ptychostream.solver.ranks import Ranks
-from ptychostream.stitching.canvas import allocate
 
 #: Farther than any position.
 _FAR = 2**62

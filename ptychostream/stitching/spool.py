@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptychostream.stitching.canvas import check_free_space
+from ptychostream.scratch import check_free_space
 from ptychostream.stitching.placed_patches import PlacedPatches
 
 

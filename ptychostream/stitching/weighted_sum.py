@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.physics import UNLIT
-from ptychostream.stitching.canvas import Canvas, DeviceCanvas, HostCanvas, allocate
+from ptychostream.scratch import allocate
+from ptychostream.stitching.canvas import Canvas, DeviceCanvas, HostCanvas
 
 #: Rows of the object that are normalised at once.
 _BAND = 1024

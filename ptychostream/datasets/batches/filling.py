@@ -61,7 +61,7 @@ class BatchFiller:
                 filled, at = filled + take, at + take
             yield self._batch(rows, parts[0] if len(parts) == 1 else torch.cat(parts))
 
-    def _amplitude(self, window: DecodedWindow, rows: NDArray[np.int64]) -> Tensor:
+    def _amplitude(self, window: DecodedWindow, rows: NDArray[np.integer]) -> Tensor:
         """Gather the amplitudes (B, C, N, N) of groups for a batch; bad pixels are zero."""
         store, target = self._store, self._target
         members = self._table[rows]

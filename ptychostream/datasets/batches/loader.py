@@ -22,6 +22,7 @@ from ptychostream.datasets.batches.windows import (
     whole_window,
 )
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.large_tables import blocks_of, new_table
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import split_coordinates
@@ -283,15 +284,23 @@ class GroupLoader:
     def order(self) -> EpochOrder:
         """The order of the current epoch."""
         return self.epochs.plan(
-            self._store.storage_rows // self._store.patterns_per_chunk,
+            self._chunk_of_row,
             self._store.num_chunks,
             window_chunks=self._window_chunks,
             epoch=self._epoch,
         )
 
-    def _chunks_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows = self._store.storage_rows[self.epochs.groups.nn_indices[groups]]
-        return rows // self._store.patterns_per_chunk
+    @cached_property
+    def _chunk_of_row(self) -> NDArray[np.int32]:
+        """Chunk of each row (M,)."""
+        rows = self._store.storage_rows
+        chunks = new_table((len(rows),), np.int32)
+        for block in blocks_of(len(rows)):
+            chunks[block] = rows[block] // self._store.patterns_per_chunk
+        return chunks
+
+    def _chunks_of(self, groups: NDArray[np.integer]) -> NDArray[np.integer]:
+        return self._chunk_of_row[self.epochs.groups.nn_indices[groups]]
 
     def _decoded(self, windows: list[Window]) -> Iterator[DecodedWindow]:
         """Decode windows ahead; a store that fits into one window is decoded only once."""

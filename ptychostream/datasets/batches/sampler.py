@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.grouping.table import Groups
+from ptychostream.datasets.large_tables import blocks_of, new_table, row_type, sorted_rows
 from ptychostream.errors import ConfigurationError
 
 #: Neighbouring chunks that are drawn together when shuffling: groups reach into the chunks
@@ -25,12 +26,35 @@ class Window:
     ----------
     chunks : (K,) int64
         Chunks to decode, ascending.
-    groups : (W,) int64
+    groups : (W,) int
         Rows of the group table, in the order in which they are served.
     """
 
     chunks: NDArray[np.int64]
+    groups: NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class ChunksOfMembers:
+    """Chunk in which each member of each group lies, looked up for some groups at a time.
+
+    Attributes
+    ----------
+    groups : (G, C) int64
+        Rows of the members.
+    chunk_of_row : (M,) int
+        Chunk of each row.
+    """
+
     groups: NDArray[np.int64]
+    chunk_of_row: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.integer]:
+        """Look up some groups, and some of their members."""
+        return self.chunk_of_row[self.groups[rows]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -159,7 +183,7 @@ class EpochSampler:
     ) -> EpochOrder:
         """Plan one epoch over a store whose rows (M,) lie in these chunks."""
         return plan_epoch(
-            chunk_of_row.astype(np.int32)[self.groups.nn_indices],
+            ChunksOfMembers(self.groups.nn_indices, chunk_of_row),
             num_chunks,
             batch_size=self.batch_size,
             order=self.order,
@@ -171,7 +195,7 @@ class EpochSampler:
 
 
 def plan_epoch(
-    chunk_of_member: NDArray[np.integer],
+    chunk_of_member: NDArray[np.integer] | ChunksOfMembers,
     num_chunks: int,
     *,
     batch_size: int,
@@ -205,30 +229,35 @@ def plan_epoch(
     if not len(chunk_of_member):
         raise ConfigurationError("there are no groups to serve")
     rng = np.random.default_rng((seed, epoch))
-    windows = []
-    for groups in _pack(
+    # All windows' groups are one table, which is smaller than the table of groups.
+    served = new_table((len(chunk_of_member),), row_type(len(chunk_of_member)))
+    windows, at = [], 0
+    for blocks, chunks in _pack(
         _blocks(chunk_of_member, num_chunks, order, rng), chunk_of_member, window_chunks
     ):
+        groups = served[at : at + sum(map(len, blocks))]
+        np.concatenate(blocks, out=groups)
         if order == "shuffled":
-            groups = rng.permutation(groups)
-        chunks = np.unique(chunk_of_member[groups]).astype(np.int64)
+            rng.shuffle(groups)
         windows.append(Window(chunks, groups))
+        at += len(groups)
     return EpochOrder(windows=tuple(windows), batch_size=batch_size, drop_last=drop_last)
 
 
 def _blocks(
-    chunk_of_member: NDArray[np.integer], num_chunks: int, order: Order, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+    chunk_of_member: NDArray[np.integer] | ChunksOfMembers,
+    num_chunks: int,
+    order: Order,
+    rng: np.random.Generator,
+) -> Iterator[NDArray[np.integer]]:
     """Yield the groups in small blocks that stay together."""
     # A block is the groups around the patterns of one chunk. Patterns lie along a Hilbert curve,
     # so that such groups need this chunk and a few beside it, whatever order the blocks come in.
     number = len(chunk_of_member)
     if order == "table":
-        yield from np.array_split(np.arange(number), -(-number // 64))
+        yield from (np.arange(block.start, block.stop) for block in _even_blocks(number, 64))
         return
-    seeds = chunk_of_member[:, 0]
-    by_chunk = np.argsort(seeds, kind="stable")
-    bounds = np.searchsorted(seeds[by_chunk], np.arange(num_chunks + 1))
+    by_chunk, bounds = sorted_rows(lambda groups: chunk_of_member[groups, 0], number, num_chunks)
     chunks = np.arange(num_chunks)
     if order == "shuffled":
         # The first run starts anywhere, so that windows differ from epoch to epoch.
@@ -241,20 +270,31 @@ def _blocks(
             yield block
 
 
+def _even_blocks(number: int, most: int) -> Iterator[slice]:
+    """Split rows into blocks of up to `most` whose lengths differ by one at most."""
+    length, longer = divmod(number, -(-number // most))
+    middle = longer * (length + 1)
+    yield from blocks_of(middle, length + 1)
+    for block in blocks_of(number - middle, length):
+        yield slice(middle + block.start, middle + block.stop)
+
+
 def _pack(
-    blocks: Iterator[NDArray[np.int64]], chunk_of_member: NDArray[np.integer], window_chunks: int
-) -> Iterator[NDArray[np.int64]]:
-    """Join blocks while the chunks that they need fit into a window."""
+    blocks: Iterator[NDArray[np.integer]],
+    chunk_of_member: NDArray[np.integer] | ChunksOfMembers,
+    window_chunks: int,
+) -> Iterator[tuple[list[NDArray[np.integer]], NDArray[np.int64]]]:
+    """Join blocks while the chunks (K,) that they need fit into a window."""
     # Greedily: blocks come in runs of neighbours, whose chunks are mostly the same, so that a
     # window holds nearly as many blocks as chunks and a chunk is rarely decoded for two windows.
-    held: list[NDArray[np.int64]] = []
+    held: list[NDArray[np.integer]] = []
     needed: set[int] = set()
     for block in blocks:
         more = set(np.unique(chunk_of_member[block]).tolist())
         if held and len(needed | more) > window_chunks:
-            yield np.concatenate(held)
+            yield held, np.array(sorted(needed), np.int64)
             held, needed = [], set()
         held.append(block)
         needed |= more
     if held:
-        yield np.concatenate(held)
+        yield held, np.array(sorted(needed), np.int64)

@@ -57,9 +57,12 @@ def scales_of(
             "scale_contract_version='ci_intensity_v2' compares with counts; set 'legacy_v1' with "
             "measurement_domain='normalized_amplitude', or build the store from counts"
         )
-    energy = np.array(
-        [store.total_counts[store.rows(e)].mean() for e in range(store.num_experiments)]
-    )
+    if store.num_experiments == 1:
+        energy = store.total_counts.mean(keepdims=True)
+    else:
+        energy = np.array(
+            [store.total_counts[store.rows(e)].mean() for e in range(store.num_experiments)]
+        )
     if not energy.all():
         raise DataContractError(
             f"'{store.path}': all patterns of experiment {int(energy.argmin())} are zero"

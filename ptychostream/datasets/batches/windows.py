@@ -24,7 +24,7 @@ _HUGE_PAGE = 2 * 2**20
 _SIGNED = {"uint16": np.int16, "uint32": np.int32}
 
 #: Chunks (W, C) of the members of groups (W,).
-ChunksOf = Callable[[NDArray[np.int64]], NDArray[np.integer]]
+ChunksOf = Callable[[NDArray[np.integer]], NDArray[np.integer]]
 
 #: Windows decoded ahead of the one that is served, by default.
 AHEAD = 1
@@ -35,7 +35,7 @@ class DecodedWindow:
 
     Parameters
     ----------
-    groups : (W,) int64
+    groups : (W,) int
         Rows of the group table, in the order in which they are served.
     patterns : (rows, N, N)
         The chunks' patterns, one after the other.
@@ -49,7 +49,7 @@ class DecodedWindow:
 
     def __init__(
         self,
-        groups: NDArray[np.int64],
+        groups: NDArray[np.integer],
         patterns: NDArray[Any],
         slots: NDArray[np.int64],
         *,
@@ -60,7 +60,7 @@ class DecodedWindow:
         self._patterns, self._slots, self._filling = patterns, slots, filling
         self._moved: dict[torch.device, Tensor] = {}
 
-    def serving(self, groups: NDArray[np.int64]) -> "DecodedWindow":
+    def serving(self, groups: NDArray[np.integer]) -> "DecodedWindow":
         """Return a window of other groups with the same patterns."""
         served = DecodedWindow(
             groups,
@@ -329,8 +329,6 @@ def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     if size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty(shape, dtype)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a system without them has ordinary pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, dtype).reshape(shape)
 
 

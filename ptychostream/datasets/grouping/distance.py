@@ -5,7 +5,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.datasets.grouping.nearest import draw_members
+from ptychostream.datasets.grouping.nearest import draw_members, single_groups
 from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def min_distance_groups(
         If no centre has enough neighbours.
     """
     if group_size == 1:
-        return np.repeat(centres, groups_per_position)[:, None]
+        return single_groups(centres, groups_per_position)
     if neighbor_count < group_size - 1:
         raise DataContractError(
             f"neighbor_count={neighbor_count} leaves {neighbor_count} neighbours to draw "

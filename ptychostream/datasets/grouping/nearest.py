@@ -5,12 +5,17 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.grouping.neighbors_by_cell import neighbors_by_cell
+from ptychostream.datasets.large_tables import blocks_of, new_table, row_numbers
 from ptychostream.errors import DataContractError
 
 logger = logging.getLogger(__name__)
 
 #: Rows that are processed together.
 _PART = 8192
+
+#: Most positions that are searched through at once: their tree takes some 150 MB.
+_IN_ONE_TREE = 2**22
 
 
 def choose_centres(
@@ -40,7 +45,7 @@ def choose_centres(
             num_positions,
         )
     if num_groups is None or num_groups >= num_positions:
-        return np.arange(num_positions)
+        return row_numbers(num_positions)
     if sequential:
         return np.arange(num_groups)
     return np.sort(rng.choice(num_positions, num_groups, replace=False))
@@ -52,12 +57,12 @@ def nearest_neighbors(
     neighbor_count: int,
     *,
     group_size: int,
-) -> NDArray[np.int64]:
+) -> NDArray[np.integer]:
     """Find the nearest neighbours of centres (S,), rows of positions (M, 2).
 
     Returns
     -------
-    (S, min(K, M - 1)) int64
+    (S, min(K, M - 1)) int
         Rows of `positions`, the nearest first; never the centre itself.
 
     Raises
@@ -78,21 +83,18 @@ def nearest_neighbors(
             f"neighbor_count={neighbor_count} leaves {count} neighbours to draw "
             f"{group_size - 1} from; raise it"
         )
+    if len(positions) > _IN_ONE_TREE:
+        return neighbors_by_cell(positions, centres, count)
     tree = cKDTree(positions)
     found = np.empty((len(centres), count), dtype=np.int64)
     # In parts: the distances and neighbours of all centres take more memory than the result.
-    for part in parts_of(len(centres)):
+    for part in blocks_of(len(centres), _PART):
         _, near = tree.query(positions[centres[part]], k=np.arange(1, count + 2))
         # The centre is removed by its row: where positions coincide it need not come first.
         own = near == centres[part, None]
         own[~own.any(axis=1), -1] = True
         found[part] = near[~own].reshape(-1, count)
     return found
-
-
-def parts_of(number: int) -> list[slice]:
-    """Split rows into parts, so that temporary arrays stay small."""
-    return [slice(start, start + _PART) for start in range(0, number, _PART)]
 
 
 def nearest_neighbor_groups(
@@ -119,14 +121,22 @@ def nearest_neighbor_groups(
     (4, 4)
     """
     if group_size == 1:
-        return np.repeat(centres, groups_per_position)[:, None]
+        return single_groups(centres, groups_per_position)
     neighbours = nearest_neighbors(positions, centres, neighbor_count, group_size=group_size)
     return draw_members(centres, neighbours, rng, group_size, groups_per_position)
 
 
+def single_groups(centres: NDArray[np.int64], times: int) -> NDArray[np.int64]:
+    """Return groups (G, 1) of the centres alone, each of them so many times."""
+    groups = new_table((len(centres), times), np.int64)
+    for part in blocks_of(len(centres)):
+        groups[part] = centres[part, None]
+    return groups.reshape(-1, 1)
+
+
 def draw_members(
     centres: NDArray[np.int64],
-    neighbours: NDArray[np.int64],
+    neighbours: NDArray[np.integer],
     rng: np.random.Generator,
     group_size: int,
     groups_per_position: int,
@@ -137,13 +147,13 @@ def draw_members(
     ----------
     centres : (S,) int64
         Rows around which groups are drawn.
-    neighbours : (S, K) int64
+    neighbours : (S, K) int
         Rows to draw from; -1 is none. At least C - 1 of each centre are rows.
     """
-    drawn = np.empty((len(centres), groups_per_position, group_size), dtype=np.int64)
+    drawn = new_table((len(centres), groups_per_position, group_size), np.int64)
     drawn[:, :, 0] = centres[:, None]
     for turn in range(groups_per_position):
-        for part in parts_of(len(centres)):
+        for part in blocks_of(len(centres), _PART):
             # The smallest of K random keys are a draw without replacement.
             keys = rng.random(neighbours[part].shape, dtype=np.float32)
             keys[neighbours[part] < 0] = np.inf

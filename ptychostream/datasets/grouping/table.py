@@ -1,12 +1,16 @@
 """A table of groups, computed from positions and parameters."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.grouping.draw import draw_groups, draw_patterns, draw_upstream_groups
 from ptychostream.datasets.grouping.parameters import GroupingParameters
+from ptychostream.datasets.large_tables import blocks_of, joined_rows, new_table, sorted_rows
 from ptychostream.geometry import split_coordinates
 
 
@@ -71,9 +75,9 @@ def compute_groups(
     """
     rng = np.random.default_rng(parameters.seed)
     parts = []
-    for experiment in np.unique(experiment_id):
-        rows = np.flatnonzero(experiment_id == experiment)
+    for rows in _rows_by_experiment(experiment_id):
         if parameters.n_subsample is not None:
+            rows = _numbers(rows)
             rows = rows[draw_patterns(len(rows), parameters.n_subsample, parameters.seed)]
         here = positions[rows]
         if parameters.policy == "upstream":
@@ -82,5 +86,37 @@ def compute_groups(
             drawn = draw_upstream_groups(here, parameters, parameters.seed, legacy)
         else:
             drawn = draw_groups(here, parameters, rng)
-        parts.append(rows[drawn])
-    return Groups(nn_indices=np.concatenate(parts), parameters=parameters)
+        parts.append(_in_store(drawn, rows))
+    return Groups(nn_indices=joined_rows(parts), parameters=parameters)
+
+
+def _rows_by_experiment(
+    experiment_id: NDArray[np.int64],
+) -> Iterator[slice | NDArray[np.integer]]:
+    """Yield the rows of each experiment that has some, as a slice where they follow each other."""
+    number = int(experiment_id.max()) + 1
+    if number == 1:
+        yield slice(0, len(experiment_id))
+        return
+    rows, starts = sorted_rows(lambda block: experiment_id[block], len(experiment_id), number)
+    for first, last in pairwise(starts):
+        if first == last:
+            continue
+        here = rows[first:last]
+        follow = here[-1] - here[0] == len(here) - 1
+        yield slice(int(here[0]), int(here[-1]) + 1) if follow else here
+
+
+def _numbers(rows: slice | NDArray[np.integer]) -> NDArray[np.integer]:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def _in_store(drawn: NDArray[Any], rows: slice | NDArray[np.integer]) -> NDArray[np.int64]:
+    """Turn rows (G, C) of an experiment into rows of the store."""
+    if isinstance(rows, slice) and rows.start == 0 and drawn.dtype == np.int64:
+        return drawn
+    table = new_table(drawn.shape, np.int64)
+    for block in blocks_of(len(drawn)):
+        here = drawn[block]
+        table[block] = here + rows.start if isinstance(rows, slice) else rows[here]
+    return table

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.large_tables import new_table
 from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.store.segment import Segment
 from ptychostream.datasets.store.shards import GoneError
@@ -45,10 +46,13 @@ class StoredChunks:
         """(M,) int64: chunk · patterns per chunk + number in the chunk, of each row."""
         if len(self._segments) == 1:
             return self._segments[0].storage_rows
-        firsts = self._first_chunks[:-1] * self._length
-        return np.concatenate(
-            [first + s.storage_rows for first, s in zip(firsts, self._segments, strict=True)]
-        )
+        rows = new_table((sum(s.num_patterns for s in self._segments),), np.int64)
+        at = 0
+        for first, segment in zip(self._first_chunks, self._segments, strict=False):
+            here = rows[at : at + segment.num_patterns]
+            np.add(segment.storage_rows, first * self._length, out=here)
+            at += segment.num_patterns
+        return rows
 
     def read_chunk(
         self,

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from ptychostream.datasets.grouping.parameters import GroupingParameters, NeighborFunction, Policy
 from ptychostream.datasets.grouping.table import Groups, compute_groups
+from ptychostream.datasets.large_tables import row_numbers, sorted_rows
 from ptychostream.datasets.store.chain import Blocks, open_chain, segment_name
 from ptychostream.datasets.store.chunk_cache import ChunkCache
 from ptychostream.datasets.store.chunks import StoredChunks
@@ -198,16 +199,16 @@ class GroupStore:
                 f"'{self.path}' has no experiment {experiment}; it holds {self.num_experiments}"
             )
         if self.num_experiments == 1:
-            return np.arange(self.num_patterns)
+            return row_numbers(self.num_patterns)
         rows, starts = self._rows_by_experiment
-        return rows[starts[experiment] : starts[experiment + 1]]
+        return rows[starts[experiment] : starts[experiment + 1]].astype(np.int64)
 
     @cached_property
-    def _rows_by_experiment(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _rows_by_experiment(self) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
         # Sorted once for all experiments: each search would go through all patterns.
-        rows = np.argsort(self.experiment_id, kind="stable")
-        ends = np.searchsorted(self.experiment_id[rows], np.arange(self.num_experiments + 1))
-        return rows, ends
+        return sorted_rows(
+            lambda rows: self.experiment_id[rows], self.num_patterns, self.num_experiments
+        )
 
     def pattern_numbers(self, experiment: int) -> NDArray[np.int64]:
         """Return numbers (M,) int64 that pair the patterns of one experiment with positions.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.large_tables import joined_rows
 from ptychostream.datasets.store.segment import Segment
 from ptychostream.errors import DataContractError
 
@@ -24,12 +25,16 @@ def joined_tables(path: Path | str, segments: Sequence[Segment]) -> dict[str, An
     tables = {name: name for name in ("positions", "positions_start", "scan_index")}
     tables["total_counts"] = "energy"
     try:
-        experiment_id = _rows([base.tables["experiment_id"], *map(_experiments, segments[1:])])
+        experiment_id = joined_rows(
+            [base.tables["experiment_id"], *map(_experiments, segments[1:])]
+        )
         _check_experiments(path, segments, experiment_id)
-        joined = {name: _rows([s.tables[key] for s in segments]) for name, key in tables.items()}
+        joined = {
+            name: joined_rows([s.tables[key] for s in segments]) for name, key in tables.items()
+        }
         return joined | {
             "probe": _joined_probes([each["probe"] for each in with_probe]),
-            "bad_pixels": _rows([each["bad_pixels"] for each in with_probe]),
+            "bad_pixels": joined_rows([each["bad_pixels"] for each in with_probe]),
             "experiment_id": experiment_id,
             "attributes": _joined_attributes(segments),
         }
@@ -72,11 +77,19 @@ def _experiments(segment: Segment) -> NDArray[np.int64]:
     return table
 
 
+def _joined_experiments(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Join the experiments of all patterns; where they are one, it is in memory once."""
+    first = parts[0][0]
+    if all(part.min() == part.max() == first for part in parts):
+        return np.broadcast_to(first, (sum(map(len, parts)),))
+    return joined_rows(parts)
+
+
 def _joined_probes(probes: list[NDArray[np.complex64]]) -> NDArray[np.complex64]:
     """Join probes (E, P, N, N); modes that an experiment does not have are zero."""
     modes = max(each.shape[1] for each in probes)
     widths = [((0, 0), (0, modes - each.shape[1]), (0, 0), (0, 0)) for each in probes]
-    return _rows(
+    return joined_rows(
         [
             np.pad(each, width) if width[1][1] else each
             for each, width in zip(probes, widths, strict=True)
@@ -94,8 +107,3 @@ def _joined_attributes(segments: Sequence[Segment]) -> dict[str, Any]:
     return attributes | {
         name: [item for each in (attributes, *added) for item in each[name]] for name in lists
     }
-
-
-def _rows(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Join tables; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -91,7 +91,7 @@ def keep_grouping(storage: StoreFiles, groups: Groups, *, grown_to: int) -> None
         "sha256": hashlib.sha256(table.data).hexdigest(),
     }
     try:
-        for name, data in encoded_tables({"nn_indices": table}).items():
+        for name, data in encoded_tables({"nn_indices": table}):
             if name.startswith("nn_indices/"):
                 storage.clear_left(f"{folder}/{name}")
                 storage.write(f"{folder}/{name}", data)

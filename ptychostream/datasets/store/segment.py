@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.large_tables import blocks_of
 from ptychostream.datasets.store.attributes import check_attributes
+from ptychostream.datasets.store.checked_files import CheckedFiles, changed_files
 from ptychostream.datasets.store.format import ATTRIBUTES, DIFFRACTION
 from ptychostream.datasets.store.manifest import (
     Files,
@@ -111,7 +113,7 @@ class Segment:
                 raise FileNotFoundError(file)
             data = self.storage.read(file)
             if hashlib.sha256(data).hexdigest() != self.files[file][1]:
-                raise _changed(self.storage, file)
+                raise changed_files(self.storage, file)
             return data
 
         stored = sum(size for size, _ in self.files.values())
@@ -173,18 +175,8 @@ def open_segment(
     check_sizes(storage, files, present)
     shards = f"{DIFFRACTION}/c/"
     # Tables are read whole now, so they can be checked whole; patterns when they are read.
-    content = storage.read_together(
-        {name: digest for name, (_, digest) in files.items() if not name.startswith(shards)}
-    )
-    changed = [n for n, data in content.items() if hashlib.sha256(data).hexdigest() != files[n][1]]
-    if changed:
-        raise _changed(storage, *changed)
-
-    def read(name: str) -> bytes:
-        if name not in content:
-            raise FileNotFoundError(name)
-        return content[name]
-
+    small = {name: entry for name, entry in files.items() if not name.startswith(shards)}
+    read = CheckedFiles(storage, small).read
     members = {name.split("/")[0] for name in files if "/" in name}
     label = str(storage)
     try:
@@ -227,22 +219,16 @@ def open_segment(
     )
 
 
-def _changed(storage: StoreFiles, *names: str) -> DataContractError:
-    return DataContractError(
-        f"store '{storage}' is damaged: {', '.join(map(repr, names))} changed; copy or build the "
-        "store again"
-    )
-
-
 def _compact(tables: dict[str, NDArray[Any]]) -> None:
     """Keep what is the same for all patterns, or twice the same, in memory once."""
     experiments = tables.get("experiment_id")
-    if experiments is not None and len(experiments) and (experiments == experiments[0]).all():
+    if experiments is not None and len(experiments) and experiments.min() == experiments.max():
         tables["experiment_id"] = np.broadcast_to(experiments[0], experiments.shape)
-    if "positions_start" not in tables or np.array_equal(
-        tables["positions"], tables["positions_start"]
+    positions, start = tables["positions"], tables.get("positions_start")
+    if start is None or all(
+        np.array_equal(positions[rows], start[rows]) for rows in blocks_of(len(positions))
     ):
-        tables["positions_start"] = tables["positions"]
+        tables["positions_start"] = positions
 
 
 def _check_experiments(label: str, attributes: dict[str, Any], sizes: dict[str, int]) -> None:

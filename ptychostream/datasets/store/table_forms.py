@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.large_tables import blocks_of, new_table
 from ptychostream.datasets.store.pattern_array import PatternArray
 from ptychostream.errors import DataContractError
 from ptychostream.files import check_expansion
@@ -80,7 +81,10 @@ class TableForms:
 def check_values(label: str, tables: Mapping[str, NDArray[Any]]) -> None:
     """Refuse tables whose values no scan has: positions and probes that are not finite."""
     for name in ("positions", "positions_start", "energy", "probe"):
-        if name in tables and not np.isfinite(tables[name]).all():
+        table = tables.get(name)
+        if table is not None and not all(
+            np.isfinite(table[rows]).all() for rows in blocks_of(len(table))
+        ):
             raise DataContractError(
                 f"store '{label}' is damaged: table '{name}' holds infinite values or NaN; "
                 "copy or build the store again"
@@ -89,12 +93,18 @@ def check_values(label: str, tables: Mapping[str, NDArray[Any]]) -> None:
 
 def inverse_permutation(label: str, order: NDArray[np.integer]) -> NDArray[np.int64]:
     """Invert the order in which patterns are stored; DataContractError if it is none."""
-    inverse = np.full(len(order), -1, np.int64)
-    if not len(order) or (order.min() >= 0 and order.max() < len(order)):
-        inverse[order] = np.arange(len(order))
-    if (inverse < 0).any():
+    number = len(order)
+    inverse = new_table((number,), np.int64)
+    fits = not number or (order.min() >= 0 and order.max() < number)
+    for rows in blocks_of(number if fits else 0):
+        inverse[order[rows]] = np.arange(rows.start, rows.stop)
+    # A number that comes twice takes the place of a row, which is then not found there.
+    if not fits or not all(
+        np.array_equal(inverse[order[rows]], np.arange(rows.start, rows.stop))
+        for rows in blocks_of(number)
+    ):
         raise DataContractError(
-            f"store '{label}' is damaged: 'storage_order' is no permutation of its {len(order)} "
+            f"store '{label}' is damaged: 'storage_order' is no permutation of its {number} "
             "patterns; copy or build the store again"
         )
     return inverse

@@ -5,30 +5,59 @@ scan, several times their size.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numcodecs import zstd
 from numpy.typing import NDArray
 
+from ptychostream.datasets.large_tables import new_table
 from ptychostream.datasets.store.format import ATTRIBUTES, DIFFRACTION, pattern_codecs
 
 
 def encoded_tables(
     tables: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any] | None = None
-) -> dict[str, bytes]:
-    """Encode arrays as the files of a zarr group."""
+) -> Iterator[tuple[str, bytes]]:
+    """Encode arrays as the files of a zarr group, one file at a time."""
     import zarr
 
     files: dict[str, Any] = {}
     root = zarr.create_group(zarr.storage.MemoryStore(files))
     for name, values in tables.items():
         codec = zarr.codecs.ZstdCodec(level=0)
-        root.create_array(name, data=np.ascontiguousarray(values), compressors=codec)
+        root.create_array(name, shape=values.shape, dtype=values.dtype, compressors=codec)
     if attributes is not None:
         root.attrs[ATTRIBUTES] = dict(attributes)
-    return _contents(files)
+    metadata = _contents(files)
+    yield from metadata.items()
+    for name, values in tables.items():
+        yield from _encoded_chunks(name, values, json.loads(metadata[f"{name}/zarr.json"]))
+
+
+def _encoded_chunks(
+    name: str, values: NDArray[Any], record: dict[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """Encode the chunks of a table, as zarr does: full ones, and none that is zero."""
+    chunk = record["chunk_grid"]["configuration"]["chunk_shape"]
+    for index, place in _chunk_places(record["shape"], chunk):
+        here = values[place]
+        if here.any():
+            full = np.zeros(chunk, values.dtype.newbyteorder("<"))
+            full[tuple(slice(length) for length in here.shape)] = here
+            yield "/".join([name, "c", *map(str, index)]), zstd.compress(full, 0)
+
+
+def _chunk_places(
+    shape: Sequence[int], chunk: Sequence[int]
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Iterate over the chunks of an array: their numbers, and what they hold."""
+    numbers = (-(-length // step) for length, step in zip(shape, chunk, strict=True))
+    for index in np.ndindex(*numbers):
+        yield (
+            index,
+            tuple(slice(at * step, (at + 1) * step) for at, step in zip(index, chunk, strict=True)),
+        )
 
 
 def decoded_table(
@@ -67,10 +96,8 @@ def decoded_table(
     dtype = np.dtype(record["data_type"]).newbyteorder("<")
     if check is not None:
         check(name, tuple(shape), dtype)
-    table = np.zeros(shape, dtype)
-    for index in np.ndindex(
-        *(-(-length // step) for length, step in zip(shape, chunk, strict=True))
-    ):
+    table = new_table(tuple(shape), dtype)
+    for index, place in _chunk_places(shape, chunk):
         try:
             encoded = read("/".join([name, "c", *map(str, index)]))
         except FileNotFoundError:
@@ -81,9 +108,6 @@ def decoded_table(
         values = np.empty(chunk, table.dtype)
         # Into memory of that size: what the bytes themselves declare is not asked.
         zstd.decompress(encoded, values)
-        place = tuple(
-            slice(at * step, (at + 1) * step) for at, step in zip(index, chunk, strict=True)
-        )
         here = table[place]
         here[...] = values[tuple(slice(length) for length in here.shape)]
     return table

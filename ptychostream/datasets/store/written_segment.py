@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,14 @@ def publish_segment(
     """Write the tables and the manifest, and make the segment appear."""
     plan, storage = job.plan, job.staged.storage
     files: Files = {record.name: (record.size, record.sha256) for record in records}
-    small = encoded_tables(tables, attributes) | encoded_pattern_metadata(
+    patterns = encoded_pattern_metadata(
         plan.shape,
         plan.dtype,
         patterns_per_chunk=plan.patterns_per_chunk,
         patterns_per_shard=plan.patterns_per_shard,
     )
-    for name, size, digest in copy_files(small.items(), storage):
+    small = chain(encoded_tables(tables, attributes), patterns.items())
+    for name, size, digest in copy_files(small, storage):
         files[name] = (size, digest)
     job.staged.publish(manifest_bytes(files), keeps_readers=keeps_readers)
 

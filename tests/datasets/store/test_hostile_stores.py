@@ -39,7 +39,7 @@ def _with_record(folder, name, change):
 
 def _with_table(folder, name, values):
     shutil.rmtree(folder / name)
-    for file, data in encoded_tables({name: values}).items():
+    for file, data in encoded_tables({name: values}):
         if file.startswith(f"{name}/"):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(data)
@@ -192,7 +192,7 @@ def test_a_kept_grouping_that_names_no_patterns_of_the_store_is_refused(copied, 
     }[change]
     folder = next((copied / "groupings").iterdir())
     shutil.rmtree(folder / "nn_indices")
-    for file, data in encoded_tables({"nn_indices": table}).items():
+    for file, data in encoded_tables({"nn_indices": table}):
         if file.startswith("nn_indices"):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(data)

@@ -19,7 +19,7 @@ def _reader(files):
 @pytest.mark.parametrize("shape", [(7,), (5, 2), (2, 1, 4, 4), (0, 2)])
 def test_tables_come_back(dtype, shape):
     values = np.random.default_rng(0).uniform(-3, 3, shape).astype(dtype)
-    files = encoded_tables({"a/b": values})
+    files = dict(encoded_tables({"a/b": values}))
     table = decoded_table("a/b", _reader(files))
     assert table.dtype == values.dtype
     np.testing.assert_array_equal(table, values)
