@@ -128,6 +128,7 @@ IDEAS = {
     "plain_pickle": "data only",
     "pickle_calls": "what pickles call",
     "memory": "amounts of memory",
+    "scratch": "arrays in files",
     "config": "what users choose",
     "errors": "our exceptions",
 }

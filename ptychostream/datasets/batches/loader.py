@@ -318,24 +318,26 @@ class GroupLoader:
                 ahead=self._ahead,
             )
             return
+        if self._resident is not None and self._has_room_for_amplitudes(self._resident):
+            self._resident = self._resident.as_amplitudes()
         for window in windows:
             if self._resident is None:
                 self._resident = whole_window(
-                    self._store,
-                    window,
-                    self._chunks_of,
-                    amplitudes=self._keeps_amplitudes(len(window.chunks)),
-                    num_threads=self.num_threads,
+                    self._store, window, self._chunks_of, num_threads=self.num_threads
                 )
             yield self._resident.serving(window.groups)
 
-    def _keeps_amplitudes(self, chunks: int) -> bool:
-        """Return whether square roots of this many chunks, in float32, fit into the memory.
+    def _has_room_for_amplitudes(self, window: DecodedWindow) -> bool:
+        """Return whether to keep a window's amplitudes from now on.
 
-        Not on a device: it has less memory, and computes them faster than it would read them.
+        Where more than one epoch is served, taking each root once is worth the memory. Not on a
+        device: it has less memory, and computes them faster than it would read them.
         """
-        patterns = chunks * self._store.patterns_per_chunk
-        fits = 4 * patterns * self._store.N**2 <= self._memory_budget
+        if window.has_amplitudes or self._cache_folder is not None or not window.is_decoded:
+            return False
+        # Counts and amplitudes are there together for a moment.
+        pixels = window.num_patterns * self._store.N**2
+        fits = pixels * (4 + self._store.dtype.itemsize) <= self._memory_budget
         return fits and self._target.windows is None and self._store.measurement_domain == "counts"
 
 

@@ -1,13 +1,9 @@
 """Decode the windows of an epoch in threads, before the batches need their patterns."""
 
 import mmap
-import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,11 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptychostream.datasets.batches.chunk_filling import ChunkFilling, ChunkReaders
 from ptychostream.datasets.batches.sampler import Window
+from ptychostream.datasets.large_tables import blocks_of
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.scan import to_amplitude
 
-_HUGE_PAGE = 2 * 2**20
+#: Arrays of at least this size, in bytes, are allocated page by page.
+_LARGE = 2**21
+
+#: Patterns whose square roots are taken together: 256 of 64 x 64 px are 4 MiB.
+_PART = 256
 
 _SIGNED = {"uint16": np.int16, "uint32": np.int32}
 
@@ -54,11 +56,30 @@ class DecodedWindow:
         slots: NDArray[np.int64],
         *,
         has_amplitudes: bool = False,
-        filling: "ChunkFilling | None" = None,
+        filling: ChunkFilling | None = None,
     ) -> None:
         self.groups, self.has_amplitudes = groups, has_amplitudes
         self._patterns, self._slots, self._filling = patterns, slots, filling
         self._moved: dict[torch.device, Tensor] = {}
+
+    @property
+    def num_patterns(self) -> int:
+        """Patterns that there is memory for."""
+        return len(self._patterns)
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether all chunks are there."""
+        return self._filling is None or self._filling.is_done
+
+    def as_amplitudes(self) -> "DecodedWindow":
+        """Return the window with the square roots of its counts, which are then taken once."""
+        if self._filling is not None:
+            self._filling.wait()
+        roots = window_memory(self._patterns.shape, np.dtype(np.float32))
+        for rows in blocks_of(len(roots), _PART):
+            to_amplitude(self._patterns[rows], "counts", out=roots[rows])
+        return DecodedWindow(self.groups, roots, self._slots, has_amplitudes=True)
 
     def serving(self, groups: NDArray[np.integer]) -> "DecodedWindow":
         """Return a window of other groups with the same patterns."""
@@ -135,110 +156,6 @@ class DecodedWindow:
         np.take(self._patterns, self._slots[chunk] + inside, axis=0, out=out, mode="clip")
 
 
-class ChunkReaders:
-    """Threads that read and decode chunks.
-
-    Parameters
-    ----------
-    num_threads : int
-        Threads that decode at the same time; 0 is one per core. From a store that is far away,
-        more chunks than these are requested at the same time, since requests mostly wait.
-    """
-
-    def __init__(self, store: GroupStore, num_threads: int = 0) -> None:
-        decoders = num_threads or os.cpu_count() or 1
-        self.store = store
-        self._decoding = threading.Semaphore(decoders)
-        self._scratch = threading.local()
-        self._pool = ThreadPoolExecutor(
-            max(decoders, store.requests_in_flight), thread_name_prefix="ptychostream-decode"
-        )
-
-    def close(self, *, wait: bool = True, cancel: bool = True) -> None:
-        """Cancel what has not begun, and wait for what has."""
-        self._pool.shutdown(wait=wait, cancel_futures=cancel)
-
-    def start(self, chunk: int, out: NDArray[Any], *, amplitudes: bool) -> "Future[None]":
-        """Begin to read a chunk into memory (patterns_per_chunk, N, N)."""
-        return self._pool.submit(self.read, chunk, out, amplitudes=amplitudes)
-
-    def read(self, chunk: int, out: NDArray[Any], *, amplitudes: bool) -> None:
-        """Read a chunk into memory, as stored or as amplitudes."""
-        if not amplitudes:
-            self.store.chunks.read_chunk(chunk, out, self._decoding)
-            return
-        if not hasattr(self._scratch, "counts"):
-            # Zeros, since the last chunk may not be full.
-            self._scratch.counts = np.zeros(out.shape, self.store.dtype)
-        self.store.chunks.read_chunk(chunk, self._scratch.counts, self._decoding)
-        to_amplitude(self._scratch.counts, "counts", out=out)
-
-
-class ChunkFilling:
-    """Chunks that are being decoded, in the order in which batches need them.
-
-    Parameters
-    ----------
-    chunks : (K,) int64
-        Chunks to decode, in this order.
-    patterns : (rows, N, N)
-        The memory.
-    slots : (num_chunks,) int64
-        First row of each chunk in `patterns`.
-    """
-
-    def __init__(
-        self,
-        readers: ChunkReaders,
-        chunks: NDArray[np.int64],
-        patterns: NDArray[Any],
-        slots: NDArray[np.int64],
-        *,
-        amplitudes: bool,
-    ) -> None:
-        self._readers, self._amplitudes = readers, amplitudes
-        self._patterns, self._slots = patterns, slots
-        self._process = os.getpid()
-        self._pending = {
-            chunk: readers.start(chunk, self._memory(chunk), amplitudes=amplitudes)
-            for chunk in chunks.tolist()
-        }
-
-    def _memory(self, chunk: int) -> NDArray[Any]:
-        start = self._slots[chunk]
-        return self._patterns[start : start + self._readers.store.patterns_per_chunk]
-
-    def wait(self, chunks: NDArray[np.int64] | None = None) -> None:
-        """Wait until these chunks are there, or all of them.
-
-        Raises
-        ------
-        DataContractError
-            If a chunk is damaged.
-        StorageError
-            If it can't be read; it is tried again when it is needed again.
-        """
-        if not self._pending:
-            return
-        for chunk in list(self._pending) if chunks is None else np.unique(chunks).tolist():
-            if (future := self._pending.get(chunk)) is None:
-                continue
-            # A forked process has none of the threads, and what failed before may work now.
-            lost = not future.done() and os.getpid() != self._process
-            if lost or (future.done() and future.exception() is not None):
-                self._readers.read(chunk, self._memory(chunk), amplitudes=self._amplitudes)
-            else:
-                future.result()
-            del self._pending[chunk]
-
-    def stop(self) -> None:
-        """Cancel chunks that are not needed any more, so that their memory can be reused."""
-        for future in self._pending.values():
-            if not future.cancel():
-                future.exception()
-        self._pending.clear()
-
-
 def decoded_windows(
     store: GroupStore,
     windows: list[Window],
@@ -262,7 +179,7 @@ def decoded_windows(
     """
     room = min(window_chunks, max((len(window.chunks) for window in windows), default=0))
     free = [
-        large_empty((room * store.patterns_per_chunk, store.N, store.N), store.dtype)
+        window_memory((room * store.patterns_per_chunk, store.N, store.N), store.dtype)
         for _ in range(min(1 + ahead, len(windows)))
     ]
     readers = ChunkReaders(store, num_threads)
@@ -291,12 +208,7 @@ def decoded_windows(
 
 
 def whole_window(
-    store: GroupStore,
-    window: Window,
-    chunks_of: ChunksOf,
-    *,
-    amplitudes: bool,
-    num_threads: int = 0,
+    store: GroupStore, window: Window, chunks_of: ChunksOf, *, num_threads: int = 0
 ) -> DecodedWindow:
     """Begin to decode a window that serves all groups of all epochs.
 
@@ -306,28 +218,26 @@ def whole_window(
         Those groups that are served first; its chunks are all.
     chunks_of : callable
         Chunks (W, C) of the members of groups (W,).
-    amplitudes : bool
-        Whether to keep the square roots of the counts: each is then taken once, not for each
-        group of each epoch.
     """
     readers = ChunkReaders(store, num_threads)
     first = _in_order_of_need(chunks_of(window.groups))
     chunks = np.concatenate([first, np.setdiff1d(window.chunks, first)])
-    decoded, filling = _begin(readers, window, chunks, None, amplitudes=amplitudes)
+    decoded, filling = _begin(readers, window, chunks, None)
     # The threads end with the last chunk, or when the window is released.
     readers.close(wait=False, cancel=False)
     weakref.finalize(filling, readers.close, wait=False)
     return decoded
 
 
-def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Allocate an array, in huge pages where the system has them.
+def window_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Allocate an array of zeros, a large one in ordinary pages.
 
-    The first write to a page of 4 KiB costs as much as decoding what fits into it.
+    NumPy asks for huge ones, whose first write takes four times as long on virtual machines that
+    give unused memory back to their host.
     """
     size = int(np.prod(shape)) * dtype.itemsize
-    if size < _HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.empty(shape, dtype)
+    if size < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.zeros(shape, dtype)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(memory, dtype).reshape(shape)
 
@@ -343,8 +253,6 @@ def _begin(
     window: Window,
     chunks: NDArray[np.int64],
     memory: NDArray[Any] | None,
-    *,
-    amplitudes: bool = False,
 ) -> tuple[DecodedWindow, ChunkFilling]:
     store = readers.store
     per_chunk = store.patterns_per_chunk
@@ -352,11 +260,7 @@ def _begin(
     slots[window.chunks] = np.arange(len(window.chunks)) * per_chunk
     number = len(window.chunks) * per_chunk
     if memory is None:
-        dtype = np.dtype(np.float32) if amplitudes else store.dtype
-        memory = large_empty((number, store.N, store.N), dtype)
+        memory = window_memory((number, store.N, store.N), store.dtype)
     patterns = memory[:number]
-    filling = ChunkFilling(readers, chunks, patterns, slots, amplitudes=amplitudes)
-    decoded = DecodedWindow(
-        window.groups, patterns, slots, has_amplitudes=amplitudes, filling=filling
-    )
-    return decoded, filling
+    filling = ChunkFilling(readers, chunks, patterns, slots)
+    return DecodedWindow(window.groups, patterns, slots, filling=filling), filling
