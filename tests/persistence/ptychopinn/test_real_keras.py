@@ -124,7 +124,7 @@ def test_what_the_optimiser_adds_is_left_aside(tmp_path):
     model = build(config, SCALE)
     # As `autoencoder` is saved after training.
     trained = keras.Model(model.inputs, keras.ops.abs(model.outputs[0]))
-    trained.compile("adam", "mse")
+    trained.compile("adam", "mse", run_eagerly=True)
     inputs = _inputs(config)
     trained.fit(inputs, np.ones((2, 64, 64, 1)), verbose=0)
     path = _archive(trained, config, tmp_path)
