@@ -66,6 +66,58 @@ SOLVER_OPTIONS = (
 )
 
 
+#: Options of the solver: name, kind, default and help.
+_SOLVING: tuple[tuple[str, Any, Any, str], ...] = (
+    ("passes", int, None, "passes over all patterns; None is 20"),
+    ("minutes", float, None, "time for the passes, instead of a number"),
+    ("start", str, None, "flat, network, or the folder of an earlier result, to go on"),
+    ("refine_probe", bool, None, "solve for the probe; None is yes for measured scans"),
+    ("probe_modes", int, None, "incoherent modes of the probe"),
+    ("correct_positions", bool, False, "solve for the positions"),
+    ("fit_scan_geometry", bool, False, "find one scale, rotation and shear of all positions first"),
+    ("smoothness", float, None, "strength of the prior; None lets the data decide"),
+    ("seed", int, 0, "seed of the order of patterns"),
+    ("checks_fit", bool, True, "judge the result by patterns left out of a short extra run"),
+)
+
+#: What becomes of a network's patches.
+_STITCHING: tuple[tuple[str, Any, Any, str], ...] = (
+    ("align_phases", bool, True, "find the patches' phases by overlap"),
+    ("groups_per_position", int, 1, "groups around each, to average over"),
+    (
+        "seeds",
+        Literal["every", "covering"],
+        "every",
+        "positions to draw groups around; covering is just enough for every pattern: faster",
+    ),
+    (
+        "placement",
+        Literal["fourier", "bilinear"],
+        "fourier",
+        "how patches are placed between pixels; bilinear is quicker and blurs a little",
+    ),
+    (
+        "weight",
+        Literal["probe", "uniform"],
+        "probe",
+        "trust in the pixels of a patch: by the light on them, or all alike",
+    ),
+    ("rescale_patches", bool, False, "scale each patch of the network to fit its own pattern"),
+    ("canvas_budget", str, "4 GiB", "memory for the object and its sums"),
+    ("scratch_folder", Path, None, "for files that go away again; None is the result's"),
+)
+
+#: Which groups of patterns a network sees.
+_GROUPS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("n_groups", int, None, "positions to use; None is all"),
+    ("n_subsample", int, None, "patterns drawn before grouping"),
+    ("subsample_seed", int, None, "seed of the draws; None is training's"),
+    ("neighbor_count", int, None, "neighbours; None is as trained"),
+    ("enable_oversampling", bool, False, "more groups than positions"),
+    ("neighbor_pool_size", int, None, "neighbours that it combines"),
+)
+
+
 def make_parser() -> ArgumentParser:
     """Describe the command line of `ptychostream reconstruct`."""
     parser = new_parser(
@@ -81,7 +133,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--keep_store", action="store_true", help="keep the store of a scan file beside the result"
     )
-    _add_solver_options(parser)
+    _add(parser, _SOLVING)
     add_input_options(parser)
     parser.add_argument("--model_path", type=Path, help="folder of wts.h5.zip")
     parser.add_argument(
@@ -100,50 +152,8 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--dask", help="address of a dask scheduler whose workers share them")
     parser.add_argument("--refine_passes", type=int, help=SUPPRESS)
-    parser.add_argument(
-        "--align_phases", type=bool, default=True, help="find the patches' phases by overlap"
-    )
-    parser.add_argument(
-        "--groups_per_position", type=int, default=1, help="groups around each, to average over"
-    )
-    parser.add_argument(
-        "--seeds",
-        type=Literal["every", "covering"],
-        default="every",
-        help="positions to draw groups around; covering is just enough for every pattern: faster",
-    )
-    parser.add_argument(
-        "--placement",
-        type=Literal["fourier", "bilinear"],
-        default="fourier",
-        help="how patches are placed between pixels; bilinear is quicker and blurs a little",
-    )
-    parser.add_argument(
-        "--weight",
-        type=Literal["probe", "uniform"],
-        default="probe",
-        help="trust in the pixels of a patch: by the light on them, or all alike",
-    )
-    parser.add_argument(
-        "--rescale_patches",
-        type=bool,
-        default=False,
-        help="scale each patch of the network to fit its own pattern",
-    )
-    parser.add_argument(
-        "--canvas_budget", type=str, default="4 GiB", help="memory for the object and its sums"
-    )
-    parser.add_argument(
-        "--scratch_folder", type=Path, help="for files that go away again; None is the result's"
-    )
-    parser.add_argument("--n_groups", type=int, help="positions to use; None is all")
-    parser.add_argument("--n_subsample", type=int, help="patterns drawn before grouping")
-    parser.add_argument("--subsample_seed", type=int, help="seed of the draws; None is training's")
-    parser.add_argument("--neighbor_count", type=int, help="neighbours; None is as trained")
-    parser.add_argument(
-        "--enable_oversampling", type=bool, default=False, help="more groups than positions"
-    )
-    parser.add_argument("--neighbor_pool_size", type=int, help="neighbours that it combines")
+    _add(parser, _STITCHING)
+    _add(parser, _GROUPS)
     parser.add_argument(
         "--follow",
         action="store_true",
@@ -156,35 +166,9 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def _add_solver_options(parser: Any) -> None:
-    parser.add_argument("--passes", type=int, help="passes over all patterns; None is 20")
-    parser.add_argument("--minutes", type=float, help="time for the passes, instead of a number")
-    parser.add_argument(
-        "--start", type=str, help="flat, network, or the folder of an earlier result, to go on"
-    )
-    parser.add_argument(
-        "--refine_probe", type=bool, help="solve for the probe; None is yes for measured scans"
-    )
-    parser.add_argument("--probe_modes", type=int, help="incoherent modes of the probe")
-    parser.add_argument(
-        "--correct_positions", type=bool, default=False, help="solve for the positions"
-    )
-    parser.add_argument(
-        "--fit_scan_geometry",
-        type=bool,
-        default=False,
-        help="find one scale, rotation and shear of all positions first",
-    )
-    parser.add_argument(
-        "--smoothness", type=float, help="strength of the prior; None lets the data decide"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the order of patterns")
-    parser.add_argument(
-        "--checks_fit",
-        type=bool,
-        default=True,
-        help="judge the result by patterns left out of a short extra run",
-    )
+def _add(parser: ArgumentParser, options: Iterable[tuple[str, Any, Any, str]]) -> None:
+    for name, kind, default, text in options:
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
 
 def check_options(parser: Any, options: Any) -> None:
