@@ -40,8 +40,6 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     if not sources and not options.finish:
         parser.error("name at least one scan file and the store, or --finish")
     inputs = input_options(options)
-    if inputs.leave_out and len(sources) > 1:
-        parser.error("--leave_out counts the patterns of one file; append that one alone")
     store = open_group_store(target)
     probe = None
     if options.experiment != "new" and 0 <= options.experiment < store.num_experiments:

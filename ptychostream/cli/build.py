@@ -53,8 +53,6 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     if not sources:
         parser.error("name at least one scan file and the store to make")
     inputs = input_options(options)
-    if inputs.leave_out and len(sources) > 1:
-        parser.error("--leave_out counts the patterns of one scan; build from that one alone")
     if options.dry_run:
         scans = tuple(scans_from(sources, inputs, find_probe=find_probe))
         print(describe_plan(plan_build(scans, options.patterns_per_chunk), target))
@@ -80,6 +78,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
         f"wrote {target}: {store.num_patterns} patterns of {store.N} x {store.N} px "
         f"({store.measurement_domain}), {store.num_experiments} experiment(s)\n"
         f"next: ptychostream reconstruct {quote(str(target))} -o result"
+        f"{' --experiment all' if store.num_experiments > 1 else ''}"
     )
 
 

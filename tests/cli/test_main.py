@@ -246,8 +246,8 @@ def test_single_patterns_are_left_out_of_one_scan(capsys):
     store = ps.open_group_store("s.zarr")
     assert store.num_patterns == 28
     assert store.attributes["provenance"][0]["options"]["leave_out"] == "[3,4]"
-    assert main(["build", "a.npz", "a.npz", "t.zarr", "--leave_out", "[3]"]) == 2
-    assert "--leave_out counts the patterns of one scan" in capsys.readouterr().err
+    assert main(["build", "a.npz", "a.npz", "t.zarr", "--leave_out", "[3]"]) == 1
+    assert "--leave_out [3] belongs to one scan, and there are 2" in capsys.readouterr().err
 
 
 def test_an_empty_file_of_options_is_named(tmp_path, capsys):

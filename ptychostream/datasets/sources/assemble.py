@@ -142,6 +142,7 @@ def assemble_and_see(
             *parts.warnings,
             *examined.warnings,
             *windowed.warnings,
+            *placed.warnings,
             *stray,
             *odd_geometry(metadata),
             *warnings_on_probe(probe, options),

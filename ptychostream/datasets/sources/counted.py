@@ -84,7 +84,8 @@ def check_counts(
         raise DataContractError(
             f"{parts.name}: {count} diffraction patterns but {len(positions)} scan positions. "
             f"{advice}. If patterns were lost in between, give --positions FILE with a column "
-            "'trigger', which says to which pattern each position belongs"
+            "'trigger': the number of the pattern to which each position belongs, counted from 0, "
+            "or from 1 with --first_trigger 1"
         )
     wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(wrong) == count:

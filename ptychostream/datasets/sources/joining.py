@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.arrays import read_array, split_name
 from ptychostream.datasets.sources.options import InputOptions
-from ptychostream.datasets.sources.pairing import pair_by_index
+from ptychostream.datasets.sources.pairing import first_triggers, pair_by_index
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.position_changes import raster, shape_option
-from ptychostream.datasets.sources.position_files import read_position_file
+from ptychostream.datasets.sources.position_files import PositionTable, read_position_file
 from ptychostream.datasets.sources.survey import Survey
 from ptychostream.datasets.sources.units import HC_EV_M, convert, quantity
 from ptychostream.errors import ConfigurationError, DataContractError
@@ -27,6 +27,7 @@ class Placed:
     `values` (K, 2): positions (x, y), in metres or in pixels of the object.
     `rows` (K,): the pattern of each, where triggers pair them; None: the first, the second, ….
     `numbers` (K,): each one's number in the file, after some were left out.
+    `warnings`: what is doubtful about them, in sentences.
     """
 
     values: NDArray[np.float64]
@@ -35,6 +36,7 @@ class Placed:
     scan_index: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
     numbers: NDArray[np.int64] | None = None
+    warnings: tuple[str, ...] = ()
 
     def select(self, kept: NDArray[np.int64]) -> "Placed":
         """Take the positions of some patterns, by their numbers in the file."""
@@ -50,6 +52,7 @@ class Placed:
             start=of(self.start),
             scan_index=of(self.scan_index),
             numbers=kept,
+            warnings=self.warnings,
         )
 
 
@@ -69,9 +72,7 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
         unit = "px" if unit == "px" else "m"
         if table.triggers is None:
             return Placed(values=values, unit=unit)
-        pairing = pair_by_index(np.arange(count), table.triggers, values)
-        logger.info("%s: %s", parts.name, pairing.report())
-        return Placed(values=pairing.positions, unit=unit, rows=pairing.rows)
+        return _triggered(parts, options, replace(table, values=values), unit, count)
     if options.step is not None:
         shape = _scan_shape(parts, options, count)
         values, unit = raster(options.step, shape)
@@ -90,6 +91,29 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
     return Placed(
         values=values, unit=unit, start=parts.positions_start, scan_index=parts.scan_index
     )
+
+
+def _triggered(
+    parts: ScanParts, options: InputOptions, table: PositionTable, unit: str, count: int
+) -> Placed:
+    """Pair positions with patterns by the triggers of their table."""
+    triggers = np.asarray(table.triggers)
+    first, *others = first_triggers(triggers, count)
+    if options.first_trigger is not None:
+        first, others = options.first_trigger, []
+    said = (
+        f"column {table.triggered_by!r} holds {triggers.min()} to {triggers.max()}, and the first "
+        f"of {count} patterns has the number {first}"
+    )
+    pairing = pair_by_index(np.arange(count), triggers - first, table.values)
+    logger.info("%s: %s: %s", parts.name, said, pairing.report())
+    warnings = [
+        f"{said}, as it seems; if it has the number {other}, each pattern has its neighbour's "
+        f"position. Say it: --first_trigger {first} or --first_trigger {other} (`ptychostream "
+        "check` with these options tells which)"
+        for other in others
+    ]
+    return Placed(values=pairing.positions, unit=unit, rows=pairing.rows, warnings=tuple(warnings))
 
 
 def _scan_shape(parts: ScanParts, options: InputOptions, count: int) -> tuple[int, int]:

@@ -34,7 +34,8 @@ class InputOptions:
     metadata : str, optional
         YAML file with any of these options, for what a beamline knows of all its scans.
     positions : str, optional
-        FILE with the positions: CSV, text, SPEC columns, HDF5, NPZ, NPY or MATLAB.
+        FILE with the positions: CSV, text, SPEC, HDF5, NPZ, NPY or MATLAB. Of a table, FILE::X,Y
+        or FILE::X,Y,TRIGGER names columns; of SPEC's scans, FILE::42::X,Y names one.
     position_unit : str, optional
         `m`, `mm`, `um`, `nm` or `px` (of the object), where the file does not say it.
     step : str, optional
@@ -46,6 +47,8 @@ class InputOptions:
     position_transform : str, optional
         Changes of the positions, in this order: any of `swap`, `flip_x`, `flip_y`, `scale=F`,
         `scale_x=F`, `scale_y=F`, `rotate=DEGREES`, `shear=F`.
+    first_trigger : int, optional
+        Number that a table's triggers give the first pattern; otherwise as they show it.
     trigger_shift : int
         How many positions later a pattern belongs than its number says; negative is earlier.
     probe : str, optional
@@ -109,6 +112,7 @@ class InputOptions:
     scan_shape: str | None = None
     scan_rotation: float = 0.0
     position_transform: str | None = None
+    first_trigger: int | None = None
     trigger_shift: int = 0
     probe: str | None = None
     probe_transform: str = "none"

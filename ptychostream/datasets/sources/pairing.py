@@ -33,6 +33,34 @@ class Pairing:
         )
 
 
+def first_triggers(triggers: NDArray[np.int64], count: int) -> list[int]:
+    """Return which numbers triggers may give the first pattern, the likeliest first.
+
+    `triggers` (K,): the numbers of a table.
+    `count`: how many patterns there are.
+
+    Examples
+    --------
+    >>> first_triggers(np.arange(1, 301), 300), first_triggers(np.arange(300), 300)
+    ([1], [0])
+    >>> first_triggers(np.arange(1, 300), 300), first_triggers(np.arange(1, 302), 300)
+    ([1, 0], [1, 2])
+    """
+    lowest, highest = int(triggers.min()), int(triggers.max())
+    numbers = highest - lowest + 1
+    if numbers == count:
+        return [lowest]
+    if numbers > count or highest > count:
+        # Patterns are missing at the end, or at the beginning.
+        return [lowest, highest - count + 1]
+    if lowest == 0:
+        return [0]
+    if highest == count:
+        # From 0 on, the last number would be one less.
+        return [1]
+    return [1, 0] if lowest == 1 else [0, 1]
+
+
 def pair_by_index(
     pattern_index: NDArray[np.int64],
     position_index: NDArray[np.int64],

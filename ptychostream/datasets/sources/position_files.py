@@ -1,5 +1,6 @@
 """Positions out of files of their own: tables, HDF5, NPZ, NPY, MATLAB and SPEC."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.sources.arrays import describe, listing, read_array, split_name
+from ptychostream.datasets.sources.text_tables import is_spec, read_table, split_scan
 from ptychostream.errors import DataContractError
 from ptychostream.files import reading
+
+logger = logging.getLogger(__name__)
 
 _TABLES = (".csv", ".txt", ".dat", ".tsv", ".spec", ".asc")
 
@@ -46,19 +50,21 @@ class PositionTable:
     """Positions (x, y) as a file holds them.
 
     `unit`: what the file says about it.
-    `triggers` (K,): the pattern that each belongs to.
+    `triggers` (K,): the pattern that each belongs to, as the file counts them.
+    `triggered_by`: name of the column that holds them.
     """
 
     values: NDArray[np.float64]
     unit: str | None = None
     triggers: NDArray[np.int64] | None = None
+    triggered_by: str = ""
 
 
 def read_position_file(text: str) -> PositionTable:
-    """Read positions named as FILE[::PATH]; PATH may be two columns, `X,Y`."""
+    """Read positions named as FILE[::PATH]; PATH may be two columns `X,Y`, or `SCAN::X,Y`."""
     path, inside = split_name(text, option="positions")
     with reading(path):
-        if path.suffix.lower() in _TABLES:
+        if path.suffix.lower() in _TABLES or is_spec(path):
             return _from_text(path, inside)
         return _from_arrays(path, inside)
 
@@ -104,69 +110,87 @@ def _as_table(values: NDArray[np.generic], path: Path) -> NDArray[np.float64]:
 
 
 def _from_text(path: Path, inside: str) -> PositionTable:
-    names, table = _read_table(path)
-    wanted = [name.strip() for name in inside.split(",") if name.strip()]
-    triggers = None
-    if wanted:
-        columns = [_column(name, names, table.shape[1], path) for name in wanted[:2]]
-    elif names:
-        plain = [_plain(name) for name in names]
-        columns = [next((i for i, name in enumerate(plain) if name == axis), -1) for axis in "xy"]
-        if -1 in columns:
-            columns = [
-                next(
-                    (i for i, name in enumerate(plain) if re.search(rf"(^|_){axis}(_|$)", name)), -1
-                )
-                for axis in "xy"
-            ]
-        if -1 in columns and table.shape[1] != 2:
-            raise DataContractError(
-                f"'{path}' has the columns {', '.join(names)}; name those of x and y as {path}::X,Y"
-            )
-        if -1 in columns:
-            columns = [0, 1]
-        at = next((i for i, name in enumerate(plain) if name in _TRIGGERS), None)
-        if at is not None and at not in columns:
-            triggers = table[:, at].astype(np.int64)
-    elif table.shape[1] == 2:
-        columns = [0, 1]
-    else:
+    number, names_of_columns = split_scan(inside)
+    table = read_table(path, number)
+    names, values = table.names, table.values
+    wanted = [name.strip() for name in names_of_columns.split(",") if name.strip()]
+    if len(wanted) not in (0, 2, 3):
         raise DataContractError(
-            f"'{path}' has {table.shape[1]} columns without names; name those of x and y by their "
-            f"numbers from 0, as {path}::1,2"
+            f"'{path}': {names_of_columns!r} must name the columns of x and y, and then that of "
+            f"triggers if there is one: {path}::X,Y or {path}::X,Y,TRIGGER"
         )
-    unit = _unit_of_name(names[columns[0]]) if names else None
-    return PositionTable(table[:, columns], unit, triggers)
+    columns = (
+        [_column(name, names, values.shape[1], path) for name in wanted[:2]]
+        if wanted
+        else _usual_columns(names, values.shape[1], path)
+    )
+    at = _column(wanted[2], names, values.shape[1], path) if wanted[2:] else None
+    if at is None:
+        at = _usual_trigger(names, values, columns, is_named=bool(wanted), path=path)
+    elif not _are_whole(values[:, at]):
+        raise DataContractError(f"'{path}': the triggers {wanted[2]!r} are no whole numbers")
+    return PositionTable(
+        values[:, columns],
+        _unit_of_name(names[columns[0]]) if names else None,
+        None if at is None else values[:, at].astype(np.int64),
+        "" if at is None else (names[at] if names else str(at)),
+    )
 
 
-def _read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Read column names, if there are any, and numbers; of SPEC, the last scan."""
-    names: list[str] = []
-    rows: list[list[float]] = []
-    for line in path.read_text(errors="replace").splitlines():
-        text = line.strip()
-        if text.startswith("#S "):
-            rows = []
-        if text.startswith("#L "):
-            names = re.split(r"\s{2,}", text[3:].strip())
-            continue
-        if not text:
-            continue
-        words = re.split(r"[,;\t]" if re.search(r"[,;\t]", text) else r"\s+", text)
-        words = [word.strip() for word in words if word.strip()]
-        try:
-            rows.append([float(word) for word in words])
-        except ValueError:
-            if not rows and not names and not text.startswith(("#F", "#E", "#D", "#O", "#P")):
-                names = [word.strip('#" ') for word in words if word.strip('#" ')]
-            elif not text.startswith("#"):
-                raise DataContractError(
-                    f"'{path}': the line {text[:60]!r} is no row of numbers"
-                ) from None
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise DataContractError(f"'{path}' is no table of numbers with rows of one length")
-    table = np.array(rows)
-    return (names if len(names) == table.shape[1] else []), table
+def _usual_columns(names: list[str], number: int, path: Path) -> list[int]:
+    """Find the columns of x and y by their names, or take both of two."""
+    plain = [_plain(name) for name in names]
+    for pattern in (r"^{}$", r"(^|_){}(_|$)"):
+        found = [
+            next((i for i, name in enumerate(plain) if re.search(pattern.format(axis), name)), -1)
+            for axis in "xy"
+        ]
+        if -1 not in found:
+            return found
+    if number == 2:
+        return [0, 1]
+    if names:
+        raise DataContractError(
+            f"'{path}' has the columns {', '.join(names)}; name those of x and y as {path}::X,Y"
+        )
+    raise DataContractError(
+        f"'{path}' has {number} columns without names; name those of x and y by their numbers "
+        f"from 0, as {path}::1,2"
+    )
+
+
+def _usual_trigger(
+    names: list[str],
+    values: NDArray[np.float64],
+    columns: list[int],
+    *,
+    is_named: bool,
+    path: Path,
+) -> int | None:
+    """Find a column of triggers by its name; where x and y were named, only `trigger` is sure."""
+    plain = [_plain(name) for name in names]
+    at = next((i for i, n in enumerate(plain) if n in _TRIGGERS and i not in columns), None)
+    if at is None:
+        return None
+    if is_named and "trigger" in plain and plain.index("trigger") not in columns:
+        at = plain.index("trigger")
+    if not _are_whole(values[:, at]):
+        logger.info("'%s': column %r holds no triggers, and is not used", path, names[at])
+        return None
+    if is_named and plain[at] != "trigger":
+        logger.info(
+            "'%s': lines are taken in their order; if column %r says to which pattern each "
+            "belongs, name it after x and y: %s",
+            path,
+            names[at],
+            f"{path}::{names[columns[0]]},{names[columns[1]]},{names[at]}",
+        )
+        return None
+    return at
+
+
+def _are_whole(values: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(values).all() and (values == np.rint(values)).all())
 
 
 def _column(name: str, names: list[str], number: int, path: Path) -> int:

@@ -233,7 +233,7 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int | Literal["new"])
                 f"{scan.name} does not continue {name}: {what} {new} instead of {old}"
             )
     if experiment == "new" or rows is None:
-        return scan
+        return _on_stage_of(store, scan)
     stage = store.attributes["provenance"][experiment].get("stage")
     if stage is not None and "stage" in scan.provenance:
         # Metres of one stage: the new positions keep their place beside the old ones.
@@ -267,6 +267,15 @@ def _continuing(store: GroupStore, scan: Scan, experiment: int | Literal["new"])
         # Numbered patterns are continued with the next numbers.
         numbers = index.max() + 1 + np.arange(scan.num_patterns)
     return replace(scan, bad_pixels=bad, scan_index=numbers)
+
+
+def _on_stage_of(store: GroupStore, scan: Scan) -> Scan:
+    """Shift a new experiment to the origin of those before, where all are metres of one stage."""
+    stages = [found for record in store.attributes["provenance"] if (found := record.get("stage"))]
+    own = scan.provenance.get("stage")
+    if own is None or not stages or not np.allclose(own["pixel_m"], stages[0]["pixel_m"]):
+        return scan
+    return moved_to_origin(scan, stages[0]["origin_m"])
 
 
 def _refuse_again(

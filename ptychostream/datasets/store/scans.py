@@ -20,6 +20,12 @@ from ptychostream.scan import MeasurementDomain, Scan
 
 logger = logging.getLogger(__name__)
 
+#: Options that say something of the patterns or positions of one scan.
+_FOR_ONE = ("positions", "leave_out")
+
+#: Scans that a message names, at most.
+_NAMED = 4
+
 
 def scans_from(
     paths: Sequence[str | Path] | str | Path,
@@ -37,7 +43,8 @@ def scans_from(
     paths : path or sequence of paths
         Scan files; group stores, by folder or URL; or folders of scan files.
     options : InputOptions, optional
-        How they are read. Positions, masks and probes of their own files hold for all.
+        How they are read. Masks and probes of their own files hold for all scans; positions are
+        those of one.
     find_probe : callable, optional
         Makes the probe of `InputOptions(probe="from_patterns")`, from a scan with a placeholder
         for a probe and the options; returns (P, N, N) complex64.
@@ -54,18 +61,31 @@ def scans_from(
     DataContractError
         If a folder holds no scan, or a file breaks its contract.
     ConfigurationError
-        If `leave_out` is given for several scans.
+        If options that belong to one scan, such as `positions`, are given for several.
     """
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
     chosen = options_with(options)
+    _check_for_one(chosen, [str(path) for path in listed])
     scans = [
         scan
         for path in listed
         for scan in _scans_of(path, chosen, find_probe=find_probe, spare_probe=spare_probe)
     ]
-    if len(scans) > 1 and chosen.leave_out.strip("[]() "):
-        raise ConfigurationError("leave_out counts the patterns of one scan; read that one alone")
+    _check_for_one(chosen, [scan.name for scan in scans])
     return on_common_stage(scans)
+
+
+def _check_for_one(options: InputOptions, names: Sequence[str]) -> None:
+    """Refuse options that say something of one scan where there are several."""
+    given = [name for name in _FOR_ONE if str(getattr(options, name) or "").strip("[]() ")]
+    if len(names) < 2 or not given:
+        return
+    listed = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    raise ConfigurationError(
+        f"--{given[0]} {getattr(options, given[0])} belongs to one scan, and there are "
+        f"{len(names)}: {listed}. Build a store of the first alone, then append each of the others "
+        f"with its own: ptychostream append SCAN STORE --experiment new --{given[0]} ITS_OWN"
+    )
 
 
 def read_scans(

@@ -75,6 +75,28 @@ def test_what_is_there_already_is_said_when_all_is(write, tmp_path, capsys):
     assert "there is nothing to append" in capsys.readouterr().err
 
 
+def test_positions_of_one_scan_are_not_those_of_another(tiny_scan, counts, tmp_path, capsys):
+    for name, rows in (("a", slice(40)), ("b", slice(30, M))):
+        np.save(tmp_path / f"{name}.npy", counts[rows])
+        np.savetxt(tmp_path / f"{name}.txt", tiny_scan.positions[rows])
+    np.save(tmp_path / "probe.npy", tiny_scan.probe)
+    first, second, store = (str(tmp_path / name) for name in ("a.npy", "b.npy", "s.zarr"))
+    shared = ["--position_unit", "px", "--probe", str(tmp_path / "probe.npy")]
+    own = ["--positions", str(tmp_path / "a.txt"), *shared]
+    for both in ([first, second], [str(tmp_path)]):
+        assert main(["build", *both, store, *own, "--format", "stack"]) == 1
+    said = capsys.readouterr().err
+    advised = re.findall(r"ptychostream append SCAN STORE (.*) --positions ITS_OWN", said)[0]
+    assert main(["build", first, store, *own]) == 0
+    its_own = ["--positions", str(tmp_path / "b.txt"), *shared]
+    assert main(["append", second, store, *advised.split(), *its_own]) == 0
+    found = ps.open_group_store(store)
+    for experiment, rows in enumerate((slice(40), slice(30, M))):
+        np.testing.assert_array_equal(
+            found.positions[found.rows(experiment)], tiny_scan.positions[rows]
+        )
+
+
 @pytest.mark.parametrize("kind", ["npy", "dp"])
 def test_info_says_what_is_missing_and_its_next_command_works(
     tiny_scan, counts, tmp_path, capsys, kind

@@ -520,12 +520,64 @@ def test_positions_without_a_unit_are_refused_with_the_option(npz, tmp_path):
         read(npz(), positions=str(tmp_path / "xy.csv"))
 
 
-def test_triggers_pair_positions_with_patterns(npz, truth, tmp_path):
+@pytest.mark.parametrize("first", [0, 1, 99_000])
+@pytest.mark.parametrize("columns", ["", "::x_px,y_px", "::x_px,y_px,trigger", "::1,2,0"])
+def test_triggers_pair_positions_with_patterns_wherever_they_begin(
+    npz, truth, tmp_path, first, columns
+):
     rows = np.random.default_rng(0).permutation(M)
-    table = np.column_stack([rows, truth["xcoords"][rows], truth["ycoords"][rows]])
+    table = np.column_stack([rows + first, truth["xcoords"][rows], truth["ycoords"][rows]])
     header = "trigger,x_px,y_px"
     np.savetxt(tmp_path / "t.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
-    assert_is(read(npz(xcoords=None, ycoords=None), positions=str(tmp_path / "t.csv")), truth)
+    scan = read(npz(xcoords=None, ycoords=None), positions=f"{tmp_path / 't.csv'}{columns}")
+    assert_is(scan, truth)
+    assert not scan.warnings
+
+
+@pytest.mark.parametrize("lines", [range(1, M), range(1, M + 2), range(2, M), range(5, M + 9)])
+def test_triggers_that_may_be_counted_in_two_ways_are_said_with_both(npz, truth, tmp_path, lines):
+    """Each reading that is named, given as an option, is quiet and pairs patterns by it."""
+    xy = np.random.default_rng(0).uniform(0, 9, (len(lines), 2))
+    table = np.column_stack([lines, xy])
+    header = "trigger,x_px,y_px"
+    np.savetxt(tmp_path / "t.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
+    path, options = npz(xcoords=None, ycoords=None), {"positions": str(tmp_path / "t.csv")}
+    said = read(path, **options).warnings[0]
+    readings = {int(number) for number in re.findall(r"--first_trigger (\d+)", said)}
+    assert len(readings) == 2
+    for first in readings:
+        scan = read(path, **options, first_trigger=first)
+        assert not any("--first_trigger" in text for text in scan.warnings)
+        inside = [(n, xy) for n, *xy in table if 0 <= n - first < M]
+        assert scan.num_patterns == len(inside)
+        np.testing.assert_allclose(scan.positions, [xy for _, xy in inside])
+
+
+def _spec(truth, scans):
+    """Write scans as SPEC does, the positions scaled by a number of each."""
+    text = "#F day\n#E 1790000000\n#O0 samx  samy\n"
+    for number, factor in scans:
+        text += f"\n#S {number}  fermat samx\n#D today\n#N 3\n#L samx  samy  Two words\n"
+        for x, y in zip(truth["xcoords"], truth["ycoords"], strict=True):
+            text += f"{x * factor!r} {y * factor!r} 7\n@A 1 2 3\n" if factor else ""
+    return text.replace("np.float64(", "").replace(")", "")
+
+
+@pytest.mark.parametrize("name", ["day.spec", "day.dat", "day_2026"])
+def test_a_scan_of_a_spec_file_is_chosen_by_its_number(npz, truth, tmp_path, name):
+    """Without a choice it is refused, listing them; a number used twice has a second part."""
+    path, file = npz(xcoords=None, ycoords=None), tmp_path / name
+    file.write_text(_spec(truth, [(42, 2), (43, 1), (43, 3), (44, 0)]))
+    options = {"position_unit": "px"}
+    with pytest.raises(
+        DataContractError, match=r"42 \(64 points\), 43.1 \(64.*, 43.2 \(64 points\);"
+    ):
+        read(path, positions=f"{file}::samx,samy", **options)
+    assert_is(read(path, positions=f"{file}::43.1::samx,samy", **options), truth)
+    with pytest.raises(DataContractError, match="no scan 44 with points"):
+        read(path, positions=f"{file}::44::samx,samy", **options)
+    file.write_text(_spec(truth, [(42, 1), (43, 0)]))
+    assert_is(read(path, positions=f"{file}::samx,samy", **options), truth)
 
 
 @pytest.mark.parametrize("transform", ["swap", "flip_x", "flip_y", "scale=2", "swap,flip_x"])
@@ -676,8 +728,12 @@ def test_files_of_one_stage_keep_their_places(nexus, truth, tmp_path):
     both = ps.build_group_store(paths, tmp_path / "both.zarr")
     np.testing.assert_allclose(both.positions - both.positions[0], true - true[0], atol=1e-9)
     ps.build_group_store(paths[0], tmp_path / "grown.zarr", growing=True)
-    grown = ps.append_patterns(tmp_path / "grown.zarr", ps.read_scan(paths[1]))
-    np.testing.assert_allclose(grown.positions - grown.positions[0], true - true[0], atol=1e-9)
+    for experiment in (0, "new"):
+        grown = ps.append_patterns(
+            tmp_path / "grown.zarr", ps.read_scan(paths[1]), experiment=experiment
+        )
+        placed = grown.positions[np.r_[: len(left), -len(right) : 0]]
+        np.testing.assert_allclose(placed - placed[0], true - true[0], atol=1e-9)
 
 
 @pytest.mark.parametrize("chunks", [(M, 4, 4), (M, 16, 1), (5, 16, 16), (1, 8, 8)])
