@@ -270,7 +270,7 @@ class Solver(Solution):
         totals: Tensor,
     ) -> int:
         """Gather what a batch of parts asks for, and make one update; return its patterns."""
-        _options, steps, canvas = self._options, self._options.steps, self.canvas
+        steps, canvas = self._options.steps, self.canvas
         canvas.advance(settings.momentum)
         probe = self.probe
         if with_probe:
