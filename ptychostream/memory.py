@@ -10,11 +10,8 @@ _UNITS = {
 }
 
 
-def parse_bytes(amount: str | int, *, name: str | None = None) -> int:
-    """Read an amount of memory.
-
-    `amount`: bytes, or a number with a unit.
-    `name`: the option that it belongs to, for the message.
+def parse_bytes(amount: str | int) -> int:
+    """Read an amount of memory: bytes, or a number with a unit.
 
     Examples
     --------
@@ -30,6 +27,5 @@ def parse_bytes(amount: str | int, *, name: str | None = None) -> int:
         except (ValueError, KeyError, OverflowError):
             size = 0
     if size <= 0:
-        label = f"{name}={amount!r}" if name else repr(amount)
-        raise ConfigurationError(f"{label} is not an amount of memory; write, say, '512 MiB'")
+        raise ConfigurationError(f"{amount!r} is not an amount of memory; write, say, '512 MiB'")
     return size

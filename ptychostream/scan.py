@@ -57,11 +57,7 @@ def to_amplitude(
 
 
 def to_counts(
-    patterns: NDArray[Any],
-    domain: MeasurementDomain,
-    *,
-    whole: bool = False,
-    dtype: Any = np.float32,
+    patterns: NDArray[Any], domain: MeasurementDomain, *, whole: bool = False
 ) -> NDArray[Any]:
     """Return patterns as counts: the squares of amplitudes.
 
@@ -71,8 +67,6 @@ def to_counts(
         As stored, in counts or amplitude.
     whole : bool
         Whether the squares of amplitudes are known to be whole numbers, but for rounding.
-    dtype : data type
-        Of the squares.
 
     Returns
     -------
@@ -87,7 +81,7 @@ def to_counts(
     if domain == "counts":
         return patterns
     squares = np.square(patterns, dtype=np.float64)
-    return (np.rint(squares) if whole else squares).astype(dtype, copy=False)
+    return (np.rint(squares) if whole else squares).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,9 @@ from ptychostream.evaluation.evaluate import Evaluation
 from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.files import whole_file
 
+#: Patches that must cover a pixel for it to be drawn, and modes of a probe that are.
+_COVERED, _MOST_MODES = 3, 6
+
 
 def draw_object(
     obj: NDArray[np.complex64],
@@ -18,16 +21,14 @@ def draw_object(
     folder: Path,
     *,
     pixel_size_m: float | None = None,
-    min_coverage: float = 3,
 ) -> list[Path]:
     """Draw amplitude, phase and coverage, one PNG each.
 
     `obj` (H, W).
     `coverage` (H, W): patches that cover each pixel.
     `pixel_size_m`: edge of an object pixel; without it the scale bar is in pixels.
-    `min_coverage`: patches that must cover a pixel for it to be drawn.
     """
-    known = coverage >= min(min_coverage, float(coverage.max()))
+    known = coverage >= min(_COVERED, float(coverage.max()))
     turn = np.exp(-1j * np.angle(obj[known].sum()))
     amplitude = np.where(known, np.abs(obj), np.nan)
     phase = np.where(known, np.angle(obj * turn), np.nan)
@@ -256,11 +257,11 @@ def draw_misfit_map(
     return _save(figure, path)
 
 
-def draw_probe(probe: NDArray[np.complex64], path: Path, *, most: int = 6) -> Path:
+def draw_probe(probe: NDArray[np.complex64], path: Path) -> Path:
     """Draw the modes (P, N, N) of a probe: amplitude as brightness, phase as colour."""
     from matplotlib.colors import hsv_to_rgb
 
-    shown = min(len(probe), most)
+    shown = min(len(probe), _MOST_MODES)
     power = (np.abs(probe) ** 2).sum(axis=(1, 2))
     figure, axes = _new_figure(1, shown, (3.4 * shown + 0.6, 3.8), layout="constrained")
     for axis, mode, share in zip(axes, probe, power / power.sum(), strict=False):

@@ -1,7 +1,7 @@
 """The patterns of a scan, dealt into parts that are each a thin sample of the whole."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -60,15 +60,13 @@ class DealtPatterns:
         patterns: NDArray[Any],
         good_pixels: NDArray[np.bool_] | None = None,
         *,
-        are_counts: bool = True,
-        seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> "DealtPatterns":
-        """Deal patterns (M, N, N) in memory, zero frequency centred."""
-        order, bounds = deal(np.arange(len(patterns)), seed)
+        """Deal counts (M, N, N) in memory, zero frequency centred."""
+        order, bounds = deal(np.arange(len(patterns)), 0)
         values = np.fft.ifftshift(patterns[order], axes=(-2, -1))
         good = np.ones(patterns.shape[1:], bool) if good_pixels is None else good_pixels
-        return cls(values, order, bounds, good, are_counts=are_counts, device=device)
+        return cls(values, order, bounds, good, are_counts=True, device=device)
 
     @classmethod
     def of_store(
@@ -83,7 +81,6 @@ class DealtPatterns:
         num_threads: int = 0,
         device: torch.device | str = "cpu",
         tiles: Tiles | None = None,
-        on_progress: Callable[[int], object] | None = None,
     ) -> "DealtPatterns":
         """Read rows of a store chunk by chunk; a scratch file holds what is too large.
 
@@ -104,7 +101,7 @@ class DealtPatterns:
         values = allocate(
             shape, np.float32 if keeps_roots else store.dtype, folder, purpose="the patterns"
         )
-        _fill(values, store, rows[order], keeps_roots, num_threads, on_progress)
+        _fill(values, store, rows[order], keeps_roots, num_threads)
         return cls(
             values,
             order,
@@ -197,21 +194,18 @@ def _fill(
     rows: NDArray[np.int64],
     takes_roots: bool,
     num_threads: int,
-    on_progress: Callable[[int], object] | None,
 ) -> None:
     """Decode each chunk once, and put its patterns where they belong."""
     chunk, inside = np.divmod(store.storage_rows[rows], store.patterns_per_chunk)
     by_chunk = np.argsort(chunk, kind="stable")
     numbers, firsts = np.unique(chunk[by_chunk], return_index=True)
 
-    def read(number: int, members: NDArray[np.int64]) -> int:
+    def read(number: int, members: NDArray[np.int64]) -> None:
         decoded = np.empty((store.patterns_per_chunk, store.N, store.N), store.dtype)
         store.chunks.read_chunk(number, decoded)
         chosen = np.fft.ifftshift(decoded[inside[members]], axes=(-2, -1))
         values[members] = np.sqrt(chosen, dtype=np.float32) if takes_roots else chosen
-        return len(members)
 
     with ThreadPoolExecutor(num_threads or None, thread_name_prefix="ptychostream-decode") as pool:
-        for number in pool.map(read, numbers.tolist(), np.split(by_chunk, firsts[1:])):
-            if on_progress is not None:
-                on_progress(number)
+        # As a list: an error of a thread is raised here.
+        list(pool.map(read, numbers.tolist(), np.split(by_chunk, firsts[1:])))

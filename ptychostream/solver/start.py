@@ -1,6 +1,6 @@
 """What a run of the solver starts from: an experiment of a store, and perhaps an earlier result."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,6 @@ def make_solver(
     start: SolverStart,
     *,
     ranks: Ranks | None = None,
-    on_read: Callable[[int], object] | None = None,
 ) -> Solver:
     """Read the patterns of experiments, and make the solver for them; the first has the probe."""
     rows = rows_of(store, experiments)
@@ -125,7 +124,6 @@ def make_solver(
         num_threads=options.num_threads,
         device=options.device,
         tiles=tiles,
-        on_progress=on_read,
     )
     solver = Solver(patterns, positions, probe, options, tiles)
     grid = tiles.ranks.of_first(None if start.object is None else start.grid)
