@@ -222,7 +222,12 @@ def _reconstruct_each(job: _Job, experiments: Sequence[int]) -> None:
 
     options, names, store = job.options, job.store.experiment_names, job.store
     found = pending_experiments(
-        experiments, names, options.out, resume=options.resume, overwrite=options.overwrite
+        experiments,
+        store,
+        job.asked,
+        options.out,
+        resume=options.resume,
+        overwrite=options.overwrite,
     )
     pending, rows = job.ranks.of_first(found)
     summary = Summary(options.out, rows)

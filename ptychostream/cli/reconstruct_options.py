@@ -209,6 +209,7 @@ def asked_of(
     options: Any, execution: PyTorchExecutionConfig, bundle: "ModelBundle | None"
 ) -> "Asked":
     """Return what the options ask of each reconstruction."""
+    from ptychostream.reconstruction.basis import digest_of_model
     from ptychostream.reconstruction.write import Asked
 
     arguments: dict[str, Any] = {
@@ -231,6 +232,7 @@ def asked_of(
         text="\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items()),
         arguments=arguments,
         interval_s=options.interval_s if options.follow else None,
+        model=None if bundle is None else digest_of_model(bundle),
     )
 
 

@@ -13,11 +13,18 @@ import torch
 
 from ptychostream.cluster import connected, run_on_cluster
 from ptychostream.datasets.store import GroupStore, open_group_store
-from ptychostream.errors import PtychoStreamError, StorageError, StoreExistsError
+from ptychostream.errors import (
+    ConfigurationError,
+    PtychoStreamError,
+    StorageError,
+    StoreExistsError,
+)
 from ptychostream.locks import owned
+from ptychostream.reconstruction.basis import MODEL, PATTERNS, basis_of
 from ptychostream.reconstruction.summary import (
     Row,
     folder_of,
+    record_of,
     row_of_failure,
     row_of_result,
 )
@@ -69,20 +76,30 @@ class Task:
 
 
 def pending_experiments(
-    experiments: Sequence[int], names: Sequence[str], out: Path, *, resume: bool, overwrite: bool
+    experiments: Sequence[int],
+    store: GroupStore,
+    asked: Asked,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> tuple[list[int], list[Row]]:
     """Return the experiments to reconstruct, and the lines of those that have a result.
+
+    Where patterns were added or changed since, an experiment is reconstructed again.
 
     Raises
     ------
     StoreExistsError
         If there are results, and neither `resume` nor `overwrite` says what to do with them.
+    ConfigurationError
+        If `resume` finds results of other options.
     """
-    pending, rows = [], []
+    pending, rows, names = [], [], store.experiment_names
     for experiment in experiments:
         folder = folder_of(out, experiment)
         row = row_of_result(experiment, names[experiment], folder) if resume else None
-        if row is not None:
+        if row is not None and _is_of_same_basis(asked, store, experiment, folder):
             rows.append(row)
             continue
         if not (resume or overwrite) and (folder / "object.npz").exists():
@@ -92,6 +109,37 @@ def pending_experiments(
             )
         pending.append(experiment)
     return pending, rows
+
+
+def _is_of_same_basis(asked: Asked, store: GroupStore, experiment: int, folder: Path) -> bool:
+    """Return whether a result is of these patterns; that of other options is refused."""
+    kept = (record_of(folder) or {}).get("basis")
+    if not isinstance(kept, dict):
+        logger.warning(
+            "'%s' does not say with which options it was made; it is taken for a result of these",
+            folder,
+        )
+        return True
+    wanted = basis_of(asked.arguments, asked.model, store, experiment)
+    others = sorted(key for key in {*kept, *wanted} if kept.get(key) != wanted.get(key))
+    options = [key for key in others if key not in (PATTERNS, MODEL)]
+    if options:
+        listed = ", ".join(f"{key} was {kept.get(key)} and is {wanted.get(key)}" for key in options)
+        raise ConfigurationError(
+            f"'{folder}' holds a result of other options: {listed}; --resume goes on with those of "
+            "before, --overwrite in its place makes all results anew, or choose another folder"
+        )
+    if MODEL in others:
+        raise ConfigurationError(
+            f"'{folder}' holds a result of another network, or of none; --resume goes on with the "
+            "same, --overwrite in its place makes all results anew, or choose another folder"
+        )
+    if others:
+        logger.warning(
+            "experiment %d has other patterns than when its result was made: it is made anew",
+            experiment,
+        )
+    return not others
 
 
 def reconstruct_here(

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,6 +55,7 @@ def write_result_files(
     title: str,
     options: Mapping[str, str] | None = None,
     refresh_s: float | None = None,
+    basis: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write arrays, product, pictures and the report.
 
@@ -67,7 +68,13 @@ def write_result_files(
     try:
         staged.mkdir()
         written = _write_files(
-            result, bundle, staged, title=title, options=options, refresh_s=refresh_s
+            result,
+            bundle,
+            staged,
+            title=title,
+            options=options,
+            refresh_s=refresh_s,
+            basis=basis,
         )
         if (folder / _CONFIG).is_file():
             # The report shows it.
@@ -91,6 +98,7 @@ def _write_files(
     title: str,
     options: Mapping[str, str] | None,
     refresh_s: float | None,
+    basis: Mapping[str, Any] | None,
 ) -> list[Path]:
     """Write all files but the page, and the record that it is made from."""
     written = save_result(result, folder)
@@ -137,6 +145,7 @@ def _write_files(
             **{f"seconds: {name}": value for name, value in result.seconds.items()},
         },
         "configuration": dict(options or {}),
+        "basis": basis,
         # While a scan grows, its page reloads itself.
         "refresh_s": refresh_s if result.is_partial else None,
     }

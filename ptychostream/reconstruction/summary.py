@@ -45,13 +45,19 @@ def folder_of(out: Path, experiment: int) -> Path:
     return out / f"experiment-{experiment:04d}"
 
 
-def row_of_result(experiment: int, name: str, folder: Path) -> Row | None:
-    """Return the line of an experiment's result; None where there is none, or a partial one."""
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a result; None where there is none that can be read."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return None
-    if not isinstance(record, dict) or record.get("is_partial"):
+    return record if isinstance(record, dict) else None
+
+
+def row_of_result(experiment: int, name: str, folder: Path) -> Row | None:
+    """Return the line of an experiment's result; None where there is none, or a partial one."""
+    record = record_of(folder)
+    if record is None or record.get("is_partial"):
         return None
     numbers = {key: record.get(key) for key in _NUMBERS}
     rounded = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptychostream.config import write_yaml
 from ptychostream.datasets.store import GroupStore
+from ptychostream.reconstruction.basis import basis_of
 from ptychostream.reconstruction.live_page import LivePage
 from ptychostream.reconstruction.reconstruct import follow, reconstruct
 from ptychostream.reconstruction.report_files import write_result_files
@@ -34,12 +35,15 @@ class Asked:
         Of `reconstruct`; a scratch folder of None is the result's.
     interval_s : float, optional
         Seconds between two results of a growing store that is followed; None follows none.
+    model : str, optional
+        Digest of the network.
     """
 
     title: str
     text: str
     arguments: dict[str, Any]
     interval_s: float | None = None
+    model: str | None = None
 
 
 def write_reconstruction(
@@ -78,10 +82,20 @@ def write_reconstruction(
             title=title,
             options={"Options of this reconstruction": asked.text},
             refresh_s=asked.interval_s,
+            basis=_basis(asked, store, experiments),
         )
     if result is None:
         raise KeyboardInterrupt("there were not enough patterns for an object yet")
     return result, written
+
+
+def _basis(
+    asked: Asked, store: GroupStore, experiments: Sequence[int] | None
+) -> dict[str, Any] | None:
+    """Return what the result of one experiment among many follows from."""
+    if experiments is None or len(experiments) > 1:
+        return None
+    return basis_of(asked.arguments, asked.model, store, experiments[0])
 
 
 def _keep_configuration(bundle: "ModelBundle", out: Path) -> None:

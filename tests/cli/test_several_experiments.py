@@ -59,6 +59,33 @@ def test_all_experiments_have_a_result_and_a_line_in_the_table(tmp_path):
         assert len(list(csv.DictReader(stream))) == 2
 
 
+def test_resuming_with_other_options_is_refused_and_other_patterns_are_reconstructed(
+    tmp_path, capsys
+):
+    path, out = tmp_path / "two.zarr", tmp_path / "out"
+
+    def build(*seeds):
+        scans = [ps.simulate_scan(num_positions=9, N=16, step=2.5, seed=seed) for seed in seeds]
+        ps.build_group_store(scans, path, overwrite=True, progress=False)
+
+    build(0, 1)
+    words = ["reconstruct", str(path), "-o", str(out), "--experiment", "all", "--checks_fit=false"]
+    assert main([*words, "--passes", "1"]) == 0
+    objects = [out / f"experiment-000{n}" / "object.npz" for n in (0, 1)]
+    before = [file.stat().st_mtime_ns for file in objects]
+    capsys.readouterr()
+    assert main([*words, "--passes", "2", "--seed", "3", "--resume"]) == 1
+    assert "passes was 1 and is 2, seed was 0 and is 3" in capsys.readouterr().err
+    # Where and in how much memory it is computed is no other result.
+    assert main([*words, "--passes", "1", "--canvas_budget", "1 GiB", "--resume"]) == 0
+    assert [file.stat().st_mtime_ns for file in objects] == before
+    build(0, 2)
+    assert main([*words, "--passes", "1", "--resume"]) == 0
+    assert "experiment 1 has other patterns" in capsys.readouterr().err
+    assert objects[0].stat().st_mtime_ns == before[0]
+    assert objects[1].stat().st_mtime_ns > before[1]
+
+
 def test_an_experiment_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
     scans = [ps.simulate_scan(num_positions=9, N=16, step=2.5, seed=seed) for seed in (0, 1)]
     ps.build_group_store(scans, tmp_path / "two.zarr", progress=False)
