@@ -56,7 +56,7 @@ _MARK = object()
 def loads_plain(data: bytes, origin: str) -> Any:
     """Read a pickle of plain data; nothing in it can run.
 
-    Returns: dictionaries, lists, tuples, sets, strings, bytes, numbers, None, and NumPy arrays and
+    Returns dictionaries, lists, tuples, sets, strings, bytes, numbers, None, and NumPy arrays and
         scalars of numbers. TensorFlow's tensors come as arrays. Keys of dictionaries and members of
         sets are strings, numbers or None.
     """

@@ -49,7 +49,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
 def report() -> list[tuple[str, str]]:
     """Examine the environment.
 
-    Returns: what was looked at, and what was found.
+    Returns what was looked at, and what was found.
     """
     found = [
         ("ptychostream", __version__),

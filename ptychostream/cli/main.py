@@ -40,7 +40,7 @@ a first run:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Returns: 0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted, 141
+    Returns 0 done, 1 the input or the environment is at fault, 2 wrong usage, 130 interrupted, 141
         the reader of our output closed the pipe.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)

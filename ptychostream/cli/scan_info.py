@@ -26,7 +26,7 @@ def describe_scan(
     """Describe a scan file.
 
     Returns `lines`: names and values for people.
-    Returns `facts`: the same for programs: JSON values.
+    Returns `facts`: the same for programs, in JSON values.
     """
     chosen = options_with(options)
     parts = read_parts(path, chosen)

@@ -204,7 +204,7 @@ def half_period(frc: FourierRingCorrelation) -> float:
 def resolution(frc: FourierRingCorrelation, pixel_size_m: float | None = None) -> str:
     """Return the resolution at which a correlation falls below half a bit.
 
-    Returns: the half period, in pixels or nanometres; "≤" where the pixels are the limit.
+    Returns the half period, in pixels or nanometres; "≤" where the pixels are the limit.
     """
     pixels = half_period(frc)
     is_limit = "≤ " if pixels <= 1 else ""

@@ -9,8 +9,8 @@ from typing_extensions import override
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
     """Make a 3 × 3 convolution that keeps the size, initialised as PtychoPINN's.
 
-    Returns: glorot-uniform weights, zero bias: with PyTorch's own initialisation the network
-        collapses to a flat object more often.
+    Weights are Glorot-uniform, biases zero: with PyTorch's own initialisation the network collapses
+    to a flat object more often.
     """
     layer = nn.Conv2d(channels_in, channels_out, 3, padding=1)
     nn.init.xavier_uniform_(layer.weight)

@@ -49,7 +49,7 @@ def write_members(bundle: ModelBundle) -> tuple[dict[str, bytes], bytes]:
     """Turn a model into members of an archive.
 
     Returns `members`: content of each member by name, in the order in which they are best written.
-    Returns `comment`: for the archive: the digest of the index, which holds those of all others.
+    Returns `comment`: the archive's, the digest of the index, which holds those of all others.
     """
     from safetensors.torch import save
 

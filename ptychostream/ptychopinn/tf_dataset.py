@@ -44,7 +44,7 @@ def as_tf_dataset(
         specification's keys, as `to_spec_dict` does.
     `shuffle`: whether the order is random; else it is that of the group table.
     `nphotons`: mean photons per pattern, for data that carry no photon counts.
-    Returns: of `training`: (((B, N, N, C) float32, (B, 1, 2, C) float32), ((B, N, N, 1) complex64,
+    Returns, of `training`, (((B, N, N, C) float32, (B, 1, 2, C) float32), ((B, N, N, 1) complex64,
         (B, N, N, C) float32, (B, N, N, C) float32)); the object is the true patch around the
         group's centre, one where it is not known. Of `dictionary`: as `to_spec_dict`, without
         `objectGuess`, and without `Y` where labels are not known.

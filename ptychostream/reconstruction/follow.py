@@ -98,7 +98,7 @@ def follow_store(
     """Reconstruct a store while it grows.
 
     `should_stop`: asked several times a second; True ends following with what there is.
-    Yields: the object so far, marked as partial; at the end that of the finished store.
+    Yields the object so far, marked as partial; at the end that of the finished store.
     """
     if interval_s <= 0:
         raise ConfigurationError(f"interval_s={interval_s} must be positive")

@@ -148,7 +148,7 @@ def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:
 
     Each file appears under its name only when it is complete.
 
-    Returns: `object.npz` (object, coverage, origin, probe, positions as solved and as measured,
+    Returns `object.npz` (object, coverage, origin, probe, positions as solved and as measured,
         pixel size, misfit of each pass and of each pattern, is_partial) and `object.h5`, whose
         comments say how well the result fits, and where it is partial.
     """

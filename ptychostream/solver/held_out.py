@@ -78,7 +78,7 @@ def judge(
     `options`: what the short run is asked for.
     `seed`: decides which patterns are left out.
     `should_stop`: asked before every update; once it returns True there is no result.
-    Returns: None where there are too few patterns, or it was stopped.
+    Returns None where there are too few patterns, or it was stopped.
     """
     number = max(round(len(counts) * _LEFT_OUT), _FEWEST)
     if len(counts) < 3 * _FEWEST:

@@ -82,7 +82,7 @@ def find_orientation(scan: Scan, *, seconds: float = np.inf) -> Orientation:
 
     `scan`: patterns and positions; its own probe is ignored.
     `seconds`: time for all; the candidates of the defocus are tried from the widest-spaced on.
-    Returns: a key of `ORIENTATIONS`: `identity` unless another one predicts patterns left out
+    Returns a key of `ORIENTATIONS`: `identity` unless another one predicts patterns left out
         better.
     """
     rows, counts, good = _middle(scan, _FEWER)
@@ -125,7 +125,7 @@ def probe_at(counts: NDArray[np.float32], defocus: float) -> NDArray[np.complex6
 def candidates(counts: NDArray[np.float32]) -> Iterator[float]:
     """Yield defoci whose beams have from about one pixel to a third of the patch for radius.
 
-    Yields: in radians for a squared frequency of one (cycle / pixel)², of both signs.
+    They are radians for a squared frequency of one (cycle / pixel)², of both signs.
     """
     mean, edge = counts.mean(0, dtype=np.float64), counts.shape[-1]
     along = np.arange(edge) - edge // 2

@@ -189,8 +189,7 @@ def split(positions: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64],
     """Halve positions (M, 2) along their longer side until there are so many equal shares.
 
     Returns `holder` (M,): the share of each position.
-    Returns `regions`: of each share, the pixels that are its own: together all pixels, and none
-        twice.
+    Returns `regions`: the pixels of each share; together all pixels, and none twice.
     """
     holder = np.zeros(len(positions), np.int64)
     regions: list[Box] = []

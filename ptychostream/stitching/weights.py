@@ -69,7 +69,7 @@ def support_window(weight: Tensor) -> slice:
     """Find the central part of a patch, along both axes, that holds all pixels with weight.
 
     `weight` (N, N): at most one.
-    Returns: a multiple of 8 pixels, whose Fourier transforms are fast, with pixel N/2 in their
+    Returns a multiple of 8 pixels, whose Fourier transforms are fast, with pixel N/2 in their
         middle; or the whole patch.
     """
     edge, half = weight.shape[-1], support_half_width(weight)

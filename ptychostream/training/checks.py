@@ -139,10 +139,7 @@ def check_data(
 
 
 def lacks_held_out_neighbour(config: TrainingConfig, store: GroupStore) -> bool:
-    """Return whether an experiment has too few positions for groups with held-out neighbours.
-
-    Returns: True if its smallest experiment, or the sample drawn from it, is too small.
-    """
+    """Return whether an experiment has too few positions for groups with held-out neighbours."""
     smallest = int(np.bincount(store.experiment_id).min())
     if config.n_subsample is not None:
         smallest = min(smallest, config.n_subsample)

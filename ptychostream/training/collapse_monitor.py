@@ -38,7 +38,7 @@ NOT_A_NUMBER = (
 def diagnose(model: PtychoPINN, batch: TensorDict) -> dict[str, float]:
     """Measure the figures by which a collapsed network differs from one that learns.
 
-    Returns: `amplitude_spread`: standard deviation over mean of the object's amplitude, where the
+    Returns `amplitude_spread`: standard deviation over mean of the object's amplitude, where the
         probe lights it. `energy_ratio`: predicted over measured power. `deviance_ratio`: the
         prediction's misfit over that of the best flat object; below one if the network has learnt
         something of the object.

@@ -49,7 +49,7 @@ def fit(
     """Train a model with Lightning.
 
     `labels`: the true patches of each part of the run, where the losses need them.
-    Returns: `train_loss` and, with validation, `val_loss`: one number per epoch. Where
+    Returns `train_loss` and, with validation, `val_loss`: one number per epoch. Where
         `should_stop` ended training, `stopped_after` too: the epochs done, the last one in part.
     """
     execution = run.execution

@@ -17,7 +17,7 @@ def poisson_nll(
     `mask` (..., N, N): True for pixels that count; broadcasts.
     `unit` (..., 1, 1): divisor of each pattern's loss, so that it does not depend on the dose: a
         mean number of photons per pixel.
-    Returns: mean over patterns and their pixels that count; least where `rate` equals `counts`.
+    Returns the mean over patterns and their pixels that count; least where `rate` equals `counts`.
 
     References
     ----------
@@ -50,7 +50,7 @@ def total_variation(images: Tensor) -> Tensor:
     """Squared differences of neighbouring pixels, a prior for smooth objects.
 
     `images` (..., H, W).
-    Returns: sum over real and imaginary part of both directions, divided by the number of pixels.
+    Returns the sum over both parts and directions, divided by the number of pixels.
     """
     down = images[..., 1:, :] - images[..., :-1, :]
     right = images[..., :, 1:] - images[..., :, :-1]
@@ -97,8 +97,8 @@ def phase_variation(images: Tensor) -> Tensor:
     """One minus the cosine of phase differences of neighbours; jumps of 2π do not count.
 
     `images` (..., H, W).
-    Returns: sum over both directions, divided by the number of pixels; half the squared difference,
-        in radians, where it is small.
+    Returns the sum over both directions, divided by the number of pixels; half the squared
+        difference, in radians, where it is small.
     """
     turned = images / (images.real.square() + images.imag.square() + _TINY).sqrt()
     down = 1 - (turned[..., 1:, :] * turned[..., :-1, :].conj()).real

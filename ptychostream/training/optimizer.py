@@ -34,10 +34,9 @@ def make_optimizer(
 def learning_rate_curve(
     config: TrainingConfig, name: str, steps_per_epoch: int
 ) -> Callable[[int], float]:
-    """Return the learning rate of each optimiser step, relative to the configured one.
+    """Return the function from a step's number to its learning rate over the configured one.
 
-    Returns: from the number of the step to the factor. `ReduceLROnPlateau` is not one: see
-        `make_plateau`.
+    `ReduceLROnPlateau` is no such function: see `make_plateau`.
     """
     shape = _shape(config, name, steps_per_epoch)
 

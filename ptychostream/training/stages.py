@@ -11,8 +11,8 @@ _STEEPNESS = 5.0
 def physics_weight(config: TrainingConfig, epoch: int) -> float:
     """Return the weight of the physics loss against the data loss.
 
-    Returns: from 0, the data loss alone, in stage 1 to 1, the physics loss alone, in stage 3. In
-        stage 2 it rises between them.
+    It is 0, the data loss alone, in stage 1 and 1, the physics loss alone, in stage 3; in stage 2
+    it rises between them.
 
     Examples
     --------

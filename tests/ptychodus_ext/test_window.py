@@ -25,8 +25,8 @@ def facts(tmp_path_factory):
     )
     experiment.write_settings(
         PtychoStreamSolver={"Passes": 30},
-        PtychoStreamModel={"UnrolledSteps": 3, "UnrolledWidth": 8},
-        PtychoStreamTraining={"NumEpochs": 2, "BatchSize": 8},
+        PtychoStreamModel={"UnrolledSteps": 2, "UnrolledWidth": 8},
+        PtychoStreamTraining={"NumEpochs": 2, "BatchSize": 25},
     )
     script = REPOSITORY / "examples" / "ptychodus_session.py"
     environment = hide_ptychi(tmp_path_factory.mktemp("site"))

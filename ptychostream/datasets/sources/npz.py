@@ -38,7 +38,7 @@ _PATTERN_KEYS = ("diff3d", "diffraction")
 def is_npz(path: Path) -> bool:
     """Return whether a file is a zip archive of arrays.
 
-    Returns: True for an NPZ file, also a damaged one that still has its suffix.
+    Returns True for an NPZ file, also a damaged one that still has its suffix.
     """
     if not path.is_file():
         return False

@@ -87,7 +87,7 @@ class NpzMembers:
     def stack_shape(self, name: str) -> tuple[int, int, int]:
         """Return the shape of a stack of patterns without reading it.
 
-        Returns: M, N, N; of a raster scan, all its positions one after another.
+        Returns M, N and N; of a raster scan, all its positions one after another.
         """
         shape = self.shape(name)
         return math.prod(shape[:-2]), shape[-2], shape[-1]
@@ -115,7 +115,7 @@ class NpzMembers:
     def is_plain(self, name: str) -> bool:
         """Return whether a member is stored uncompressed, in C order.
 
-        Returns: True where it lies in the file as it is, pattern by pattern.
+        Returns True where it lies in the file as it is, pattern by pattern.
         """
         with zipfile.ZipFile(self.path) as archive:
             stored = archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED

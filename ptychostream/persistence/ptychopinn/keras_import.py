@@ -64,7 +64,7 @@ def import_weights(data: bytes, config: ModelConfig, origin: str) -> dict[str, T
 def layout(network: Autoencoder) -> dict[str, dict[Place, str]]:
     """Return the position of each convolution of our CNN.
 
-    Returns: for `encoder`, `amplitude` and `phase`: our name of the layer at each position.
+    Returns for `encoder`, `amplitude` and `phase`: our name of the layer at each position.
     """
     encoder = list(_numbered("encoder", _pairs(network.encoder), 0))
     places = {"encoder": _placed(network, encoder)}

@@ -22,7 +22,7 @@ _VERSION = "1.0"
 def legacy_params(bundle: ModelBundle) -> dict[str, Any]:
     """Make the legacy dictionary of a model: defaults, configuration, scale and probe.
 
-    Returns: plain values and one array, `probe` (N, N, 1) complex64: the first mode of the first
+    Returns plain values and one array, `probe` (N, N, 1) complex64: the first mode of the first
         experiment, normalised as PtychoPINN expects it. Other dictionaries of this process are not
         used.
     """

@@ -114,7 +114,7 @@ def predict_patches(
         group is drawn from; the model's own shape is the archive's.
     `probe` (N, N): illumination, one mode: the package has no more.
     Returns `patches` (B, N, N): the object around each group's centre.
-    Returns `centres` (B, 2): where that is: (x, y), in the pixels of the scan's positions.
+    Returns `centres` (B, 2): the groups' centres (x, y), in pixels, as the scan's positions.
     """
     components = _components(config, None)
     model, values = _load(components, config.model_path)

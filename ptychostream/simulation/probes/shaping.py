@@ -78,7 +78,7 @@ def effective_diameter(probe: NDArray[np.complex128]) -> float:
     """Diameter of the evenly lit disk that is as concentrated as the probe.
 
     `probe` (P, N, N).
-    Returns: in pixels: the disk's area is (Σ I)² / Σ I², with the intensity I summed over modes.
+    In pixels: the disk's area is (Σ I)² / Σ I², with the intensity I summed over modes.
 
     Examples
     --------

@@ -15,7 +15,7 @@ ASSUMED_DETECTOR_PIXEL_M = 75e-6
 def object_pixel_size_m(metadata: ScanMetadata, patch_size: int) -> tuple[float, bool]:
     """Find the edge of an object pixel.
 
-    Returns `size`: in metres: as recorded, else wavelength · distance / (N · detector pixel).
+    Returns `size`: metres, as recorded, else wavelength · distance / (N · detector pixel).
     """
     if metadata.object_pixel_size_m is not None:
         return metadata.object_pixel_size_m, False

@@ -33,7 +33,7 @@ PRODUCT_FILE = "product.h5"
 def is_ptychodus_product(path: Path) -> bool:
     """Return whether a path holds a product together with its patterns.
 
-    Returns: True for a folder of `diffraction.h5` and `product.h5`, either of these files beside
+    Returns True for a folder of `diffraction.h5` and `product.h5`, either of these files beside
         the other, and a product with `/raw_data`.
     """
     if path.is_dir():
