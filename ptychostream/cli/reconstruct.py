@@ -22,6 +22,7 @@ from ptychostream.cli.reconstruct_options import (
     check_options,
     make_parser,
 )
+from ptychostream.cli.whole_build import build_whole
 from ptychostream.config import PyTorchExecutionConfig
 from ptychostream.errors import (
     ConfigurationError,
@@ -153,7 +154,7 @@ def _check_experiments(
 @contextmanager
 def _opened(options: Any) -> "Iterator[GroupStore]":
     """Open a store; a scan file is built into one, temporary unless it is to be kept."""
-    from ptychostream.datasets.store import build_group_store, open_group_store
+    from ptychostream.datasets.store import open_group_store
     from ptychostream.datasets.store.storage import is_store
 
     source = options.store
@@ -178,9 +179,10 @@ def _opened(options: Any) -> "Iterator[GroupStore]":
             scratch = TemporaryDirectory(prefix="ptychostream-", dir=options.scratch_folder)
             folder = Path(stack.enter_context(scratch))
         logger.info("making a store of '%s'", source)
-        yield build_group_store(
+        yield build_whole(
             source,
             folder / "scan.zarr",
+            then="reconstruct again",
             options=input_options(options),
             find_probe=find_probe,
             overwrite=options.overwrite,

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from ptychostream.cli.common import new_parser, say
+from ptychostream.cli.whole_build import build_whole
 from ptychostream.errors import ConfigurationError, StoreExistsError
 
 if TYPE_CHECKING:
-    from ptychostream.datasets.store import GroupStore
-    from ptychostream.scan import Scan
+    pass
 
 #: Options that name several values of an option of `simulate_scan`.
 _SEVERAL = ("objects", "probes", "scan_patterns")
+
+#: What to do after a disk was full.
+_AGAIN = "simulate again"
 
 
 def make_parser() -> ArgumentParser:
@@ -77,7 +80,7 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     elif out.suffix == ".h5":
         write_ptychodus_training(scan, out)
     else:
-        _build([scan], out, overwrite=options.overwrite)
+        build_whole([scan], out, then=_AGAIN, overwrite=options.overwrite)
     say(f"wrote {out}: {scan.num_patterns} patterns of {scan.N} x {scan.N} px\n{_next_step(out)}")
 
 
@@ -92,23 +95,11 @@ def _simulate_several(options: Any, chosen: dict[str, Any]) -> None:
     repeats = 1 if options.repeats is None else options.repeats
     experiments = simulate_experiments(**(several | rest), repeats=repeats)
     scans = list(experiments.in_parallel(os.cpu_count() or 1))
-    store = _build(scans, out, overwrite=options.overwrite)
+    store = build_whole(scans, out, then=_AGAIN, overwrite=options.overwrite)
     say(
         f"wrote {out}: {store.num_experiments} experiments, {store.num_patterns} patterns of "
         f"{store.N} x {store.N} px\n{_next_step(out)}"
     )
-
-
-def _build(scans: "list[Scan]", out: Path, *, overwrite: bool) -> "GroupStore":
-    """Build a store; an interrupted one is not kept, as nothing goes on with it."""
-    from ptychostream.datasets.store import build_group_store
-    from ptychostream.datasets.store.staging import abandon_build
-
-    try:
-        return build_group_store(scans, out, overwrite=overwrite)
-    except KeyboardInterrupt:
-        abandon_build(out)
-        raise
 
 
 def _next_step(out: Path) -> str:

@@ -25,7 +25,7 @@ def test_a_killed_command_leaves_the_old_or_the_whole_new_and_the_next_run_succe
     assert trials
 
 
-@pytest.mark.parametrize("name", ["simulate FOLDER", "compact"])
+@pytest.mark.parametrize("name", ["simulate FOLDER", "simulate .zarr", "compact"])
 def test_a_command_that_finds_no_room_says_so_and_leaves_what_was_there(name, tmp_path):
     (trial,) = try_full_disk(name, tmp_path, [1_500])
     assert trial.wrong is None

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import ptychostream as ps
+from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.errors import DataContractError
 
 PIXEL = 1.239841984e-6 / 8000 * 2.0 / (16 * 75e-6)
@@ -54,6 +55,24 @@ def test_nxptycho_places_are_found_too(tiny_scan, tmp_path):
         np.diff(tiny_scan.positions, axis=0),
         atol=1e-6,
     )
+
+
+def test_patterns_that_have_checksums_are_compared_with_them(tiny_scan, cxi):
+    with h5py.File(cxi, "r+") as file:
+        del file["entry_1/data_1/data"]
+        data = file.create_dataset(
+            "entry_1/data_1/data",
+            data=tiny_scan.patterns.read(np.arange(64)),
+            chunks=(8, 16, 16),
+            fletcher32=True,
+        )
+        at = data.id.get_chunk_info(5).byte_offset
+    content = bytearray(cxi.read_bytes())
+    content[at + 100] ^= 1
+    cxi.write_bytes(content)
+    scan = ps.read_scan(cxi, options=InputOptions(look="none"))
+    with pytest.raises(DataContractError, match="can't be read in rows 40 to 47"):
+        scan.patterns.read(np.arange(40, 48))
 
 
 def test_bitshuffled_patterns_are_read(tiny_scan, cxi):
