@@ -1,4 +1,4 @@
-"""Cost of a store's tables: opening, grouping and planning an epoch, in 4 GB of private memory.
+"""Cost of a store's tables: open, group, plan an epoch and follow, in 4 GB of private memory.
 
     python benchmarks/tables.py [--sizes 100000 1000000 10000000] [--alone 100000000]
 
@@ -33,6 +33,7 @@ _PER_CHUNK = 4096
 
 MEASURE = """
 import resource, sys, threading, time
+from dataclasses import replace
 resource.setrlimit(resource.RLIMIT_DATA, (4 * 10**9, 4 * 10**9))
 import numpy, scipy.spatial, tensordict, torch, zarr
 import ptychostream as ps
@@ -41,7 +42,7 @@ def private():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 
-def step(name, work):
+def step(name, work, among=1.0):
     most, done = [private()], threading.Event()
     def watch():
         while not done.wait(0.01):
@@ -54,7 +55,7 @@ def step(name, work):
     done.set()
     watching.join()
     most.append(private())
-    said.append(f"{name} {1e6 * seconds / number:.3f} us, {max(most) - before:.0f} MB")
+    said.append(f"{name} {1e6 * seconds / number / among:.3f} us, {max(most) - before:.0f} MB")
     costs.append(seconds / number)
     return result
 
@@ -68,10 +69,13 @@ single = step("groups of one", lambda: store.groups(1))
 step("plan", lambda: plan(single))
 if sys.argv[3] == "alone":
     part = dict(num_groups=number // 10, sequential=True)
-    step("a tenth of the groups of four", lambda: store.groups(2, 7, **part))
+    step("groups of four, each of a tenth", lambda: store.groups(2, 7, **part), 0.1)
 else:
     four = step("groups of four", lambda: store.groups(2, 7))
     step("plan of these", lambda: plan(four))
+    first = store.part(0, numpy.arange(100))
+    ps.append_patterns(sys.argv[1], replace(first, positions=first.positions + 0.5))
+    step("follow", lambda: store.refreshed())
 print("; ".join(said))
 print(" ".join(map(str, costs)))
 """
@@ -98,7 +102,7 @@ def build(path: Path, number: int) -> None:
         positions=positions_of(number),
         probe=np.ones((1, EDGE, EDGE), np.complex64),
     )
-    ps.build_group_store(scan, path)
+    ps.build_group_store(scan, path, growing=True)
 
 
 def write_tables_alone(path: Path, number: int) -> None:
@@ -153,7 +157,7 @@ def tables(folder: Path, sizes: list[int], alone: list[int]) -> None:
             build(path, number)
         run = [sys.executable, "-c", MEASURE, str(path), str(number), kind]
         said, numbers = subprocess.run(
-            run, capture_output=True, text=True, check=True
+            run, stdout=subprocess.PIPE, text=True, check=True
         ).stdout.splitlines()
         print(f"{number:,} patterns: {said}", flush=True)
         if kind == "whole":

@@ -84,3 +84,17 @@ def test_a_changed_table_is_named_by_blocks_too(built, tmp_path, small_blocks):
     file.write_bytes(file.read_bytes()[::-1])
     with pytest.raises(DataContractError, match=r"'positions/c/.* changed"):
         ps.open_group_store(folder)
+
+
+def test_a_growing_store_is_followed_by_blocks_too(tmp_path, small_blocks):
+    scan = ps.simulate_scan(num_positions=90, N=16, step=2.5)
+    first = scan.select(np.arange(50))
+    store = ps.build_group_store(first, tmp_path / "s.zarr", patterns_per_chunk=8, growing=True)
+    ps.append_patterns(store.path, scan.select(np.arange(50, 90)))
+    grown = store.refreshed()
+    np.testing.assert_array_equal(grown.positions, scan.positions)
+    np.testing.assert_array_equal(
+        grown.diffraction(np.arange(90)), scan.patterns.read(np.arange(90))
+    )
+    assert not grown.experiment_id.any()
+    assert len(np.unique(grown.storage_rows)) == 90
