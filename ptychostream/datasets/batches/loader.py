@@ -13,6 +13,7 @@ from tensordict import TensorDict
 
 from ptychostream.datasets.batches.filling import BatchFiller, Target
 from ptychostream.datasets.batches.pattern_cache import cached_patterns, default_cache_folder
+from ptychostream.datasets.batches.resuming import check_same_order, check_state, drop_groups
 from ptychostream.datasets.batches.sampler import EpochOrder, EpochSampler, Order, Window
 from ptychostream.datasets.batches.scaling import Scales, scales_of
 from ptychostream.datasets.batches.windows import (
@@ -120,7 +121,7 @@ class GroupLoader:
         sizes = self.order.batch_sizes(rank, world_size)
         windows = self.order.share(rank, world_size)
         if skip:
-            windows = _drop_groups(windows, sum(sizes[:skip]))
+            windows = drop_groups(windows, sum(sizes[:skip]))
         filler = BatchFiller(self._store, self.epochs.groups, self._scales, self._target)
         for batch in filler.batches(self._decoded(windows), sizes[skip:]):
             self._served += 1
@@ -239,14 +240,9 @@ class GroupLoader:
         ConfigurationError
             If it is no such state, or lies within an epoch of another order, or of a shorter one.
         """
-        numbers = [state.get(name) for name in ("epoch", "served")]
-        if any(type(number) is not int or number < 0 for number in numbers):
-            raise ConfigurationError(
-                f"epoch={numbers[0]!r} and served={numbers[1]!r} are no state of a loader; give "
-                "what state_dict returned"
-            )
+        check_state(state)
         if state["served"]:
-            self._check_same_order(state)
+            check_same_order(state, self._order_depends_on())
         self.set_epoch(state["epoch"])
         if state["served"] > len(self):
             raise ConfigurationError(
@@ -254,26 +250,6 @@ class GroupLoader:
                 "the groups, batch_size and world_size of before"
             )
         self._served = self._resume_at = state["served"]
-
-    def _check_same_order(self, state: dict[str, Any]) -> None:
-        """Refuse to go on within an epoch of another order."""
-        now = self._order_depends_on()
-        # States of earlier versions say less.
-        changed = [name for name in now if name in state and state[name] != now[name]]
-        if changed == ["window_chunks"]:
-            raise ConfigurationError(
-                f"the epoch began with windows of {state['window_chunks']} chunks, but "
-                f"memory_budget now gives {self._plan_chunks}, and with it another order: go on "
-                "with the memory_budget of before, or begin the epoch anew"
-            )
-        if changed:
-            listed = ", ".join(
-                f"another {name} ({state[name]!r:.18}, now {now[name]!r:.18})" for name in changed
-            )
-            raise ConfigurationError(
-                f"the epoch began with {listed}, and so in another order: go on with what it began "
-                "with, or begin the epoch anew"
-            )
 
     @property
     def _plan_chunks(self) -> int:
@@ -435,14 +411,3 @@ def make_loader(
         ahead=ahead,
         cache_folder=(cache_folder or default_cache_folder()) if cache else None,
     )
-
-
-def _drop_groups(windows: list[Window], number: int) -> list[Window]:
-    """Remove the first `number` groups, and the windows that then serve none."""
-    kept = []
-    for window in windows:
-        drop = min(number, len(window.groups))
-        number -= drop
-        if drop < len(window.groups):
-            kept.append(Window(window.chunks, window.groups[drop:]))
-    return kept

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.large_tables import blocks_of, joined_rows, new_table
 from ptychostream.datasets.store.format import (
     CHUNKS_PER_SHARD,
     FORMAT_VERSION,
@@ -82,7 +83,7 @@ class StoreLayout:
             for name in _TABLES:
                 table = getattr(scan, name)
                 digest.update(f"{name} {None if table is None else table.shape}".encode())
-                digest.update(b"" if table is None else np.ascontiguousarray(table).tobytes())
+                digest.update(b"" if table is None else np.ascontiguousarray(table).data)
             # A few patterns tell a file that was written anew under its old name.
             digest.update(np.ascontiguousarray(next(scan.patterns.blocks(16))).tobytes())
         return digest.hexdigest()
@@ -140,13 +141,13 @@ def plan_build(
     order = []
     for experiment in np.unique(numbers):
         parts = np.flatnonzero(numbers == experiment)
-        own = np.concatenate([rows[part] for part in parts])
-        positions = np.concatenate([scans[part].positions for part in parts])
+        own = joined_rows([rows[part] for part in parts])
+        positions = joined_rows([scans[part].positions for part in parts])
         order.append(own[hilbert_order(positions)])
     return StoreLayout(
         scans=scans,
         starts=starts.astype(np.int64),
-        storage_order=np.concatenate(order),
+        storage_order=joined_rows(order),
         dtype=dtype,
         patterns_per_chunk=chunk,
         patterns_per_shard=chunk * chunks,
@@ -155,6 +156,9 @@ def plan_build(
 
 #: Cells along one side of the curve's grid, as a power of two.
 _LEVELS = 16
+
+#: Positions that are processed together: their arrays stay in the processor's cache.
+_TOGETHER = 2**14
 
 
 def hilbert_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -181,9 +185,16 @@ def hilbert_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:
     """
     low = positions.min(axis=0)
     extent = max(float((positions.max(axis=0) - low).max()), np.finfo(float).tiny)
-    cells = ((positions - low) / extent * (2**_LEVELS - 1)).astype(np.int64)
-    x, y = cells[:, 0].copy(), cells[:, 1].copy()
-    along = np.zeros(len(positions), dtype=np.int64)
+    along = new_table((len(positions),), np.int64)
+    for rows in blocks_of(len(positions), _TOGETHER):
+        along[rows] = _along_curve((positions[rows] - low) / extent)
+    return np.argsort(along, kind="stable").astype(np.int64, copy=False)
+
+
+def _along_curve(square: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how far along the curve points (M, 2) of the unit square lie."""
+    x, y = (square * (2**_LEVELS - 1)).astype(np.int64).T.copy()
+    along = np.zeros(len(square), dtype=np.int64)
     for level in range(_LEVELS - 1, -1, -1):
         side = 1 << level
         right, upper = (x & side) > 0, (y & side) > 0
@@ -195,4 +206,4 @@ def hilbert_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:
         y[~flip] &= side - 1
         swap = ~upper
         x[swap], y[swap] = y[swap], x[swap].copy()
-    return np.argsort(along, kind="stable").astype(np.int64)
+    return along

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.cluster import run_on_cluster
+from ptychostream.datasets.large_tables import joined_rows
 from ptychostream.datasets.store.manifest import Files, manifest_bytes
 from ptychostream.datasets.store.plan import StoreLayout
 from ptychostream.datasets.store.shard_writer import ShardJob, ShardRecord
@@ -134,12 +135,12 @@ def segment_tables(job: ShardJob) -> dict[str, NDArray[Any]]:
     index = [
         np.zeros(s.num_patterns, np.int64) if s.scan_index is None else s.scan_index for s in scans
     ]
-    positions = np.concatenate([scan.positions for scan in scans])
+    positions = joined_rows([scan.positions for scan in scans])
     tables = {
         "storage_order": job.plan.storage_order,
         "positions": positions,
-        "positions_start": np.concatenate(starts),
-        "scan_index": np.concatenate(index),
+        "positions_start": joined_rows(starts),
+        "scan_index": joined_rows(index),
         "energy": job.energies(),
     }
     if np.array_equal(positions, tables["positions_start"]):
