@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import le
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,13 @@ def check_sources(dataset: Any, path: Path) -> None:
     """Refuse a dataset whose values lie in files that are missing: they would be read as zeros."""
     missing: list[str] = []
     if getattr(dataset, "is_virtual", False):
-        looked = set()
+        sources: dict[tuple[str, str], tuple[Any, list[int]]] = {}
         for source in dataset.virtual_sources():
             key = (source.file_name, source.dset_name)
-            if key not in looked:
-                looked.add(key)
-                missing += _missing_source(dataset, source, path)
+            _, ends = sources.get(key, (source, []))
+            sources[key] = (source, _furthest(source, ends))
+        for source, ends in sources.values():
+            missing += _missing_source(dataset, source, ends, path)
     external = getattr(dataset, "external", None) or ()
     _refuse_raw_files(dataset, path)
     for name, *_ in external:
@@ -153,10 +155,38 @@ def check_sources(dataset: Any, path: Path) -> None:
         )
 
 
-def _missing_source(dataset: Any, source: Any, path: Path) -> list[str]:
+def _furthest(source: Any, ends: list[int]) -> list[int]:
+    """Return how far the parts of a source reach that a virtual data set takes, on each axis.
+
+    Empty where it takes the whole source or grows with it.
+    """
+    if source.src_space.get_select_type() != h5py.h5s.SEL_HYPERSLABS:
+        return ends
+    try:
+        _, last = source.src_space.get_select_bounds()
+    except (RuntimeError, ValueError):  # a part without an end
+        return ends
+    reach = [int(index) + 1 for index in last]
+    return [max(pair) for pair in zip(ends or reach, reach, strict=True)]
+
+
+def _values_taken(source: Any) -> int:
+    """Return how many values a virtual data set takes from a source as a whole; 0 if unknown."""
+    if source.src_space.get_select_type() != h5py.h5s.SEL_ALL:
+        return 0
+    try:
+        return int(source.vspace.get_select_npoints())
+    except (RuntimeError, ValueError):  # a part without an end
+        return 0
+
+
+def _missing_source(dataset: Any, source: Any, ends: list[int], path: Path) -> list[str]:
+    """Return what is wrong with a source, in words; `ends`: how far it has to reach."""
     if source.file_name in (".", ""):
         within = dataset.file.get(source.dset_name.lstrip("/"))
-        return [] if within is not None else [f"'{source.dset_name}' in this file"]
+        if within is None:
+            return [f"'{source.dset_name}' in this file"]
+        return _too_short(source, within, ends, "this file")
     numbered = "%b" in source.file_name
     name = source.file_name.replace("%b", "0") if numbered else source.file_name
     # The file that holds the dataset may itself have been reached by a link.
@@ -169,6 +199,18 @@ def _missing_source(dataset: Any, source: Any, path: Path) -> list[str]:
             if inner is None:
                 return [f"'{name}' (it lacks '{source.dset_name}')"]
             check_sources(inner, found)
+            return _too_short(source, inner, ends, name)
     except OSError as error:
         raise unreadable(found, error) from error
-    return []
+
+
+def _too_short(source: Any, inner: Any, ends: list[int], name: str) -> list[str]:
+    """Return what a source lacks; HDF5 would fill in what lies beyond its end."""
+    is_whole = inner.size >= _values_taken(source)
+    if is_whole and (len(ends) != inner.ndim or all(map(le, ends, inner.shape))):
+        return []
+    wanted = f"is read up to {tuple(ends)}" if ends else f"{_values_taken(source)} values are read"
+    return [
+        f"'{name}' (its '{inner.name.strip('/')}' has the shape {inner.shape}, and {wanted}: an "
+        "interrupted copy, or its writer has not finished)"
+    ]

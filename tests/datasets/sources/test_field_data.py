@@ -265,6 +265,22 @@ def test_missing_files_are_named_and_never_read_as_zeros(truth, nexus, tmp_path)
         read(path)
 
 
+@pytest.mark.parametrize("part", ["whole", "beginning"])
+def test_a_source_that_is_shorter_than_its_virtual_view_is_named(truth, nexus, tmp_path, part):
+    path = nexus(**{"entry/data/data": None})
+    short = tmp_path / "short.h5"
+    with h5py.File(short, "w") as file:
+        file["data"] = truth["diff3d"][: M - 3]
+    rows = M if part == "whole" else M - 2
+    layout = h5py.VirtualLayout((rows, N, N), np.uint32)
+    source = h5py.VirtualSource("short.h5", "data", (M, N, N))
+    layout[:] = source if part == "whole" else source[: M - 2]
+    with h5py.File(path, "r+") as file:
+        file.require_group("entry/data").create_virtual_dataset("data", layout)
+    with pytest.raises(DataContractError, match=rf"'short.h5' .*shape \({M - 3}, {N}, {N}\)"):
+        read(path)
+
+
 def test_a_file_in_use_is_not_called_damaged(nexus):
     fcntl = pytest.importorskip("fcntl")
     path = nexus()
