@@ -1,4 +1,4 @@
-"""Pixels that count otherwise than their neighbours: hot, dead, and gaps that hold zero."""
+"""Pixels that count otherwise than their neighbours: hot, dead, gaps of zeros, behind a stop."""
 
 from typing import Any
 
@@ -14,6 +14,17 @@ _LIT = 60.0
 
 #: Pixels of a hot cluster, which is compared with those two pixels away.
 _CLUSTER = 4
+
+#: Pixels behind a beam stop count together so much less than the brightest two pixels away, which
+#: have this many counts each. The shadow of a zone plate's own stop is in the beam: its edge is less
+#: sharp, and the object scatters light into it.
+_SHADOW, _SHADOWED = 1e-3, 300.0
+
+#: Counts of single pixels that may be chance where none are expected.
+_FEW = 3
+
+#: Fewest pixels of a shadow.
+_STOP = 12
 
 
 def quantum(counts: NDArray[np.float64], bad: NDArray[np.bool_], values: NDArray[Any]) -> float:
@@ -97,6 +108,40 @@ def dead_pixels(
     lines = _dark_lines(totals, dark | bad)
     lines |= _dark_lines(totals.T, (dark | bad).T).T
     return (found | lines) & dark
+
+
+def shadowed_pixels(totals: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find the shadow of a beam stop in sums of photons (H, W): dark beside bright pixels."""
+    from scipy import ndimage
+
+    light = np.where(bad, 0, totals)
+    brightest = ndimage.maximum_filter(light, size=5, mode="constant")
+    rim = (light <= np.maximum(_SHADOW * brightest, _FEW)) & (brightest > _SHADOWED) & ~bad
+    if rim.sum() < _STOP:
+        return np.zeros_like(rim)
+    labels, number = ndimage.label(rim | bad, np.ones((3, 3)))
+    # Parts that only bad pixels join are judged together: most shadows have a stem.
+    pixels, counts, around = (
+        np.bincount(labels[rim], weights, minlength=number + 1)
+        for weights in (None, light[rim], brightest[rim])
+    )
+    is_stop = (pixels >= _STOP) & (counts < _SHADOW * around) & (_SHADOW * around > 2 * _FEW)
+    shadow = np.zeros_like(rim)
+    for label in np.flatnonzero(is_stop):
+        edge = rim & (labels == label)
+        # What is further inside than two pixels lies between pixels of the edge.
+        shadow |= edge | (_between(edge) & (light <= _FEW) & ~bad)
+    return shadow
+
+
+def _between(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find what lies between pixels (H, W) of a row or of a column."""
+    found = np.zeros_like(pixels)
+    for axis in (0, 1):
+        before = np.logical_or.accumulate(pixels, axis=axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(pixels, axis), axis=axis), axis)
+        found |= before & after
+    return found
 
 
 def _dark_lines(totals: NDArray[np.float64], dark: NDArray[np.bool_]) -> NDArray[np.bool_]:

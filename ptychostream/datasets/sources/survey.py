@@ -15,6 +15,7 @@ from ptychostream.datasets.sources.odd_pixels import (
     hot_pixels,
     is_peaked,
     quantum,
+    shadowed_pixels,
 )
 from ptychostream.datasets.sources.saturation import (
     ceiling_of,
@@ -153,6 +154,8 @@ def survey(
     flagged["hot"] = hot_pixels(totals / unit, found | dead, spare_centre=spare)
     flagged["dead"] = dead | dead_pixels(totals / unit, counts, found | flagged["hot"])
     found = found | flagged["hot"] | flagged["dead"]
+    flagged["in the shadow of a beam stop"] = shadowed_pixels(totals / unit, found)
+    found = found | flagged["in the shadow of a beam stop"]
     mean = np.where(found, 0, totals / max(1, len(usable)))
     return Survey(
         rows=rows,

@@ -9,6 +9,7 @@ import pytest
 
 import ptychostream as ps
 from ptychostream.datasets.sources import InputOptions
+from ptychostream.datasets.sources.odd_pixels import shadowed_pixels
 from ptychostream.datasets.store import append_patterns
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.geometry import far_field_pixel_m
@@ -335,6 +336,23 @@ def test_hot_and_dead_pixels_are_flagged(npz, truth, row, column):
     assert np.argwhere(read(npz(diff3d=patterns)).bad_pixels).tolist() == sorted(
         [[row, column], [column, row]]
     )
+
+
+@pytest.mark.parametrize("nphotons", [1e5, 1e8])
+@pytest.mark.parametrize("kind", ["dead_leaves", "lines"])
+def test_the_shadow_of_a_beam_stop_is_flagged_and_that_of_a_zone_plate_is_not(kind, nphotons):
+    scan = ps.simulate_scan(object=kind, num_positions=64, N=64, nphotons=nphotons, seed=1)
+    totals = scan.patterns.read(EVERY).sum(axis=0, dtype=np.float64)
+    bad = np.zeros(totals.shape, bool)
+    assert not shadowed_pixels(totals, bad).any()
+    row, column = np.indices(totals.shape) - 32
+    stop = np.hypot(row - 4, column - 6) < 5.5
+    stop |= (np.abs(column - 6) < 2) & (row > 4)
+    stopped = np.where(stop, np.random.default_rng(0).poisson(0.64, totals.shape), totals)
+    found = shadowed_pixels(stopped, bad)
+    bright = stop & (totals > 0.1 * totals.max())
+    assert (found & bright).sum() > 0.95 * bright.sum()
+    assert not (found & ~stop & (totals > 10)).any()
 
 
 @pytest.mark.parametrize("gap", [np.s_[:, 7:9], np.s_[9:10], np.s_[6:10, 6:10]])
