@@ -19,7 +19,9 @@ from ptychostream.cli.input_options import (
 from ptychostream.datasets.sources.options import InputOptions
 
 if TYPE_CHECKING:
+    from ptychostream.datasets.sources.chosen_probe import ProbeFinder
     from ptychostream.reconstruction.verdict import CheckResult
+    from ptychostream.scan import Scan
 
 #: Exit codes by verdict.
 _CODES = {"sound": 0, "mend": 3, "undecided": 4}
@@ -58,23 +60,19 @@ def run(options: Namespace, parser: ArgumentParser) -> None:
     from ptychostream.reconstruction.check_without_probe import check_without_probe
 
     given = input_options(options)
-    scans = scans_from([options.scan], given, find_probe=find_probe)
-    if not 0 <= options.experiment < len(scans):
-        raise ConfigurationError(
-            f"'{options.scan}' has no experiment {options.experiment}; it holds {len(scans)}"
-        )
-    scan = scans[options.experiment]
+
+    def read(other: InputOptions, makes_probe: "ProbeFinder" = find_probe) -> "Scan":
+        scans = scans_from([options.scan], other, find_probe=makes_probe)
+        if not 0 <= options.experiment < len(scans):
+            raise ConfigurationError(
+                f"'{options.scan}' has no experiment {options.experiment}; it holds {len(scans)}"
+            )
+        return scans[options.experiment]
+
     if given.probe == "from_patterns" and not is_store(options.scan):
-        found, scan, given = check_without_probe(
-            scan,
-            lambda other: scans_from([options.scan], other, find_probe=find_probe)[
-                options.experiment
-            ],
-            given,
-            minutes=options.minutes,
-            seed=options.seed,
-        )
+        found, scan = check_without_probe(read, given, minutes=options.minutes, seed=options.seed)
     else:
+        scan = read(given)
         found = check(scan, minutes=options.minutes, seed=options.seed)
     whole = mended(given, found.options, scan, is_file=not is_store(options.scan))
     if options.json is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.datasets.sources.mending import mended
 from ptychostream.datasets.sources.options import InputOptions
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS, Orientation
 from ptychostream.errors import DataContractError
@@ -22,16 +23,22 @@ _PATTERNS, _PASSES = 100, 6
 #: Candidates of either sign.
 _NUMBER = 14
 
-#: Patterns and passes for each orientation, one of each pair that half a turn exchanges, and by
-#: how much another one must predict better than the patterns as they are.
-_FEWER, _FIRST_PASSES, _LEAD = 64, 4, 0.05
+#: Patterns and passes for each orientation, one of each pair that half a turn exchanges, and how
+#: much more another one must explain than the patterns as they are, and in all.
+_FEWER, _FIRST_PASSES, _LEAD, _LEAST = 64, 4, 0.1, 0.25
 _TURNS: tuple[Orientation, ...] = ("identity", "flip_x", "transpose", "rot90")
 
-#: What the best candidate explains of patterns left out, below which it is doubtful.
-_DOUBTFUL = 0.2
+#: Seconds for orientations where no defocus predicts anything.
+_PATIENCE = 120.0
+
+#: What the best candidate explains of patterns left out, below which turned patterns are tried too,
+#: and below which it is a guess.
+_LOW, _DOUBTFUL = 0.5, 0.2
 
 
-def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.complex64]:
+def find_probe(
+    scan: Scan, options: InputOptions | None = None, *, tries_orientations: bool = True
+) -> NDArray[np.complex64]:
     """Find a probe for a scan that has none.
 
     The square root of the mean pattern is the modulus of the beam's far field, but for what
@@ -41,9 +48,11 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
     would always win.
 
     `scan`: patterns and positions; its own probe is ignored.
-    `options`: how it was read; not needed here.
+    `options`: how it was read.
+    `tries_orientations`: whether turned patterns are tried where no defocus predicts anything.
     Returns (1, N, N): the probe, with the measured power.
     """
+    logger.info("%s: searching for a probe in the patterns", scan.name)
     rows, counts, good = _middle(scan, _PATTERNS)
     short = SolverOptions(passes=_PASSES, refine_probe=False)
     best, found = -np.inf, None
@@ -59,19 +68,35 @@ def find_probe(scan: Scan, options: InputOptions | None = None) -> NDArray[np.co
             best, found, explained, chosen = judged.skill, probe, judged.explained, defocus
     assert found is not None
     logger.info(
-        "probe from the patterns: defocus of %.4g rad per (cycle / pixel)², skill %.3f on patterns "
-        "left out",
+        "probe from the patterns: defocus of %.4g rad per (cycle / pixel)², explains %.0f%% of "
+        "patterns left out",
         chosen,
-        best,
+        100 * max(explained, 0),
     )
+    if explained < _LOW and tries_orientations:
+        _refuse_other_orientation(scan, options or InputOptions())
     if explained < _DOUBTFUL:
         logger.warning(
-            "%s: no defocus predicts patterns that were left out (skill %.3f): the probe made from "
-            "the patterns is a guess; give one by --probe",
+            "%s: no defocus predicts patterns that were left out (explained %.2f): the probe made "
+            "from the patterns is a guess. Give one by --probe; or axes, trigger, unit or mask are "
+            "wrong, and photons or overlap too few",
             scan.name,
-            best,
+            explained,
         )
     return found
+
+
+def _refuse_other_orientation(scan: Scan, options: InputOptions) -> None:
+    """Refuse patterns whose probe is found only once they are turned."""
+    logger.info("%s: no defocus predicts the patterns well; trying them turned", scan.name)
+    orientation = find_orientation(scan, seconds=_PATIENCE)
+    if orientation != "identity":
+        mend = mended(options, ["--orientation", orientation], scan, is_file=True)
+        raise DataContractError(
+            f"{scan.name}: a probe made from the patterns predicts patterns left out only if they "
+            f"are turned: --orientation {mend.orientation} (its mirror images, and half a turn with "
+            "the other sign of the defocus, cannot be told apart)"
+        )
 
 
 def find_orientation(scan: Scan, *, seconds: float = np.inf) -> Orientation:
@@ -99,15 +124,15 @@ def find_orientation(scan: Scan, *, seconds: float = np.inf) -> Orientation:
             probe = probe_at(turned, defoci[number])
             judged = judge(turned, scan.positions[rows], probe, turn(good), short)
             if judged is not None:
-                best[name] = max(best[name], judged.skill)
+                best[name] = max(best[name], judged.explained)
         if time.perf_counter() > until:
             break
     logger.info(
-        "orientations with probes of their own, skill on patterns left out: %s",
-        ", ".join(f"{name} {skill:.3f}" for name, skill in best.items()),
+        "orientations with probes of their own, explained of patterns left out: %s",
+        ", ".join(f"{name} {explained:.2f}" for name, explained in best.items()),
     )
     found = max(best, key=lambda name: best[name])
-    return found if best[found] > best["identity"] + _LEAD else "identity"
+    return found if best[found] > max(best["identity"] + _LEAD, _LEAST) else "identity"
 
 
 def probe_at(counts: NDArray[np.float32], defocus: float) -> NDArray[np.complex64]:

@@ -9,13 +9,14 @@ import yaml
 
 import ptychostream as ps
 from ptychostream.cli.main import main
+from ptychostream.datasets.sources import InputOptions
 from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.sources.preprocess import ORIENTATIONS
 from ptychostream.errors import DataContractError
 from ptychostream.reconstruction.hypotheses import hypotheses_for, pairs
 from ptychostream.scan import ArrayPatterns
 from ptychostream.solver import probe_from_patterns
-from ptychostream.solver.probe_from_patterns import find_orientation
+from ptychostream.solver.probe_from_patterns import find_orientation, find_probe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "solver"))
 from scans import gaussian_beam, small_scan
@@ -121,6 +122,14 @@ def test_too_few_patterns_are_refused():
 def test_the_orientation_is_found_with_a_probe_of_each(monkeypatch, turn):
     monkeypatch.setattr(probe_from_patterns, "_NUMBER", 4)
     assert find_orientation(_scan(turn=turn)) == turn
+
+
+def test_a_probe_of_turned_patterns_is_refused_with_the_orientation_that_has_one(monkeypatch):
+    monkeypatch.setattr(probe_from_patterns, "_NUMBER", 4)
+    with pytest.raises(DataContractError, match="--orientation transpose"):
+        find_probe(_scan(turn="transpose"))
+    # What the sound scan has: found with the options of the message.
+    assert find_probe(_scan(), InputOptions(orientation="transpose")).shape == (1, 16, 16)
 
 
 def test_a_mirrored_probe_is_among_the_hypotheses():
