@@ -94,8 +94,8 @@ def _refuse_other_orientation(scan: Scan, options: InputOptions) -> None:
         mend = mended(options, ["--orientation", orientation], scan, is_file=True)
         raise DataContractError(
             f"{scan.name}: a probe made from the patterns predicts patterns left out only if they "
-            f"are turned: --orientation {mend.orientation} (its mirror images, and half a turn with "
-            "the other sign of the defocus, cannot be told apart)"
+            f"are turned: --orientation {mend.orientation} (its mirror images, and half a turn "
+            "with the other sign of the defocus, cannot be told apart)"
         )
 
 

@@ -16,8 +16,8 @@ _LIT = 60.0
 _CLUSTER = 4
 
 #: Pixels behind a beam stop count together so much less than the brightest two pixels away, which
-#: have this many counts each. The shadow of a zone plate's own stop is in the beam: its edge is less
-#: sharp, and the object scatters light into it.
+#: have this many counts each. The shadow of a zone plate's own stop is in the beam: its edge is
+#: less sharp, and the object scatters light into it.
 _SHADOW, _SHADOWED = 1e-3, 300.0
 
 #: Counts of single pixels that may be chance where none are expected.
