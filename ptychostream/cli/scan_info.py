@@ -19,6 +19,9 @@ from ptychostream.scan import Scan
 
 Lines = list[tuple[str, str]]
 
+#: Bytes of patterns from which on a store is worth making.
+_LARGE = 2**30
+
 
 def describe_scan(
     path: Path, options: InputOptions, picture: Path | None
@@ -42,7 +45,7 @@ def describe_scan(
     facts = _facts(scan, seen, has_probe=has_probe, has_positions=has_positions)
     lines = [
         ("scan", str(path)),
-        ("format", facts["format"]),
+        ("format", facts["format"] + (f" ({facts['layout']})" if facts["layout"] else "")),
         ("patterns", f"{scan.num_patterns} of {scan.N} x {scan.N} px, {scan.patterns.dtype}"),
         ("domain", seen.domain),
         (
@@ -84,8 +87,11 @@ def describe_scan(
     lines += [("warning", sentence) for sentence in scan.warnings]
     more = "" if has_positions else " --positions FILE --position_unit um"
     more += "" if has_probe else " --probe from_patterns"
-    words = " ".join(filter(None, (quote(str(path)), "scan.zarr", as_words(chosen))))
-    lines.append(("next", f"ptychostream build {words}{more}"))
+    size = scan.num_patterns * scan.N**2 * scan.patterns.dtype.itemsize
+    # What is large is better turned into a store once than at each reconstruction.
+    command, target = ("build", "scan.zarr") if size > _LARGE else ("reconstruct", "-o result")
+    words = " ".join(filter(None, (quote(str(path)), target, as_words(chosen))))
+    lines.append(("next", f"ptychostream {command} {words}{more}"))
     return lines, facts
 
 
@@ -120,6 +126,7 @@ def _facts(scan: Scan, seen: Seen, *, has_probe: bool, has_positions: bool) -> d
     totals = counts.sum(axis=(1, 2))
     facts: dict[str, Any] = {
         "format": str(scan.provenance.get("format")),
+        "layout": scan.provenance.get("layout") or scan.provenance.get("definition"),
         "num_patterns": scan.num_patterns,
         "N": scan.N,
         "dtype": str(scan.patterns.dtype),
@@ -131,6 +138,7 @@ def _facts(scan: Scan, seen: Seen, *, has_probe: bool, has_positions: bool) -> d
         "counts_largest": float(counts.max()),
         "bad_pixels": 0 if bad is None else int(bad.sum()),
         "bad_pixels_share": 0.0 if bad is None else float(bad.mean()),
+        "padding_pixels": seen.padding,
         "flagged": scan.provenance.get("flagged", {}),
         "energy_eV": known.energy_eV,
         "detector_distance_m": known.detector_distance_m,
@@ -160,8 +168,11 @@ def _bad_pixels(facts: dict[str, Any]) -> str:
     if not facts["bad_pixels"]:
         return "none"
     found = ", ".join(f"{number} {why}" for why, number in facts["flagged"].items())
-    return f"{facts['bad_pixels']} ({facts['bad_pixels_share']:.1%})" + (
-        f"; found in the patterns: {found}" if found else ""
+    beyond = facts["padding_pixels"]
+    return (
+        f"{facts['bad_pixels']} ({facts['bad_pixels_share']:.1%})"
+        + (f", of which {beyond} lie beyond the detector's edge" if beyond else "")
+        + (f"; found on the whole detector: {found}" if found else "")
     )
 
 

@@ -52,11 +52,13 @@ class Seen:
     `survey`: what was seen of the values; None where none were looked at.
     `centre`: zero frequency (x, y) on the detector, in its pixels.
     `domain`: counts or amplitude, and on what evidence.
+    `padding`: how many pixels lie beyond the detector.
     """
 
     survey: Survey | None
     centre: tuple[float, float] | None
     domain: str
+    padding: int = 0
 
 
 def assemble(
@@ -100,7 +102,7 @@ def assemble_and_see(
     if geometry is not None and metadata.object_pixel_size_m is None:
         metadata = replace(metadata, object_pixel_size_m=float(geometry[0]))
     scan_probe, after, guess = sized_probe(parts, probe, shape, sizes)
-    positions, stage = in_pixels(parts, placed, geometry, options, sizes, after=after)
+    positions, stage = in_pixels(parts, placed, geometry, options, sizes, metadata, after=after)
     stray = check_places(
         parts.name,
         positions,
@@ -108,7 +110,8 @@ def assemble_and_see(
         windowed.edge,
         numbers=np.arange(len(positions)) if numbers is None else numbers,
         leave_out=options.leave_out,
-        pixel_m=None if placed.unit == "px" or geometry is None else float(geometry[0]),
+        pixel_m=None if geometry is None else float(geometry[0]),
+        unit=placed.read_in or placed.unit,
         odd_geometry=odd_geometry(metadata),
     )
     start = placed.start
@@ -167,7 +170,8 @@ def assemble_and_see(
     new = [text for text in scan.warnings if text not in parts.warnings]
     for text in new:
         logger.warning("%s: %s", scan.name, text)
-    return scan, Seen(examined.survey, windowed.centre, f"{verdict.domain}: {verdict.evidence}")
+    domain = f"{verdict.domain}: {verdict.evidence}"
+    return scan, Seen(examined.survey, windowed.centre, domain, windowed.padding(options))
 
 
 def _provenance(

@@ -31,6 +31,7 @@ class Windowed:
     `edge`: edge of the window, in pixels of the detector.
     `centre`: zero frequency (x, y) on the detector; None where it was not looked for.
     `middle`: pixel (x, y) of the detector at the window's middle, where patterns are cut.
+    `beyond` (edge, edge): pixels that lie beyond the detector.
     """
 
     patterns: PatternSource
@@ -39,6 +40,17 @@ class Windowed:
     centre: tuple[float, float] | None
     warnings: tuple[str, ...]
     middle: tuple[int, int] | None = None
+    beyond: NDArray[np.bool_] | None = None
+
+    def padding(self, options: InputOptions) -> int:
+        """Count the pixels beyond the detector that are left after binning and cropping."""
+        if self.beyond is None:
+            return 0
+        kept = self.edge if options.crop is None else options.crop * options.bin
+        inside = slice((self.edge - kept) // 2, (self.edge + kept) // 2)
+        count = kept // options.bin
+        blocks = self.beyond[inside, inside].reshape(count, options.bin, count, options.bin)
+        return int(blocks.any(axis=(1, 3)).sum())
 
 
 def take_window(
@@ -57,7 +69,7 @@ def take_window(
     centre = _centre(options, mean, shape, probe)
     warnings = _warnings_on_centre(options, mean, shape, centre, swap)
     window = _window(parts, options, shape, centre)
-    edge = window.edge
+    edge, beyond = window.edge, None
     if swap or not window.is_whole(shape):
         if shape[0] != shape[1] or shape[0] % 2:
             logger.info(
@@ -78,7 +90,7 @@ def take_window(
     middle = None
     if not window.is_whole(shape) or (options.crop or options.pad) is not None:
         middle = window.left + edge // 2, window.top + edge // 2
-    return Windowed(patterns, mask, edge, centre, tuple(warnings), middle)
+    return Windowed(patterns, mask, edge, centre, tuple(warnings), middle, beyond)
 
 
 def _centre(

@@ -60,9 +60,11 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
         entry = _Entry(file, path)
         patterns, where = entry.patterns()
         energy, warnings = entry.energy()
+        warnings += _warnings_on_series(path)
         pixel = entry.scalar("pixel", "m")
         pixel_y = entry.scalar("pixel_y", "m")
         definition = entry.text("definition")
+        orientation = orientation_of(file, entry.groups["detector"], path)
         return ScanParts(
             name=f"'{path}'",
             patterns=patterns,
@@ -78,9 +80,10 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             ),
             detector_pixel_height_m=pixel_y,
             saturation=entry.scalar("saturation", ""),
-            orientation=orientation_of(file, entry.groups["detector"], path),
-            says_orientation=True,
+            orientation=orientation or "identity",
+            says_orientation=orientation is not None,
             provenance={"format": "cxi", "file": path.name, "patterns": where}
+            | ({"layout": "Dectris master"} if where in entry.numbered() else {})
             | ({"definition": definition} if definition else {}),
             scan_shape=entry.scan_shape(where),
             looked_for={
@@ -90,6 +93,21 @@ def read_cxi(path: Path, measurement_domain: MeasurementDomain | None = None) ->
             },
             warnings=tuple(warnings),
         )
+
+
+def _warnings_on_series(path: Path) -> list[str]:
+    """Return a warning where a file is one of several with data, and its master is another."""
+    found = re.fullmatch(r"(.+)_data_\d{6}(\.h5|\.hdf5|\.nxs)", path.name)
+    if found is None:
+        return []
+    master = path.with_name(f"{found[1]}_master{found[2]}")
+    named = f"'{master}'" if master.exists() else f"named {master.name} or alike"
+    said = (
+        "this is one data file of a series, without its mask and geometry, and perhaps with a part "
+        f"of its patterns; give the master file instead, {named}"
+    )
+    logger.warning("'%s': %s", path, said)
+    return [said]
 
 
 #: What is one number, which a file may hold as text with a unit.

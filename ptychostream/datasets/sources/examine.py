@@ -181,9 +181,9 @@ def _warnings_on_values(
         )
     if seen.saturated_light > _MUCH:
         warnings.append(
-            f"the detector saturates at {seen.ceiling:g}: pixels that reach it hold "
+            f"the detector saturates at {seen.ceiling:.15g}: pixels that reach it hold "
             f"{seen.saturated_light:.0%} of the light and are flagged; measure with less light, or "
-            f"say --saturation {seen.ceiling:g} if it can't be helped"
+            f"say --saturation {seen.ceiling:.15g} if it can't be helped"
         )
     if len(seen.lost):
         lost = seen.lost if numbers is None else numbers[seen.lost]

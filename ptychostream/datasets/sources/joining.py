@@ -19,6 +19,13 @@ from ptychostream.scan import ScanMetadata
 
 logger = logging.getLogger(__name__)
 
+#: What options may replace, in words, and its unit.
+_IN_WORDS = {
+    "energy_eV": ("the photon energy", "eV"),
+    "detector_distance_m": ("the distance to the detector", "m"),
+    "detector_pixel_size_m": ("the detector's pixel", "m"),
+}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Placed:
@@ -27,6 +34,7 @@ class Placed:
     `values` (K, 2): positions (x, y), in metres or in pixels of the object.
     `rows` (K,): the pattern of each, where triggers pair them; None: the first, the second, ….
     `numbers` (K,): each one's number in the file, after some were left out.
+    `read_in`: the unit in which they were read, where it is not `unit`.
     `warnings`: what is doubtful about them, in sentences.
     """
 
@@ -36,6 +44,7 @@ class Placed:
     scan_index: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
     numbers: NDArray[np.int64] | None = None
+    read_in: str | None = None
     warnings: tuple[str, ...] = ()
 
     def select(self, kept: NDArray[np.int64]) -> "Placed":
@@ -52,6 +61,7 @@ class Placed:
             start=of(self.start),
             scan_index=of(self.scan_index),
             numbers=kept,
+            read_in=self.read_in,
             warnings=self.warnings,
         )
 
@@ -69,10 +79,11 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
         values = table.values
         if unit != "px":
             values = convert(values, unit, "m", where=f"'{options.positions}'")
-        unit = "px" if unit == "px" else "m"
+        read_in, unit = unit, "px" if unit == "px" else "m"
         if table.triggers is None:
-            return Placed(values=values, unit=unit)
-        return _triggered(parts, options, replace(table, values=values), unit, count)
+            return Placed(values=values, unit=unit, read_in=read_in)
+        placed = _triggered(parts, options, replace(table, values=values), unit, count)
+        return replace(placed, read_in=read_in)
     if options.step is not None:
         shape = _scan_shape(parts, options, count)
         values, unit = raster(options.step, shape)
@@ -89,7 +100,11 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
         if unit != "px":
             values, unit = convert(values, unit, "m", where=parts.name), "m"
     return Placed(
-        values=values, unit=unit, start=parts.positions_start, scan_index=parts.scan_index
+        values=values,
+        unit=unit,
+        start=parts.positions_start,
+        scan_index=parts.scan_index,
+        read_in=options.position_unit,
     )
 
 
@@ -148,6 +163,7 @@ def joined_metadata(parts: ScanParts, options: InputOptions) -> tuple[ScanMetada
             options.detector_pixel, "m", option="detector_pixel"
         )
         height = None
+    _say_what_is_replaced(parts.name, found, changes)
     if (
         changes
         and found.object_pixel_size_m is not None
@@ -156,6 +172,22 @@ def joined_metadata(parts: ScanParts, options: InputOptions) -> tuple[ScanMetada
         # The pixel follows from the geometry, which has changed.
         return replace(found, **changes, object_pixel_size_m=None), height
     return replace(found, **changes), height
+
+
+def _say_what_is_replaced(name: str, found: ScanMetadata, changes: dict[str, float]) -> None:
+    """Log both values where an option replaces what a file says."""
+    for key, (what, unit) in _IN_WORDS.items():
+        before, after = getattr(found, key), changes.get(key)
+        if before is not None and after is not None and not np.isclose(before, after, rtol=1e-4):
+            logger.warning(
+                "%s says that %s is %.6g %s; %.6g %s is used, as given",
+                name,
+                what,
+                before,
+                unit,
+                after,
+                unit,
+            )
 
 
 def _is_complete(metadata: ScanMetadata) -> bool:

@@ -29,8 +29,11 @@ _NAMES: dict[tuple[bool, bool, bool], Orientation] = {
 }
 
 
-def orientation_of(file: Any, detectors: Sequence[str], path: Path) -> Orientation:
-    """Find how patterns are turned to have rows downwards and columns to the right."""
+def orientation_of(file: Any, detectors: Sequence[str], path: Path) -> Orientation | None:
+    """Find how patterns are turned to have rows downwards and columns to the right.
+
+    Returns None where the file says nothing of it.
+    """
     for detector in detectors:
         basis = find(file, f"{detector}/basis_vectors", path)
         if isinstance(basis, h5py.Dataset):
@@ -48,7 +51,7 @@ def orientation_of(file: Any, detectors: Sequence[str], path: Path) -> Orientati
         if len(axes) >= 2 and axes[0] is not None and axes[1] is not None:
             where = f"'{path}': '{detector}' (pixel directions)"
             return _name_of(np.array(axes[:2]), where)
-    return "identity"
+    return None
 
 
 def _modules(file: Any, detector: str) -> list[str]:

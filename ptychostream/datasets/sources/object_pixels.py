@@ -96,12 +96,14 @@ def in_pixels(
     geometry: NDArray[np.float64] | None,
     options: InputOptions,
     sizes: Sizes,
+    metadata: ScanMetadata,
     *,
     after: bool,
 ) -> tuple[NDArray[np.float64], dict[str, Any] | None]:
     """Convert positions to pixels of the object before patterns are cropped or padded.
 
     `geometry` (2,).
+    `metadata`: what is known of the experiment, by the file and the options.
     `after`: whether the positions are in pixels after cropping and padding.
     """
     positions = (
@@ -118,18 +120,18 @@ def in_pixels(
         return positions, None
     if geometry is None:
         lacking = [
-            f"--{name}"
-            for name, value in (
-                ("energy", parts.metadata.energy_eV),
-                ("distance", parts.metadata.detector_distance_m),
-                ("detector_pixel", parts.metadata.detector_pixel_size_m),
+            f"{what} (as --{option})"
+            for option, what, value in (
+                ("energy 8.8keV", "the photon energy", metadata.energy_eV),
+                ("distance 1.9m", "the distance to the detector", metadata.detector_distance_m),
+                ("detector_pixel 75um", "the detector's pixel", metadata.detector_pixel_size_m),
             )
-            if value is None and getattr(options, name) is None
+            if value is None
         ]
         raise DataContractError(
-            f"{parts.name}: positions are in metres, and lacks the photon energy, the detector "
-            f"distance or its pixel size, without which they are no pixels: give "
-            f"{', '.join(lacking)}"
+            f"{parts.name}: positions are lengths, and how many pixels of the object they are "
+            "follows from the photon energy, the distance to the detector and the detector's "
+            f"pixel. Not known, and to be given: {', '.join(lacking)}"
         )
     if abs(geometry[1] / geometry[0] - 1) > _SAME:
         width = parts.metadata.detector_pixel_size_m

@@ -27,6 +27,7 @@ def check_places(
     numbers: NDArray[np.int64],
     leave_out: str,
     pixel_m: float | None,
+    unit: str,
     odd_geometry: list[str],
 ) -> list[str]:
     """Return warnings about positions that were never measured or can't be right.
@@ -34,7 +35,8 @@ def check_places(
     `positions` (M, 2): positions (x, y) in pixels.
     `as_read` (M, 2): the same as the file holds them.
     `numbers` (M,): their numbers in the file.
-    `pixel_m`: the object's pixel, where positions were metres.
+    `pixel_m`: the object's pixel, where it is known.
+    `unit`: the unit in which the positions were read.
     `odd_geometry`: what can't be right about the geometry, in sentences.
     """
     try:
@@ -50,9 +52,10 @@ def check_places(
             ) from error
         if pixel_m is None:
             raise
-        if odd_geometry:
+        if odd_geometry and unit != "px":
             raise DataContractError(f"{name}: {'; '.join(odd_geometry)}") from error
-        raise DataContractError(_wrong_unit(name, positions, patch_size, pixel_m)) from error
+        said = _wrong_unit(name, positions, patch_size, pixel_m, unit)
+        raise DataContractError(said) from error
     said = []
     repeated = _repeated(as_read)
     if len(repeated):
@@ -78,8 +81,13 @@ def check_places(
     return said
 
 
-def _wrong_unit(name: str, positions: NDArray[np.float64], patch_size: int, pixel_m: float) -> str:
-    """Say that positions in metres fit no scan, and in which unit they would."""
+def _wrong_unit(
+    name: str, positions: NDArray[np.float64], patch_size: int, pixel_m: float, read_in: str
+) -> str:
+    """Say that positions fit no scan in the unit that they were read in, and in which they would.
+
+    `pixel_m`: the object's pixel.
+    """
     # Imported where it is used: commands that read stores do without, and start the sooner.
     from scipy.spatial import KDTree
 
@@ -88,16 +96,21 @@ def _wrong_unit(name: str, positions: NDArray[np.float64], patch_size: int, pixe
     step = 0.0
     if len(distinct) > 1:
         step = float(np.median(KDTree(distinct).query(distinct, k=2)[0][:, 1]))
-    units = {"mm": 1e-3, "um": 1e-6, "nm": 1e-9}
-    fit = [unit for unit, factor in units.items() if 0.5 < step * factor < patch_size]
+    in_pixels = {"m": 1 / pixel_m, "mm": 1e-3 / pixel_m, "um": 1e-6 / pixel_m}
+    in_pixels |= {"nm": 1e-9 / pixel_m, "px": 1.0}
+    fit = [
+        unit
+        for unit, factor in in_pixels.items()
+        if unit != read_in and 0.5 < step * factor / in_pixels[read_in] < patch_size
+    ]
     advice = (
         f"in {' or '.join(fit)} they would be a scan: --position_unit {fit[0]}"
         if fit
-        else "say their unit with --position_unit"
+        else "in none of m, mm, um, nm and px they would be one"
     )
     return (
-        f"{name}: the positions were read as metres and span {width:.4g} x {height:.4g} pixels of "
-        f"the object, {pixel_m:.4g} m each, {step:.3g} pixels from one to the next, which is no "
+        f"{name}: the positions were read in {read_in} and span {width:.4g} x {height:.4g} pixels "
+        f"of the object, {pixel_m:.4g} m each, {step:.3g} pixels from one to the next, which is no "
         f"scan; {advice}. Or the pixel is wrong, which follows from the photon energy, the "
         "detector's distance and its pixel: --energy, --distance, --detector_pixel"
     )

@@ -38,6 +38,9 @@ _RARELY, _BRIGHT = 0.1, 0.2
 #: Scans of up to this many patterns are read whole to name all that are lost.
 _FEW_ENOUGH = 20_000
 
+#: Value of a mark that no detector counts to.
+_UNREACHED = 2.0**31 - 2
+
 #: Part of the patterns in which a pixel is negative if it is no noise after a dark subtraction.
 _THROUGHOUT = 0.9
 
@@ -95,14 +98,14 @@ def survey(
     rows, sample = _sample(source)
     shape = sample.shape[1:]
     known = np.zeros(shape, bool) if bad is None else bad
-    ceiling = ceiling_of(sample.dtype, saturation)
+    ceiling, is_mark = ceiling_of(sample.dtype, saturation), True
     finite = np.isfinite(sample)
     if saturation is None:
         mark = lowest_mark(sample, finite)
         ceiling = mark if mark is not None else ceiling
         if mark is None:
             clipped = clipped_at(sample, known | _stuck(sample))
-            ceiling = clipped if clipped is not None else ceiling
+            ceiling, is_mark = (ceiling, True) if clipped is None else (clipped, False)
     wrong = wrong_values(sample, ceiling)
     usual = np.asarray(wrong.mean(axis=0) > 0.5)
     found_lost, partly, times = tally([(rows, sample)], ceiling, usual, known, with_nan=every)
@@ -140,8 +143,10 @@ def survey(
         counts = counts**2
     totals = counts.sum(axis=0)
     stuck = _stuck(lit)
-    saturated = light[flagged["saturated, or the largest value of their type"]].sum()
-    share = float(saturated / max(light.sum(), 1e-30))
+    # A gap holds the largest value of its type throughout, and no detector counts to 2^31.
+    is_light = ~usual if is_mark and (ceiling or 0) < _UNREACHED else np.full(shape, not is_mark)
+    saturated = light[flagged["saturated, or the largest value of their type"] & is_light].sum()
+    share = float(saturated / max(light[is_light].sum(), 1e-30))
     light = np.where(spoiled | stuck, 0, totals / max(1, len(usable)))
     totals[found] = 0
     flagged["stuck at one value"] = stuck & ~found

@@ -78,14 +78,17 @@ def convert(values: Any, unit: str, target: str, *, where: str) -> NDArray[np.fl
 def quantity(text: str | float, target: str, *, option: str) -> float:
     """Read an amount such as `8.8keV`, `1.9 m` or `75um`; a bare number is in `target`.
 
+    A bare number that is absurd in that unit is refused, since another one was meant.
+
     Examples
     --------
     >>> quantity("8.8keV", "eV", option="energy"), quantity("0.5", "m", option="distance")
     (8800.0, 0.5)
     """
     try:
-        value = float(text)
+        value, is_bare = float(text), True
     except ValueError:
+        is_bare = False
         words = str(text).strip()
         at = next((i for i in range(len(words), 0, -1) if is_number(words[:i])), 0)
         unit = words[at:].strip()
@@ -100,8 +103,36 @@ def quantity(text: str | float, target: str, *, option: str) -> float:
             ) from error
     if not np.isfinite(value) or (value <= 0 and option != "defocus"):
         raise ConfigurationError(f"{option}={text!r} must be above zero")
+    if is_bare:
+        _check_bare(value, str(text).strip(), target, option)
     return value
 
+
+def _check_bare(value: float, text: str, target: str, option: str) -> None:
+    """Refuse a number without a unit that no experiment has in the unit that is assumed."""
+    low, high, units = _SENSIBLE.get(option, (0.0, np.inf, ()))
+    if low <= abs(value) <= high:
+        return
+    meant = [f"{text}{unit}" for unit in units]
+    meant = [m for m in meant if low <= abs(quantity(m, target, option=option)) <= high]
+    raise ConfigurationError(
+        f"{option}={text!r} has no unit, and {text} {target} is hardly meant: give it with its "
+        f"unit, as {' or '.join(meant or [text + target])}"
+        + (f" (or {text}{target}, if it is that)" if meant else "")
+    )
+
+
+#: What numbers without a unit, in eV or metres, may be, and which units may be meant by others.
+_SENSIBLE = {
+    "energy": (100.0, 1e7, ("keV",)),
+    "wavelength": (1e-13, 1e-7, ("angstrom", "nm")),
+    "distance": (1e-3, 100.0, ("mm", "cm")),
+    "detector_pixel": (1e-6, 1e-3, ("um", "mm")),
+    "defocus": (0.0, 0.1, ("um", "mm")),
+    "fzp diameter": (1e-6, 1e-2, ("um",)),
+    "fzp outer": (1e-9, 1e-5, ("nm",)),
+    "fzp stop": (0.0, 1e-2, ("um",)),
+}
 
 _EXAMPLES = {"eV": "8.8keV", "m": "1.9m, 75um or 1.24nm"}
 

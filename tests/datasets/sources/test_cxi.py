@@ -92,8 +92,8 @@ def test_bitshuffled_patterns_are_read(tiny_scan, cxi):
     [
         ("entry_1/instrument_1/source_1/illumination", "no probe: looked for entry_1"),
         ("entry_1/sample_1/geometry_1/translation", "no positions: looked for entry_1"),
-        ("entry_1/instrument_1/source_1/energy", "lacks the photon energy"),
-        ("entry_1/instrument_1/detector_1/distance", "detector distance"),
+        ("entry_1/instrument_1/source_1/energy", "given: the photon energy"),
+        ("entry_1/instrument_1/detector_1/distance", "given: the distance to the detector"),
     ],
 )
 def test_what_is_missing_is_named_with_its_places(cxi, name, message):

@@ -1,5 +1,6 @@
 """What the program advises about beamlines' files works when it is followed."""
 
+import json
 import re
 
 import h5py
@@ -110,15 +111,27 @@ def test_info_says_what_is_missing_and_its_next_command_works(
     assert main(["info", str(path), "--picture", str(tmp_path / "look.png")]) == 0
     said = capsys.readouterr().out
     assert "positions" in said and "none: --positions FILE" in said
-    words = re.findall(r"next +ptychostream (build .*)", said)[0].split()
+    words = re.findall(r"next +ptychostream (reconstruct .*)", said)[0].split()
     if kind == "dp":
         return
     np.savetxt(tmp_path / "xy.txt", tiny_scan.positions)
     words[words.index("FILE")] = str(tmp_path / "xy.txt")
     words[words.index("um")] = "px"
-    words[words.index("scan.zarr")] = str(tmp_path / "scan.zarr")
-    assert main(words) == 0
-    assert ps.open_group_store(tmp_path / "scan.zarr").num_patterns == M
+    words[words.index("result")] = str(tmp_path / "result")
+    words[words.index("from_patterns")] = "gaussian:4"
+    assert main([*words, "--passes", "1", "--keep_store"]) == 0
+    assert ps.open_group_store(tmp_path / "result" / "scan.zarr").num_patterns == M
+
+
+@pytest.mark.parametrize("binned", [1, 2])
+def test_pixels_beyond_the_detector_are_counted_apart(counts, tmp_path, capsys, binned):
+    path, facts = tmp_path / "frames.npy", tmp_path / "facts.json"
+    np.save(path, np.pad(counts, ((0, 0), (0, 0), (2, 2))))
+    window = ["--centre", "10,4", "--bin", str(binned), "--look", "none"]
+    assert main(["info", str(path), *window, "--json", str(facts)]) == 0
+    found = json.loads(facts.read_text())
+    assert found["padding_pixels"] == found["bad_pixels"] == 4 * N // binned**2
+    assert f"of which {4 * N // binned**2} lie beyond" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["1.9 m", "1900 mm", "190cm"])

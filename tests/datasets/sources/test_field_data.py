@@ -138,6 +138,62 @@ def test_positions_of_another_unit_are_refused_with_it(truth, nexus, factor, uni
     assert_is(read(path, position_unit=unit), truth)
 
 
+def test_of_a_wrong_unit_the_right_one_is_named(npz, truth, tmp_path):
+    """Whichever unit is given for whichever file, the advice leads to the scan."""
+    path, table = npz(xcoords=None, ycoords=None), tmp_path / "xy.csv"
+    geometry = {"energy": "8.8keV", "distance": "1.9m", "detector_pixel": "75um"}
+    options = {"positions": str(table), **geometry}
+    factors = {"m": SIZE, "mm": SIZE * 1e3, "um": SIZE * 1e6, "nm": SIZE * 1e9}
+    for true, factor in factors.items():
+        xy = np.stack([truth["xcoords"], truth["ycoords"]], axis=1) * factor
+        np.savetxt(table, xy, fmt="%.17g")
+        for given in [*factors.keys() - {true}, "px"] if true != "um" else ["m", "mm", "nm"]:
+            with pytest.raises(DataContractError, match=f"read in {given} ") as refused:
+                read(path, position_unit=given, **options)
+            said = re.findall(r"--position_unit (\w+)", str(refused.value))
+            assert said == [true], (true, given)
+        assert_is(read(path, position_unit=true, **options), truth)
+
+
+@pytest.mark.parametrize(
+    ("option", "bare", "meant"),
+    [
+        ("energy", "8.8", "8.8keV"),
+        ("distance", "1900", "1900mm"),
+        ("detector_pixel", "75", "75um"),
+        ("wavelength", "1.409", "1.409angstrom"),
+    ],
+)
+def test_an_amount_without_a_unit_that_can_not_be_is_refused_as_advised(
+    truth, nexus, option, bare, meant
+):
+    with pytest.raises(ConfigurationError, match=f"no unit.* as {meant}"):
+        read(nexus(), **{option: bare})
+    scan = read(nexus(), **{option: meant})
+    np.testing.assert_allclose(
+        np.ptp(scan.positions, axis=0), np.ptp([truth["xcoords"], truth["ycoords"]], axis=1), 1e-3
+    )
+
+
+def test_what_an_option_replaces_is_said_with_both_values(nexus, caplog):
+    read(nexus(), energy="8.8keV", distance="190cm")
+    assert "says that" not in caplog.text
+    read(nexus(), energy="9keV", distance="2m")
+    assert "photon energy is 8800 eV; 9000 eV is used" in caplog.text
+    assert "distance to the detector is 1.9 m; 2 m is used" in caplog.text
+
+
+def test_only_what_is_missing_is_asked_for(nexus):
+    with pytest.raises(DataContractError, match=r"given: the photon energy \(as --energy \S+\)$"):
+        read(nexus(**{"entry/instrument/beam/incident_energy": None}))
+
+
+@pytest.mark.parametrize("given", ["flip_x", "identity"])
+def test_a_file_that_says_nothing_of_its_detectors_axes_is_not_quoted(nexus, caplog, given):
+    read(nexus(), orientation=given)
+    assert "says" not in caplog.text
+
+
 def test_a_length_without_its_unit_is_named(truth, nexus):
     path = nexus(**{"entry/instrument/detector/x_pixel_size": PIXEL * 1e6})
     with pytest.raises(DataContractError, match="pixel is 75 m.*--detector_pixel"):
@@ -376,6 +432,25 @@ def test_hot_clusters_are_flagged_wherever_they_lie(npz, truth, cluster):
     patterns = rng.poisson(truth["diff3d"])
     patterns[:, true] = rng.poisson(4_000_000, (M, true.sum()))
     np.testing.assert_array_equal(read(npz(diff3d=patterns.astype(np.uint32))).bad_pixels, true)
+
+
+@pytest.mark.parametrize("value", [2**32 - 1, 2**31 - 1])
+def test_masked_pixels_are_no_light_and_data_files_name_their_master(truth, tmp_path, value):
+    patterns = truth["diff3d"].copy()
+    patterns[:, 6] = value
+    patterns[::3, 9, 9] = value
+    xy = np.stack([truth["xcoords"], truth["ycoords"], truth["xcoords"]], axis=1)
+    said = []
+    for name in ("scan_master.h5", "scan_data_000001.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["entry/data/data"] = patterns
+            file["entry/data/translation"] = xy * SIZE
+            file["entry/instrument/beam/probe"] = truth["probeGuess"]
+        options = {"energy": ENERGY, "distance": DISTANCE, "detector_pixel": PIXEL}
+        said.append(read(tmp_path / name, **options).warnings)
+    assert said[0] == ()
+    (hint,) = said[1]
+    assert f"give the master file instead, '{tmp_path / 'scan_master.h5'}'" in hint
 
 
 @pytest.mark.parametrize("amplitudes", [False, True])
