@@ -54,8 +54,8 @@ def check_places(
             raise
         if odd_geometry and unit != "px":
             raise DataContractError(f"{name}: {'; '.join(odd_geometry)}") from error
-        said = _wrong_unit(name, positions, patch_size, pixel_m, unit)
-        raise DataContractError(said) from error
+        wrong = _wrong_unit(name, positions, patch_size, pixel_m, unit)
+        raise DataContractError(wrong) from error
     said = []
     repeated = _repeated(as_read)
     if len(repeated):
