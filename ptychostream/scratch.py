@@ -1,5 +1,6 @@
 """Arrays in memory, or in scratch files that the system keeps in memory as far as they fit."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ def allocate(
     handle, name = tempfile.mkstemp(prefix=".ptychostream-scratch-", dir=folder)
     try:
         with os.fdopen(handle, "r+b") as file:
-            file.truncate(size)
+            _reserve(file.fileno(), size, folder, purpose)
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     finally:
         # The file is unlinked at once; the mapping keeps it until the process ends, in any way.
@@ -39,9 +40,26 @@ def allocate(
 
 def check_free_space(folder: Path, size: int, purpose: str) -> None:
     """Refuse to write more than the disk has room for."""
+    if size > shutil.disk_usage(folder).free:
+        raise _no_room(folder, size, purpose)
+
+
+def _reserve(handle: int, size: int, folder: Path, purpose: str) -> None:
+    # A write to a mapped file for which the disk has no room kills the process.
+    if not hasattr(os, "posix_fallocate"):
+        os.ftruncate(handle, size)
+        return
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _no_room(folder, size, purpose) from error
+
+
+def _no_room(folder: Path, size: int, purpose: str) -> ConfigurationError:
     free = shutil.disk_usage(folder).free
-    if size > free:
-        raise ConfigurationError(
-            f"{purpose} take {size / 1e9:.2g} GB but '{folder}' has {free / 1e9:.2g} GB free; "
-            "choose another scratch_folder"
-        )
+    return ConfigurationError(
+        f"{purpose} take {size / 1e9:.2g} GB but '{folder}' has {free / 1e9:.2g} GB free; "
+        "choose another scratch_folder"
+    )

@@ -1,7 +1,6 @@
 """Tables of any length with bounded memory: large ones lie in scratch files and go by blocks."""
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.errors import ConfigurationError
 from ptychostream.scratch import allocate
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,16 @@ def new_table(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if size <= IN_MEMORY:
         return np.zeros(shape, dtype)
     folder = Path(tempfile.gettempdir())
-    free = shutil.disk_usage(folder).free
-    if size > free:
+    try:
+        table = allocate(shape, dtype, folder, purpose="tables of a store")
+    except ConfigurationError:
         logger.warning(
-            "a table of %.2g GB is held in memory: '%s' has %.2g GB free; set TMPDIR to a folder "
+            "a table of %.2g GB is held in memory: '%s' has no room for it; set TMPDIR to a folder "
             "with more space",
             size / 1e9,
             folder,
-            free / 1e9,
         )
         return np.zeros(shape, dtype)
-    table = allocate(shape, dtype, folder, purpose="tables of a store")
     # A plain array: each slice of a memmap would cost as much as a small copy.
     return table.view(np.ndarray)
 
