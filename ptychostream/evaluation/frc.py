@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import fft2
 
 #: Rows of the spectrum that are sorted into rings at once.
 _ROWS = 256
@@ -43,6 +42,9 @@ def fourier_ring_correlation(
     ----------
     van Heel & Schatz, J. Struct. Biol. 151 (2005) 250.
     """
+    # Imported where it is used: the solver does without, and starts the sooner.
+    from scipy.fft import fft2
+
     edge = first.shape[0]
     window = np.hanning(edge).astype(first.real.dtype)
     spectra = []

@@ -5,11 +5,11 @@ from copy import copy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ptychostream.geometry import ObjectGrid
 from ptychostream.solver.boxes import Box
+from ptychostream.solver.fast_length import fast_length
 
 #: Pixels around the patches into which positions may wander.
 MARGIN = 8
@@ -36,7 +36,7 @@ class PatchLayout:
         self.positions = torch.from_numpy(np.array(positions, dtype=np.float64))
         low = np.floor(positions.min(axis=0)).astype(int) - edge // 2 - MARGIN
         high = np.ceil(positions.max(axis=0)).astype(int) + edge // 2 + MARGIN
-        width, height = (next_fast_len(int(n)) for n in high - low)
+        width, height = (fast_length(int(n)) for n in high - low)
         left, top = int(low[0]), int(low[1])
         self.whole = self.box = Box(left, top, left + width, top + height)
         self._frequency = torch.fft.fftfreq(edge, device=self.device)

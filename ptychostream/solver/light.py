@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+from numpy.fft import irfft2, rfft2
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
 from torch import Tensor
 
+from ptychostream.solver.fast_length import fast_length
 from ptychostream.solver.layout import PatchLayout
 
 #: Rows of the canvas that are convolved together.
@@ -35,7 +36,7 @@ def lay_out(layout: PatchLayout, patch: NDArray[np.floating], out: Tensor) -> No
         columns, rows = columns[touches], rows[touches]
     above, before = (max(0, -int(first.min(initial=0))) for first in (rows, columns))
     tall, wide = min(_BAND, above + height), before + width
-    size = [next_fast_len(n + edge - 1, real=True) for n in (tall, wide)]
+    size = [fast_length(n + edge - 1, is_real=True) for n in (tall, wide)]
     spectrum = rfft2(patch.astype(np.float32), size)
     order = np.argsort(rows, kind="stable")
     columns, rows = columns[order], rows[order]

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator
 
-from scipy.fft import next_fast_len
 from torch.fft import fft2, ifft2
 
 from ptychostream.solver.boxes import Box
 from ptychostream.solver.canvas import Canvas
+from ptychostream.solver.fast_length import fast_length
 from ptychostream.solver.prior import NEGLIGIBLE, roughness
 
 #: Edge of the parts in which a large canvas is updated, without their rim.
@@ -92,4 +92,4 @@ def _padded(start: int, stop: int, length: int, rim: int) -> int:
     would see the rim at the other end of its part.
     """
     has_one_end = (start == 0) != (stop == length)
-    return next_fast_len(stop - start + rim) if has_one_end else stop - start
+    return fast_length(stop - start + rim) if has_one_end else stop - start

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.scratch import allocate
 from ptychostream.solver.boxes import Box
+from ptychostream.solver.fast_length import fast_length
 from ptychostream.solver.layout import MARGIN, PatchLayout
 from ptychostream.solver.ranks import Ranks
 
@@ -224,7 +224,7 @@ def _of_fast_shape(box: Box, whole: Box) -> Box:
         (box.left, box.right, whole.left, whole.right),
         (box.top, box.bottom, whole.top, whole.bottom),
     ):
-        length = min(next_fast_len(last - first), high - low)
+        length = min(fast_length(last - first), high - low)
         start = min(first, high - length)
         ends.append((start, start + length))
     (left, right), (top, bottom) = ends
