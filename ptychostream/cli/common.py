@@ -7,6 +7,7 @@ import shutil
 import sys
 import unicodedata
 from argparse import RawDescriptionHelpFormatter
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -172,7 +173,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def log_to(folder: Path, name: str, *, append: bool = False) -> None:
-    """Write the log into a file too."""
+    """Write the log into a file too; what was said before comes first."""
     make_folder(folder)
     _keep_log(folder / name, append=append)
 
@@ -181,7 +182,22 @@ def _keep_log(path: Path, *, append: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(path, mode="a" if append else "w")
     handler.setFormatter(_FILE_FORMAT)
+    for earlier in [item for item in logger.handlers if isinstance(item, _Earlier)]:
+        for record in earlier.records:
+            handler.handle(record)
     logger.addHandler(handler)
+
+
+class _Earlier(logging.Handler):
+    """What a command said before it had a file for its log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: deque[logging.LogRecord] = deque(maxlen=1000)
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 class _LogFile(logging.FileHandler):
@@ -241,6 +257,7 @@ def run_guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TerminalFormat("%(message)s"))
     logger.addHandler(handler)
+    logger.addHandler(_Earlier())
     logger.propagate = False
     try:
         command(words)

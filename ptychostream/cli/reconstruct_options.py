@@ -229,7 +229,11 @@ def asked_of(
             }
     return Asked(
         title=PurePosixPath(options.store).name,
-        text="\n".join(f"{name}: {value}" for name, value in vars(options.as_flat()).items()),
+        text="\n".join(
+            f"{name}: {value}"
+            for name, value in vars(options.as_flat()).items()
+            if value is not None
+        ),
         arguments=arguments,
         interval_s=options.interval_s if options.follow else None,
         model=None if bundle is None else digest_of_model(bundle),

@@ -201,7 +201,9 @@ def as_tiles(tiles: Sequence[Sequence[str]]) -> str:
     return f'<div class="tiles">{inner}</div>'
 
 
-def _warnings(warnings: Sequence[str]) -> str:
+def _warnings(warnings: Sequence[str] | None) -> str:
+    if warnings is None:
+        return ""
     if not warnings:
         return '<p class="soft">No warnings.</p>'
     listed = "".join(f"<li>{as_text(warning)}</li>" for warning in warnings)

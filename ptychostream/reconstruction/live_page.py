@@ -1,6 +1,7 @@
 """A report page of a run that goes on: object, probe and misfit so far."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 
 from ptychostream.evaluation.figures import draw_misfit, draw_object, draw_probe
@@ -39,12 +40,13 @@ class LivePage:
         draw_misfit(self._misfit, self._folder / "misfit.png")
         record = {
             "title": f"{self._title}: pass {state.number} of {state.passes}",
-            "subtitle": "The run goes on; this page loads itself again.",
+            "subtitle": f"As of {datetime.now().astimezone():%H:%M:%S}. The run goes on, and this "
+            "page loads itself again; if the time stands still, it was stopped.",
             "tiles": [
                 ["misfit R", f"{state.misfit:.3f}"],
                 ["so far", f"{now - self._began:.0f} s"],
             ],
-            "warnings": [],
+            "warnings": None,  # they come with the result
             "numbers": {
                 "misfit R of this pass": state.misfit,
                 "deviance of a pixel": state.deviance,

@@ -59,7 +59,7 @@ def check_execution(execution: PyTorchExecutionConfig) -> None:
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """Return the device of an accelerator's name, and log it."""
+    """Return the device of an accelerator's name."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     wanted = {"gpu": "mps" if available["mps"] else "cuda"}.get(accelerator, accelerator)
     if wanted == "auto":
@@ -68,7 +68,6 @@ def choose_device(accelerator: str) -> torch.device:
         raise ConfigurationError(
             f"accelerator={accelerator!r} was asked for but this machine has none; use 'cpu'"
         )
-    logger.info("reconstructing on %s", wanted)
     return torch.device(wanted)
 
 

@@ -25,6 +25,7 @@ from ptychostream.evaluation.figures import (
 from ptychostream.evaluation.report import RECORD, write_report
 from ptychostream.files import whole_file
 from ptychostream.reconstruction.result import ReconstructionResult, save_result
+from ptychostream.scan import ScanMetadata
 
 if TYPE_CHECKING:
     from ptychostream.persistence.bundle import ModelBundle
@@ -139,8 +140,9 @@ def _write_files(
             **({} if bundle is None else _network_numbers(result, total)),
             "pixels that no position lights": int((result.coverage == 0).sum()),
             "median coverage of the others": float(np.median(lit)) if lit.size else 0.0,
-            "scan position of the first pixel (x, y)": list(map(float, result.origin)),
+            "scan position of the first pixel (x, y), in pixels": list(map(float, result.origin)),
             "object pixel": "unknown" if is_assumed else f"{pixel * 1e9:.4g} nm",
+            **_geometry(result.metadata),
             **({} if result.fit is None else result.fit.numbers()),
             **{f"seconds: {name}": value for name, value in result.seconds.items()},
         },
@@ -152,6 +154,18 @@ def _write_files(
     with whole_file(folder / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1, allow_nan=False))
     return written
+
+
+def _geometry(metadata: ScanMetadata) -> dict[str, object]:
+    """Return what is known of the measurement, in the units of a beamline."""
+    known: dict[str, object] = {}
+    if metadata.energy_eV is not None:
+        known["photon energy"] = f"{metadata.energy_eV / 1e3:.5g} keV"
+    if metadata.detector_distance_m is not None:
+        known["detector distance"] = f"{metadata.detector_distance_m:.5g} m"
+    if metadata.detector_pixel_size_m is not None:
+        known["detector pixel"] = f"{metadata.detector_pixel_size_m * 1e6:.5g} µm"
+    return known
 
 
 def _network_numbers(result: ReconstructionResult, total: float) -> dict[str, object]:

@@ -105,6 +105,7 @@ class Run:
     def result(self) -> ReconstructionResult:
         """Let the network see the patterns, if there is one, and solve."""
         began, store = time.perf_counter(), self.store
+        logger.info("reconstructing on %s", choose_device(self.execution.accelerator))
         grid = self.grid or grid_of(store, self.experiments, pads=self.execution.pad_eval)
         passes = self._solver_options.passes if self.options.passes != 0 else 0
         bar = progress_bar(
