@@ -67,7 +67,7 @@ def epoch(store: ps.GroupStore, **options: object) -> None:
         pass
 
 
-def start(folder: Path, turns: int = 5) -> None:
+def start(folder: Path, turns: int = 3) -> None:
     """Reconstruct 64 patterns of 64 pixels, twenty passes, by the command, in new processes."""
     path = folder / "start.zarr"
     ps.build_group_store(ps.simulate_scan(num_positions=64, N=64), path)
