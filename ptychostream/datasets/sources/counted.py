@@ -54,7 +54,9 @@ def kept_rows(
         # Positions without a pattern have numbers, too.
         highest = max(count, len(placed.values)) if placed.rows is None else count
         kept = np.arange(highest) if placed.rows is None else kept
-        kept = np.setdiff1d(kept, rows_of(options.leave_out, highest, name=parts.name))
+        kept = np.setdiff1d(
+            kept, rows_of(options.leave_out, highest, name=parts.name, option="leave_out")
+        )
         if not (kept < count).any():
             raise DataContractError(
                 f"{parts.name}: leave_out={options.leave_out} leaves no pattern"
@@ -71,21 +73,21 @@ def check_counts(
     count, positions = patterns.shape[0], placed.values
     if len(positions) != count:
         more = count - len(positions)
+        numbers = np.arange(max(count, len(positions)))
+        numbers = numbers if placed.numbers is None else placed.numbers
         advice = (
             f"If the last {more} were taken after the scan, leave them out: "
-            f"{with_numbers(options.leave_out, np.arange(len(positions), count))}; if the first "
+            f"{with_numbers(options.leave_out, numbers[len(positions) :])}; if the first "
             f"{more} were taken before it, with --trigger_shift -{more} besides (`ptychostream "
             "check` with these options tells which)"
             if more > 0
-            else f"If the last {-more} positions were never measured, leave them out: "
-            f"{with_numbers(options.leave_out, np.arange(count, len(positions)))}; if it was the "
-            f"first, with --trigger_shift {-more} besides (`ptychostream check` tells which)"
+            else _without_positions(options, placed, -more)
         )
         raise DataContractError(
             f"{parts.name}: {count} diffraction patterns but {len(positions)} scan positions. "
             f"{advice}. If patterns were lost in between, give --positions FILE with a column "
-            "'trigger': the number of the pattern to which each position belongs, counted from 0, "
-            "or from 1 with --first_trigger 1"
+            "'trigger': the number of the pattern to which each position belongs, counted from 0 or "
+            "1 (--first_trigger, where the numbers don't show it)"
         )
     wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(wrong) == count:
@@ -97,3 +99,15 @@ def check_counts(
             "stopped; leave them out with their patterns: "
             f"{with_numbers(options.leave_out, numbers)}"
         )
+
+
+def _without_positions(options: InputOptions, placed: Placed, more: int) -> str:
+    """Say how the first or the last of some positions are left out."""
+    before, option = options.leave_out_positions, "leave_out_positions"
+    numbers = np.arange(len(placed.values)) if placed.listed is None else placed.listed
+    return (
+        f"If the last {more} of the positions have no pattern, leave them out: "
+        f"{with_numbers(before, numbers[-more:], option)}; if it is the first {more}: "
+        f"{with_numbers(before, numbers[:more], option)} (`ptychostream check` with one of them "
+        "tells which)"
+    )

@@ -12,6 +12,7 @@ from ptychostream.datasets.sources.pairing import first_triggers, pair_by_index
 from ptychostream.datasets.sources.parts import ScanParts
 from ptychostream.datasets.sources.position_changes import raster, shape_option
 from ptychostream.datasets.sources.position_files import PositionTable, read_position_file
+from ptychostream.datasets.sources.rows import rows_of
 from ptychostream.datasets.sources.survey import Survey
 from ptychostream.datasets.sources.units import HC_EV_M, convert, quantity
 from ptychostream.errors import ConfigurationError, DataContractError
@@ -34,6 +35,7 @@ class Placed:
     `values` (K, 2): positions (x, y), in metres or in pixels of the object.
     `rows` (K,): the pattern of each, where triggers pair them; None: the first, the second, ….
     `numbers` (K,): each one's number in the file, after some were left out.
+    `listed` (K,): each position's number where it is listed, where some were left out before.
     `read_in`: the unit in which they were read, where it is not `unit`.
     `warnings`: what is doubtful about them, in sentences.
     """
@@ -44,6 +46,7 @@ class Placed:
     scan_index: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
     numbers: NDArray[np.int64] | None = None
+    listed: NDArray[np.int64] | None = None
     read_in: str | None = None
     warnings: tuple[str, ...] = ()
 
@@ -61,6 +64,7 @@ class Placed:
             start=of(self.start),
             scan_index=of(self.scan_index),
             numbers=kept,
+            listed=of(np.arange(len(self.values)) if self.listed is None else self.listed),
             read_in=self.read_in,
             warnings=self.warnings,
         )
@@ -70,6 +74,10 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
     """Find the positions: of their own file, of a raster, or of the scan's file."""
     if options.positions is not None:
         table = read_position_file(options.positions)
+        kept = _kept_positions(parts, options, len(table.values))
+        if kept is not None:
+            triggers = None if table.triggers is None else table.triggers[kept]
+            table = replace(table, values=table.values[kept], triggers=triggers)
         unit = options.position_unit or table.unit
         if unit is None:
             raise DataContractError(
@@ -81,7 +89,7 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
             values = convert(values, unit, "m", where=f"'{options.positions}'")
         read_in, unit = unit, "px" if unit == "px" else "m"
         if table.triggers is None:
-            return Placed(values=values, unit=unit, read_in=read_in)
+            return Placed(values=values, unit=unit, read_in=read_in, listed=kept)
         placed = _triggered(parts, options, replace(table, values=values), unit, count)
         return replace(placed, read_in=read_in)
     if options.step is not None:
@@ -99,13 +107,26 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
         unit = options.position_unit
         if unit != "px":
             values, unit = convert(values, unit, "m", where=parts.name), "m"
-    return Placed(
+    placed = Placed(
         values=values,
         unit=unit,
         start=parts.positions_start,
         scan_index=parts.scan_index,
         read_in=options.position_unit,
     )
+    kept = _kept_positions(parts, options, len(values))
+    return placed if kept is None else replace(placed.select(kept), numbers=None)
+
+
+def _kept_positions(
+    parts: ScanParts, options: InputOptions, count: int
+) -> NDArray[np.int64] | None:
+    """Return the numbers of the positions that are not left out alone; None where all are kept."""
+    text = options.leave_out_positions
+    if not text.strip("[]() "):
+        return None
+    left = rows_of(text, count, name=parts.name, option="leave_out_positions")
+    return np.setdiff1d(np.arange(count), left)
 
 
 def _triggered(

@@ -81,6 +81,9 @@ class InputOptions:
     leave_out : str
         Patterns that are left out with their positions: numbers in the file, from 0, ranges and
         files of numbers, as `3,30:40,lost.txt`.
+    leave_out_positions : str
+        Positions that are left out alone, before all else, where there are more than patterns:
+        numbers from 0 and ranges, as `0` or `300:303`.
     centre : str, optional
         Zero frequency on the detector as the file holds it: `X,Y` in pixels, or `auto`.
     crop : int, optional
@@ -127,6 +130,7 @@ class InputOptions:
     distance: str | None = None
     detector_pixel: str | None = None
     leave_out: str = ""
+    leave_out_positions: str = ""
     centre: str | None = None
     crop: int | None = None
     pad: int | None = None
@@ -144,10 +148,11 @@ class InputOptions:
         ConfigurationError
             If a name is unknown or a number out of range.
         """
-        given: Any = self.leave_out
-        if not isinstance(given, str):
-            numbers = ",".join(str(int(number)) for number in given)
-            object.__setattr__(self, "leave_out", numbers)
+        for name in ("leave_out", "leave_out_positions"):
+            given: Any = getattr(self, name)
+            if not isinstance(given, str):
+                numbers = ",".join(str(int(number)) for number in given)
+                object.__setattr__(self, name, numbers)
         self.preprocessing()
         for name in ("negative", "look"):
             _check_choice(name, getattr(self, name), _CHOICES[name])

@@ -1,6 +1,7 @@
 """Which patterns of a file are left out: numbers, ranges and files of numbers."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,28 +9,33 @@ from numpy.typing import NDArray
 from ptychostream.errors import ConfigurationError, DataContractError, MissingFileError
 
 
-def rows_of(text: str, count: int, *, name: str) -> NDArray[np.int64]:
+def rows_of(
+    text: str, count: int, *, name: str, option: Literal["leave_out", "leave_out_positions"]
+) -> NDArray[np.int64]:
     """Read the numbers of patterns, such as `3,30:40,bad.txt`, in the file's own counting.
+
+    `option`: says in messages whether they are patterns or positions.
 
     A range ends before its second number, as in Python.
 
     Examples
     --------
-    >>> rows_of("3,5:8", 10, name="scan").tolist()
+    >>> rows_of("3,5:8", 10, name="scan", option="leave_out").tolist()
     [3, 5, 6, 7]
     """
+    what = "pattern" if option == "leave_out" else "position"
     found: list[int] = []
     for part in text.strip().strip("[]()").split(","):
         found += _numbers(part.strip(), count) if part.strip() else []
     unknown = [number for number in found if not 0 <= number < count]
     if unknown:
         raise DataContractError(
-            f"{name}: there is no pattern {unknown[0]} to leave out; they are numbered 0 to "
+            f"{name}: there is no {what} {unknown[0]} to leave out; they are numbered 0 to "
             f"{count - 1}"
         )
     rows = np.unique(np.array(found, np.int64))
     if len(rows) == count:
-        raise DataContractError(f"{name}: leave_out={text} leaves no pattern")
+        raise DataContractError(f"{name}: {option}={text} leaves no {what}")
     return rows
 
 
@@ -83,7 +89,7 @@ def as_ranges(numbers: NDArray[np.int64]) -> str:
     return ",".join(parts)
 
 
-def with_numbers(leave_out: str, numbers: NDArray[np.int64]) -> str:
+def with_numbers(leave_out: str, numbers: NDArray[np.int64], option: str = "leave_out") -> str:
     """Write the option that leaves out these patterns and those that were left out before.
 
     Examples
@@ -92,4 +98,4 @@ def with_numbers(leave_out: str, numbers: NDArray[np.int64]) -> str:
     "--leave_out '[3,39,40]'"
     """
     before = leave_out.strip().strip("[]()").strip(", ")
-    return f"--leave_out '[{before}{',' * bool(before)}{as_ranges(numbers)}]'"
+    return f"--{option} '[{before}{',' * bool(before)}{as_ranges(numbers)}]'"

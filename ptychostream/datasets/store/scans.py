@@ -21,7 +21,7 @@ from ptychostream.scan import MeasurementDomain, Scan
 logger = logging.getLogger(__name__)
 
 #: Options that say something of the patterns or positions of one scan.
-_FOR_ONE = ("positions", "leave_out")
+_FOR_ONE = ("positions", "leave_out", "leave_out_positions")
 
 #: Scans that a message names, at most.
 _NAMED = 4

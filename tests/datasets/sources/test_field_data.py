@@ -581,15 +581,32 @@ def test_the_advice_to_leave_out_mends_in_one_step_and_then_is_quiet(
     assert_is(store.scan(0), truth, np.setdiff1d(EVERY, [10, *bad]))
 
 
-@pytest.mark.parametrize("more", [1, 5, -1, -5])
-def test_patterns_and_positions_of_unequal_number_are_paired_as_advised(npz, truth, more):
-    patterns = truth["diff3d"]
-    patterns = np.concatenate([patterns, patterns[:more]]) if more > 0 else patterns[:more]
-    path = npz(diff3d=patterns)
+@pytest.mark.parametrize("more", [1, 5])
+def test_more_patterns_than_positions_are_paired_as_advised(npz, truth, more):
+    path = npz(diff3d=np.concatenate([truth["diff3d"], truth["diff3d"][:more]]))
     with pytest.raises(DataContractError, match="diffraction patterns but") as caught:
         read(path)
-    scan = read(path, leave_out=_advice(str(caught.value)))
-    assert_is(scan, truth, np.arange(min(M, len(patterns))))
+    assert_is(read(path, leave_out=_advice(str(caught.value))), truth)
+
+
+@pytest.mark.parametrize("more", [1, 5])
+@pytest.mark.parametrize("before", [(), (2, 60)])
+@pytest.mark.parametrize("as_table", [False, True])
+def test_more_positions_than_patterns_are_paired_as_advised(
+    npz, truth, tmp_path, more, before, as_table
+):
+    """Positions at the end or at the beginning are left out, and no pattern with them."""
+    given = {"leave_out_positions": ",".join(map(str, before))}
+    rows = np.setdiff1d(EVERY, before)
+    if as_table:
+        np.savetxt(tmp_path / "xy.txt", np.stack([truth["xcoords"], truth["ycoords"]], axis=1))
+        given |= {"positions": str(tmp_path / "xy.txt"), "position_unit": "px"}
+    for number, kept in enumerate((rows[:-more], rows[more:])):
+        path = npz(diff3d=truth["diff3d"][kept], **({"xcoords": None} if as_table else {}))
+        with pytest.raises(DataContractError, match="diffraction patterns but") as caught:
+            read(path, **given)
+        advised = re.findall(r"--leave_out_positions '(.*?)'", str(caught.value))
+        assert_is(read(path, **given | {"leave_out_positions": advised[number]}), truth, kept)
 
 
 def test_numbers_come_from_ranges_and_files(npz, truth, tmp_path):
