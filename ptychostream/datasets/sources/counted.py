@@ -86,8 +86,8 @@ def check_counts(
         raise DataContractError(
             f"{parts.name}: {count} diffraction patterns but {len(positions)} scan positions. "
             f"{advice}. If patterns were lost in between, give --positions FILE with a column "
-            "'trigger': the number of the pattern to which each position belongs, counted from 0 or "
-            "1 (--first_trigger, where the numbers don't show it)"
+            "'trigger': the number of the pattern to which each position belongs, counted from 0 "
+            "or 1 (--first_trigger, where the numbers don't show it)"
         )
     wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(wrong) == count:
