@@ -1,18 +1,20 @@
 """Reconstruction end to end over the network alone; stitching over adding the same bytes; memory.
 
-    python benchmarks/inference.py [parity stitching speed memory follow] [--N 64]
+    python benchmarks/inference.py [parity stitching speed memory follow live] [--N 64]
 
 Everything is a ratio against a reference in the same run. The network is the CNN, untrained:
 its speed does not depend on its weights.
 """
 
 import argparse
+import logging
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from dataclasses import replace
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from scipy.ndimage import gaussian_filter
 from streaming import poisson_scan
 
 import ptychostream as ps
+from ptychostream.datasets.sources.npz import write_npz
 from ptychostream.datasets.store import finish_group_store
 from ptychostream.datasets.store.format import MANIFEST
 from ptychostream.geometry import ObjectGrid
@@ -273,9 +276,77 @@ def follow(folder: Path, number: int, edge: int) -> None:
     )
 
 
+APPEND = """
+import sys, time
+import numpy as np
+import ptychostream as ps
+from ptychostream.datasets.store import finish_group_store
+path, scan = sys.argv[1], ps.read_scan(sys.argv[2])
+rate, block = float(sys.argv[3]), int(sys.argv[4])
+parts = [scan.select(np.arange(n, n + block)) for n in range(block, scan.num_patterns, block)]
+print("ready", flush=True)
+sys.stdin.readline()
+began = time.time()
+for number, part in enumerate(parts, 1):
+    time.sleep(max(0, began + number * block / rate - time.time()))
+    ps.append_patterns(path, part)
+    print((number + 1) * block, time.time(), flush=True)
+finish_group_store(path)
+"""
+
+
+def live(folder: Path, edge: int, rates: tuple[float, ...] = (50, 500, 5000)) -> None:
+    """Append blocks at a rate, and measure when each is first seen in a picture."""
+    print("| Offered a second | Appended | Latency, median | largest | Pictures | Said | Lost |")
+    print("|---|---|---|---|---|---|---|")
+    for rate in rates:
+        block = int(rate / 5)
+        number = 30 * block
+        scan = poisson_scan(number, edge)
+        scan = replace(scan, probe=ps.simulate_scan(num_positions=1, N=edge).probe)
+        write_npz(scan, folder / f"{rate}.npz")
+        path = folder / f"live-{rate}.zarr"
+        store = ps.build_group_store(scan.select(np.arange(block)), path, growing=True)
+        bundle = make_bundle(store, architecture="fast", gridsize=1)
+        command = [sys.executable, "-c", APPEND, str(path), str(folder / f"{rate}.npz")]
+        writer = subprocess.Popen(
+            [*command, str(rate), str(block)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert writer.stdin and writer.stdout
+        writer.stdout.readline()
+        handler = BufferingHandler(10_000)
+        logging.getLogger("ptychostream").addHandler(handler)
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+        shown, last = [], None
+        for last in ps.reconstruct(bundle, store, follow=True, interval_s=0.05, passes=0):
+            if last.is_partial:
+                shown.append((len(last.positions), time.time()))
+        logging.getLogger("ptychostream").removeHandler(handler)
+        lines = [line.split() for line in writer.stdout]
+        writer.wait()
+        appended = {int(rows): float(when) for rows, when in lines}
+        seen = {
+            rows: min((when for have, when in shown if have >= rows), default=np.nan)
+            for rows in appended
+        }
+        delays = [seen[rows] - when for rows, when in appended.items()]
+        delays = [delay for delay in delays if np.isfinite(delay)]
+        span = max(appended.values()) - min(appended.values())
+        told = any("faster than they are" in record.getMessage() for record in handler.buffer)
+        pace = (number - 2 * block) / span
+        lost = number - len(last.positions)
+        print(
+            f"| {rate:g} | {pace:.0f} | {np.median(delays):.2f} s | {max(delays):.2f} s | "
+            f"{len(shown)} | {'yes' if told else 'no'} | {lost} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    every = ["parity", "stitching", "speed", "memory", "follow"]
+    every = ["parity", "stitching", "speed", "memory", "follow", "live"]
     parser.add_argument("parts", nargs="*", default=every)
     parser.add_argument("--N", type=int, default=64)
     parser.add_argument("--patterns", type=int, default=20000)
@@ -294,6 +365,8 @@ def main() -> None:
             memory(folder, options.memory_patterns, options.N)
         if "follow" in options.parts:
             follow(folder, min(options.patterns, 2000), options.N)
+        if "live" in options.parts:
+            live(folder, options.N)
 
 
 if __name__ == "__main__":

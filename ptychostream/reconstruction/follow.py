@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 _LOOK = 0.2
 
 
+#: Looks in a row, each with more patterns than the one before, after which it is said.
+_BEHIND = 3
+
+
 class LiveObject:
     """The sum of what was stitched so far, on a grid that grows with the scan.
 
@@ -102,7 +106,7 @@ def follow_store(
     """
     if interval_s <= 0:
         raise ConfigurationError(f"interval_s={interval_s} must be positive")
-    done, last = 0, -np.inf
+    done, last, pace = 0, -np.inf, Pace()
     with ProgressMonitor(should_stop=should_stop) as watch:
         while True:
             # Check `is_complete` before refreshing, or the last segment could be missed.
@@ -114,7 +118,9 @@ def follow_store(
             is_new = bool((rows >= done).any()) or (done and live.goes_on)
             is_due = time.perf_counter() - last >= interval_s
             if is_new and is_due and len(rows) >= live.least:
+                began = time.perf_counter()
                 result = live.look(store, done, watch)
+                pace.note(int((rows >= done).sum()), time.perf_counter() - began, interval_s)
                 done, last = store.num_patterns, time.perf_counter()
                 yield result
             if watch.asks_to_stop():
@@ -122,6 +128,33 @@ def follow_store(
             time.sleep(min(_LOOK, interval_s))
     logger.info("the store is finished: reconstructing all %d patterns", len(rows))
     yield live.finish(store)
+
+
+class Pace:
+    """Say once that patterns come faster than they are shown.
+
+    A look takes all patterns that came since the last one: where looks fall behind they become
+    fewer and larger, and no pattern is lost.
+    """
+
+    def __init__(self) -> None:
+        self._before, self._growing, self.is_told = 0, 0, False
+
+    def note(self, number: int, seconds: float, interval_s: float) -> None:
+        """Take note of the new patterns of a look, and of the time that it took."""
+        falls_behind = seconds > interval_s and number > 1.2 * self._before > 0
+        self._growing = self._growing + 1 if falls_behind else 0
+        if self._growing >= _BEHIND and not self.is_told:
+            self.is_told = True
+            logger.warning(
+                "patterns come faster than they are shown: %d were shown in %.1f s while more came "
+                "than that. The picture comes more seldom than every %g s; every pattern will be "
+                "in it",
+                number,
+                seconds,
+                interval_s,
+            )
+        self._before = number
 
 
 class LiveStitching:

@@ -14,7 +14,7 @@ from ptychostream.datasets.store import finish_group_store
 from ptychostream.errors import ConfigurationError
 from ptychostream.evaluation import evaluate_object
 from ptychostream.geometry import ObjectGrid
-from ptychostream.reconstruction.follow import LiveObject
+from ptychostream.reconstruction.follow import LiveObject, Pace
 from ptychostream.scan import ArrayPatterns
 from ptychostream.stitching import PatchAccumulator
 
@@ -180,3 +180,12 @@ def test_the_solver_goes_on_while_a_scan_grows_and_needs_no_network(whole, tmp_p
     offline = ps.reconstruct(ps.open_group_store(path), checks_fit=False)
     assert last.object.shape == offline.object.shape
     assert last.misfit[-1] < 1.05 * offline.misfit[-1]
+
+
+@pytest.mark.parametrize(("numbers", "is_told"), [([8, 10, 13, 17], True), ([8, 16, 8, 16], False)])
+def test_patterns_that_come_faster_than_they_are_shown_are_said_once(caplog, numbers, is_told):
+    pace = Pace()
+    with caplog.at_level("WARNING", "ptychostream"):
+        for number in [*numbers, *numbers]:
+            pace.note(number, seconds=2.0, interval_s=1.0)
+    assert caplog.text.count("faster than they are shown") == is_told
