@@ -199,6 +199,8 @@ def _reconstruct(job: _Job, experiments: Sequence[int] | None) -> None:
     result, written = write_reconstruction(
         job.asked, job.store, job.bundle, experiments, out, ranks=job.ranks
     )
+    if job.bundle is not None and result.fit is not None:
+        say("without --model_path the solver has made as good an object wherever it was measured")
     fit = "" if result.fit is None else f", misfit R {result.fit.final:.4f}"
     used = "patterns" if job.bundle is None else "patches"
     say(

@@ -170,5 +170,7 @@ def train_into(
     say(
         f"wrote {archive}, config.yaml, execution.yaml, losses.png and train.log\n"
         f"next: ptychostream reconstruct {quote(str(config.train_data_file))} "
-        f"--model_path {quote(str(out))} -o result"
+        f"--model_path {quote(str(out))} -o result\n"
+        "of one scan the solver alone, without --model_path, has made as good an object wherever "
+        "it was measured"
     )

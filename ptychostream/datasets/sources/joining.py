@@ -95,7 +95,14 @@ def joined_positions(parts: ScanParts, options: InputOptions, count: int) -> Pla
     if options.step is not None:
         shape = _scan_shape(parts, options, count)
         values, unit = raster(options.step, shape)
-        return Placed(values=values[:count], unit=unit)
+        warnings = []
+        if len(values) > count:
+            warnings.append(
+                f"a raster of {shape[0]} rows and {shape[1]} columns has {len(values)} positions, "
+                f"and there are {count} patterns: they are given the first ones, as of a scan that "
+                "was stopped; if its shape is another, say it with --scan_shape"
+            )
+        return Placed(values=values[:count], unit=unit, warnings=tuple(warnings))
     if parts.positions is None:
         raise DataContractError(
             f"{parts.name} {parts.looked_for.get('positions', 'has no positions')}. Give them: "

@@ -727,6 +727,8 @@ def test_a_raster_needs_its_step_alone(npz, truth):
     assert scan.num_patterns == M
     with pytest.raises(ConfigurationError, match="fewer than the 64 patterns"):
         read(path, step="2,3", scan_shape="4,4")
+    (warning,) = read(path, step="2,3", scan_shape=f"{M},2").warnings
+    assert f"{2 * M} positions, and there are {M} patterns" in warning
 
 
 @pytest.mark.parametrize(
