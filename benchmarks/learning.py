@@ -1,7 +1,10 @@
 """When does training pay? The solver, and networks bare and as its start, over step and dose.
 
     python benchmarks/learning.py [--steps 0.6 1.2 2.0] [--doses 1e2 1e3 1e5] [--seeds 0 1 2]
-        [--kinds pinn solver truth] [--epochs 6] [--picture FILE.png] [--json FILE.json]
+        [--kinds pinn solver truth] [--epochs 6] [--json FILE.json]
+    python benchmarks/learning.py --records FILE.json ... [--picture FILE.png]
+
+The second form makes a table, and a picture, of what the first one has measured.
 
 Patterns of 32 x 32 px; steps are in widths of the beam, which is 9 px wide at half maximum.
 For each dose a network of each kind is trained on six scans of dead leaves, at all steps: by the
@@ -80,20 +83,25 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--records", type=Path, nargs="+", help="files that --json wrote")
     options = parser.parse_args()
+    if options.records is not None:
+        records = [line for path in options.records for line in json.loads(path.read_text())]
+        summarise(records)
+        if options.picture is not None:
+            draw(records, options.picture)
+        return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     print("| dose | step | object | what | amplitude SSIM | phase SSIM | spread | s |")
     print("|---|---|---|---|---|---|---|---|")
-    records: list[dict[str, Any]] = []
+    records = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for dose in options.doses:
             records += of_dose(dose, options, folder / f"{dose:.0e}")
     if options.json is not None:
         options.json.write_text(json.dumps(records, indent=1))
-    if options.picture is not None:
-        draw(records, options.picture)
 
 
 def of_dose(dose: float, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
@@ -145,6 +153,48 @@ def of_dose(dose: float, options: argparse.Namespace, folder: Path) -> list[dict
     return records
 
 
+def _means(records: list[dict[str, Any]], *keys: Any) -> dict[str, tuple[float, float, float]]:
+    """Return mean SSIM, amplitude and phase of each way to an object, of one cell of the grid."""
+    return {
+        r["what"]: ((r["amplitude"] + r["phase"]) / 2, r["amplitude"], r["phase"])
+        for r in records
+        if (r["dose"], r["step"], r["object"]) == keys
+    }
+
+
+def summarise(records: list[dict[str, Any]]) -> None:
+    """Print, for each cell, the solver alone, the best network bare and as a start, the spread."""
+    print(
+        "| Photons | Step | Object | solver alone | best network, bare | best as a start | spread |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for dose in sorted({r["dose"] for r in records}):
+        for family in FAMILIES:
+            for step in sorted({r["step"] for r in records}):
+                cell = _means(records, dose, step, family)
+                spread = max(
+                    r["spread"]
+                    for r in records
+                    if (r["dose"], r["step"], r["object"], r["what"])
+                    == (dose, step, family, "solver alone")
+                )
+                bare = {name: ssim for name, ssim in cell.items() if name != "solver alone"}
+                start = {name: ssim for name, ssim in bare.items() if ", then" in name}
+                bare = {name: ssim for name, ssim in bare.items() if name not in start}
+                shown = [_shown(cell["solver alone"])]
+                for ways in (bare, start):
+                    best = max(ways, key=ways.__getitem__)
+                    shown.append(f"{_shown(ways[best])} ({best.partition(',')[0]})")
+                print(
+                    f"| {dose:.0e} | {step:g} | {family.replace('_', ' ')} | {' | '.join(shown)} | "
+                    f"{spread:.3f} |"
+                )
+
+
+def _shown(means: tuple[float, float, float]) -> str:
+    return f"{means[1]:.3f} / {means[2]:.3f}"
+
+
 def draw(records: list[dict[str, Any]], path: Path) -> None:
     """Draw, for each dose and step, the gain of the best network over the solver alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -152,31 +202,28 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 
     doses = sorted({r["dose"] for r in records})
     steps = sorted({r["step"] for r in records})
-    figure = Figure(figsize=(4.2 * len(FAMILIES), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(FAMILIES), 7.2), layout="constrained")
     FigureCanvasAgg(figure)
-    for axis, family in zip(figure.subplots(1, len(FAMILIES)), FAMILIES, strict=True):
-        gain = np.zeros((len(steps), len(doses)))
-        for row, step in enumerate(steps):
-            for column, dose in enumerate(doses):
-                cell = {
-                    r["what"]: (r["amplitude"] + r["phase"]) / 2
-                    for r in records
-                    if (r["step"], r["dose"], r["object"]) == (step, dose, family)
-                }
-                alone = cell.pop("solver alone")
-                best = max(cell, key=cell.__getitem__)
-                gain[row, column] = cell[best] - alone
-                axis.text(
-                    column, row, f"{gain[row, column]:+.2f}\n{best}", ha="center", va="center"
-                )
-        axis.imshow(gain, cmap="RdBu", vmin=-0.3, vmax=0.3, origin="lower", aspect="auto")
-        axis.set_xticks(range(len(doses)), [f"{dose:.0e}" for dose in doses])
-        axis.set_yticks(range(len(steps)), [f"{step:g}" for step in steps])
-        axis.set_xlabel("photons a pattern")
-        axis.set_ylabel("step, in beam widths")
-        axis.set_title(family.replace("_", " "))
+    for row, kind in enumerate(("bare", "as a start of the solver")):
+        for column, family in enumerate(FAMILIES):
+            axis = figure.add_subplot(2, len(FAMILIES), len(FAMILIES) * row + column + 1)
+            gain = np.zeros((len(steps), len(doses)))
+            for place in np.ndindex(gain.shape):
+                cell = _means(records, doses[place[1]], steps[place[0]], family)
+                ways = {n: c[0] for n, c in cell.items() if (", then" in n) == (row == 1)}
+                ways.pop("solver alone", None)
+                best = max(ways, key=ways.__getitem__)
+                gain[place] = ways[best] - cell["solver alone"][0]
+                text = f"{gain[place]:+.2f}\n{best.partition(',')[0]}"
+                axis.text(place[1], place[0], text, ha="center", va="center", fontsize=8)
+            axis.imshow(gain, cmap="RdBu", vmin=-0.3, vmax=0.3, origin="lower", aspect="auto")
+            axis.set_xticks(range(len(doses)), [f"{dose:.0e}" for dose in doses])
+            axis.set_yticks(range(len(steps)), [f"{step:g}" for step in steps])
+            axis.set_xlabel("photons a pattern")
+            axis.set_ylabel("step, in beam widths")
+            axis.set_title(f"{family.replace('_', ' ')}: network {kind}", fontsize=10)
     figure.suptitle("Mean SSIM of the best network, less that of the solver alone")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
