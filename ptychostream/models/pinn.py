@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ptychostream.config import ModelConfig
+from ptychostream.errors import ConfigurationError
 from ptychostream.models.canvas_size import CanvasSize
 from ptychostream.models.forward_model import forward_model
 from ptychostream.models.generators import build_generator
@@ -98,6 +99,7 @@ class PtychoPINN(nn.Module):
             patches = self.generator(measured, probe, relative, known, canvas_size)
         else:
             patches = self.generator(measured, probe, relative, known)
+        self._check_patches(patches, measured)
         if self.physics.always_merges or not self.generator.merges_groups:
             reach = None if canvas_size is None else canvas_size.reach
             patches = self.physics.merge(patches, relative, intensity(probe), reach)
@@ -137,6 +139,15 @@ class PtychoPINN(nn.Module):
         seen = self.generator_input(diffraction, experiment_id)
         patches: Tensor = self.generator(seen, probe, coords_relative, known)
         return patches
+
+    def _check_patches(self, patches: Tensor, measured: Tensor) -> None:
+        """Refuse patches of another shape or kind than a generator has to return."""
+        if patches.shape != measured.shape or not patches.is_complex():
+            raise ConfigurationError(
+                f"the generator {type(self.generator).__name__} returned {patches.dtype} of shape "
+                f"{tuple(patches.shape)} for patterns of shape {tuple(measured.shape)}; it must "
+                "return complex64 of the same shape, one patch for each pattern"
+            )
 
     def generator_input(self, diffraction: Tensor, experiment_id: Tensor) -> Tensor:
         """Turn amplitudes into what the generator sees: the same, or intensities.

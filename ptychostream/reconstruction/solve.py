@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.datasets.store import GroupStore
+from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
 from ptychostream.reconstruction.grid import grid_of
 from ptychostream.solver.solution import SolverState
@@ -63,7 +64,8 @@ def solve(
     ConfigurationError
         If an option is unknown or out of range.
     DataContractError
-        If there are several experiments and none was chosen, or the start does not fit.
+        If there are several experiments and none was chosen, the start does not fit, or not even
+        the first pass can be made.
 
     Examples
     --------
@@ -79,4 +81,11 @@ def solve(
     asked = solver_options(store, chosen, **options)
     grid = grid or grid_of(store, chosen)
     solver = make_solver(store, chosen, asked, read_start(start, grid))
-    yield from solver.run(grid=grid, should_stop=should_stop, on_patterns=on_patterns)
+    state = None
+    for state in solver.run(grid=grid, should_stop=should_stop, on_patterns=on_patterns):
+        yield state
+    if state is None and solver.stopped_by == "divergence":
+        raise DataContractError(
+            f"'{store.path}': the misfit rises from the first pass on, or is no number, however "
+            "small the steps: the patterns, the probe or an exchanged step of the solver is wrong"
+        )

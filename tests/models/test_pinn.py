@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import ptychostream as ps
+from ptychostream.errors import ConfigurationError
 from ptychostream.models.forward_model import probe_power
 from ptychostream.models.probe_mask import mask_of
 from ptychostream.physics import fourier_shift
@@ -143,3 +144,13 @@ def test_other_data_keep_the_learned_scale(tiny_store):
     assert other.log_scale == model.log_scale
     one, two = (m.scaled_probe(torch.tensor([0])).abs().square().sum() for m in (model, other))
     torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("wrong", [lambda p: p.real, lambda p: p[:, :1], lambda p: p[..., 1:]])
+def test_patches_of_another_kind_or_shape_are_refused_by_the_generators_name(
+    tiny_store, batch, wrong
+):
+    model = _model(tiny_store)
+    model.generator.register_forward_hook(lambda module, inputs, patches: wrong(patches))
+    with pytest.raises(ConfigurationError, match=type(model.generator).__name__):
+        model(batch)

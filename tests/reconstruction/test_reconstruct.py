@@ -13,6 +13,7 @@ from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.evaluation import evaluate_object
 from ptychostream.geometry import ObjectGrid
 from ptychostream.models.pinn import PtychoPINN
+from ptychostream.solver.steps import Steps
 
 
 def _untrained(store, gridsize=2, steps=5):
@@ -490,3 +491,11 @@ def test_where_no_light_falls_nothing_is_brighter_than_the_object(star):
     size = np.abs(result.object)
     assert (result.coverage == 0).any()
     assert size[result.coverage == 0].max() <= size[result.coverage > 0].max() * 1.0001
+
+
+def test_a_step_that_makes_no_number_is_an_error(tiny_store):
+    def nowhere(counts, rate, *, brightness, trust):
+        return rate * torch.nan
+
+    with pytest.raises(DataContractError, match="exchanged step"):
+        list(ps.solve(tiny_store, passes=3, steps=Steps(residual=nowhere)))
