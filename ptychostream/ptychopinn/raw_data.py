@@ -19,6 +19,7 @@ from ptychostream.datasets.sources.npz_members import NpzMembers
 from ptychostream.datasets.store.group_store import GroupStore
 from ptychostream.errors import DataContractError
 from ptychostream.files import whole_file
+from ptychostream.ptychopinn.given_domain import GivenDomain, settled_domain
 from ptychostream.ptychopinn.grouped import Labels, choose_groups, gather
 from ptychostream.scan import ArrayPatterns, MeasurementDomain, Scan
 
@@ -48,13 +49,16 @@ class RawDataTorch:
         True patches, where they are known without an object.
     config : TrainingConfig, optional
         Written into the legacy dictionary, as PtychoPINN's PyTorch port does.
-    measurement_domain : str
-        Whether `diff3d` holds `amplitude` or `counts`.
+    measurement_domain : str, optional
+        Whether `diff3d` holds `amplitude` or `counts` (`normalized_amplitude` and
+        `count_intensity` mean the same); None takes integers and other values in steps for
+        counts, with a warning, and all others for amplitudes.
 
     Raises
     ------
     DataContractError
-        If there are no patterns or no probe, or the arrays do not fit together.
+        If there are no patterns or no probe, the arrays do not fit together, or the domain is
+        unknown.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class RawDataTorch:
         Y: NDArray[Any] | None = None,
         *,
         config: TrainingConfig | None = None,
-        measurement_domain: MeasurementDomain = "amplitude",
+        measurement_domain: GivenDomain | None = None,
     ) -> None:
         if np.ndim(xcoords_start) == 3:
             # The order of the PyTorch port, which has no nominal positions.
@@ -97,12 +101,14 @@ class RawDataTorch:
         probe = np.asarray(probeGuess, dtype=np.complex64)
         if probe.ndim == 3 and probe.shape[-1] == 1:
             probe = probe[..., 0]
+        patterns = ArrayPatterns(np.asarray(diff3d))
+        probe = probe[None] if probe.ndim == 2 else probe
         scan = Scan(
             name="raw data",
-            patterns=ArrayPatterns(np.asarray(diff3d)),
-            measurement_domain=measurement_domain,
+            patterns=patterns,
+            measurement_domain=settled_domain(measurement_domain, patterns, probe),
             positions=positions,
-            probe=probe[None] if probe.ndim == 2 else probe,
+            probe=probe,
             object_guess=None if objectGuess is None else np.asarray(objectGuess, np.complex64),
             positions_start=start,
             scan_index=None if scan_index is None else np.asarray(scan_index, np.int64).ravel(),
@@ -222,6 +228,8 @@ class RawDataTorch:
         scan_index: Any = None,
         objectGuess: NDArray[Any] | None = None,
         Y: NDArray[Any] | None = None,
+        *,
+        measurement_domain: GivenDomain | None = None,
     ) -> "RawDataTorch":
         """Take arrays whose positions were not corrected: nominal ones are the same.
 
@@ -229,8 +237,8 @@ class RawDataTorch:
         ----------
         xcoords, ycoords : (M,) float64
             Scan positions, in object pixels.
-        diff3d : (M, N, N) float32
-            Amplitudes.
+        diff3d : (M, N, N)
+            Measured patterns, zero frequency centred.
         probeGuess : (N, N), (N, N, 1) or (P, N, N) complex64
             Illumination.
         scan_index : (M,) int, optional
@@ -239,13 +247,18 @@ class RawDataTorch:
             Known or estimated object.
         Y : (M, N, N) complex64, optional
             True patches.
+        measurement_domain : str, optional
+            As the constructor's.
 
         Returns
         -------
         RawDataTorch
             The scan.
         """
-        return cls(xcoords, ycoords, None, None, diff3d, probeGuess, scan_index, objectGuess, Y)
+        return cls(
+            *(xcoords, ycoords, None, None, diff3d, probeGuess, scan_index, objectGuess, Y),
+            measurement_domain=measurement_domain,
+        )
 
     def __len__(self) -> int:
         return self.scan.num_patterns

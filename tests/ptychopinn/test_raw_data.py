@@ -13,6 +13,7 @@ from ptychostream import legacy
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.ptychopinn.grouped import labels_of
 from ptychostream.ptychopinn.labels import cut_in_single_precision, cut_labels
+from ptychostream.ptychopinn.given_domain import warn_of_another_domain
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 
 DATA = Path(__file__).parents[1] / "data" / "contract"
@@ -162,6 +163,40 @@ def test_counts_of_any_width_are_read_as_amplitudes(fixture):
     np.testing.assert_allclose(grouped["diffraction"], np.sqrt(np.float32(300)))
     np.testing.assert_allclose(np.square(grouped["X_full"]).sum(axis=(1, 2)), 64, rtol=1e-5)
     assert raw.probeGuess.shape == (16, 16)
+
+
+def test_integers_are_counts_unless_they_are_said_to_be_amplitudes(fixture, caplog):
+    names = ("xcoords", "ycoords", "diff3d", "probeGuess")
+    arrays = {name: fixture[f"in_{name}"] for name in names}
+    counts = np.random.default_rng(0).poisson(arrays["diff3d"] * 4 + 2)
+    for given in (counts.astype(np.uint16), counts.astype(float)):
+        caplog.clear()
+        raw = RawDataTorch(**(arrays | {"diff3d": given}))
+        np.testing.assert_allclose(raw.diff3d, np.sqrt(counts), rtol=1e-6)
+        assert "measurement_domain='amplitude'" in caplog.text
+    caplog.clear()
+    for word, expected in (("count_intensity", np.sqrt(counts)), ("amplitude", counts)):
+        raw = RawDataTorch(**(arrays | {"diff3d": counts}), measurement_domain=word)
+        np.testing.assert_allclose(raw.diff3d, expected, rtol=1e-6)
+    np.testing.assert_array_equal(RawDataTorch(**arrays).diff3d, arrays["diff3d"])
+    assert not caplog.records
+    with pytest.raises(DataContractError, match="'counts' and 'amplitude'"):
+        RawDataTorch(**arrays, measurement_domain="intensity")
+
+
+def test_a_domain_that_the_configuration_contradicts_is_said(fixture, caplog):
+    names = ("xcoords", "ycoords", "diff3d", "probeGuess")
+    arrays = {name: fixture[f"in_{name}"] for name in names}
+    counts = np.random.default_rng(0).poisson(arrays["diff3d"] * 4 + 2)
+    pairs = ("ci_intensity_v2", "count_intensity"), ("legacy_v1", "normalized_amplitude")
+    for word in ("counts", "amplitude"):
+        raw = RawDataTorch(**(arrays | {"diff3d": counts}), measurement_domain=word)
+        for version, domain in pairs:
+            caplog.clear()
+            config = ps.TrainingConfig(scale_contract_version=version, measurement_domain=domain)
+            warn_of_another_domain(raw.scan, config)
+            agrees = (word == "counts") == (domain == "count_intensity")
+            assert (f"configuration says '{domain}'" in caplog.text) != agrees
 
 
 def test_the_seed_is_in_its_group_by_default(fixture):

@@ -21,6 +21,8 @@ from ptychostream.persistence import ModelBundle, load_bundle, save_bundle
 from ptychostream.ptychopinn.backends.base import Image, StitchingOptions
 from ptychostream.ptychopinn.backends.training_data import as_store
 from ptychostream.ptychopinn.container import PtychoDataContainerTorch
+from ptychostream.ptychopinn.given_domain import warn_of_another_domain
+from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.ptychopinn.reassembly import reassemble_position
 from ptychostream.stitching.phase_alignment import PhaseAlignment
 from ptychostream.training.train import train
@@ -99,6 +101,8 @@ def _train(
 ) -> ModelBundle:
     if isinstance(train_data, PtychoDataContainerTorch) and train_data.nphotons is not None:
         config = replace(config, nphotons=train_data.nphotons, n_images=None)
+    if isinstance(train_data, RawDataTorch):
+        warn_of_another_domain(train_data.scan, config)
     with as_store(train_data, config) as store:
         if test_data is None:
             return train(config, store, execution=execution)
