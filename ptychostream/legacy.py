@@ -1,17 +1,24 @@
 """The flat legacy dictionary: the only file that knows its keys and defaults.
 
 Code that reads `params.cfg` sees a configuration after `update_legacy_dict(params.cfg, config)`.
-Nothing inside this library reads the dictionary to decide a result.
+This library reads two values of it: `gridsize` where `generate_grouped_data` is given none, and
+`nphotons` for `norm_Y_I` of a container that has none. It decides nothing else.
 """
 
+import difflib
+import logging
 from collections.abc import Mapping, MutableMapping
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from ptychostream.config import InferenceConfig, ModelConfig, TrainingConfig, from_mapping
 from ptychostream.errors import BackendUnavailableError, ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 #: Field → legacy key; every other field keeps its name.
 KEY_MAPPINGS = {
@@ -105,6 +112,69 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+#: Keys that follow from others.
+DERIVED = ("bigN", "padding_size", "padded_size")
+
+#: All keys that have a meaning here or in PtychoPINN.
+KNOWN_KEYS = frozenset(
+    {*DEFAULTS, "intensity_scale", "probe", "_version"}
+    | {
+        KEY_MAPPINGS.get(item.name, item.name)
+        for kind in (ModelConfig, TrainingConfig, InferenceConfig)
+        for item in fields(kind)
+        if item.name not in OWN_FIELDS and item.name != "model"
+    }
+)
+
+
+class LegacyDictionary(dict[str, Any]):
+    """The dictionary: keeps any key, warns of unknown ones, refuses derived ones."""
+
+    @override
+    def __setitem__(self, key: str, value: Any) -> None:
+        _refuse_derived(key)
+        if key not in self:
+            _warn_of_unknown(key)
+        super().__setitem__(key, value)
+
+    @override
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    @override
+    def update(self, *others: Any, **values: Any) -> None:
+        for key, value in dict(*others, **values).items():
+            self[key] = value
+
+    @override
+    def __ior__(self, other: Any) -> "LegacyDictionary":  # type: ignore[override]
+        self.update(other)
+        return self
+
+    # Copies and pickles are plain dictionaries, which others can read.
+    @override
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+def _refuse_derived(key: str) -> None:
+    if key in DERIVED:
+        raise ConfigurationError(
+            f"'{key}' follows from N, gridsize, offset and max_position_jitter; set those"
+        )
+
+
+def _warn_of_unknown(key: object) -> None:
+    """Warn of a key without a meaning, with the nearest that has one."""
+    if key in KNOWN_KEYS:
+        return
+    near = difflib.get_close_matches(str(key), sorted(KNOWN_KEYS), n=1)
+    meant = f"did you mean {near[0]!r}? It" if near else "it"
+    logger.warning("%r is no key of the legacy dictionary: %s is kept, and unread", key, meant)
+
+
 class LegacyParams:
     """The dictionary, and the numbers that follow from it.
 
@@ -115,7 +185,7 @@ class LegacyParams:
     """
 
     def __init__(self) -> None:
-        self.cfg: dict[str, Any] = dict(DEFAULTS)
+        self.cfg: dict[str, Any] = LegacyDictionary(DEFAULTS)
 
     def get(self, key: str) -> Any:
         """Return a value, stored or derived.
@@ -139,7 +209,7 @@ class LegacyParams:
         Parameters
         ----------
         key : str
-            Any key that is not derived.
+            Any key that is not derived; of an unknown one there is a warning.
         value : Any
             The value.
 
@@ -148,10 +218,7 @@ class LegacyParams:
         ConfigurationError
             If the key is derived from others, or the value is refused by `validate`.
         """
-        if key in self._derived():
-            raise ConfigurationError(
-                f"'{key}' follows from N, gridsize, offset and max_position_jitter; set those"
-            )
+        _refuse_derived(key)
         check_legacy_values({key: value})
         self.cfg[key] = value
 
@@ -166,7 +233,7 @@ class LegacyParams:
         return {**self.cfg, **self._derived()}
 
     def validate(self) -> None:
-        """Check the values that decide shapes and losses.
+        """Check the values that decide shapes and losses; a warning names each unknown key.
 
         Raises
         ------
@@ -174,6 +241,19 @@ class LegacyParams:
             If one is out of range.
         """
         check_legacy_values(self.cfg)
+        for key in self.cfg.keys() - DERIVED:
+            _warn_of_unknown(key)
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Write the dictionary of an archive, whatever its keys.
+
+        Parameters
+        ----------
+        values : mapping
+            Legacy keys and values.
+        """
+        # Past the dictionary's own checks: archives hold derived keys, and their own.
+        dict.update(self.cfg, values)
 
     def _derived(self) -> dict[str, int]:
         reach = (self.cfg["gridsize"] - 1) * self.cfg["offset"]

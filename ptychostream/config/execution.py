@@ -1,10 +1,12 @@
 """Where and how fast a PyTorch run executes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ptychostream.config.fields import DeviceCount, MemoryAmount, configuration
+from ptychostream.errors import ConfigurationError
 
 
 @configuration
@@ -81,3 +83,21 @@ class PyTorchExecutionConfig:
     """Whether the object is made larger at inference where patches reach beyond its grid."""
     memory_budget: MemoryAmount = "1 GiB"
     """Memory that the loader's windows may take, with a unit; without one it is in bytes."""
+
+
+def check_execution_type(given: object) -> None:
+    """Refuse what is neither a PyTorchExecutionConfig nor None.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is something else; of a mapping the message says how it is made into one.
+    """
+    if given is None or isinstance(given, PyTorchExecutionConfig):
+        return
+    seen = f"a {type(given).__name__}"
+    advice = "pass a PyTorchExecutionConfig(...)"
+    if isinstance(given, Mapping):
+        values = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        advice = f"pass PyTorchExecutionConfig({values})"
+    raise ConfigurationError(f"the execution configuration is {seen}; {advice}")

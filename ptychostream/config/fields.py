@@ -5,7 +5,7 @@ in ptychodus are made from what stands there.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field, fields
 from functools import reduce, wraps
 from operator import or_
@@ -30,6 +30,9 @@ from ptychostream.errors import ConfigurationError
 from ptychostream.memory import parse_bytes
 
 Config = TypeVar("Config")
+
+#: All configurations, to name the one that has a field which another lacks.
+_KINDS: list[type] = []
 
 #: Kinds are not converted into each other: 1.5 epochs, or the text "false", are mistakes.
 _RULES = ConfigDict(use_attribute_docstrings=True, strict=True, allow_inf_nan=False)
@@ -76,7 +79,7 @@ def configuration(kind: type[Config]) -> type[Config]:
 
     @wraps(construct)
     def make(self: Any, **values: Any) -> None:
-        if unknown := [name for name in values if name not in checked.__dataclass_fields__]:
+        if unknown := {n: v for n, v in values.items() if n not in checked.__dataclass_fields__}:
             raise TypeError(f"{kind.__name__} has {unknown_names(unknown, checked)}")
         values = {name: plain_value(value) for name, value in values.items()}
         try:
@@ -89,6 +92,7 @@ def configuration(kind: type[Config]) -> type[Config]:
         f"{each.name} : {each.allowed}\n    {each.meaning}"
         for each in describe_fields(checked).values()
     )
+    _KINDS.append(checked)
     checked.__doc__ = f"{kind.__doc__}\n\nAttributes\n----------\n" + "\n".join(entries)
     return checked
 
@@ -115,22 +119,27 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def unknown_names(unknown: Iterable[object], kind: type) -> str:
-    """Describe keys that a configuration does not have, with the keys that may be meant."""
+def unknown_names(unknown: Mapping[Any, Any], kind: type) -> str:
+    """Describe keys that a configuration lacks: who has each, or which key may be meant."""
     known = describe_fields(kind)
     names = sorted(map(str, unknown))
-    near = {name: match for name in names for match in difflib.get_close_matches(name, known, n=1)}
-    meant = "".join(f"; did you mean {match!r} by {name!r}?" for name, match in near.items())
-    settings = {name: setting(name) for name in names}
-    if any(settings.values()):
-        told = (
-            f"{name} is PtychoPINN's: {each.advice}"
-            for name, each in settings.items()
-            if each is not None
-        )
-        return f"unknown keys {', '.join(names)}; {'; '.join(told)}"
-    listed = "" if len(near) == len(names) else f"; {kind.__name__} knows {', '.join(known)}"
-    return f"unknown keys {', '.join(names)}{meant}{listed}"
+    told = {name: advice for name in names if (advice := _elsewhere(name, unknown, kind))}
+    for name in names:
+        if name not in told and (match := difflib.get_close_matches(name, known, n=1)):
+            told[name] = f"did you mean {match[0]!r} by {name!r}?"
+    advice = "".join(f"; {told[name]}" for name in names if name in told)
+    listed = "" if len(told) == len(names) else f"; {kind.__name__} knows {', '.join(known)}"
+    return f"unknown keys {', '.join(names)}{advice}{listed}"
+
+
+def _elsewhere(name: str, unknown: Mapping[Any, Any], kind: type) -> str:
+    """Return which other configuration has a field, or what stands for PtychoPINN's; else ''."""
+    others = [other.__name__ for other in _KINDS if name in describe_fields(other)]
+    if others:
+        given = f"{name}={unknown.get(name)!r}"
+        return f"pass it as {' or '.join(f'{other}({given})' for other in others)}"
+    theirs = setting(name)
+    return "" if theirs is None else f"{name} is PtychoPINN's: {theirs.advice}"
 
 
 def _message(kind: type, error: ValidationError, values: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], *, origin: str =
     if not isinstance(values, Mapping):
         raise ConfigurationError(f"{where} must be a mapping of fields, not {values!r}")
     described = describe_fields(kind)
-    if unknown := [name for name in values if name not in described]:
+    if unknown := {name: value for name, value in values.items() if name not in described}:
         raise ConfigurationError(f"{where} has {unknown_names(unknown, kind)}")
     arguments = dict(values)
     for name, value in values.items():

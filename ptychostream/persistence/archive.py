@@ -155,4 +155,8 @@ def _check_probe(origin: str, kind: Kind, probe_guess: NDArray[np.complex64] | N
             "SCAN`, or load_bundle(..., probe_guess=...)"
         )
     if kind != "ptychopinn-torch" and probe_guess is not None:
-        raise DataContractError(f"{origin} holds its probe; leave out probe_guess")
+        ours = "; it is an archive of ours, which needs no conversion"
+        raise DataContractError(
+            f"{origin} holds its probe; leave out --probe (in Python: probe_guess)"
+            f"{ours if kind == 'ptychostream' else ''}"
+        )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+from ptychostream.config.execution import check_execution_type
 from ptychostream.errors import ConfigurationError
 from ptychostream.legacy import params, update_legacy_dict
 from ptychostream.ptychopinn.backends.base import Image, StitchingOptions, load_backend
@@ -142,7 +143,9 @@ def _one_of(
         raise ConfigurationError(
             "execution_config and torch_execution_config are the same setting; pass one"
         )
-    return same if execution is None else execution
+    chosen = same if execution is None else execution
+    check_execution_type(chosen)
+    return chosen
 
 
 def save_outputs(

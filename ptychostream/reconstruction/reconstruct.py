@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.config import InferenceConfig, PyTorchExecutionConfig
+from ptychostream.config.execution import check_execution_type
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError
 from ptychostream.geometry import ObjectGrid
@@ -172,6 +173,7 @@ def reconstruct(
         if not isinstance(bundle, GroupStore):
             raise ConfigurationError("reconstruct(bundle, store) needs a store after the model")
         store = bundle
+    check_execution_type(execution)
     execution = execution or PyTorchExecutionConfig()
     check_execution(execution)
     _name_what_is_elsewhere(config)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychostream.config import PyTorchExecutionConfig, TrainingConfig
+from ptychostream.config.execution import check_execution_type
 from ptychostream.datasets.store import GroupStore
 from ptychostream.errors import ConfigurationError, DataContractError
 from ptychostream.launcher import fit_to_launcher, is_first_process
@@ -79,6 +80,7 @@ def train(
         If SIGINT or SIGTERM came, in a program's main thread; the checkpoint `last.ckpt` is then
         that of the last step.
     """
+    check_execution_type(execution)
     execution = fit_to_launcher(execution or PyTorchExecutionConfig())
     check_supported(config, execution)
     check_data(config, store, validation)

@@ -127,6 +127,18 @@ def test_an_unknown_name_is_refused_with_the_one_that_may_be_meant():
         from_mapping(ps.TrainingConfig, {"qqq epochen": 3})
 
 
+def test_a_field_of_another_configuration_is_refused_with_its_owner():
+    with pytest.raises(TypeError, match=r"pass it as PyTorchExecutionConfig\(learning_rate=0.001"):
+        ps.TrainingConfig(learning_rate=1e-3)
+    with pytest.raises(ConfigurationError, match=r"pass it as ModelConfig\(N=64\)$"):
+        from_mapping(ps.TrainingConfig, {"N": 64})
+
+
+def test_a_mapping_is_no_execution_configuration(tiny_store):
+    with pytest.raises(ConfigurationError, match=r"pass PyTorchExecutionConfig\(devices=1\)"):
+        ps.train(ps.TrainingConfig(), tiny_store, execution={"devices": 1})
+
+
 def test_neighbours_must_fill_a_group_before_training():
     config = ps.TrainingConfig(model=ps.ModelConfig(gridsize=2), neighbor_count=2)
     with pytest.raises(ValueError, match=r"neighbor_count=2 .* gridsize=2"):

@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,28 @@ def test_validate_sees_what_was_written_into_the_dictionary_by_hand():
     assert params.get("label") == "mine"
     with pytest.raises(KeyError):
         params.get("nothing of the kind")
+
+
+def test_unknown_keys_are_kept_with_a_warning_and_derived_ones_refused(caplog):
+    params = LegacyParams()
+    params.cfg["nepoch"] = 5
+    params.set("grid_size", 2)
+    params.cfg.update({"foo": 1}, nepochs=7)
+    for said in ("did you mean 'nepochs'", "did you mean 'gridsize'", "'foo' is no key"):
+        assert caplog.text.count(said) == 1
+    assert params.get("foo") == 1 and params.get("nepochs") == 7
+    caplog.clear()
+    params.cfg["foo"] = 2
+    params.cfg["n_groups"] = 3
+    for copied in (copy.deepcopy(params.cfg), pickle.loads(pickle.dumps(params.cfg))):
+        assert type(copied) is dict and copied == params.cfg
+    assert not caplog.records
+    params.validate()
+    assert len(caplog.records) == 3
+    with pytest.raises(ValueError, match="'bigN' follows from N"):
+        params.cfg["bigN"] = 10
+    params.restore({"bigN": 10, "mine": 0})
+    assert params.get("bigN") == 132
 
 
 #: A value other than the default, for every field that has no obvious one.

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import ptychostream as ps
 from ptychostream import legacy
 from ptychostream.errors import ConfigurationError, DataContractError
+from ptychostream.ptychopinn.given_domain import warn_of_another_domain
 from ptychostream.ptychopinn.grouped import labels_of
 from ptychostream.ptychopinn.labels import cut_in_single_precision, cut_labels
-from ptychostream.ptychopinn.given_domain import warn_of_another_domain
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 
 DATA = Path(__file__).parents[1] / "data" / "contract"
@@ -169,9 +169,9 @@ def test_integers_are_counts_unless_they_are_said_to_be_amplitudes(fixture, capl
     names = ("xcoords", "ycoords", "diff3d", "probeGuess")
     arrays = {name: fixture[f"in_{name}"] for name in names}
     counts = np.random.default_rng(0).poisson(arrays["diff3d"] * 4 + 2)
-    for given in (counts.astype(np.uint16), counts.astype(float)):
+    for values in (counts.astype(np.uint16), counts.astype(float)):
         caplog.clear()
-        raw = RawDataTorch(**(arrays | {"diff3d": given}))
+        raw = RawDataTorch(**(arrays | {"diff3d": values}))
         np.testing.assert_allclose(raw.diff3d, np.sqrt(counts), rtol=1e-6)
         assert "measurement_domain='amplitude'" in caplog.text
     caplog.clear()

@@ -322,6 +322,19 @@ def test_without_stitching_there_is_no_object_and_with_it_there_must_be_data(
         run_cdi_example(tiny_store, None, config, do_stitching=True, execution_config=QUIET)
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"architecture": "twocon"}, "no architecture 'twocon'"),
+        ({"N": 32}, "defined for N = 64, 128 and 256, not 32"),
+    ],
+)
+def test_a_network_that_can_not_be_is_refused_before_data_are_read(tmp_path, model, message):
+    config = ps.TrainingConfig(model=ps.ModelConfig(**model), backend="pytorch")
+    with pytest.raises(ConfigurationError, match=message):
+        train_cdi_model(tmp_path / "missing.npz", None, config)
+
+
 def test_outputs_are_pictures_and_arrays(tmp_path):
     amplitude, phase = np.ones((6, 6)), np.linspace(-1, 1, 36).reshape(6, 6)
     results = {"backend": "pytorch", "history": {"train_loss": [3.0, 2.0]}}
@@ -524,6 +537,8 @@ def test_the_names_of_ptychopinns_selector_are_there(tiny_store, make_config, tm
         load_inference_bundle_with_backend(tmp_path, config, "autoencoder")
     with pytest.raises(ConfigurationError, match="are the same setting; pass one"):
         train_cdi_model(tiny_store, None, config, QUIET, torch_execution_config=QUIET)
+    with pytest.raises(ConfigurationError, match=r"pass PyTorchExecutionConfig\(devices=2\)"):
+        train_cdi_model(tiny_store, None, config, {"devices": 2})
 
 
 def test_without_the_other_backend_the_message_says_how_to_do_without_it(tmp_path):

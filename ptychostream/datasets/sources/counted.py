@@ -38,9 +38,11 @@ def patterns_of(parts: ScanParts) -> PatternSource:
         and shape[0] == shape[1]
         and shape[2] == len(parts.positions) != shape[0]
     ):
+        key = str(parts.provenance.get("patterns"))
+        key = key if key.isidentifier() and key != "None" else "diff3d"
         raise DataContractError(
             f"{parts.name}: the patterns are {tuple(shape)}, expected (M, N, N); move the last "
-            "axis to the front: np.moveaxis(diff3d, -1, 0)"
+            f"axis of '{key}' to the front: np.moveaxis({key}, -1, 0)"
         )
     return parts.patterns
 

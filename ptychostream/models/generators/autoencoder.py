@@ -58,13 +58,18 @@ class Autoencoder(Generator):
         }
     )
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+    @classmethod
+    @override
+    def check_config(cls, config: ModelConfig) -> None:
         if config.N not in PATCH_SIZES:
             raise ConfigurationError(
                 f"the CNN is defined for N = 64, 128 and 256, not {config.N}; crop or pad the "
                 "patterns, or use architecture 'unrolled'"
             )
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.check_config(config)
         scale = config.n_filters_scale
         channels = [config.group_size, *(scale * c for c in ENCODER_CHANNELS[config.N])]
         self.encoder = nn.ModuleList(

@@ -34,6 +34,21 @@ class Generator(nn.Module, ABC):
     fields: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
+    def check_config(cls, config: ModelConfig) -> None:
+        """Refuse values that the network can't be built with, before data are prepared.
+
+        Parameters
+        ----------
+        config : ModelConfig
+            The configuration.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value does not fit.
+        """
+
+    @classmethod
     @abstractmethod
     def from_config(cls, config: ModelConfig) -> Self:
         """Build the network that a configuration describes.

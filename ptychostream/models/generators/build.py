@@ -25,8 +25,9 @@ def build_generator(config: ModelConfig) -> Generator:
 
 
 def check_fields(config: ModelConfig) -> None:
-    """Refuse fields that the chosen generator does not use."""
+    """Refuse fields that the chosen generator does not use, and values that it can't have."""
     chosen = _named(config)
+    chosen.check_config(config)
     default = ModelConfig()
     for name in sorted(set().union(*(kind.fields for kind in GENERATORS.values()))):
         value, usual = getattr(config, name), getattr(default, name)

@@ -39,13 +39,18 @@ class FourierGenerator(Generator):
         }
     )
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+    @classmethod
+    @override
+    def check_config(cls, config: ModelConfig) -> None:
         if 2 * config.fno_modes > config.N:
             raise ConfigurationError(
                 f"fno_modes={config.fno_modes} is too many for N={config.N}, which holds "
                 f"{config.N // 2} frequencies per axis"
             )
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.check_config(config)
         limit = config.max_hidden_channels
         self.width = _limited(config.fno_width, limit)
         self.transform = config.fno_input_transform

@@ -52,6 +52,6 @@ def restore_params(values: Mapping[str, Any], where: Restore) -> None:
     if where is None:
         return
     theirs = installed_ptycho_cfg() if where == "ptycho" else None
-    params.cfg.update(values)
+    params.restore(values)
     if theirs is not None:
         theirs.update(values)

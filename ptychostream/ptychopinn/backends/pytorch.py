@@ -25,6 +25,7 @@ from ptychostream.ptychopinn.given_domain import warn_of_another_domain
 from ptychostream.ptychopinn.raw_data import RawDataTorch
 from ptychostream.ptychopinn.reassembly import reassemble_position
 from ptychostream.stitching.phase_alignment import PhaseAlignment
+from ptychostream.training.checks import check_supported
 from ptychostream.training.train import train
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def _train(
         config = replace(config, nphotons=train_data.nphotons, n_images=None)
     if isinstance(train_data, RawDataTorch):
         warn_of_another_domain(train_data.scan, config)
+    # Before data are prepared, which may take minutes.
+    check_supported(config, execution or PyTorchExecutionConfig())
     with as_store(train_data, config) as store:
         if test_data is None:
             return train(config, store, execution=execution)

@@ -94,7 +94,7 @@ def load_inference_bundle(archive: Path) -> tuple[Any, dict[str, Any]]:
         ) from error
     with _folder_of(archive) as folder:
         model, values = _load(components, folder)
-    params.cfg.update(values)
+    params.restore(values)
     return model, values
 
 

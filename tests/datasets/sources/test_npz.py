@@ -74,6 +74,13 @@ def test_ptychodus_flavour_with_a_stack_of_modes(contract, tmp_path):
     assert scan.bad_pixels.sum() == 16
 
 
+def test_patterns_with_the_last_axis_first_are_named_by_their_key(contract, tmp_path):
+    contract["diffraction"] = np.moveaxis(contract.pop("diff3d"), 0, -1)
+    np.savez(tmp_path / "scan.npz", **contract)
+    with pytest.raises(DataContractError, match=r"np\.moveaxis\(diffraction, -1, 0\)"):
+        ps.read_scan(tmp_path / "scan.npz")
+
+
 def test_a_trailing_mode_axis_is_moved(contract, tmp_path):
     contract["probeGuess"] = contract["probeGuess"][..., None]
     np.savez(tmp_path / "scan.npz", **contract)

@@ -162,6 +162,8 @@ def test_convert_makes_one_of_ours_that_predicts_the_same(tmp_path, numbers, cap
     assert here.config.model == there.config.model
     inputs = [numbers["X"].transpose(0, 2, 3, 1), np.zeros((1, 1, 2, 1))]
     np.testing.assert_array_equal(here.predict(inputs), there.predict(inputs))
+    with pytest.raises(DataContractError, match=r"leave out --probe .*needs no conversion"):
+        ps.load_bundle(new, restore=None, probe_guess=numbers["probe"])
 
 
 def test_without_a_probe_the_advice_is_to_give_it_just_there(tmp_path, numbers):
