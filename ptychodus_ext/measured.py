@@ -15,6 +15,8 @@ from typing_extensions import override
 from ptychodus_ext.application import Application
 from ptychodus_ext.convert import left_out, product_of_store, scan_of
 from ptychodus_ext.settings import StreamSettings
+from ptychodus_ext.words import in_the_window, in_words
+from ptychostream.datasets.sources.examine import examined_scan
 from ptychostream.datasets.store import GroupStore, build_group_store, open_group_store
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid, object_grid
@@ -80,11 +82,22 @@ def write_store(
     inputs: Sequence[ReconstructInput], path: Path, application: Application
 ) -> GroupStore:
     """Write the loaded patterns into a store, each input as an experiment of its own."""
+    with in_the_window("ptychostream.datasets"):
+        try:
+            return _write_store(inputs, path, application)
+        except DataContractError as error:
+            raise DataContractError(in_words(str(error))) from error
+
+
+def _write_store(
+    inputs: Sequence[ReconstructInput], path: Path, application: Application
+) -> GroupStore:
     scans = [scan_of(parameters) for parameters in inputs]
     for scan in scans:
         logger.info("preparing %d patterns of %s", scan.num_patterns, scan.name)
     application.show_progress(1, GOAL)
     application.show_log()
+    scans = [examined_scan(scan) for scan in scans]
     for parameters in inputs:
         for sentence in left_out(parameters.product):
             logger.warning("%s", sentence)

@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from typing_extensions import override
@@ -30,6 +32,20 @@ _ADVICE = (
     (
         r"leave (such patterns|them) out: (build with )?--leave_out '[^']*'",
         r"leave \1 out by the limits of the total counts when diffraction data are loaded",
+    ),
+    (
+        r"\. If it holds the good pixels, give --invert_mask true; if it is right, "
+        "--invert_mask false",
+        ": load the opposite of it as bad pixels",
+    ),
+    (r"--orientation (\w+)", r"turn the patterns when they are loaded, \1"),
+    (
+        r"give one by --probe\b|Give one by --probe\b",
+        "give the product another probe",
+    ),
+    (
+        r"\(?`ptychostream check`[^)`;]*\)? tries them",
+        "`ptychostream check FOLDER` tries them on the folder of a batch run's input",
     ),
     (r"--start\b", "“Start from” at product"),
 )
@@ -84,6 +100,30 @@ def _named(text: str) -> str:
     # Words without an underscore are those of everyday language.
     # Those in paths and in program text stay, too.
     return re.sub(r"(?<![\w/\\'.-])[a-z0-9]+(?:_[a-z0-9]+)+(?![\w/\\'=-]|\.\w)", name, text)
+
+
+@contextmanager
+def in_the_window(name: str) -> Iterator[None]:
+    """Show what a logger of the library says, too, as the window shows what ours say."""
+    source, handler = logging.getLogger(name), _ToWindow()
+    source.addHandler(handler)
+    propagates, source.propagate = source.propagate, False
+    try:
+        yield
+    finally:
+        source.propagate = propagates
+        source.removeHandler(handler)
+
+
+class _ToWindow(logging.Handler):
+    """Hands records on to the logger that ptychodus shows."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        shown = logging.getLogger("ptychostream.ptychodus")
+        if shown.isEnabledFor(record.levelno):
+            record.msg, record.args = in_words(record.getMessage()), ()
+            shown.handle(record)
 
 
 class InWords(logging.Filter):

@@ -43,9 +43,11 @@ def solve_with_probe(
     try:
         second = run(**_of_patterns(store, experiment, options, grid))
     except DataContractError as error:
-        logger.info("%s", error)
-        return result, []
-    if should_stop() or _explained(second, unknown=-np.inf) < known + _BETTER:
+        logger.warning("%s", error)
+        return result, [str(error)]
+    found = _explained(second, unknown=-np.inf)
+    if should_stop() or found < max(known + _BETTER, _ENOUGH):
+        logger.info("a probe made out of the patterns explains no more: the product's is kept")
         return result, []
     text = (
         "the product's probe does not explain the patterns: this result began with a probe that "

@@ -29,6 +29,10 @@ _REMEDY = (
 )
 
 
+#: What is said of a probe that still changes.
+NOT_CONVERGED = "it has not converged"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fit:
     """The misfit of a result, and its certificate.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ptychostream.datasets.store import GroupStore
-from ptychostream.reconstruction.fit import Fit
+from ptychostream.reconstruction.fit import NOT_CONVERGED, Fit
 from ptychostream.solver.held_out import judge_result, neighbours_of_middle
 from ptychostream.solver.options import SolverOptions
 from ptychostream.solver.solver import Solver
@@ -76,6 +76,16 @@ def judge_solution(
     return replace(fit, held_out=held_out, twin=twin)
 
 
+def remarks_on_scan(store: GroupStore, experiments: Sequence[int]) -> list[str]:
+    """Return what was doubtful about the patterns when they were read, a sentence each."""
+    said: list[str] = store.attributes.get("warnings", [])
+    if len(experiments) == store.num_experiments:
+        return said
+    records = (store.attributes["provenance"][number] for number in experiments)
+    files = [f"{record['file']}'" for record in records if record.get("file")]
+    return [text for text in said if any(file in text.partition(": ")[0] for file in files)]
+
+
 def remarks_on(solver: Solver) -> list[str]:
     """Return what a user should know of a run, a sentence each."""
     remarks = []
@@ -86,12 +96,13 @@ def remarks_on(solver: Solver) -> list[str]:
         )
     if solver.probe_was_lost:
         remarks.append(
-            "the patterns hold too few photons to refine the probe: it was left as it was given"
+            "the probe could not be refined and was left as it was given: the patterns hold too "
+            "few photons, or do not belong to it"
         )
     if solver.probe_moves and solver.stopped_by != "request":
         remarks.append(
             f"the probe still changes by {solver.probe_change[-1]:.1%} a pass after "
-            f"{len(solver.misfit)} passes: it has not converged; go on from this result with "
+            f"{len(solver.misfit)} passes: {NOT_CONVERGED}; go on from this result with "
             "--start, or give more --passes"
         )
     return remarks

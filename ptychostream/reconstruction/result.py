@@ -11,7 +11,7 @@ from ptychostream.datasets.sources.ptychodus.conventions import object_pixel_siz
 from ptychostream.datasets.sources.ptychodus.product import write_product
 from ptychostream.evaluation.frc import FourierRingCorrelation
 from ptychostream.files import whole_file
-from ptychostream.reconstruction.fit import Fit
+from ptychostream.reconstruction.fit import NOT_CONVERGED, Fit
 from ptychostream.scan import ScanMetadata
 
 #: Part of saturated pixels from which on a user should know.
@@ -137,10 +137,10 @@ class ReconstructionResult:
                 f"{self.saturation:.0%} of the lit pixels have the largest amplitude that the "
                 "network can give: the object may be flattened there"
             )
-        said += self.remarks
-        if self.fit is not None:
-            said += self.fit.warnings()
-        return said
+        doubts = [] if self.fit is None else self.fit.warnings()
+        # More passes do not help a result that does not predict.
+        remarks = [text for text in self.remarks if not (doubts and NOT_CONVERGED in text)]
+        return [*said, *remarks, *doubts]
 
 
 def save_result(result: ReconstructionResult, folder: str | Path) -> list[Path]:

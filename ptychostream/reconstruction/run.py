@@ -21,7 +21,7 @@ from ptychostream.progress import ProgressMonitor, progress_bar
 from ptychostream.reconstruction.grid import canvas_folder, grid_of, limit_unlit
 from ptychostream.reconstruction.groups import Seeds, groups_of
 from ptychostream.reconstruction.joining import remarks_on_joining
-from ptychostream.reconstruction.judgement import judge_solution, remarks_on
+from ptychostream.reconstruction.judgement import judge_solution, remarks_on, remarks_on_scan
 from ptychostream.reconstruction.options import choose_device
 from ptychostream.reconstruction.result import ReconstructionResult
 from ptychostream.solver.options import SolverOptions
@@ -119,7 +119,8 @@ class Run:
             if result is None or (passes and goes_on):
                 result = self.solved(start, grid, watch, network=result)
         seconds = result.seconds | {"total": time.perf_counter() - began}
-        result = replace(result, seconds=seconds, is_partial=watch.is_stopped)
+        remarks = (*remarks_on_scan(store, self.experiments), *result.remarks)
+        result = replace(result, seconds=seconds, is_partial=watch.is_stopped, remarks=remarks)
         for text in result.warnings():
             logger.warning("%s", text)
         return result

@@ -19,6 +19,7 @@ from ptychodus.api.reconstruct import (
 )
 
 import ptychostream as ps
+from ptychodus_ext.application import Application
 from ptychodus_ext.convert import (
     left_out,
     positions_in_pixels,
@@ -26,6 +27,7 @@ from ptychodus_ext.convert import (
     product_with,
     scan_of,
 )
+from ptychodus_ext.measured import write_store
 from ptychostream.datasets.sources.ptychodus.experiment import write_ptychodus_experiment
 from ptychostream.errors import DataContractError
 from ptychostream.geometry import ObjectGrid
@@ -177,3 +179,25 @@ def test_corrected_positions_and_a_comment_are_put_into_the_product(parameters):
     np.testing.assert_allclose(positions_in_pixels(result), moved, atol=1e-6)
     assert result.metadata.comments.endswith("R = 0.1")
     assert product.metadata.comments in result.metadata.comments
+
+
+def test_values_are_looked_at_as_those_of_a_file(parameters, tmp_path, caplog):
+    """Hot pixels are flagged; a mask that holds the good pixels is refused in ptychodus's words."""
+    counts = parameters.diffraction_patterns.copy()
+    counts[:, 1, 2] = 2**20
+    hot = replace(parameters, diffraction_patterns=counts)
+    store = write_store([hot], tmp_path / "hot.zarr", Application())
+    assert np.argwhere(store.bad_pixels[0]).tolist() == [[1, 2]]
+    bad = np.ones(counts.shape[-2:], bool)
+    bad[0, :3] = False
+    with pytest.raises(DataContractError, match="looks inverted: load the opposite"):
+        write_store([replace(parameters, bad_pixels=bad)], tmp_path / "in.zarr", Application())
+
+
+def test_dark_patterns_are_said_in_the_words_of_the_window(parameters, tmp_path, caplog):
+    counts = parameters.diffraction_patterns.copy()
+    counts[3] = 0
+    dark = replace(parameters, diffraction_patterns=counts)
+    write_store([dark], tmp_path / "dark.zarr", Application())
+    assert "leave such patterns out by the limits of the total counts" in caplog.text
+    assert "--leave_out" not in caplog.text

@@ -1,7 +1,7 @@
 """Examine the values of a scan: counts or amplitudes, bad pixels, and what is doubtful."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ptychostream.datasets.sources.survey import Survey, survey
 from ptychostream.datasets.sources.window import CleanPatterns
 from ptychostream.errors import DataContractError
 from ptychostream.pattern_sources import PatternSource
+from ptychostream.scan import Scan
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,23 @@ def examine(
         name=parts.name,
     )
     return Examined(clean, seen.bad if seen.bad.any() else mask, seen, verdict, tuple(warnings))
+
+
+def examined_scan(scan: Scan) -> Scan:
+    """Look at the values of a scan that another program has read, as at those of a file."""
+    parts = ScanParts.of(scan)
+    found = examine(
+        parts,
+        InputOptions(look="all"),
+        scan.patterns,
+        scan.bad_pixels,
+        probe=scan.probe,
+        numbers=None,
+    )
+    for text in found.warnings:
+        logger.warning("%s: %s", scan.name, text)
+    warnings = (*scan.warnings, *found.warnings)
+    return replace(scan, patterns=found.patterns, bad_pixels=found.mask, warnings=warnings)
 
 
 def _look(
