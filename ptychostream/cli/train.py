@@ -171,6 +171,6 @@ def train_into(
         f"wrote {archive}, config.yaml, execution.yaml, losses.png and train.log\n"
         f"next: ptychostream reconstruct {quote(str(config.train_data_file))} "
         f"--model_path {quote(str(out))} -o result\n"
-        "where patterns overlap well, and below 10,000 photons a pattern, the solver alone, without "
-        "--model_path, does as well"
+        "where patterns overlap well, and below 10,000 photons a pattern, the solver alone, "
+        "without --model_path, does as well"
     )
