@@ -293,6 +293,11 @@ def _message(error: Exception) -> str:
         isinstance(error, ImportError) and any(sign in str(error) for sign in _NO_MEMORY)
     ):
         return "out of memory; ask for less at once, or for a smaller memory_budget"
+    if isinstance(error, SystemError) and "without exception set" in str(error):
+        return (
+            "a library failed without a reason, as compiled ones do that are out of memory; ask "
+            "for less at once, or for a smaller memory_budget"
+        )
     return (
         f"{type(error).__name__}: {error}\nThis is a defect of ptychostream, not yours: please "
         "report what the same command prints with --debug"

@@ -106,7 +106,7 @@ def test_a_keras_model_keeps_its_outputs_here_and_back_there(kind, tmp_path: Pat
     expected = np.asarray(model(inputs))
     exact = _exact(model, config, inputs)
     assert exact.dtype == np.complex128
-    np.testing.assert_allclose(_decoded(bundle, inputs), exact, atol=1e-6)
+    np.testing.assert_allclose(_decoded(bundle, inputs), exact, rtol=1e-6, atol=1e-6)
     assert sum(p.numel() for p in bundle.model.generator.parameters()) == model.count_params()
 
     back = tmp_path / "back.weights.h5"
