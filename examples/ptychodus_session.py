@@ -77,7 +77,7 @@ def play(session: Session, experiment: Path, pictures: Path | None) -> dict[str,
 def solve(session: Session, pictures: Path | None) -> dict[str, Any]:
     """Press one button, and look on until the object is there."""
     facts: dict[str, Any] = {}
-    session.type_number("Seconds between pictures:", "0.5")
+    session.type_number("Seconds between pictures:", "0.2")
     before = session.product_list.count()
     input_object = session.product().object_.get_array().copy()
     session.start("Reconstruct")

@@ -41,7 +41,7 @@ def _cluster(file):
         _process("worker", *worker),
         _process("worker", *worker),
     ):
-        while not file.exists():
+        while not (file.exists() and file.stat().st_size):
             time.sleep(0.02)
         yield scheduler, json.loads(file.read_text())["address"]
 
